@@ -1,0 +1,50 @@
+"""The command line. Importing it, and `--help`, load no torch: each command imports what it needs.
+
+Errors a user can cause end in one line on standard error and exit code 2 (1 where a run could not go on),
+Ctrl-C in 130.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ragdro.cli import data, models, retrieve, tiny
+from ragdro.errors import RagdroError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train the selector and the generator of a retrieval-augmented system together.",
+)
+app.command()(models.train)
+app.command()(models.warmup)
+app.command()(models.evaluate)
+app.command()(models.answer)
+app.command()(models.report)
+app.command()(retrieve.index)
+app.command()(retrieve.retrieve)
+app.command()(data.score)
+app.command()(data.compare)
+app.add_typer(data.data_app, name="data")
+app.add_typer(tiny.tiny_app, name="tiny")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app(standalone_mode=True)
+    except RagdroError as error:
+        sys.exit(_say(str(error), error.exit_code))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_say(f"{where}{error.strerror or error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted", 130))
+
+
+def _say(message: str, code: int) -> int:
+    print(f"ragdro: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,89 @@
+"""The commands that train, measure and ask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="config file; see configs/")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads this form on every Python)
+    typer.Argument(metavar="[dotted.key=value ...]", help="values that replace the file's"),
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for instance runs/demo")]
+Stage = Annotated[str, typer.Option(help="'best', or 'iteration-N' (0 is the warm-up)")]
+
+
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved config and stop")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")] = False,
+) -> None:
+    """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
+    from ragdro.config import dump_config, load_config
+
+    settings = load_config(config, overrides or ())
+    if dry_run:
+        typer.echo(dump_config(settings), nl=False)
+        return
+    from ragdro.report.tables import print_results
+    from ragdro.training.em import train as run
+
+    run(settings, overwrite=overwrite)
+    print_results(Path(settings.runs) / settings.name)
+
+
+def warmup(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")] = False,
+) -> None:
+    """Run the warm-up alone: `train` with iterations=0."""
+    train(config, [*(overrides or ()), "iterations=0"], dry_run=False, overwrite=overwrite)
+
+
+def evaluate(
+    run: RunPath,
+    data: Annotated[Optional[str], typer.Option(help="questions; default: those the run reports on")] = None,  # noqa: UP045
+    stage: Stage = "best",
+    out: Annotated[Optional[Path], typer.Option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
+) -> None:
+    """Measure a trained pair on a set of questions; prints one JSON object."""
+    from ragdro.training.reload import evaluate_run
+
+    typer.echo(json.dumps(evaluate_run(run, data, stage, out), indent=2))
+
+
+def answer(
+    run: RunPath,
+    question: Annotated[str, typer.Argument(help="the question")],
+    show_selection: Annotated[bool, typer.Option("--show-selection", help="print the passages read")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as one JSON object")] = False,
+    stage: Stage = "best",
+) -> None:
+    """Answer a question with a trained pair."""
+    import ragdro
+    from ragdro.report.predictions import as_record, print_prediction
+
+    prediction = ragdro.load(run, stage=stage).answer(question)
+    if as_json:
+        typer.echo(json.dumps(as_record(prediction), ensure_ascii=False, indent=2))
+    elif show_selection:
+        print_prediction(prediction)
+    else:
+        typer.echo(prediction.answer)
+
+
+def report(run: RunPath) -> None:
+    """Print a run's table and an example, and draw its curves (RUN/curves.png)."""
+    from ragdro.report.figures import draw_curves
+    from ragdro.report.predictions import print_example
+    from ragdro.report.tables import print_results
+
+    print_results(run)
+    print_example(run)
+    typer.echo(f"curves: {draw_curves(run)}")

@@ -1,0 +1,74 @@
+"""The config of a run: typed, closed to unknown keys, from YAML and dotted overrides. Imports no torch.
+
+In: a YAML file and `key.sub=value` strings. Out: a frozen `Config`. Defaults and help are the fields'
+own, here and in the section modules, and are written nowhere else.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from ragdro.config.base import Settings
+from ragdro.config.load import dump_config, load_config
+from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
+from ragdro.config.retriever import Bm25Settings, RetrieverSettings
+from ragdro.config.training import Evaluation, EStep, MStep, Optimisation, WarmUp
+
+__all__ = [
+    "Config",
+    "DataSettings",
+    "EStep",
+    "Evaluation",
+    "GeneratorSettings",
+    "MStep",
+    "ModelSettings",
+    "Optimisation",
+    "RetrieverSettings",
+    "ScratchModel",
+    "SelectorSettings",
+    "Settings",
+    "WarmUp",
+    "dump_config",
+    "load_config",
+]
+
+
+class DataSettings(Settings):
+    """Where questions and passages come from; every value is a file, a folder or `hf:org/name[:split]`."""
+
+    train: str = Field(description="questions to train on")
+    validation: str = Field(description="questions that choose the best iteration")
+    test: str | None = Field(None, description="questions whose figures are reported; null: the validation ones")
+    corpus: str | None = Field(None, description="passages to retrieve from; null where questions bring candidates")
+    train_questions: int | None = Field(None, ge=1, description="take only this many; null for all")
+    skip_bad: int = Field(0, ge=0, description="bad records tolerated per file")
+
+
+class Config(Settings):
+    """Everything a run is made of; a run folder holds it resolved as `config.yaml`."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder's name")
+    runs: str = Field("runs", description="the folder that holds run folders")
+    cache: str = Field("runs/cache", description="folder of indexes and candidates, shared between runs")
+    seed: int = Field(0, ge=0, description="decides every random number of the run")
+    device: str = Field("auto", description="torch device; 'auto' takes a GPU if there is one")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves it alone")
+    data: DataSettings = Field(description="questions and corpus")
+    retriever: RetrieverSettings = Field(default_factory=Bm25Settings, description="where candidates come from")
+    top_n: int = Field(20, ge=2, description="candidates a question has (N)")
+    selector: SelectorSettings = Field(description="the model that chooses passages")
+    generator: GeneratorSettings = Field(description="the model that answers")
+    warm_up: WarmUp = Field(default_factory=WarmUp, description="before the loop")
+    iterations: int = Field(5, ge=0, description="most rounds of E-step and M-step (N in the paper)")
+    patience: int | None = Field(2, ge=1, description="stop after this many rounds without a better one; null: never")
+    e_step: EStep = Field(default_factory=EStep, description="sampling and weighting")
+    m_step: MStep = Field(default_factory=MStep, description="fitting")
+    train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
+    train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="measuring")
+
+    @model_validator(mode="after")
+    def _selectable(self) -> Config:
+        if self.selector.k > self.top_n:
+            raise ValueError(f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}")
+        return self

@@ -1,0 +1,112 @@
+"""YAML and dotted overrides in, a checked `Config` out; every complaint names the dotted key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ragdro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ragdro.config import Config
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config in `path` with `dotted.key=value` overrides (values are YAML).
+
+    Raises `ConfigError`: no such file, not YAML, an unknown key (with the nearest one that exists), a
+    value out of range.
+    """
+    from ragdro.config import Config
+
+    values = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error, Config)}") from error
+
+
+def dump_config(config: Config) -> str:
+    """The config as YAML, every default resolved; `load_config` reads it back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config file")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values")
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-5` as a string; here it is the number that everybody means."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"an override is written dotted.key=value, not {override!r}")
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    try:
+        place[last] = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: not a YAML value: {text!r}") from error
+
+
+def _describe(error: ValidationError, root: type[BaseModel]) -> str:
+    """The first complaint in one line: dotted key, what is wrong, the value."""
+    first = error.errors(include_url=False)[0]
+    tags = {"bm25", "dense", "colbert", "hybrid", "external", "given"}
+    where = [str(p) for p in first["loc"] if not (p in tags and first["loc"][0] == "retriever")]
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        known = sorted(_keys(root))
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        near = near or [k for k in known if k.rpartition(".")[2] == where[-1]][:1]
+        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], Mapping) else f" (value: {first['input']!r})"
+    return f"{key}: {message}{shown}" if key else message
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a config may have."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for inner in _models_in(field.annotation):
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType) or get_args(annotation):
+        for part in get_args(annotation):
+            yield from _models_in(part)

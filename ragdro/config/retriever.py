@@ -1,0 +1,5 @@
+"""The `retriever:` section."""
+
+from ragdro.retrieval.settings import Bm25Settings, RetrieverSettings
+
+__all__ = ["Bm25Settings", "RetrieverSettings"]

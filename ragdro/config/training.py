@@ -1,0 +1,69 @@
+"""Settings of the loop: warm-up, E-step, M-step, evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ragdro.config.base import Settings
+
+
+class Optimisation(Settings):
+    """How one model is fitted to a fixed set of weighted samples (AdamW)."""
+
+    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
+    epochs: float = Field(1.0, gt=0, description="passes over the questions; fractions are fine")
+    questions_per_step: int = Field(64, ge=1, description="questions whose gradients one update averages")
+    tokens_per_batch: int = Field(8192, ge=1, description="most tokens in one forward and backward pass")
+    warm_up_fraction: float = Field(0.05, ge=0, le=1, description="share of the updates that raise the rate")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after that")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's second decay rate")
+
+
+class WarmUp(Settings):
+    """Supervised fine-tuning of both models before the loop."""
+
+    selector: Optimisation | None = Field(
+        default_factory=Optimisation, description="null: the selector is taken as it is"
+    )
+    generator: Optimisation | None = Field(
+        default_factory=Optimisation, description="null: the generator is taken as it is"
+    )
+    loss: Literal["answer", "all_tokens"] = Field(
+        "answer",
+        description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs",
+    )
+
+
+class EStep(Settings):
+    """Drawing and weighting permutations."""
+
+    samples: int = Field(8, ge=1, description="permutations drawn for each question (m)")
+    temperature: float = Field(
+        1.0, gt=0, description="of the proposals; other than 1 is corrected for in the weights"
+    )
+    questions: int | None = Field(
+        None, ge=1, description="training questions an iteration takes, in turn; null for all"
+    )
+    tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
+
+
+class MStep(Settings):
+    """Fitting both models to the weighted samples."""
+
+    selector: Optimisation = Field(default_factory=Optimisation, description="the selector's update")
+    generator: Optimisation = Field(default_factory=Optimisation, description="the generator's update")
+
+
+class Evaluation(Settings):
+    """What is measured after each iteration."""
+
+    samples: int = Field(8, ge=1, description="permutations of the m-sample bound, with common random numbers")
+    questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
+    tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
+    metric: Literal["exact_match", "f1", "bound"] = Field(
+        "exact_match", description="what the best iteration and early stopping go by, on the validation split"
+    )

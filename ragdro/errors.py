@@ -1,0 +1,39 @@
+"""The errors a user can cause. Each message names the cause in one line; the CLI prints it and exits."""
+
+from __future__ import annotations
+
+
+class RagdroError(Exception):
+    """Base of all errors of our own; `exit_code` is what the command line returns for it."""
+
+    exit_code = 2
+
+
+class ConfigError(RagdroError):
+    """A config key that does not exist or a value out of range; names the dotted key."""
+
+
+class DataError(RagdroError):
+    """A record that cannot be read; names file, line and field."""
+
+    def __init__(
+        self, message: str, *, path: object = None, line: int | None = None, field: str | None = None
+    ) -> None:
+        self.path, self.line, self.field = path, line, field
+        place = "" if path is None else f"{path}:" if line is None else f"{path}:{line}:"
+        named = "" if field is None else f" field '{field}':"
+        super().__init__(f"{place}{named} {message}".strip())
+
+
+class ModelError(RagdroError):
+    """A model, tokenizer or checkpoint that cannot be used; names it."""
+
+
+class RetrievalError(RagdroError):
+    """An index or a search service that cannot be used; names it."""
+
+
+class TrainingError(RagdroError):
+    """A run that cannot go on; names the questions or the folder."""
+
+    exit_code = 1

@@ -1,0 +1,66 @@
+"""From predictions to figures: one record a question, and their means.
+
+In: `Prediction`s of questions with gold answers. Out: records (what `predictions-<stage>.jsonl` holds) and
+`summarise`d shares of 1. A figure that does not apply to any question is None, never a made-up number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ragdro.evaluation.metrics import exact_match, f1
+from ragdro.evaluation.ranking import all_gold_selected, recall_at_k
+from ragdro.types import Prediction
+
+FIGURES = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
+_CUTS = (1, 3, 5)
+
+
+def evaluate(prediction: Prediction) -> dict[str, Any]:
+    """One question's record: what was answered from which passages, and every figure of it.
+
+    recall_at_k looks at the first k *selected* passages; it is None where fewer than k are selected.
+    """
+    question, selected = prediction.task.question, prediction.selected
+    probabilities = prediction.selection.probabilities
+    return {
+        "id": question.id,
+        "question": question.question,
+        "answer": prediction.answer,
+        "answers": list(question.answers),
+        "exact_match": exact_match(prediction.answer, question.answers),
+        "f1": f1(prediction.answer, question.answers),
+        **{
+            f"recall_at_{k}": recall_at_k(selected, question.answers, k) if k <= len(selected) else None
+            for k in _CUTS
+        },
+        "all_gold_selected": all_gold_selected(selected, question.gold_passages),
+        "hops": question.hops,
+        "selection": [
+            {
+                "id": passage.id,
+                "title": passage.title,
+                "text": passage.text,
+                "probability": None if probabilities is None else probabilities[at],
+                "rank_in_candidates": prediction.selection.permutation[at] + 1,
+            }
+            for at, passage in enumerate(selected)
+        ],
+    }
+
+
+def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of every figure over the records that it applies to, and how many `questions` there are."""
+    return {**{name: _mean([r[name] for r in records]) for name in FIGURES}, "questions": len(records)}
+
+
+def by_hops(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`summarise` for each number of hops, where the data says it."""
+    hops = sorted({r["hops"] for r in records if r["hops"] is not None})
+    return {str(h): summarise([r for r in records if r["hops"] == h]) for h in hops}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,105 @@
+"""The generator p(y|x,d_z): a causal LM that reads the selected passages in order and writes the answer.
+
+In: questions with their selected passages. Out: greedy answers, and the scored sequences of the gold
+answer: log p(y|x,d_z) is the *sum* over the answer's tokens and the end token (not a mean: a mean would
+not be the likelihood of anything).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from ragdro.errors import ConfigError
+from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scoring import SequenceGroup
+from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.prompts import PromptTemplate
+from ragdro.prompts.template import Budget
+from ragdro.types import Passage, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A question and the passages to answer it from, in reading order."""
+
+    question: Question
+    passages: tuple[Passage, ...]
+
+
+class Generator:
+    """`model` behind the prompt `template`; answers take at most `answer_tokens` tokens."""
+
+    def __init__(
+        self, model: LanguageModel, template: PromptTemplate, *, budget: Budget, answer_tokens: int
+    ) -> None:
+        self.model = model
+        self.template = template
+        self.budget = budget
+        self.answer_tokens = answer_tokens
+        self._start = template.output_start(model.tokenizer)
+
+    def prompt(self, reading: Reading) -> Ints:
+        """The prompt's token ids. Raises `ConfigError` for a prompt that the model has no positions for."""
+        ids = self.template.encode(
+            self.model.tokenizer, reading.question.question, reading.passages, len(reading.passages), self.budget
+        )
+        longest, limit = len(ids) + self.answer_tokens + 1, self.model.max_positions
+        if limit is not None and longest > limit:
+            raise ConfigError(
+                f"generator.passage_tokens: question '{reading.question.id}' with its passages and answer needs "
+                f"{longest} tokens, more than the model's {limit} positions; lower passage_tokens"
+            )
+        return np.array(ids)
+
+    def scored(self, reading: Reading) -> ScoredSequence:
+        """The sequence whose log-probability is log p(y|x,d_z) of the first gold answer."""
+        tokenizer = self.model.tokenizer
+        prompt = self.prompt(reading)
+        answer = tokenizer.continuation("", self._start + reading.question.answers[0])[: self.answer_tokens]
+        tokens = np.concatenate([prompt, np.array([*answer, tokenizer.end_id])])
+        return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
+
+    def group(self, readings: Sequence[Reading]) -> SequenceGroup:
+        """All readings of one question; what their prompts share is computed once."""
+        return SequenceGroup.of([self.scored(r) for r in readings])
+
+    def answer(self, readings: Sequence[Reading], tokens_per_batch: int) -> list[str]:
+        """The greedy answer to each reading."""
+        prompts = [self.prompt(r) for r in readings]
+        answers = [""] * len(readings)
+        lengths = [len(p) + self.answer_tokens for p in prompts]
+        for batch in batches_by_tokens(lengths, tokens_per_batch):
+            for i, ids in zip(batch, self._greedy([prompts[i] for i in batch]), strict=True):
+                answers[i] = self.model.tokenizer.decode(ids)
+        return answers
+
+    def _greedy(self, prompts: Sequence[Ints]) -> list[list[int]]:
+        """The new tokens of a batch, up to and without the end token; prompts are padded in front."""
+        tokenizer, device = self.model.tokenizer, self.model.device
+        width = max(map(len, prompts))
+        ids = np.full((len(prompts), width), tokenizer.pad_id, np.int64)
+        mask = np.zeros((len(prompts), width), np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            mask[row, width - len(prompt) :] = 1
+        self.model.hf.eval()
+        config = GenerationConfig(
+            max_new_tokens=self.answer_tokens,
+            do_sample=False,
+            eos_token_id=tokenizer.end_id,
+            pad_token_id=tokenizer.pad_id,
+        )
+        with torch.no_grad(), self.model.precision():
+            output = self.model.hf.generate(
+                input_ids=torch.from_numpy(ids).to(device),
+                attention_mask=torch.from_numpy(mask).to(device),
+                generation_config=config,
+            )
+        new = output[:, width:].tolist()
+        return [row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in new]

@@ -1,0 +1,75 @@
+"""From settings to a `LanguageModel`, and from a `LanguageModel` to a folder that others can load.
+
+Only safetensors and JSON are read or written. Raises `ModelError` naming the model for whatever cannot
+be loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from ragdro.config import ModelSettings
+from ragdro.errors import ModelError
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.tokens import TextTokenizer
+from ragdro.sources import resolve
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of a config's `device`; 'auto' is the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device: no such device '{name}'") from error
+
+
+def load_language_model(source: str, settings: ModelSettings, device: torch.device) -> LanguageModel:
+    """The causal LM and tokenizer in `source` (a folder, a hub name or a `tiny:` name), on `device`."""
+    path = resolve(source)
+    if (os.sep in source or path != source) and not Path(path).is_dir():
+        raise ModelError(f"{source}: no such checkpoint folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+        hf = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            dtype=_DTYPES[settings.dtype],
+            attn_implementation=settings.attention,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ModelError(f"{source}: cannot be loaded: {_first_line(error)}") from error
+    if settings.gradient_checkpointing:
+        hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return LanguageModel(hf.to(device), TextTokenizer(tokenizer, name=source), _autocast(settings, device))
+
+
+def save_language_model(model: LanguageModel, folder: Path) -> None:
+    """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone."""
+    assert isinstance(model.hf, PreTrainedModel)
+    model.hf.save_pretrained(folder, safe_serialization=True)
+    model.tokenizer.hf.save_pretrained(folder)
+
+
+def _autocast(settings: ModelSettings, device: torch.device) -> torch.dtype | None:
+    if settings.amp == "bfloat16":
+        return torch.bfloat16
+    if settings.amp == "auto" and device.type == "cuda" and settings.dtype == "float32":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

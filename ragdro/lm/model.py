@@ -1,0 +1,132 @@
+"""A causal LM with its tokenizer: the one object that selector and generator hold.
+
+In: a `PreTrainedModel` of Hugging Face (plain or wrapped by PEFT) and a `TextTokenizer`. Out: hidden
+states under any visibility pattern and log-probabilities of chosen tokens, computed with the output
+embeddings of just the positions, and just the vocabulary, that are needed.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, ContextManager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from ragdro.lm.tokens import TextTokenizer
+
+_POSITIONS_PER_CHUNK = 2048
+_KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+
+
+class LanguageModel:
+    """`hf` and `tokenizer`, plus `autocast`: the dtype matrix products run in (None: the weights')."""
+
+    def __init__(self, hf: PreTrainedModel, tokenizer: TextTokenizer, autocast: torch.dtype | None = None) -> None:
+        self.hf = hf
+        self.tokenizer = tokenizer
+        self.autocast = autocast
+        self.shares_prefixes: bool | None = None
+        """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.hf.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence the model has positions for, None where its config names no limit."""
+        limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    def precision(self) -> ContextManager[Any]:
+        """The autocast context of every forward pass."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast)
+
+    def hidden(
+        self,
+        tokens: Int[Tensor, "rows queries"],
+        positions: Int[Tensor, "rows queries"],
+        visible: Bool[Tensor, "rows queries keys"] | None = None,
+        key_positions: Int[Tensor, "rows keys"] | None = None,
+        cache: Any = None,
+    ) -> Float[Tensor, "rows queries width"]:
+        """Last hidden states; `visible` None means plain causal attention (pads at the end only).
+
+        With a `cache`, `keys` covers what it holds followed by the queries, and the cache grows.
+        """
+        mask: Any = None
+        if visible is not None:
+            keys = positions if key_positions is None else key_positions
+            mask = self._masks(visible, positions, keys)
+        with self.precision():
+            output = self.hf.get_decoder()(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        state: Tensor = output.last_hidden_state
+        return state
+
+    def token_log_probs(
+        self, hidden: Float[Tensor, "scored width"], targets: Int[Tensor, " scored"]
+    ) -> Float[Tensor, " scored"]:
+        """log p(target) over the whole vocabulary, in float32, a chunk of positions at a time."""
+        if len(hidden) <= _POSITIONS_PER_CHUNK or not torch.is_grad_enabled():
+            pieces = zip(hidden.split(_POSITIONS_PER_CHUNK), targets.split(_POSITIONS_PER_CHUNK), strict=True)
+            return torch.cat([self._full_log_probs(h, t) for h, t in pieces])
+        pieces = zip(hidden.split(_POSITIONS_PER_CHUNK), targets.split(_POSITIONS_PER_CHUNK), strict=True)
+        return torch.cat([checkpoint(self._full_log_probs, h, t, use_reentrant=False) for h, t in pieces])
+
+    def choice_logits(
+        self,
+        hidden: Float[Tensor, "scored width"],
+        choices: Int[Tensor, " choices"],
+        allowed: Bool[Tensor, "scored choices"],
+    ) -> Float[Tensor, "scored choices"]:
+        """Logits over the `choices` alone (float32), minus infinity where one is not allowed."""
+        head = self.hf.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        with self.precision():
+            logits = F.linear(hidden, head.weight[choices], None if bias is None else bias[choices])
+        return logits.float().masked_fill(~allowed, -torch.inf)
+
+    def _full_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        with self.precision():
+            logits = self.hf.get_output_embeddings()(hidden)
+        return -F.cross_entropy(logits.float(), targets, reduction="none")
+
+    def _masks(self, visible: Tensor, positions: Tensor, key_positions: Tensor) -> Any:
+        """Additive float masks (boolean ones are misread by eager attention), windowed per layer type."""
+        config = self.hf.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ())
+        window = getattr(config, "sliding_window", None)
+        if not kinds:
+            kinds = {"full_attention"} if window is None else {"sliding_attention"}
+        masks = {}
+        for kind in kinds:
+            seen = visible
+            if kind == "sliding_attention" and window is not None:
+                seen = visible & (positions[:, :, None] - key_positions[:, None, :] < window)
+            masks[kind] = self._additive(seen)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _additive(self, seen: Tensor) -> Tensor:
+        dtype = self.autocast or self.hf.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+    @property
+    def masks_are_understood(self) -> bool:
+        """False where the architecture has layers whose attention our masks cannot describe."""
+        kinds = set(getattr(self.hf.config.get_text_config(), "layer_types", None) or ())
+        return kinds <= _KNOWN_LAYERS

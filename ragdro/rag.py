@@ -1,0 +1,54 @@
+"""The one inference path: evaluation, the command line, the server and the Python API all call `Rag`.
+
+In: a question. Out: a `Prediction`: the answer, the selection with the probability of each choice, and
+the candidates with their retrieval scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ragdro.generation.generator import Generator, Reading
+from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Prediction, Question, Selection, Task
+
+Retrieve = Callable[[Question], Candidates]
+
+
+class Rag:
+    """A retriever, a selector and a generator that answer together.
+
+    `retrieve` is needed by `answer` alone; `tokens_per_batch` bounds one forward pass of `predict`.
+    """
+
+    def __init__(
+        self,
+        selector: Selector,
+        generator: Generator,
+        retrieve: Retrieve | None = None,
+        tokens_per_batch: int = 32768,
+    ) -> None:
+        self.selector = selector
+        self.generator = generator
+        self.retrieve = retrieve
+        self.tokens_per_batch = tokens_per_batch
+
+    def answer(self, question: str) -> Prediction:
+        """Retrieve, select and answer one question (greedy, so the same every time)."""
+        assert self.retrieve is not None, "this Rag was made without a retriever"
+        asked = Question("question", question, ())
+        return self.predict([Task(asked, self.retrieve(asked))])[0]
+
+    def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
+        """Greedy selections and answers; with `select` false, vanilla RAG: the retriever's first K are read."""
+        if select:
+            selections = self.selector.greedy(tasks, self.tokens_per_batch)
+        else:
+            selections = [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
+        chosen = [
+            tuple(task.candidates.passages[i] for i in selection.permutation)
+            for task, selection in zip(tasks, selections, strict=True)
+        ]
+        readings = [Reading(task.question, passages) for task, passages in zip(tasks, chosen, strict=True)]
+        answers = self.generator.answer(readings, self.tokens_per_batch)
+        return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]

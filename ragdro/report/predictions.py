@@ -1,0 +1,73 @@
+"""Predictions as a person reads them: one answer with its passages, one question before and after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from ragdro.report.tables import read_results
+from ragdro.types import Prediction
+
+
+def as_record(prediction: Prediction) -> dict[str, Any]:
+    """Answer, selection (with the probability of each choice) and candidates (with retrieval scores)."""
+    candidates = prediction.task.candidates
+    scores = candidates.scores or (None,) * len(candidates.passages)
+    probabilities = prediction.selection.probabilities or (None,) * len(prediction.selection.permutation)
+    return {
+        "question": prediction.task.question.question,
+        "answer": prediction.answer,
+        "selection": [
+            {"id": p.id, "title": p.title, "text": p.text, "probability": q, "rank_in_candidates": i + 1}
+            for p, q, i in zip(prediction.selected, probabilities, prediction.selection.permutation, strict=True)
+        ],
+        "candidates": [
+            {"id": p.id, "title": p.title, "text": p.text, "score": s}
+            for p, s in zip(candidates.passages, scores, strict=True)
+        ],
+    }
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """The answer and the passages it was read from."""
+    record = as_record(prediction)
+    console = Console()
+    console.print(f"[bold]{escape(record['answer'])}[/bold]")
+    _print_selection(console, record["selection"])
+
+
+def print_example(run: Path) -> None:
+    """A question that training put right, with what was read and answered before and after."""
+    best = read_results(run)["best"]["iteration"]
+    before = _read(run / "predictions-warm_up.jsonl")
+    after = _read(run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl")
+    pairs = sorted(zip(before, after, strict=True), key=lambda pair: _gain(*pair), reverse=True)
+    first, last = pairs[0]
+    console = Console()
+    console.print(f"\n[bold]{escape(first['question'])}[/bold]  gold answer: {escape(' / '.join(first['answers']))}")
+    for label, record in (("after the warm-up", first), (f"after iteration {best}", last)):
+        verdict = "right" if record["exact_match"] else "wrong"
+        console.print(f"\n{label}: [bold]{escape(record['answer'])}[/bold] ({verdict}), read from")
+        _print_selection(console, record["selection"])
+    console.print()
+
+
+def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
+    for entry in selection:
+        probability = "" if entry["probability"] is None else f"p {entry['probability']:.2f}"
+        line = f"  \\[{entry['rank_in_candidates']:>2}] {probability:<6} "
+        console.print(line + escape(" ".join(entry["text"].split())), no_wrap=True, overflow="ellipsis")
+
+
+def _gain(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float, int]:
+    """Questions put right first, those whose selection became complete and those of more hops before others."""
+    complete = (after["all_gold_selected"] or 0.0) - (before["all_gold_selected"] or 0.0)
+    return after["exact_match"] - before["exact_match"], complete, after["hops"] or 0
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,71 @@
+"""The table that a run ends with.
+
+In: a run folder. Out: one row a stage, one column a figure, on the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ragdro.errors import DataError
+
+COLUMNS = {
+    "exact_match": "EM",
+    "f1": "F1",
+    "recall_at_1": "R@1",
+    "recall_at_3": "R@3",
+    "recall_at_5": "R@5",
+    "all_gold_selected": "all gold",
+    "bound": "bound",
+    "effective_sample_size": "ESS",
+}
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """The run's results.json. Raises `DataError` where the run has none (it is not finished, or no run)."""
+    path = run / "results.json"
+    if not path.is_file():
+        raise DataError("no results.json: not a run folder, or its run has not finished", path=run)
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return results
+
+
+def stages(results: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """(file name of the stage, label, figures), in order."""
+    rows = [("vanilla_rag", "vanilla RAG", results["vanilla_rag"]), ("warm_up", "warm-up", results["warm_up"])]
+    rows += [(f"iteration-{i}", f"iteration {i}", m) for i, m in enumerate(results["iterations"], start=1)]
+    return rows
+
+
+def breakdowns(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Each stage's figures by number of hops; empty where the data does not say hops."""
+    found = {}
+    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["event"] == "breakdown" and record["split"] == "reported":
+            found[record["stage"]] = record["by_hops"]
+    return found
+
+
+def print_results(run: Path, console: Console | None = None) -> None:
+    """The table of all stages; the best one is marked."""
+    results, hops = read_results(run), breakdowns(run)
+    best = results["best"]["iteration"]
+    depths = sorted({h for by in hops.values() for h in by})
+    table = Table(title=f"{run.name}: {results['warm_up']['questions']} questions", title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    for title in [*COLUMNS.values(), *(f"EM {h}-hop" for h in depths)]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, label, figures in stages(results):
+        chosen = name == ("warm_up" if best == 0 else f"iteration-{best}")
+        cells = [figures[key] for key in COLUMNS]
+        cells += [hops.get(name, {}).get(h, {}).get("exact_match") for h in depths]
+        shown = ["–" if c is None else f"{c:.2f}" for c in cells]
+        table.add_row(label + (" *" if chosen else ""), *shown, style="bold" if chosen else None)
+    (console or Console()).print(table)
+    (console or Console()).print("* best on the validation questions; shares of 1, bound in nats", style="dim")

@@ -1,0 +1,148 @@
+"""The grammar of an ordered selection: `[3] > [1] > [17]`, as text and as tokens.
+
+In: a tokenizer and how many candidates there are. Out: for a permutation its tokens and, at each place
+where the grammar leaves a choice, the tokens that compete. An identifier exists, is used once, and may
+be several tokens long; tokens that the grammar forces (brackets, separators, the rest of an identifier
+that is already decided) are no choice and carry no probability. So log p(z|x) is exact: the
+probabilities of all ordered lists of K identifiers sum to 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from ragdro.errors import DataError, ModelError
+from ragdro.lm.tokens import TextTokenizer
+from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.types import Permutation
+
+SEPARATOR = " > "
+_LIST = re.compile(r"\[([1-9][0-9]*)\](?: > \[([1-9][0-9]*)\])*")
+
+
+def render(permutation: Permutation) -> str:
+    """The text of a permutation: 0-based indices become 1-based identifiers."""
+    return SEPARATOR.join(f"[{i + 1}]" for i in permutation)
+
+
+def parse(text: str, candidates: int) -> Permutation:
+    """The permutation that `text` names; only what `render` writes is accepted.
+
+    Raises `DataError` for anything else: another layout, an identifier that does not exist or is repeated.
+    """
+    if not _LIST.fullmatch(text):
+        raise DataError(f"not a list of identifiers such as '[3] > [1]': {text[:80]!r}")
+    permutation = tuple(int(i) - 1 for i in re.findall(r"[0-9]+", text))
+    if max(permutation) >= candidates or len(set(permutation)) < len(permutation):
+        raise DataError(f"identifiers must exist (1 to {candidates}) and be used once: {text[:80]!r}")
+    return permutation
+
+
+class IdentifierGrammar:
+    """The identifiers of up to `candidates` passages as one tokenizer writes them.
+
+    `start` is what stands before the list in the model's output (" " after a plain prompt's colon,
+    nothing at the beginning of a chat turn). Raises `ModelError` for a tokenizer that writes two
+    identifiers alike, so that no constraint could tell them apart.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, candidates: int, start: str = "") -> None:
+        self.tokenizer = tokenizer
+        self.candidates = candidates
+        self.first = [tuple(tokenizer.continuation("", f"{start}[{i + 1}]")) for i in range(candidates)]
+        self.later = [
+            tuple(tokenizer.continuation("[1]", f"{SEPARATOR}[{i + 1}]")) for i in range(candidates)
+        ]
+        for items in (self.first, self.later):
+            _refuse_ambiguous(items, tokenizer.name)
+        self.branch = lru_cache(maxsize=100_000)(self._branch)
+
+    def walk(self, candidates: int, k: int) -> Walk:
+        """A fresh walk through the grammar: K distinct identifiers among the first `candidates`."""
+        assert 1 <= k <= candidates <= self.candidates
+        return Walk(self, candidates, k)
+
+    def scored(self, prompt: Sequence[int], permutation: Permutation, candidates: int) -> ScoredSequence:
+        """The prompt followed by the permutation and the end token; its choices are what is scored."""
+        walk = self.walk(candidates, len(permutation))
+        tokens = [*prompt, *walk.pending]
+        targets: list[int] = []
+        allowed: list[Ints] = []
+        while walk.competing is not None:
+            targets.append(len(tokens))
+            allowed.append(walk.competing)
+            walk.take(self.item(permutation[len(walk.chosen)], first=not walk.chosen)[len(walk.path)])
+            tokens.extend(walk.pending)
+        assert walk.chosen == permutation
+        tokens.append(self.tokenizer.end_id)
+        return ScoredSequence(np.array(tokens), np.array(targets), tuple(allowed))
+
+    def item(self, index: int, *, first: bool) -> tuple[int, ...]:
+        """The tokens of one identifier with its brackets and, unless first, its separator."""
+        return (self.first if first else self.later)[index]
+
+    def _branch(
+        self, first: bool, remaining: frozenset[int], path: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], Ints | None, int | None]:
+        """From `path` on: the forced tokens, then either the competing ones or the index that is decided."""
+        items = {i: s for i in remaining if (s := self.item(i, first=first))[: len(path)] == path}
+        forced: list[int] = []
+        while True:
+            at = len(path) + len(forced)
+            if len(items) == 1:
+                index, item = next(iter(items.items()))
+                return (*forced, *item[at:]), None, index
+            competing = sorted({item[at] for item in items.values()})
+            if len(competing) > 1:
+                return tuple(forced), np.array(competing), None
+            forced.append(competing[0])
+
+
+class Walk:
+    """One list being written: `pending` tokens to append, then `competing` ones to choose from (None: done).
+
+    `chosen`: the permutation so far; `path`: the tokens of the identifier that is being written.
+    """
+
+    def __init__(self, grammar: IdentifierGrammar, candidates: int, k: int) -> None:
+        self._grammar = grammar
+        self._remaining = frozenset(range(candidates))
+        self.k = k
+        self.chosen: Permutation = ()
+        self.path: tuple[int, ...] = ()
+        self.pending: list[int] = []
+        self.competing: Ints | None = None
+        self._settle()
+
+    def take(self, token: int) -> None:
+        """Choose one of the `competing` tokens."""
+        assert self.competing is not None
+        self.path = (*self.path, token)
+        self.pending = [token]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Append what is forced until there is a choice or the list is complete."""
+        self.competing = None
+        while len(self.chosen) < self.k:
+            forced, competing, index = self._grammar.branch(not self.chosen, self._remaining, self.path)
+            self.pending.extend(forced)
+            self.path = (*self.path, *forced)
+            if index is None:
+                self.competing = competing
+                return
+            self.chosen = (*self.chosen, index)
+            self._remaining -= {index}
+            self.path = ()
+
+
+def _refuse_ambiguous(items: Sequence[tuple[int, ...]], name: str) -> None:
+    """No identifier's tokens may begin another's."""
+    ordered = sorted((item, i) for i, item in enumerate(items))
+    for (a, i), (b, j) in zip(ordered, ordered[1:], strict=False):
+        if b[: len(a)] == a:
+            raise ModelError(f"{name}: the tokenizer cannot tell identifier [{i + 1}] from [{j + 1}]")

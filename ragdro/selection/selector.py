@@ -1,0 +1,200 @@
+"""The selector p(z|x): a causal LM that reads the candidates and writes an ordered list of K of them.
+
+In: questions with their candidates. Out: permutations with exact log-probabilities (METHOD: p(z|x) =
+prod_t p(z_t | z_<t, x, d)), sampled or greedy, and the scored sequences that training needs. Sampling,
+greedy decoding and scoring agree to numerical precision because all three see the same tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ragdro.errors import ConfigError, RetrievalError
+from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.decoding import BranchDecoder
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scoring import SequenceGroup, choice_table, score_all
+from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.prompts import PromptTemplate
+from ragdro.prompts.template import Budget
+from ragdro.selection.identifiers import IdentifierGrammar, Walk
+from ragdro.types import Permutation, Selection, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A sampled permutation with log q(z) of the distribution it was drawn from and log p(z|x) (nats)."""
+
+    permutation: Permutation
+    log_proposal: float
+    log_prior: float
+
+
+class Selector:
+    """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates."""
+
+    def __init__(self, model: LanguageModel, template: PromptTemplate, *, k: int, n: int, budget: Budget) -> None:
+        if k > n:
+            raise ConfigError(f"selector.k: K = {k} passages cannot be selected out of N = {n} candidates")
+        self.model = model
+        self.template = template
+        self.k = k
+        self.budget = budget
+        self.grammar = IdentifierGrammar(model.tokenizer, n, template.output_start(model.tokenizer))
+
+    def prompt(self, task: Task) -> Ints:
+        """The prompt's token ids. Raises `RetrievalError` for fewer than K candidates, `ConfigError` for a
+        prompt that the model has no positions for."""
+        count = len(task.candidates.passages)
+        if count < max(self.k, 2):
+            raise RetrievalError(
+                f"question '{task.question.id}' has {count} candidates, fewer than K = {max(self.k, 2)} to select"
+            )
+        ids = self.template.encode(
+            self.model.tokenizer, task.question.question, task.candidates.passages, self.k, self.budget
+        )
+        longest = len(ids) + sum(map(len, self.grammar.later[: self.k])) + 1
+        limit = self.model.max_positions
+        if limit is not None and longest > limit:
+            raise ConfigError(
+                f"selector.passage_tokens: the prompt of question '{task.question.id}' needs {longest} tokens, "
+                f"more than the model's {limit} positions; lower passage_tokens or top_n"
+            )
+        return np.array(ids)
+
+    def scored(self, task: Task, permutation: Permutation) -> ScoredSequence:
+        """The sequence whose log-probability is log p(z|x)."""
+        return self.grammar.scored(self.prompt(task).tolist(), permutation, len(task.candidates.passages))
+
+    def group(self, task: Task, permutations: Sequence[Permutation]) -> SequenceGroup:
+        """All of a question's permutations over one shared prompt."""
+        prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
+        return SequenceGroup.of([self.grammar.scored(prompt, z, count) for z in permutations])
+
+    def log_prob(self, task: Task, permutations: Sequence[Permutation], tokens_per_batch: int) -> list[float]:
+        """log p(z|x) of each permutation, in nats, without gradients."""
+        return score_all(self.model, [self.group(task, permutations)], tokens_per_batch)[0]
+
+    def sample(
+        self,
+        tasks: Sequence[Task],
+        uniforms: Sequence[np.ndarray],
+        *,
+        temperature: float,
+        tokens_per_batch: int,
+    ) -> list[list[Draw]]:
+        """m permutations for each question by inverse transform sampling.
+
+        `uniforms[question]` [samples, steps]: numbers in [0, 1) that decide the choices, at least as many
+        steps as the grammar has choices (`choices_per_list`). Who draws them decides what is shared: the
+        outcome of a question depends on its own numbers alone, not on the batch it is in.
+        """
+        results: list[list[Draw]] = [[] for _ in tasks]
+        prompts = [self.prompt(t) for t in tasks]
+        for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
+            pick = _Inverse(np.stack([uniforms[i] for i in batch]), temperature)
+            for i, branches in zip(batch, self._decode([tasks[i] for i in batch], prompts, batch, pick), strict=True):
+                results[i] = [Draw(b.walk.chosen, b.log_proposal, b.log_prior) for b in branches]
+        return results
+
+    def greedy(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[Selection]:
+        """The list that takes the most probable token at each choice, with each choice's probability."""
+        results: dict[int, Selection] = {}
+        prompts = [self.prompt(t) for t in tasks]
+        for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
+            branches = self._decode([tasks[i] for i in batch], prompts, batch, _Greedy(len(batch)))
+            for i, (branch,) in zip(batch, branches, strict=True):
+                results[i] = Selection(branch.walk.chosen, tuple(map(math.exp, branch.log_choices)))
+        return [results[i] for i in range(len(tasks))]
+
+    @property
+    def choices_per_list(self) -> int:
+        """The most choices that one list can take: identifiers of several tokens may choose several times."""
+        return self.k * max(map(len, self.grammar.later + self.grammar.first))
+
+    def _decode(
+        self, tasks: Sequence[Task], prompts: Sequence[Ints], batch: Sequence[int], pick: _Inverse | _Greedy
+    ) -> list[list[_Branch]]:
+        """Write the lists of a batch, all branches of all questions one choice a step."""
+        rows = [
+            [_Branch(self.grammar.walk(len(t.candidates.passages), self.k)) for _ in range(pick.branches)]
+            for t in tasks
+        ]
+        self.model.hf.eval()
+        with torch.no_grad():
+            decoder = BranchDecoder(self.model, [prompts[i] for i in batch], pick.branches)
+            while any(b.walk.competing is not None for row in rows for b in row):
+                states = decoder.feed([[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows])
+                self._choose(states, rows, pick)
+        return rows
+
+    def _choose(self, states: torch.Tensor, rows: list[list[_Branch]], pick: _Inverse | _Greedy) -> None:
+        """One choice for every branch that is not done."""
+        active = [(r, b) for r, row in enumerate(rows) for b, x in enumerate(row) if x.walk.competing is not None]
+        sets = [c for r, b in active if (c := rows[r][b].walk.competing) is not None]
+        choices, allowed, _ = choice_table(sets)
+        index = torch.tensor(active, device=states.device)
+        logits = self.model.choice_logits(
+            states[index[:, 0], index[:, 1]], choices.to(states.device), allowed.to(states.device)
+        )
+        log_p = logits.double().log_softmax(-1).cpu().numpy()
+        columns, log_q = pick(log_p, active)
+        ids = choices.numpy()
+        for at, (r, b) in enumerate(active):
+            rows[r][b].take(int(ids[columns[at]]), float(log_p[at, columns[at]]), float(log_q[at]))
+
+
+class _Branch:
+    """One list being written, with its log-probabilities so far."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self.log_proposal = 0.0
+        self.log_prior = 0.0
+        self.log_choices = [0.0] * walk.k
+
+    def take(self, token: int, log_p: float, log_q: float) -> None:
+        self.log_choices[len(self.walk.chosen)] += log_p
+        self.log_prior += log_p
+        self.log_proposal += log_q
+        self.walk.take(token)
+
+
+class _Inverse:
+    """Inverse transform sampling at a temperature; `uniforms` [questions, samples, steps]."""
+
+    def __init__(self, uniforms: np.ndarray, temperature: float) -> None:
+        self.branches = uniforms.shape[1]
+        self._uniforms = uniforms
+        self._temperature = temperature
+        self._step = 0
+
+    def __call__(self, log_p: np.ndarray, active: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        scaled = log_p / self._temperature
+        scaled -= scaled.max(-1, keepdims=True)
+        q = np.exp(scaled)
+        q /= q.sum(-1, keepdims=True)
+        where = np.array(active)
+        u = self._uniforms[where[:, 0], where[:, 1], self._step]
+        self._step += 1
+        cumulative = q.cumsum(-1)
+        columns = (cumulative <= (u * cumulative[:, -1])[:, None]).sum(-1)
+        log_q = np.log(np.take_along_axis(q, columns[:, None], -1)[:, 0])
+        return columns, log_q
+
+
+class _Greedy:
+    """The most probable choice; ties go to the lowest token id."""
+
+    branches = 1
+
+    def __init__(self, questions: int) -> None:
+        self.questions = questions
+
+    def __call__(self, log_p: np.ndarray, active: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        return log_p.argmax(-1), np.zeros(len(log_p))

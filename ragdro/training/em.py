@@ -1,0 +1,104 @@
+"""Direct Retrieval-augmented Optimization: the whole loop (Algorithm 1 of arXiv 2505.03075).
+
+In: a `Config`. Out: a run folder with the trained pair and its figures. The ordered list of passages z is
+a latent variable; the loop maximises a lower bound of log p(y|x) = log sum_z p(z|x) p(y|x,d_z):
+
+    warm up both models
+    repeat:
+        E-step   draw m permutations z_i ~ p(z|x) for each question, weight them w_i ~ p(y|x,d_zi)
+        M-step   raise sum_i w_i log p(z_i|x) in the selector and sum_i w_i log p(y|x,d_zi) in the generator
+        measure  keep the best pair; stop when it no longer improves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ragdro.config import Config
+from ragdro.training.assess import assess, assess_retriever
+from ragdro.training.e_step import WeightedTask, e_step, reading
+from ragdro.training.m_step import Weighted, fit
+from ragdro.training.prepare import Prepared, prepare
+from ragdro.training.run_folder import RunFolder
+from ragdro.training.warmup import warm_up
+from ragdro.types import Task
+
+_WARM_UP, _TRAIN = 1, 2
+"""Streams of random numbers: what each is for keeps its own, whatever the others take."""
+
+
+def train(config: Config, *, overwrite: bool = False) -> dict[str, Any]:
+    """Run the loop that `config` describes and return what `results.json` holds.
+
+    Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
+    replaces an earlier run of the same name.
+    """
+    setup = prepare(config)
+    with RunFolder.create(config, overwrite=overwrite) as run:
+        rng = np.random.default_rng([config.seed, _WARM_UP])
+        report = partial(run.update, "warm_up")
+        warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, report)
+        assess_retriever(setup, run)
+        assess(setup, config, run, iteration=0)
+        for iteration in range(1, config.iterations + 1):
+            samples = _expectation(setup, config, run, iteration)
+            _maximisation(setup, config, run, iteration, samples)
+            assess(setup, config, run, iteration)
+            if run.exhausted(config.patience):
+                break
+        return run.finish()
+
+
+def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> list[WeightedTask]:
+    """Weighted permutations of this iteration's training questions, from the models as they stand."""
+    tasks = questions_of(setup.train, config.e_step.questions, iteration)
+    weighted = e_step(
+        setup.rag.selector,
+        setup.rag.generator,
+        tasks,
+        samples=config.e_step.samples,
+        temperature=config.e_step.temperature,
+        tokens_per_batch=config.e_step.tokens_per_batch,
+        seed=config.seed,
+        stream=_TRAIN + iteration,
+        advance=run.bar(f"iteration-{iteration}: E-step", len(tasks)),
+    )
+    run.log_e_step(iteration, weighted)
+    return weighted
+
+
+def _maximisation(
+    setup: Prepared, config: Config, run: RunFolder, iteration: int, weighted: Sequence[WeightedTask]
+) -> None:
+    """Fit the selector to the weighted permutations and the generator to the answers under them."""
+    selector, generator = setup.rag.selector, setup.rag.generator
+
+    def selections(i: int) -> Weighted:
+        task, samples = weighted[i].task, weighted[i].samples
+        group = selector.group(task, [s.permutation for s in samples])
+        return Weighted(task.question.id, group, tuple(s.weight for s in samples))
+
+    def answers(i: int) -> Weighted:
+        task, samples = weighted[i].task, weighted[i].samples
+        group = generator.group([reading(task, s.permutation) for s in samples])
+        return Weighted(task.question.id, group, tuple(s.weight for s in samples))
+
+    for role, wanted, model, build, settings in (
+        ("selector", config.train_selector, selector.model, selections, config.m_step.selector),
+        ("generator", config.train_generator, generator.model, answers, config.m_step.generator),
+    ):
+        if wanted:
+            rng = np.random.default_rng([config.seed, _TRAIN, iteration])
+            fit(model, len(weighted), build, settings, rng, partial(run.update, f"iteration-{iteration}", role))
+
+
+def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:
+    """The questions that iteration (1-based) takes: all, or the next `per_iteration` in turn."""
+    if per_iteration is None or per_iteration >= len(tasks):
+        return list(tasks)
+    start = (iteration - 1) * per_iteration
+    return [tasks[(start + i) % len(tasks)] for i in range(per_iteration)]

@@ -1,0 +1,123 @@
+"""The M-step: fit one model to fixed sequences with fixed weights.
+
+In: a model, a way to build question i's `SequenceGroup` with its weights, and `Optimisation` settings.
+Out: the model, moved. The same function serves the M-step of both models and both warm-ups (a warm-up is
+an M-step whose one sample has weight 1). The loss of an update is the mean over its questions of
+-sum_i w_i log p_i, however it is cut into micro-batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.optim import AdamW
+
+from ragdro.config import Optimisation
+from ragdro.errors import TrainingError
+from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
+from ragdro.training.objectives import weighted_loss
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighted:
+    """One question's sequences with a weight each."""
+
+    question_id: str
+    group: SequenceGroup
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one optimiser step was: mean loss in nats a question, gradient norm before clipping."""
+
+    step: int
+    steps: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens: int
+
+
+def fit(
+    model: LanguageModel,
+    questions: int,
+    build: Callable[[int], Weighted],
+    settings: Optimisation,
+    rng: np.random.Generator,
+    report: Callable[[Update], None] = lambda update: None,
+) -> None:
+    """Take the updates that `settings` ask for over `questions` questions, in an order drawn from `rng`.
+
+    Raises `TrainingError` naming the questions of a batch whose loss or gradient is not finite.
+    """
+    parameters = [p for p in model.hf.parameters() if p.requires_grad]
+    optimiser = AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=model.device.type == "cuda",
+    )
+    steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
+    order = _order(questions, rng)
+    model.hf.train()
+    for step in range(steps):
+        rate = settings.learning_rate * rate_at(step, steps, settings)
+        for place in optimiser.param_groups:
+            place["lr"] = rate
+        batch = [build(next(order)) for _ in range(min(settings.questions_per_step, questions))]
+        loss = _accumulate(model, batch, settings.tokens_per_batch)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+        if not math.isfinite(norm):
+            raise TrainingError(f"the gradient is {norm} at questions {_names(batch)}; try a lower learning_rate")
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        report(Update(step + 1, steps, loss, norm, rate, sum(len(w.group) for w in batch)))
+    model.hf.eval()
+
+
+def rate_at(step: int, steps: int, settings: Optimisation) -> float:
+    """The learning rate of update `step` (0-based) as a share of its peak."""
+    rising = settings.warm_up_fraction * steps
+    if step < rising:
+        return (step + 1) / (math.ceil(rising) + 1)
+    done = (step - rising) / max(1.0, steps - rising)
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1 - done if settings.schedule == "linear" else 1.0
+
+
+def _accumulate(model: LanguageModel, batch: list[Weighted], tokens_per_batch: int) -> float:
+    """Gradients of the mean loss over `batch`, a micro-batch at a time; returns that loss."""
+    total = 0.0
+    for chosen in batches_by_tokens([len(w.group) for w in batch], tokens_per_batch):
+        part = [batch[i] for i in chosen]
+        log_probs = sequence_log_probs(model, [w.group for w in part])
+        losses = [
+            weighted_loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
+            for w, values in zip(part, log_probs, strict=True)
+        ]
+        loss = torch.stack(losses).sum() / len(batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the loss is {float(loss.detach())} at questions {_names(part)}")
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
+
+
+def _order(questions: int, rng: np.random.Generator) -> Iterator[int]:
+    """Question indices, each epoch in a fresh order."""
+    while True:
+        yield from rng.permutation(questions).tolist()
+
+
+def _names(batch: list[Weighted]) -> str:
+    ids = [f"'{w.question_id}'" for w in batch]
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

@@ -1,0 +1,107 @@
+"""Everything a run needs before its first step: questions with candidates, and both models.
+
+In: a `Config`. Out: a `Prepared` set-up. All input is read and checked here, so that what cannot be used
+is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ragdro.config import Config, ModelSettings
+from ragdro.data import load_questions, read_corpus
+from ragdro.errors import DataError
+from ragdro.generation.generator import Generator
+from ragdro.lm.load import load_language_model, pick_device
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scratch import scratch_model
+from ragdro.prompts import load_template
+from ragdro.prompts.template import Budget
+from ragdro.rag import Rag, Retrieve
+from ragdro.retrieval.cache import cached_candidates
+from ragdro.selection.selector import Selector
+from ragdro.sources import resolve
+from ragdro.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The system and the splits; `test` is None where the config names none."""
+
+    rag: Rag
+    train: list[Task]
+    validation: list[Task]
+    test: list[Task] | None
+
+    @property
+    def reported(self) -> list[Task]:
+        """The questions whose figures are reported."""
+        return self.validation if self.test is None else self.test
+
+
+def prepare(config: Config) -> Prepared:
+    """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data = config.data
+    train = load_tasks(config, data.train)[: data.train_questions]
+    validation = load_tasks(config, data.validation)[: config.evaluation.questions]
+    test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
+    rag = build_rag(config, _source(config, config.selector), _source(config, config.generator))
+    for task in (*train, *validation, *(test or [])):
+        rag.selector.prompt(task)
+    return Prepared(rag, train, validation, test)
+
+
+def load_tasks(config: Config, source: str) -> list[Task]:
+    """The questions of a source with their candidates (cached). Every question needs an answer."""
+    questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)
+    corpus = None if config.data.corpus is None else resolve(config.data.corpus)
+    found = cached_candidates(
+        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=True
+    )
+    return [Task(q, c) for q, c in zip(questions, found, strict=True)]
+
+
+def build_rag(config: Config, selector: str, generator: str, retrieve: Retrieve | None = None) -> Rag:
+    """The system whose two models are loaded from the given sources."""
+    device = pick_device(config.device)
+    chooser, reader = config.selector, config.generator
+    return Rag(
+        Selector(
+            load_language_model(selector, chooser, device),
+            load_template(chooser.prompt),
+            k=chooser.k,
+            n=config.top_n,
+            budget=Budget(chooser.question_tokens, chooser.passage_tokens),
+        ),
+        Generator(
+            load_language_model(generator, reader, device),
+            load_template(reader.prompt),
+            budget=Budget(reader.question_tokens, reader.passage_tokens),
+            answer_tokens=reader.answer_tokens,
+        ),
+        retrieve,
+        config.evaluation.tokens_per_batch,
+    )
+
+
+def _source(config: Config, settings: ModelSettings) -> str:
+    """The folder or name to load; a model from scratch is made once and kept in the cache."""
+    if settings.model is not None:
+        return settings.model
+    assert settings.scratch is not None
+    return str(scratch_model(settings.scratch, _texts(config), Path(config.cache), config.seed))
+
+
+def _texts(config: Config) -> Iterator[str]:
+    """What a tokenizer is trained on: the corpus, or the questions' own passages."""
+    if config.data.corpus is None:
+        raise DataError("a model from scratch needs data.corpus, to train its tokenizer on")
+    for passage in read_corpus(resolve(config.data.corpus)):
+        yield passage.title
+        yield passage.text

@@ -1,0 +1,65 @@
+"""A trained pair, back from its run folder: what `ragdro.load`, `evaluate` and `answer` use.
+
+In: a run folder. Out: the same `Rag` that was measured during training, with a retriever behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ragdro.config import Config, load_config
+from ragdro.errors import ConfigError, ModelError
+from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
+from ragdro.files import write_atomically
+from ragdro.rag import Rag
+from ragdro.retrieval.cache import cached_retriever
+from ragdro.sources import resolve
+from ragdro.training.assess import sampled_figures
+from ragdro.training.prepare import build_rag, load_tasks
+from ragdro.training.run_folder import CHECKPOINTS
+from ragdro.types import Candidates, Question
+
+
+def load(run: str | Path, *, stage: str = "best") -> Rag:
+    """The trained system of a run; `stage` is 'best' or 'iteration-N' (0: the warm-up).
+
+    Raises `ConfigError` for a folder that is no run, `ModelError` for a checkpoint that is not there.
+    """
+    folder, config = Path(run), _config(Path(run))
+    checkpoint = _checkpoint(folder, stage)
+
+    def retrieve(question: Question) -> Candidates:
+        corpus = None if config.data.corpus is None else resolve(config.data.corpus)
+        retriever = cached_retriever(corpus, config.retriever, Path(config.cache))
+        return next(iter(retriever.search([question], config.top_n)))
+
+    return build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"), retrieve)
+
+
+def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> dict[str, Any]:
+    """The figures of a stage on `data` (None: the questions that the run reports on)."""
+    config = _config(run)
+    checkpoint = _checkpoint(run, stage)
+    tasks = load_tasks(config, data or config.data.test or config.data.validation)
+    tasks = tasks if data else tasks[: config.evaluation.questions]
+    rag = build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"))
+    records = [evaluate(prediction) for prediction in rag.predict(tasks)]
+    if out is not None:
+        write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    figures = {**summarise(records), **sampled_figures(rag, config, tasks)}
+    return {**figures, "by_hops": by_hops(records)}
+
+
+def _config(run: Path) -> Config:
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"{run}: not a run folder (it has no config.yaml)")
+    return load_config(run / "config.yaml")
+
+
+def _checkpoint(run: Path, stage: str) -> Path:
+    folder = run / "best" if stage == "best" else run / CHECKPOINTS / stage
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such checkpoint")
+    return folder

@@ -1,0 +1,64 @@
+"""The warm-up: supervised fine-tuning of both models before the loop.
+
+In: questions with candidates. Out: a selector that lists as a teacher does, a generator that answers from
+what the teacher selects. The teacher is the data's own ranking where it has one; elsewhere distant
+supervision: passages that hold a gold answer first, then the retriever's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ragdro.config import WarmUp
+from ragdro.evaluation.ranking import contains_answer
+from ragdro.generation.generator import Generator
+from ragdro.lm.scoring import SequenceGroup
+from ragdro.lm.tree import ScoredSequence
+from ragdro.selection.selector import Selector
+from ragdro.training.e_step import reading
+from ragdro.training.m_step import Update, Weighted, fit
+from ragdro.types import Permutation, Task
+
+Report = Callable[[str, Update], None]
+
+
+def warm_up(
+    selector: Selector,
+    generator: Generator,
+    tasks: Sequence[Task],
+    settings: WarmUp,
+    rng: np.random.Generator,
+    report: Report = lambda role, update: None,
+) -> None:
+    """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
+    teacher = [teacher_permutation(task, selector.k) for task in tasks]
+    whole = settings.loss == "all_tokens"
+
+    def selection(i: int) -> Weighted:
+        return _one(tasks[i], selector.scored(tasks[i], teacher[i]), whole)
+
+    def answer(i: int) -> Weighted:
+        return _one(tasks[i], generator.scored(reading(tasks[i], teacher[i])), whole)
+
+    if settings.selector is not None:
+        fit(selector.model, len(tasks), selection, settings.selector, rng, lambda u: report("selector", u))
+    if settings.generator is not None:
+        fit(generator.model, len(tasks), answer, settings.generator, rng, lambda u: report("generator", u))
+
+
+def teacher_permutation(task: Task, k: int) -> Permutation:
+    """The K candidates that the teacher puts first."""
+    passages = task.candidates.passages
+    if task.question.ranking is not None:
+        rank = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
+        order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].id, len(rank)))
+    else:
+        order = sorted(range(len(passages)), key=lambda i: not contains_answer(passages[i].text, task.question.answers))
+    return tuple(order[:k])
+
+
+def _one(task: Task, sequence: ScoredSequence, whole: bool) -> Weighted:
+    sequence = sequence.whole() if whole else sequence
+    return Weighted(task.question.id, SequenceGroup.of([sequence]), (1.0,))

@@ -1,0 +1,113 @@
+"""The nouns of the product: what a question, a passage, a list of candidates and a sample are.
+
+Everything here is a frozen value without behaviour beyond what follows from its own fields; nothing
+imports torch. Indices into candidates are 0-based; the identifiers that models see are 1-based and
+exist only in `ragdro.selection.identifiers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Permutation: TypeAlias = tuple[int, ...]
+"""An ordered selection: distinct 0-based indices into a question's candidates (the latent `z`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One retrieved text unit. `gold` says whether it supports the answer (None: not known)."""
+
+    id: str
+    title: str
+    text: str
+    gold: bool | None = None
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """Title and text: what makes two passages the same where their ids come from two files."""
+        return (self.title, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The top-N list of one question, best first; `scores` are the retriever's, None for no score."""
+
+    question_id: str
+    passages: tuple[Passage, ...]
+    scores: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its gold answers.
+
+    `answers[0]` is the one trained on; evaluation scores against all. `passages` are those that came
+    with the question (with gold labels, where the data has them), `candidates` a top-N list that came
+    with it, and `ranking` a teacher's order of passage ids, best first (None: the data has none).
+    `hops` is how many passages it takes, where the data says so: figures are broken down by it.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    passages: tuple[Passage, ...] = ()
+    candidates: Candidates | None = None
+    ranking: tuple[str, ...] | None = None
+    hops: int | None = None
+
+    @property
+    def gold_passages(self) -> tuple[Passage, ...]:
+        """The passages labelled as supporting the answer; empty where nothing is labelled."""
+        return tuple(p for p in self.passages if p.gold)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question and the candidates to select from."""
+
+    question: Question
+    candidates: Candidates
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedSample:
+    """One distinct permutation drawn for a question, with what the M-step needs to learn from it.
+
+    `count` is how often it was drawn, `log_proposal` its log-probability under the distribution that
+    drew it (log q), `log_prior` under the selector (log p(z|x)), `log_likelihood` that of the gold
+    answer (log p(y|x,d_z)), all in nats; `weight` is the share of the question's total importance
+    weight (it already contains `count`), so the weights of a question sum to 1.
+    """
+
+    permutation: Permutation
+    count: int
+    log_proposal: float
+    log_prior: float
+    log_likelihood: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen: candidate indices in order, each with its probability when chosen.
+
+    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K).
+    """
+
+    permutation: Permutation
+    probabilities: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An answer with everything it came from: the inference path's one result."""
+
+    task: Task
+    selection: Selection
+    answer: str
+
+    @property
+    def selected(self) -> tuple[Passage, ...]:
+        """The selected passages in reading order."""
+        return tuple(self.task.candidates.passages[i] for i in self.selection.permutation)

@@ -1,0 +1,104 @@
+"""What the tests share: three kinds of tokenizer and small random models, all made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.tokens import TextTokenizer
+
+_SENTENCES = [
+    "Below are a question and passages, each with a numerical identifier in brackets.",
+    "Question: where does Mara Voss work? Selection: [1] > [2] > [3] Answer: Zorba",
+    "Mara Voss works for Zorba. Zorba is based in Freedonia, near the sea.",
+] + [f"[{i}] > [{i + 1}] {i}" for i in range(1, 30)]
+_SPECIALS = ["<unk>", "<s>", "</s>", "<|eot_id|>", "[/INST]"]
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """Byte-level BPE that splits digits: [17] is four tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=_SPECIALS[1:], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", additional_special_tokens=_SPECIALS[3:]
+    )
+
+
+def sentencepiece_like() -> PreTrainedTokenizerFast:
+    """Unigram over words that begin with a mark, a dummy prefix at the start; specials are pieces."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=_SPECIALS, unk_token="<unk>")
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=_SPECIALS[3:],
+    )
+
+
+def word_level() -> PreTrainedTokenizerFast:
+    """Whole words; the special tokens are words of the vocabulary."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+|[\[\]?.,:]"), "isolated")
+    trainer = trainers.WordLevelTrainer(vocab_size=300, special_tokens=_SPECIALS)
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=_SPECIALS[3:],
+    )
+
+
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "byte-level": byte_level,
+    "sentencepiece-like": sentencepiece_like,
+    "word-level": word_level,
+}
+ARCHITECTURES = ("llama", "mistral", "qwen3")
+
+
+def random_model(
+    tokenizer: PreTrainedTokenizerFast, architecture: str = "llama", seed: int = 0, **settings: object
+) -> LanguageModel:
+    """Two layers of width 32 with grouped-query attention, weights large enough to matter."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        architecture,
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.3,
+            "eos_token_id": tokenizer.eos_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            **settings,
+        },
+    )
+    hf = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    return LanguageModel(hf, TextTokenizer(tokenizer, name=architecture))
+
+
+@pytest.fixture(params=sorted(TOKENIZERS))
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    return TOKENIZERS[request.param]()

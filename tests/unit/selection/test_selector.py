@@ -1,0 +1,99 @@
+"""The selector's distribution, by enumeration: exact, normalised, and the same sampled and scored."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from ragdro.prompts import load_template
+from ragdro.prompts.template import Budget
+from ragdro.selection.identifiers import parse, render
+from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Passage, Question, Task
+from tests.conftest import ARCHITECTURES, random_model
+
+
+def task(count: int, words: str = "Mara Voss works for Zorba.") -> Task:
+    passages = tuple(Passage(str(i), f"Title {i}", f"{words} {i}") for i in range(count))
+    return Task(Question("q", "where does Mara Voss work?", ("Zorba",)), Candidates("q", passages))
+
+
+def selector(tokenizer: PreTrainedTokenizerFast, k: int, n: int, architecture: str = "llama") -> Selector:
+    model = random_model(tokenizer, architecture)
+    return Selector(model, load_template("tiny-selector"), k=k, n=n, budget=Budget(20, 20))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_probabilities_of_all_ordered_lists_sum_to_one(
+    tokenizer: PreTrainedTokenizerFast, architecture: str
+) -> None:
+    chooser = selector(tokenizer, 2, 4, architecture)
+    lists = list(permutations(range(4), 2))
+    probabilities = np.exp(chooser.log_prob(task(4), lists, 4096))
+    assert len(lists) == 12
+    assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+    assert probabilities.std() > 1e-3  # a uniform distribution would prove little
+
+
+def test_identifiers_of_several_tokens_sum_to_one_too(tokenizer: PreTrainedTokenizerFast) -> None:
+    chooser = selector(tokenizer, 2, 12)
+    probabilities = np.exp(chooser.log_prob(task(12), list(permutations(range(12), 2)), 100_000))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_sampling_reports_the_probability_that_scoring_finds(tokenizer: PreTrainedTokenizerFast) -> None:
+    chooser = selector(tokenizer, 3, 12)
+    tasks = [task(12), task(11, "Zorba is based in Freedonia, near the sea."), task(4)]
+    uniforms = [np.random.default_rng(i).random((6, chooser.choices_per_list)) for i in range(3)]
+    draws = chooser.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=10_000)
+    for one, drawn in zip(tasks, draws, strict=True):
+        scored = chooser.log_prob(one, [d.permutation for d in drawn], 100_000)
+        assert [d.log_prior for d in drawn] == pytest.approx(scored, abs=1e-4)
+        assert [d.log_proposal for d in drawn] == pytest.approx(scored, abs=1e-4)
+    alone = chooser.sample(tasks[1:2], uniforms[1:2], temperature=1.0, tokens_per_batch=1)
+    assert [d.permutation for d in alone[0]] == [d.permutation for d in draws[1]]
+
+
+def test_samples_follow_the_distribution() -> None:
+    """4,000 draws against the 12 enumerated probabilities: a chi-square of 11 degrees of freedom."""
+    from tests.conftest import byte_level
+
+    chooser = selector(byte_level(), 2, 4)
+    lists = list(permutations(range(4), 2))
+    expected = 4000 * np.exp(chooser.log_prob(task(4), lists, 4096))
+    uniforms = np.random.default_rng(0).random((4000, chooser.choices_per_list))
+    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, tokens_per_batch=10_000)[0]
+    observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
+    assert ((observed - expected) ** 2 / expected).sum() < 31.3  # the 0.999 quantile
+
+
+def test_a_temperature_changes_the_proposal_and_not_the_prior(tokenizer: PreTrainedTokenizerFast) -> None:
+    chooser = selector(tokenizer, 1, 4)
+    uniforms = [np.random.default_rng(3).random((8, chooser.choices_per_list))]
+    drawn = chooser.sample([task(4)], uniforms, temperature=0.5, tokens_per_batch=10_000)[0]
+    log_p = np.array(chooser.log_prob(task(4), [(i,) for i in range(4)], 10_000))
+    sharpened = 2 * log_p - np.log(np.exp(2 * log_p).sum())
+    for draw in drawn:
+        assert draw.log_prior == pytest.approx(log_p[draw.permutation[0]], abs=1e-4)
+        assert draw.log_proposal == pytest.approx(sharpened[draw.permutation[0]], abs=1e-4)
+
+
+def test_greedy_takes_the_most_probable_choice_each_time() -> None:
+    from tests.conftest import word_level
+
+    chooser = selector(word_level(), 2, 5)
+    first = np.array([np.exp(chooser.log_prob(task(5), [(i, j) for j in range(5) if j != i], 9999)).sum() for i in range(5)])
+    best = int(first.argmax())
+    found = chooser.greedy([task(5)], 9999)[0]
+    assert found.permutation[0] == best
+    assert found.probabilities[0] == pytest.approx(first[best], abs=1e-5)
+    pair = np.exp(chooser.log_prob(task(5), [found.permutation], 9999))[0]
+    assert pair == pytest.approx(np.prod(found.probabilities), rel=1e-4)
+
+
+def test_text_and_permutation_are_each_others_inverse() -> None:
+    assert render((2, 0, 16)) == "[3] > [1] > [17]"
+    assert parse("[3] > [1] > [17]", 17) == (2, 0, 16)
