@@ -40,7 +40,7 @@ class Rag:
         return self.predict([Task(asked, self.retrieve(asked))])[0]
 
     def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
-        """Greedy selections and answers; with `select` false, vanilla RAG: the retriever's first K are read."""
+        """Greedy selections and answers; `select` false is vanilla RAG: the retriever's first K are read."""
         if select:
             selections = self.selector.greedy(tasks, self.tokens_per_batch)
         else:

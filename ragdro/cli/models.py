@@ -21,7 +21,9 @@ def train(
     config: ConfigFile,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved config and stop")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace an earlier run of this name")
+    ] = False,
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
     from ragdro.config import dump_config, load_config
@@ -40,7 +42,9 @@ def train(
 def warmup(
     config: ConfigFile,
     overrides: Overrides = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace an earlier run of this name")
+    ] = False,
 ) -> None:
     """Run the warm-up alone: `train` with iterations=0."""
     train(config, [*(overrides or ()), "iterations=0"], dry_run=False, overwrite=overwrite)

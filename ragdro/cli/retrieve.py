@@ -8,48 +8,80 @@ from typing import Annotated, Any
 
 import typer
 
+from ragdro.config import Config
 from ragdro.errors import ConfigError
 from ragdro.retrieval.settings import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
+from ragdro.sources import resolve
+
+_Kind = Annotated[str, typer.Option(help="bm25, dense, colbert, hybrid, external or given")]
+_SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")]
+_Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, dotted.key=value; repeatable")]
+_Cache = Annotated[Path, typer.Option(help="folder of indexes and candidates, shared with `ragdro train`")]
+_CACHE = Path(Config.model_fields["cache"].default)
 
 
 def index(
     corpus: Annotated[str, typer.Option(help="corpus: a file, a folder, or hf:org/name[:split]")],
-    out: Annotated[Path, typer.Option(help="folder of the index; an unfinished one is continued")],
-    kind: Annotated[str, typer.Option(help="bm25, dense, colbert, hybrid or external")] = DEFAULT_KIND,
-    settings: Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="one setting, dotted.key=value; repeatable")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the index; without it, in the cache")] = None,
+    kind: _Kind = DEFAULT_KIND,
+    settings: _SettingsFile = None,
+    set_: _Set = None,
+    cache: _Cache = _CACHE,
 ) -> None:
     """Index a corpus for `ragdro retrieve`; a killed build goes on where it stopped."""
     from ragdro.data import read_corpus
     from ragdro.retrieval import make_retriever
-    from ragdro.retrieval.cache import corpus_hash
+    from ragdro.retrieval.cache import cached_retriever, corpus_hash
 
-    retriever = make_retriever(_settings(kind, settings, set_ or ()), show_progress=True)
-    retriever.build(read_corpus(corpus), out, corpus_key=corpus_hash(corpus, read_corpus))
-    retriever.open(out)
-    typer.echo(f"{out}: {len(retriever.store)} passages, {retriever.kind}", err=True)
+    chosen, source = _settings(kind, settings, set_ or ()), resolve(corpus)
+    if out is None:
+        retriever = cached_retriever(source, chosen, cache, show_progress=True)
+    else:
+        retriever = make_retriever(chosen, show_progress=True)
+        retriever.build(read_corpus(source), out, corpus_key=corpus_hash(source, read_corpus))
+        retriever.open(out)
+    typer.echo(f"{out or cache}: {len(retriever.store)} passages, {retriever.kind}", err=True)
 
 
 def retrieve(
     questions: Annotated[str, typer.Option(help="questions: a file, a folder, or hf:org/name[:split]")],
-    index: Annotated[Path, typer.Option(help="folder that `ragdro index` wrote")],
     out: Annotated[Path, typer.Option(help="candidates file to write (JSONL)")],
+    index: Annotated[Path | None, typer.Option(help="folder that `ragdro index --out` wrote")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="instead of --index: the corpus, through the cache")
+    ] = None,
+    kind: _Kind = DEFAULT_KIND,
+    settings: _SettingsFile = None,
+    set_: _Set = None,
+    cache: _Cache = _CACHE,
     top_n: Annotated[int, typer.Option(help="passages per question")] = DEFAULT_TOP_N,
 ) -> None:
-    """Write each question's top-N passages; the file is whole or not there."""
+    """Write each question's top-N passages; the file is whole or not there.
+
+    With --index, kind and settings are the index's. Otherwise the search goes through the cache.
+    """
     from ragdro.data import read_questions
     from ragdro.retrieval import open_retriever
+    from ragdro.retrieval.cache import cached_candidates
     from ragdro.retrieval.candidates import write_candidates
 
-    retriever = open_retriever(index, show_progress=True)
-    count = write_candidates(out, retriever.search(list(read_questions(questions)), top_n))
-    typer.echo(f"{out}: {count} questions, {top_n} passages each", err=True)
+    asked = list(read_questions(resolve(questions)))
+    if index is not None:
+        if corpus is not None or settings is not None or set_:
+            raise ConfigError(
+                "--index brings its corpus and settings: leave out --corpus, --settings and --set"
+            )
+        count = write_candidates(out, open_retriever(index, show_progress=True).search(asked, top_n))
+    else:
+        chosen, source = _settings(kind, settings, set_ or ()), None if corpus is None else resolve(corpus)
+        count = write_candidates(
+            out, cached_candidates(asked, source, chosen, top_n, cache, show_progress=True)
+        )
+    typer.echo(f"{out}: {count} questions", err=True)
 
 
 def _settings(kind: str, file: Path | None, assignments: Sequence[str]) -> RetrieverSettings:
-    """The settings of a YAML file, or of the kind alone, with single ones replaced; ConfigError names a bad one."""
+    """The settings of a YAML file, or of the kind alone, with single ones replaced."""
     values: dict[str, Any] = {"kind": kind}
     if file is not None:
         loaded = _yaml(file.read_text(encoding="utf-8") if file.is_file() else None, str(file))
@@ -75,7 +107,7 @@ def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _yaml(text: str | None, source: str) -> Any:
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     if text is None:
         raise ConfigError(f"{source}: no such file")

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-tiny_app = typer.Typer(no_args_is_help=True, help="The embedded default: a generated world and a small base model.")
+tiny_app = typer.Typer(
+    no_args_is_help=True, help="The embedded default: a generated world and a small base model."
+)
 
 
 @tiny_app.command()
 def build(
     out: Annotated[Path, typer.Option(help="folder that gets world/ and base/")] = Path("runs/tiny"),
     seed: Annotated[int, typer.Option(help="seed of the worlds and of the base model")] = 0,
-    world_only: Annotated[bool, typer.Option(help="leave the base model alone (the world takes a second)")] = False,
+    world_only: Annotated[
+        bool, typer.Option(help="leave the base model alone (the world takes a second)")
+    ] = False,
 ) -> None:
     """Make the world and the base checkpoint anew from a seed (about half an hour on two cores)."""
     from ragdro.tiny.world import write_world

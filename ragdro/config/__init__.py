@@ -12,7 +12,7 @@ from ragdro.config.base import Settings
 from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import Evaluation, EStep, MStep, Optimisation, WarmUp
+from ragdro.config.training import EStep, Evaluation, MStep, Optimisation, WarmUp
 
 __all__ = [
     "Config",
@@ -38,8 +38,12 @@ class DataSettings(Settings):
 
     train: str = Field(description="questions to train on")
     validation: str = Field(description="questions that choose the best iteration")
-    test: str | None = Field(None, description="questions whose figures are reported; null: the validation ones")
-    corpus: str | None = Field(None, description="passages to retrieve from; null where questions bring candidates")
+    test: str | None = Field(
+        None, description="questions whose figures are reported; null: the validation ones"
+    )
+    corpus: str | None = Field(
+        None, description="passages to retrieve from; null where questions bring candidates"
+    )
     train_questions: int | None = Field(None, ge=1, description="take only this many; null for all")
     skip_bad: int = Field(0, ge=0, description="bad records tolerated per file")
 
@@ -54,18 +58,20 @@ class Config(Settings):
     device: str = Field("auto", description="torch device; 'auto' takes a GPU if there is one")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves it alone")
     data: DataSettings = Field(description="questions and corpus")
-    retriever: RetrieverSettings = Field(default_factory=Bm25Settings, description="where candidates come from")
+    retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
-    warm_up: WarmUp = Field(default_factory=WarmUp, description="before the loop")
+    warm_up: WarmUp = Field(WarmUp(), description="before the loop")
     iterations: int = Field(5, ge=0, description="most rounds of E-step and M-step (N in the paper)")
-    patience: int | None = Field(2, ge=1, description="stop after this many rounds without a better one; null: never")
-    e_step: EStep = Field(default_factory=EStep, description="sampling and weighting")
-    m_step: MStep = Field(default_factory=MStep, description="fitting")
+    patience: int | None = Field(
+        2, ge=1, description="stop after this many rounds without a better one; null: never"
+    )
+    e_step: EStep = Field(EStep(), description="sampling and weighting")
+    m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
-    evaluation: Evaluation = Field(default_factory=Evaluation, description="measuring")
+    evaluation: Evaluation = Field(Evaluation(), description="measuring")
 
     @model_validator(mode="after")
     def _selectable(self) -> Config:

@@ -29,7 +29,8 @@ class ModelSettings(Settings):
     scratch: ScratchModel | None = Field(None, description="in place of `model`: start from random weights")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the weights")
     amp: Literal["auto", "off", "bfloat16"] = Field(
-        "auto", description="dtype of matrix products: bfloat16 on a GPU that has it where 'auto', else the weights'"
+        "auto",
+        description="dtype of matrix products: bfloat16 on a GPU that has it where 'auto', else the weights'",
     )
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="attention kernel")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")

@@ -26,11 +26,9 @@ class Optimisation(Settings):
 class WarmUp(Settings):
     """Supervised fine-tuning of both models before the loop."""
 
-    selector: Optimisation | None = Field(
-        default_factory=Optimisation, description="null: the selector is taken as it is"
-    )
+    selector: Optimisation | None = Field(Optimisation(), description="null: the selector is taken as it is")
     generator: Optimisation | None = Field(
-        default_factory=Optimisation, description="null: the generator is taken as it is"
+        Optimisation(), description="null: the generator is taken as it is"
     )
     loss: Literal["answer", "all_tokens"] = Field(
         "answer",
@@ -54,14 +52,16 @@ class EStep(Settings):
 class MStep(Settings):
     """Fitting both models to the weighted samples."""
 
-    selector: Optimisation = Field(default_factory=Optimisation, description="the selector's update")
-    generator: Optimisation = Field(default_factory=Optimisation, description="the generator's update")
+    selector: Optimisation = Field(Optimisation(), description="the selector's update")
+    generator: Optimisation = Field(Optimisation(), description="the generator's update")
 
 
 class Evaluation(Settings):
     """What is measured after each iteration."""
 
-    samples: int = Field(8, ge=1, description="permutations of the m-sample bound, with common random numbers")
+    samples: int = Field(
+        8, ge=1, description="permutations of the m-sample bound, with common random numbers"
+    )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metric: Literal["exact_match", "f1", "bound"] = Field(

@@ -47,13 +47,17 @@ class Generator:
     def prompt(self, reading: Reading) -> Ints:
         """The prompt's token ids. Raises `ConfigError` for a prompt that the model has no positions for."""
         ids = self.template.encode(
-            self.model.tokenizer, reading.question.question, reading.passages, len(reading.passages), self.budget
+            self.model.tokenizer,
+            reading.question.question,
+            reading.passages,
+            len(reading.passages),
+            self.budget,
         )
         longest, limit = len(ids) + self.answer_tokens + 1, self.model.max_positions
         if limit is not None and longest > limit:
             raise ConfigError(
-                f"generator.passage_tokens: question '{reading.question.id}' with its passages and answer needs "
-                f"{longest} tokens, more than the model's {limit} positions; lower passage_tokens"
+                f"generator.passage_tokens: question '{reading.question.id}' with its passages and answer "
+                f"needs {longest} tokens, more than the model's {limit} positions; lower passage_tokens"
             )
         return np.array(ids)
 

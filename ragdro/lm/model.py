@@ -7,8 +7,8 @@ embeddings of just the positions, and just the vocabulary, that are needed.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any, ContextManager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,9 @@ _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 class LanguageModel:
     """`hf` and `tokenizer`, plus `autocast`: the dtype matrix products run in (None: the weights')."""
 
-    def __init__(self, hf: PreTrainedModel, tokenizer: TextTokenizer, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self, hf: PreTrainedModel, tokenizer: TextTokenizer, autocast: torch.dtype | None = None
+    ) -> None:
         self.hf = hf
         self.tokenizer = tokenizer
         self.autocast = autocast
@@ -36,7 +38,8 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        return self.hf.device
+        device: torch.device = self.hf.device
+        return device
 
     @property
     def max_positions(self) -> int | None:
@@ -44,7 +47,7 @@ class LanguageModel:
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return None if limit is None else int(limit)
 
-    def precision(self) -> ContextManager[Any]:
+    def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of every forward pass."""
         if self.autocast is None:
             return nullcontext()
@@ -81,11 +84,17 @@ class LanguageModel:
         self, hidden: Float[Tensor, "scored width"], targets: Int[Tensor, " scored"]
     ) -> Float[Tensor, " scored"]:
         """log p(target) over the whole vocabulary, in float32, a chunk of positions at a time."""
-        if len(hidden) <= _POSITIONS_PER_CHUNK or not torch.is_grad_enabled():
-            pieces = zip(hidden.split(_POSITIONS_PER_CHUNK), targets.split(_POSITIONS_PER_CHUNK), strict=True)
-            return torch.cat([self._full_log_probs(h, t) for h, t in pieces])
-        pieces = zip(hidden.split(_POSITIONS_PER_CHUNK), targets.split(_POSITIONS_PER_CHUNK), strict=True)
-        return torch.cat([checkpoint(self._full_log_probs, h, t, use_reentrant=False) for h, t in pieces])
+        one_chunk = len(hidden) <= _POSITIONS_PER_CHUNK
+        values = []
+        for start in range(0, len(hidden), _POSITIONS_PER_CHUNK):
+            chunk = slice(start, start + _POSITIONS_PER_CHUNK)
+            if one_chunk or not torch.is_grad_enabled():
+                values.append(self._full_log_probs(hidden[chunk], targets[chunk]))
+            else:  # the logits of a chunk are made again in the backward pass rather than kept
+                values.append(
+                    checkpoint(self._full_log_probs, hidden[chunk], targets[chunk], use_reentrant=False)
+                )
+        return torch.cat(values)
 
     def choice_logits(
         self,

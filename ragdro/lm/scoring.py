@@ -52,7 +52,9 @@ class _Scored:
     allowed: list[Ints | None]
 
 
-def sequence_log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> list[Float[Tensor, " samples"]]:
+def sequence_log_probs(
+    model: LanguageModel, groups: Sequence[SequenceGroup]
+) -> list[Float[Tensor, " samples"]]:
     """log-probabilities of every group's sequences, in one forward pass (float32, on the device)."""
     if model.shares_prefixes is None and any(len(g.sequences) > 1 for g in groups):
         _check_sharing(model, groups)
@@ -65,7 +67,7 @@ def sequence_log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) ->
     values = _scored_log_probs(model, states, scored)
     total = torch.zeros(sum(len(g.sequences) for g in groups), dtype=torch.float32, device=device)
     total = total.index_add(0, torch.from_numpy(scored.owners).to(device), values)
-    return list(total.split([len(g.sequences) for g in groups]))
+    return list(torch.split(total, [len(g.sequences) for g in groups]))
 
 
 def score_all(

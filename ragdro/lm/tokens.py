@@ -26,7 +26,9 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
         if tokenizer.eos_token_id is None:
-            raise ModelError(f"{name}: the tokenizer has no end token (eos_token), so an answer could never end")
+            raise ModelError(
+                f"{name}: the tokenizer has no end token (eos_token), so an answer could never end"
+            )
         self.hf = tokenizer
         self.name = name
         self.end_id: int = int(tokenizer.eos_token_id)

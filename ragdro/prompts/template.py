@@ -27,7 +27,11 @@ from ragdro.types import Passage
 
 _MARK = "\ue000{}\ue001"
 _MARKED = re.compile("\ue000([0-9]+)\ue001")
-_SLOTS = {"user": {"question", "passages", "n", "k"}, "passage": {"identifier", "title", "text"}, "start": set()}
+_SLOTS = {
+    "user": {"question", "passages", "n", "k"},
+    "passage": {"identifier", "title", "text"},
+    "start": set(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,12 @@ def load_template(source: str) -> PromptTemplate:
     packaged = files("ragdro.prompts") / f"{source}.yaml"
     if path.suffix not in {".yaml", ".yml"}:
         if not packaged.is_file():
-            names = sorted(f.name.removesuffix(".yaml") for f in files("ragdro.prompts").iterdir() if "yaml" in f.name)
-            raise ConfigError(f"no prompt template named '{source}'; there are {', '.join(names)}, or give a path")
+            names = sorted(
+                f.name.removesuffix(".yaml") for f in files("ragdro.prompts").iterdir() if "yaml" in f.name
+            )
+            raise ConfigError(
+                f"no prompt template named '{source}'; there are {', '.join(names)}, or give a path"
+            )
         text = packaged.read_text(encoding="utf-8")
     elif not path.is_file():
         raise ConfigError(f"{source}: no such prompt template")

@@ -42,7 +42,9 @@ def draw_curves(run: Path) -> Path:
     return path
 
 
-def _lines(axes: Any, rows: list[dict[str, Any]], names: dict[str, str], label: str, *, share: bool = True) -> None:
+def _lines(
+    axes: Any, rows: list[dict[str, Any]], names: dict[str, str], label: str, *, share: bool = True
+) -> None:
     """One line a figure that the run has."""
     for colour, (key, name) in zip(_COLOURS, names.items(), strict=False):
         if rows[0][key] is not None:

@@ -23,7 +23,9 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "answer": prediction.answer,
         "selection": [
             {"id": p.id, "title": p.title, "text": p.text, "probability": q, "rank_in_candidates": i + 1}
-            for p, q, i in zip(prediction.selected, probabilities, prediction.selection.permutation, strict=True)
+            for p, q, i in zip(
+                prediction.selected, probabilities, prediction.selection.permutation, strict=True
+            )
         ],
         "candidates": [
             {"id": p.id, "title": p.title, "text": p.text, "score": s}
@@ -48,7 +50,9 @@ def print_example(run: Path) -> None:
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: _gain(*pair), reverse=True)
     first, last = pairs[0]
     console = Console()
-    console.print(f"\n[bold]{escape(first['question'])}[/bold]  gold answer: {escape(' / '.join(first['answers']))}")
+    console.print(
+        f"\n[bold]{escape(first['question'])}[/bold]  gold answer: {escape(' / '.join(first['answers']))}"
+    )
     for label, record in (("after the warm-up", first), (f"after iteration {best}", last)):
         verdict = "right" if record["exact_match"] else "wrong"
         console.print(f"\n{label}: [bold]{escape(record['answer'])}[/bold] ({verdict}), read from")
@@ -64,7 +68,7 @@ def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
 
 
 def _gain(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float, int]:
-    """Questions put right first, those whose selection became complete and those of more hops before others."""
+    """Questions put right come first; among them, selections that became complete, then more hops."""
     complete = (after["all_gold_selected"] or 0.0) - (before["all_gold_selected"] or 0.0)
     return after["exact_match"] - before["exact_match"], complete, after["hops"] or 0
 

@@ -37,7 +37,10 @@ def read_results(run: Path) -> dict[str, Any]:
 
 def stages(results: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     """(file name of the stage, label, figures), in order."""
-    rows = [("vanilla_rag", "vanilla RAG", results["vanilla_rag"]), ("warm_up", "warm-up", results["warm_up"])]
+    rows = [
+        ("vanilla_rag", "vanilla RAG", results["vanilla_rag"]),
+        ("warm_up", "warm-up", results["warm_up"]),
+    ]
     rows += [(f"iteration-{i}", f"iteration {i}", m) for i, m in enumerate(results["iterations"], start=1)]
     return rows
 
@@ -68,4 +71,6 @@ def print_results(run: Path, console: Console | None = None) -> None:
         shown = ["–" if c is None else f"{c:.2f}" for c in cells]
         table.add_row(label + (" *" if chosen else ""), *shown, style="bold" if chosen else None)
     (console or Console()).print(table)
-    (console or Console()).print("* best on the validation questions; shares of 1, bound in nats", style="dim")
+    (console or Console()).print(
+        "* best on the validation questions; shares of 1, bound in nats", style="dim"
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -143,6 +144,6 @@ class Walk:
 def _refuse_ambiguous(items: Sequence[tuple[int, ...]], name: str) -> None:
     """No identifier's tokens may begin another's."""
     ordered = sorted((item, i) for i, item in enumerate(items))
-    for (a, i), (b, j) in zip(ordered, ordered[1:], strict=False):
+    for (a, i), (b, j) in pairwise(ordered):
         if b[: len(a)] == a:
             raise ModelError(f"{name}: the tokenizer cannot tell identifier [{i + 1}] from [{j + 1}]")

@@ -38,7 +38,9 @@ class Draw:
 class Selector:
     """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates."""
 
-    def __init__(self, model: LanguageModel, template: PromptTemplate, *, k: int, n: int, budget: Budget) -> None:
+    def __init__(
+        self, model: LanguageModel, template: PromptTemplate, *, k: int, n: int, budget: Budget
+    ) -> None:
         if k > n:
             raise ConfigError(f"selector.k: K = {k} passages cannot be selected out of N = {n} candidates")
         self.model = model
@@ -53,7 +55,8 @@ class Selector:
         count = len(task.candidates.passages)
         if count < max(self.k, 2):
             raise RetrievalError(
-                f"question '{task.question.id}' has {count} candidates, fewer than K = {max(self.k, 2)} to select"
+                f"question '{task.question.id}' has {count} candidates, "
+                f"fewer than K = {max(self.k, 2)} to select"
             )
         ids = self.template.encode(
             self.model.tokenizer, task.question.question, task.candidates.passages, self.k, self.budget
@@ -62,8 +65,8 @@ class Selector:
         limit = self.model.max_positions
         if limit is not None and longest > limit:
             raise ConfigError(
-                f"selector.passage_tokens: the prompt of question '{task.question.id}' needs {longest} tokens, "
-                f"more than the model's {limit} positions; lower passage_tokens or top_n"
+                f"selector.passage_tokens: the prompt of question '{task.question.id}' needs {longest} "
+                f"tokens, more than the model's {limit} positions; lower passage_tokens or top_n"
             )
         return np.array(ids)
 
@@ -98,7 +101,9 @@ class Selector:
         prompts = [self.prompt(t) for t in tasks]
         for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
             pick = _Inverse(np.stack([uniforms[i] for i in batch]), temperature)
-            for i, branches in zip(batch, self._decode([tasks[i] for i in batch], prompts, batch, pick), strict=True):
+            for i, branches in zip(
+                batch, self._decode([tasks[i] for i in batch], prompts, batch, pick), strict=True
+            ):
                 results[i] = [Draw(b.walk.chosen, b.log_proposal, b.log_prior) for b in branches]
         return results
 
@@ -129,13 +134,17 @@ class Selector:
         with torch.no_grad():
             decoder = BranchDecoder(self.model, [prompts[i] for i in batch], pick.branches)
             while any(b.walk.competing is not None for row in rows for b in row):
-                states = decoder.feed([[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows])
+                states = decoder.feed(
+                    [[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows]
+                )
                 self._choose(states, rows, pick)
         return rows
 
     def _choose(self, states: torch.Tensor, rows: list[list[_Branch]], pick: _Inverse | _Greedy) -> None:
         """One choice for every branch that is not done."""
-        active = [(r, b) for r, row in enumerate(rows) for b, x in enumerate(row) if x.walk.competing is not None]
+        active = [
+            (r, b) for r, row in enumerate(rows) for b, x in enumerate(row) if x.walk.competing is not None
+        ]
         sets = [c for r, b in active if (c := rows[r][b].walk.competing) is not None]
         choices, allowed, _ = choice_table(sets)
         index = torch.tensor(active, device=states.device)

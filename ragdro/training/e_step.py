@@ -72,7 +72,8 @@ def _answer_log_likelihoods(
     """log p(y|x,d_z) of each question's distinct permutations: one drawn twice is scored once."""
     distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
     groups = [
-        generator.group([reading(task, z) for z in lists]) for task, lists in zip(tasks, distinct, strict=True)
+        generator.group([reading(task, z) for z in lists])
+        for task, lists in zip(tasks, distinct, strict=True)
     ]
     scores = score_all(generator.model, groups, tokens_per_batch)
     return [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
@@ -96,7 +97,8 @@ def _weigh(task: Task, draws: Sequence[Draw], scores: dict[Permutation, float]) 
     counts = Counter(d.permutation for d in draws)
     first = {d.permutation: d for d in reversed(draws)}
     samples = tuple(
-        WeightedSample(z, counts[z], first[z].log_proposal, first[z].log_prior, scores[z], shares[z]) for z in first
+        WeightedSample(z, counts[z], first[z].log_proposal, first[z].log_prior, scores[z], shares[z])
+        for z in first
     )
     return WeightedTask(
         task,

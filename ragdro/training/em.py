@@ -93,7 +93,14 @@ def _maximisation(
     ):
         if wanted:
             rng = np.random.default_rng([config.seed, _TRAIN, iteration])
-            fit(model, len(weighted), build, settings, rng, partial(run.update, f"iteration-{iteration}", role))
+            fit(
+                model,
+                len(weighted),
+                build,
+                settings,
+                rng,
+                partial(run.update, f"iteration-{iteration}", role),
+            )
 
 
 def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:

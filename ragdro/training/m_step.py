@@ -76,7 +76,9 @@ def fit(
         loss = _accumulate(model, batch, settings.tokens_per_batch)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
         if not math.isfinite(norm):
-            raise TrainingError(f"the gradient is {norm} at questions {_names(batch)}; try a lower learning_rate")
+            raise TrainingError(
+                f"the gradient is {norm} at questions {_names(batch)}; try a lower learning_rate"
+            )
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         report(Update(step + 1, steps, loss, norm, rate, sum(len(w.group) for w in batch)))

@@ -51,6 +51,8 @@ def bound(ratios: QuestionsBySamples) -> Float[Tensor, " questions"]:
     return ratios.logsumexp(dim=1) - math.log(ratios.shape[1])
 
 
-def weighted_loss(weights: Float[Tensor, " samples"], log_probs: Float[Tensor, " samples"]) -> Float[Tensor, ""]:
+def weighted_loss(
+    weights: Float[Tensor, " samples"], log_probs: Float[Tensor, " samples"]
+) -> Float[Tensor, ""]:
     """-sum_i w_i log p_i: the M-step's loss of one question, for either model."""
     return -(weights * log_probs).sum()

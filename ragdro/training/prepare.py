@@ -17,7 +17,6 @@ from ragdro.data import load_questions, read_corpus
 from ragdro.errors import DataError
 from ragdro.generation.generator import Generator
 from ragdro.lm.load import load_language_model, pick_device
-from ragdro.lm.model import LanguageModel
 from ragdro.lm.scratch import scratch_model
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget

@@ -1,9 +1,9 @@
 """A run on disk: `runs/<name>/`, written as the run goes, every file whole or absent.
 
-    config.yaml         the resolved config          environment.json   versions, commit, seed, machine
-    metrics.jsonl       one object a step or figure  predictions-<stage>.jsonl
-    checkpoints/iteration-N/{selector,generator}/    (0 is the warm-up), Hugging Face format
-    best                link to the best of them     results.json       written last: its presence means done
+config.yaml         the resolved config          environment.json   versions, commit, seed, machine
+metrics.jsonl       one object a step or figure  predictions-<stage>.jsonl
+checkpoints/iteration-N/{selector,generator}/    (0 is the warm-up), Hugging Face format
+best                link to the best of them     results.json       written last: its presence means done
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class RunFolder:
         folder = Path(config.runs) / config.name
         if folder.exists():
             if not overwrite:
-                raise ConfigError(f"name: the run folder {folder} exists; choose another name or pass --overwrite")
+                raise ConfigError(
+                    f"name: the run folder {folder} exists; choose another name or pass --overwrite"
+                )
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         write_atomically(folder / "config.yaml", dump_config(config))
@@ -125,7 +127,9 @@ class RunFolder:
 
     def exhausted(self, patience: int | None) -> bool:
         """Whether `patience` iterations have passed since the best one."""
-        return patience is not None and len(self._scores) - 1 - self._scores.index(max(self._scores)) >= patience
+        return (
+            patience is not None and len(self._scores) - 1 - self._scores.index(max(self._scores)) >= patience
+        )
 
     def finish(self) -> dict[str, Any]:
         """Write and return the results."""

@@ -55,7 +55,9 @@ def teacher_permutation(task: Task, k: int) -> Permutation:
         rank = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
         order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].id, len(rank)))
     else:
-        order = sorted(range(len(passages)), key=lambda i: not contains_answer(passages[i].text, task.question.answers))
+        order = sorted(
+            range(len(passages)), key=lambda i: not contains_answer(passages[i].text, task.question.answers)
+        )
     return tuple(order[:k])
 
 

@@ -85,7 +85,12 @@ def test_greedy_takes_the_most_probable_choice_each_time() -> None:
     from tests.conftest import word_level
 
     chooser = selector(word_level(), 2, 5)
-    first = np.array([np.exp(chooser.log_prob(task(5), [(i, j) for j in range(5) if j != i], 9999)).sum() for i in range(5)])
+    first = np.array(
+        [
+            np.exp(chooser.log_prob(task(5), [(i, j) for j in range(5) if j != i], 9999)).sum()
+            for i in range(5)
+        ]
+    )
     best = int(first.argmax())
     found = chooser.greedy([task(5)], 9999)[0]
     assert found.permutation[0] == best

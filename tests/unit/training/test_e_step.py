@@ -1,0 +1,76 @@
+"""The E-step of real (small, random) models against its definition."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ragdro.generation.generator import Generator
+from ragdro.lm.scoring import score_all
+from ragdro.rag import Rag
+from ragdro.training.e_step import WeightedTask, e_step, reading
+from tests.worlds import pocket_rag, pocket_tasks
+
+
+def run(
+    questions: int = 4, samples: int = 8, temperature: float = 1.0, order: slice = slice(None), k: int = 2
+) -> tuple[Rag, list[WeightedTask]]:
+    rag = pocket_rag(k=k)
+    tasks = pocket_tasks(questions, 5)[order]
+    found = e_step(
+        rag.selector,
+        rag.generator,
+        tasks,
+        samples=samples,
+        temperature=temperature,
+        tokens_per_batch=2000,
+        seed=3,
+        stream=1,
+    )
+    return rag, found
+
+
+def by_definition(rag: Rag, weighted: WeightedTask) -> dict[tuple[int, ...], float]:
+    """w_z ~ count(z) p(y|x,d_z) p(z)/q(z), each factor computed on its own, one permutation at a time."""
+    raw = {}
+    for s in weighted.samples:
+        alone = rag.generator.group([reading(weighted.task, s.permutation)])
+        likelihood = score_all(rag.generator.model, [alone], 10_000)[0][0]
+        prior = rag.selector.log_prob(weighted.task, [s.permutation], 10_000)[0]
+        raw[s.permutation] = s.count * np.exp(likelihood + prior - s.log_proposal)
+    total = sum(raw.values())
+    return {z: value / total for z, value in raw.items()}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_weights_are_what_the_definition_says(temperature: float) -> None:
+    rag, found = run(temperature=temperature)
+    for weighted in found:
+        expected = by_definition(rag, weighted)
+        assert {s.permutation: s.weight for s in weighted.samples} == pytest.approx(expected, rel=1e-3)
+        assert sum(s.weight for s in weighted.samples) == pytest.approx(1)
+        assert sum(s.count for s in weighted.samples) == 8
+
+
+def test_duplicates_keep_their_multiplicity_and_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    group = Generator.group
+    monkeypatch.setattr(Generator, "group", lambda self, rs: (sizes.append(len(rs)), group(self, rs))[1])
+    _, found = run(questions=2, samples=64, k=1)
+    assert any(s.count > 1 for w in found for s in w.samples)
+    assert sizes == [len(w.samples) for w in found] and max(sizes) <= 5
+    for weighted in found:
+        by_sample = np.array([s.weight / s.count for s in weighted.samples for _ in range(s.count)])
+        assert weighted.effective_sample_size == pytest.approx(1 / (by_sample**2).sum(), rel=1e-6)
+
+
+def test_a_questions_samples_do_not_depend_on_its_neighbours() -> None:
+    _, together = run(questions=4)
+    _, backwards = run(questions=4, order=slice(None, None, -1))
+    for a, b in zip(together, reversed(backwards), strict=True):
+        assert Counter({s.permutation: s.count for s in a.samples}) == {
+            s.permutation: s.count for s in b.samples
+        }
+        assert a.bound == pytest.approx(b.bound, abs=1e-4)
