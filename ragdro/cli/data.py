@@ -1,0 +1,129 @@
+"""`ragdro data convert`, `ragdro data inspect`, `ragdro score` and `ragdro compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ragdro.sources import resolve
+
+data_app = typer.Typer(help="Look into data files and convert them.", no_args_is_help=True)
+
+_Source = Annotated[str, typer.Argument(help="file, BEIR folder, or hf:org/name[:split]")]
+_SkipBad = Annotated[int, typer.Option(min=0, help="bad records to leave out before giving up")]
+_Aliases = Annotated[Path | None, typer.Option(help="2WikiMultiHopQA's id_aliases.json")]
+_Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+_Data = Annotated[str, typer.Option(help="questions with gold answers, in any format that is read")]
+_Predictions = Annotated[Path, typer.Option(help="{id, answer} lines, a run's file, or an official format")]
+_Seed = Annotated[int, typer.Option(help="seed of the resampling")]
+_Normalisation = Annotated[Literal["squad", "dro"], typer.Option(help="dro: punctuation becomes a space")]
+_RuleName = Literal["squad", "hotpotqa", "2wiki", "musique", "kilt", "dpr"]
+_RuleOption = Annotated[_RuleName | None, typer.Option(help="whose corner cases; by default the data's own")]
+_Export = Annotated[
+    Literal["hotpotqa", "musique", "2wiki", "kilt"] | None,
+    typer.Option(help="also write the predictions in this official format"),
+]
+
+
+@data_app.command()
+def convert(
+    file: _Source,
+    out: Annotated[Path, typer.Option(help="JSONL to write; .gz and .zst are compressed")],
+    corpus: Annotated[
+        bool, typer.Option("--corpus", help="write the passages that came with questions")
+    ] = False,
+    skip_bad: _SkipBad = 0,
+    aliases: _Aliases = None,
+) -> None:
+    """Write any format that is read as our own JSONL."""
+    from ragdro.data.convert import convert as run
+
+    done = run(resolve(file), out, as_corpus=corpus, skip_bad=skip_bad, aliases=aliases)
+    for problem in done.skipped:
+        typer.echo(f"skipped: {problem}", err=True)
+    typer.echo(f"{out}: {done.records} records from {done.format}")
+
+
+@data_app.command()
+def inspect(
+    file: _Source,
+    against: Annotated[str | None, typer.Option(help="another source, to count what both hold")] = None,
+    skip_bad: _SkipBad = 0,
+    aliases: _Aliases = None,
+    json_: _Json = False,
+) -> None:
+    """Show what a source was recognised as, and what it holds."""
+    from ragdro.data.inspect import inspect as run
+
+    other = None if against is None else resolve(against)
+    found = run(resolve(file), against=other, skip_bad=skip_bad, aliases=aliases)
+    typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else "\n".join(found.as_lines()))
+
+
+def score(
+    data: _Data,
+    predictions: _Predictions,
+    normalisation: _Normalisation = "squad",
+    rule: _RuleOption = None,
+    aliases: _Aliases = None,
+    skip_bad: _SkipBad = 0,
+    seed: _Seed = 0,
+    export: _Export = None,
+    out: Annotated[Path | None, typer.Option(help="where --export writes")] = None,
+    json_: _Json = False,
+) -> None:
+    """Score any system's predictions, each figure with a 95 % bootstrap interval."""
+    import numpy as np
+
+    from ragdro.errors import ConfigError
+    from ragdro.evaluation.export import export_predictions
+    from ragdro.evaluation.score import score as run
+
+    if (export is None) != (out is None):
+        raise ConfigError("--export and --out go together")
+    source = resolve(data)
+    found = run(
+        source,
+        predictions,
+        np.random.default_rng(seed),
+        normalisation=normalisation,
+        rule=rule,
+        aliases=aliases,
+        skip_bad=skip_bad,
+    )
+    if export is not None and out is not None:
+        export_predictions(predictions, out, export, data=source)
+    typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else "\n".join(found.as_lines()))
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="a run folder or a prediction file")],
+    run_b: Annotated[Path, typer.Argument(help="another, compared with the first")],
+    data: Annotated[str | None, typer.Option(help="gold answers, where the predictions lack them")] = None,
+    stage: Annotated[str | None, typer.Option(help="of run folders: predictions-STAGE.jsonl alone")] = None,
+    normalisation: _Normalisation = "squad",
+    rule: _RuleOption = None,
+    seed: _Seed = 0,
+    json_: _Json = False,
+) -> None:
+    """Compare two systems question by question: difference, 95 % interval, permutation test, Holm."""
+    import numpy as np
+
+    from ragdro.evaluation.compare import compare as run
+
+    compared = run(
+        run_a,
+        run_b,
+        np.random.default_rng(seed),
+        data=None if data is None else resolve(data),
+        normalisation=normalisation,
+        rule=rule,
+        stage=stage,
+    )
+    if json_:
+        typer.echo(json.dumps([entry.as_json() for entry in compared], ensure_ascii=False))
+    else:
+        typer.echo("\n".join(entry.as_line() for entry in compared))

@@ -1,0 +1,223 @@
+"""Reading any recognised source as questions or as passages, one at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ragdro.data import beir, hub, own, psgs_tsv, twowiki
+from ragdro.data.formats import (
+    CORPUS_FORMATS,
+    QUESTION_FORMATS,
+    Format,
+    Raw,
+    Source,
+    raw_records,
+    recognise,
+    to_record,
+)
+from ragdro.data.record import Record
+from ragdro.data.stream import lines
+from ragdro.errors import DataError
+from ragdro.types import Candidates, Passage, Question
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+ALIAS_FILE = "id_aliases.json"
+"""2WikiMultiHopQA's alias file, taken from beside the data where no other is named."""
+
+
+class Reading(Iterator[_T], Generic[_T]):
+    """An iterator over what a source holds, that tolerates up to `skip_bad` bad records.
+
+    `format` is what the source was recognised as, `skipped` the errors of the records left out so far
+    (each is logged as a warning too). The bad record after the last tolerated one raises its error.
+    """
+
+    def __init__(
+        self,
+        found: Format,
+        source: Source,
+        raw: Iterable[tuple[int, Raw]],
+        read: Callable[[Raw, int, int], _T],
+        skip_bad: int,
+    ) -> None:
+        self.format = found
+        self.skipped: list[DataError] = []
+        self._source, self._read, self._skip_bad = source, read, skip_bad
+        self._raw = enumerate(raw)
+        self._count = 0
+
+    def __next__(self) -> _T:
+        for position, (line, raw) in self._raw:
+            try:
+                value = self._read(raw, line, position)
+            except DataError as error:
+                if len(self.skipped) >= self._skip_bad:
+                    raise
+                self.skipped.append(error)
+                _log.warning("skipped a bad record: %s", error)
+                continue
+            self._count += 1
+            return value
+        if not self._count:
+            held = "no passages" if self.format.kind == "corpus" else "no questions"
+            raise DataError(held, path=self._source)
+        raise StopIteration
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to read and how: the source's raw records and the function from one to its question."""
+
+    format: Format
+    source: Source
+    raw: Iterable[tuple[int, Raw]]
+    read: Callable[[Raw, int, int], tuple[Record, Question]]
+
+
+def read_questions(
+    source: Source, *, skip_bad: int = 0, aliases: str | Path | None = None
+) -> Reading[Question]:
+    """The questions of `source`, in its order, streamed.
+
+    `skip_bad` is how many bad records to leave out before giving up. `aliases` is 2WikiMultiHopQA's
+    alias file (by default the `id_aliases.json` beside the data, where there is one). Answers may be
+    absent here. Raises DataError, naming file, line and field, on a bad record and where there is no
+    question at all; the iteration raises too.
+    """
+    plan = _plan(source, aliases)
+
+    def read(raw: Raw, line: int, position: int) -> Question:
+        return plan.read(raw, line, position)[1]
+
+    return Reading(plan.format, plan.source, plan.raw, read, skip_bad)
+
+
+def read_gold(
+    source: Source, *, skip_bad: int = 0, aliases: str | Path | None = None
+) -> Reading[tuple[Record, Question]]:
+    """As `read_questions`, each question with the record it was read from (for the official scores)."""
+    plan = _plan(source, aliases)
+    return Reading(plan.format, plan.source, plan.raw, plan.read, skip_bad)
+
+
+def _plan(source: Source, aliases: str | Path | None) -> _Plan:
+    found = recognise(source)
+    if found.kind == "corpus":
+        raise DataError(f"holds a corpus ({found.name}), not questions", path=source)
+    if found.container in ("folder", "tsv"):
+        return _beir_plan(found, Path(source))
+    schema = next(entry for entry in QUESTION_FORMATS if entry.name == found.name)
+    names = alias_map(source, aliases) if found.name == "2wikimultihopqa" else {}
+
+    def read(raw: Raw, line: int, position: int) -> tuple[Record, Question]:
+        record = to_record(raw, source, line, position)
+        question = schema.read(record)
+        return record, twowiki.with_aliases(question, record, names) if names else question
+
+    return _Plan(found, source, raw_records(source, found.container), read)
+
+
+def alias_map(source: Source, named: str | Path | None = None) -> twowiki.Aliases:
+    """2WikiMultiHopQA's aliases for the data `source`: of the file `named`, or of the `id_aliases.json`
+    beside the data; empty without either. Raises DataError."""
+    if named is not None:
+        return twowiki.read_aliases(Path(named))
+    beside = Path(source).with_name(ALIAS_FILE)
+    if hub.is_hub_name(source) or not beside.is_file():
+        return {}
+    _log.info("answer aliases from %s", beside)
+    return twowiki.read_aliases(beside)
+
+
+def _beir_plan(found: Format, path: Path) -> _Plan:
+    folder = path if found.container == "folder" else path.parent.parent
+    qrels = beir.read_qrels(beir.default_qrels(folder) if path == folder else path)
+    documents = beir.judged_documents(beir.member(folder, "corpus.jsonl"), qrels)
+    queries = beir.member(folder, "queries.jsonl")
+
+    def read(raw: Raw, line: int, position: int) -> tuple[Record, Question]:
+        record = to_record(raw, queries, line, position)
+        judged = qrels.get(record.identifier("_id"), {})
+        best_first = sorted(judged, key=judged.__getitem__, reverse=True)
+        return record, beir.question(record, (documents[one] for one in best_first))
+
+    judged_only = ((line, raw) for line, raw in lines(queries) if _query_id(raw, queries, line) in qrels)
+    return _Plan(replace(found, kind="questions"), queries, judged_only, read)
+
+
+def _query_id(raw: bytes, path: Path, line: int) -> str:
+    return to_record(raw, path, line, 0).identifier("_id")
+
+
+def read_corpus(source: Source, *, skip_bad: int = 0) -> Reading[Passage]:
+    """The passages of `source`, in its order, streamed with flat memory (ids are not checked for repeats).
+
+    Raises DataError, naming file, line and field, on a bad record and where there is no passage at all;
+    the iteration raises too.
+    """
+    found = recognise(source)
+    if found.kind == "questions":
+        raise DataError(f"holds questions ({found.name}), not a corpus", path=source)
+    if found.container == "tsv":
+        return _tsv_corpus(found, Path(source), skip_bad)
+    where: Source = source
+    if found.container == "folder":
+        where = beir.member(Path(source), "corpus.jsonl")
+    schema = next(entry for entry in CORPUS_FORMATS if entry.name == found.name)
+
+    def read(raw: Raw, line: int, position: int) -> Passage:
+        return schema.read(to_record(raw, where, line, position))
+
+    as_corpus = replace(found, kind="corpus")
+    container = "jsonl" if found.container == "folder" else found.container
+    return Reading(as_corpus, where, raw_records(where, container), read, skip_bad)
+
+
+def _tsv_corpus(found: Format, path: Path, skip_bad: int) -> Reading[Passage]:
+    rows = lines(path)
+    read_row = psgs_tsv.row_reader(next(rows)[1])
+
+    def read(raw: Raw, line: int, position: int) -> Passage:
+        assert isinstance(raw, bytes)
+        return read_row(raw, path, line)
+
+    return Reading(found, path, rows, read, skip_bad)
+
+
+def load_questions(source: Source, *, skip_bad: int = 0, aliases: str | Path | None = None) -> list[Question]:
+    """All questions of `source`, to train or evaluate on.
+
+    Raises DataError as `read_questions` does, and on an id that repeats or a question without answers.
+    """
+    questions: list[Question] = []
+    seen: set[str] = set()
+    for question in read_questions(source, skip_bad=skip_bad, aliases=aliases):
+        if not question.answers:
+            raise DataError(f"question '{question.id}' has no answers", path=source, field="answers")
+        if question.id in seen:
+            raise DataError(f"question id '{question.id}' appears twice", path=source, field="id")
+        seen.add(question.id)
+        questions.append(question)
+    return questions
+
+
+def resolve_candidates(questions: Iterable[Question], corpus: Mapping[str, Passage]) -> Iterator[Question]:
+    """`questions` with candidates that were given as corpus ids filled in from `corpus` (id → passage).
+
+    Raises DataError for an id that the corpus does not have.
+    """
+    for question in questions:
+        given = question.candidates
+        if given is None or not any(own.is_reference(entry) for entry in given.passages):
+            yield question
+            continue
+        unknown = [e.id for e in given.passages if own.is_reference(e) and e.id not in corpus]
+        if unknown:
+            raise DataError(f"candidate '{unknown[0]}' of question '{question.id}' is not in the corpus")
+        passages = tuple(corpus[e.id] if own.is_reference(e) else e for e in given.passages)
+        yield replace(question, candidates=Candidates(given.question_id, passages, given.scores))

@@ -1,0 +1,57 @@
+"""2WikiMultiHopQA JSON (Alab-NII/2wikimultihop): HotpotQA's fields, and `evidences`, `evidences_id`,
+`answer_id`, `entity_ids`; with an alias file of `{"Q_id", "aliases": [], "demonyms": []}` lines.
+
+An answer's aliases are gold answers too (the official evaluation v1.1). They follow the answer itself,
+in the alias file's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from ragdro.data import hotpotqa
+from ragdro.data.record import Fields, Record, parse
+from ragdro.data.stream import lines
+from ragdro.errors import DataError
+from ragdro.types import Question
+
+Aliases: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Wikidata id → other names of that entity (aliases and demonyms)."""
+
+
+def is_question(fields: Fields) -> bool:
+    """HotpotQA's shape with one of the fields that only 2Wiki has."""
+    return hotpotqa.is_question(fields) and any(
+        field in fields for field in ("evidences", "evidences_id", "entity_ids", "answer_id")
+    )
+
+
+def read_aliases(path: Path) -> Aliases:
+    """The alias file, whole (the official one has some 100,000 entities). Raises DataError."""
+    found: dict[str, tuple[str, ...]] = {}
+    for position, (line, data) in enumerate(lines(path)):
+        record = parse(data, path, line, position)
+        names = [*record.items("aliases"), *record.items("demonyms")]
+        if not all(isinstance(name, str) for name in names):
+            raise record.error("must be a list of strings", "aliases")
+        found[record.identifier("Q_id")] = tuple(str(name) for name in names)
+    if not found:
+        raise DataError("holds no aliases", path=path)
+    return found
+
+
+def question(record: Record) -> Question:
+    """One question, its answer without aliases."""
+    return hotpotqa.question(record)
+
+
+def with_aliases(found: Question, record: Record, aliases: Aliases) -> Question:
+    """`found` with the aliases of its answer's entity appended to the answers."""
+    if not record.has("answer_id") or not found.answers:
+        return found
+    others = aliases.get(record.identifier("answer_id"), ())
+    names = (name for name in others if name.strip())
+    return replace(found, answers=tuple(dict.fromkeys((*found.answers, *names))))

@@ -1,0 +1,162 @@
+"""Per-question figures of paired gold records and predictions: those of any data, and the official ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragdro.data.record import Record
+from ragdro.data.twowiki import Aliases
+from ragdro.evaluation import official
+from ragdro.evaluation.metrics import Normalisation, Rule, accuracy, exact_match, f1, overlap, rouge_l
+from ragdro.evaluation.predictions import Answered, PredictionFile
+from ragdro.evaluation.ranking import all_gold_selected, first_hit, ranking_measures, support_scores
+from ragdro.types import Passage, Question
+
+_log = logging.getLogger(__name__)
+SELECTION_DEPTHS = (1, 3, 5)
+RETRIEVER_DEPTHS = (1, 3, 5, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One gold record with what was answered to it (None: the predictions lack it)."""
+
+    record: Record
+    question: Question
+    answered: Answered | None
+
+
+def _key(pair: Pair, index: int, repeated: bool) -> str:
+    return f"{pair.question.id}#{index}" if repeated else pair.question.id
+
+
+def common_figures(
+    pairs: Sequence[Pair], normalisation: Normalisation, rule: Rule
+) -> dict[str, dict[str, float]]:
+    """Figure → question id → value, for the metrics that any data has. MuSiQue's unanswerable instances
+    have no answer to score and are left out."""
+    figures: dict[str, dict[str, float]] = {}
+    repeated = len({pair.question.id for pair in pairs}) < len(pairs)
+    for index, pair in enumerate(pairs):
+        if pair.record.has("answerable") and pair.record.flag("answerable") is False:
+            continue
+        key = _key(pair, index, repeated)
+        for name, value in _answer_figures(pair, normalisation, rule).items():
+            figures.setdefault(name, {})[key] = value
+        for name, value in _selection_figures(pair).items():
+            figures.setdefault(name, {})[key] = value
+    for name, values in _ranking_figures(pairs).items():
+        figures[name] = values
+    return figures
+
+
+def _answer_figures(pair: Pair, normalisation: Normalisation, rule: Rule) -> dict[str, float]:
+    if pair.answered is None or pair.answered.answer is None:
+        return dict.fromkeys(("exact_match", "f1", "accuracy", "rouge_l"), 0.0)
+    said = pair.answered.answer
+    golds = (
+        official.musique_answers(pair.record) if rule == "musique" and pair.record.has("paragraphs") else None
+    )
+    golds = golds or pair.question.answers
+    return {
+        "exact_match": exact_match(said, golds, normalisation=normalisation, rule=rule),
+        "f1": f1(said, golds, normalisation=normalisation, rule=rule),
+        "accuracy": accuracy(said, golds, normalisation=normalisation, rule=rule),
+        "rouge_l": rouge_l(said, pair.question.answers),
+    }
+
+
+def _selection_figures(pair: Pair) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    question = pair.question
+    selection = None if pair.answered is None else pair.answered.selection
+    if selection is not None:
+        figures |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS)
+        complete = all_gold_selected(selection, question.gold_passages)
+        support = support_scores(selection, question.gold_passages)
+        if complete is not None and support is not None:
+            figures["all_gold_selected"] = complete
+            figures["support_precision"] = support.precision
+            figures["support_recall"] = support.recall
+            figures["support_f1"] = support.f1
+            figures["joint_f1"] = _joint_f1(pair, support.precision, support.recall)
+    if question.candidates is not None and any(p.text for p in question.candidates.passages):
+        passages = question.candidates.passages
+        figures |= _recalls("retriever_recall_at", passages, question.answers, RETRIEVER_DEPTHS)
+    return figures
+
+
+def _joint_f1(pair: Pair, precision: float, recall: float) -> float:
+    """HotpotQA's joint F1, with the selected passages in place of its supporting sentences."""
+    assert pair.answered is not None
+    said = pair.answered.answer or ""
+    best = max((overlap(said, gold) for gold in pair.question.answers), key=lambda shared: shared.f1)
+    joint_precision, joint_recall = best.precision * precision, best.recall * recall
+    total = joint_precision + joint_recall
+    return 2 * joint_precision * joint_recall / total if total > 0 else 0.0
+
+
+def _recalls(
+    name: str, passages: Sequence[Passage], answers: Sequence[str], depths: Sequence[int]
+) -> dict[str, float]:
+    """Recall at the depths that the list reaches, as `evaluate` has it."""
+    hit = first_hit(passages[: max(depths)], answers)
+    return {f"{name}_{k}": float(hit is not None and hit < k) for k in depths if k <= len(passages)}
+
+
+def _ranking_figures(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
+    ranked = {
+        pair.question.id: pair.answered.selection
+        for pair in pairs
+        if pair.answered is not None and pair.answered.selection is not None
+    }
+    gold = {p.question.id: p.question.gold_passages for p in pairs if p.question.id in ranked}
+    if not any(gold.values()):
+        return {}
+    if importlib.util.find_spec("ir_measures") is None:
+        _log.warning("nDCG and MAP are left out: they need `pip install 'ragdro[ranking]'`")
+        return {}
+    measured = ranking_measures(ranked, gold, ("nDCG@5", "AP"))
+    return {"ndcg_at_5": measured["nDCG@5"], "map": measured["AP"]}
+
+
+def official_figures(
+    pairs: Sequence[Pair], data_format: str, found: PredictionFile, aliases: Aliases
+) -> dict[str, dict[str, float]]:
+    """Figure → question id → value of the data's official script; empty where it has none."""
+    with_facts = any(row.facts is not None for row in found.rows)
+    with_evidence = any(row.evidence is not None for row in found.rows)
+    values: dict[str, dict[str, float]] = {}
+    groups: dict[str, list[tuple[Record, Answered | None]]] = {}
+    for index, pair in enumerate(pairs):
+        record, question, answered = pair.record, pair.question, pair.answered
+        if data_format == "hotpotqa":
+            scores = official.hotpotqa(record, question, answered, with_facts=with_facts)
+        elif data_format == "2wikimultihopqa":
+            scores = official.twowiki(
+                record,
+                question,
+                answered,
+                with_facts=with_facts,
+                with_evidence=with_evidence,
+                aliases=aliases,
+            )
+        elif data_format == "musique":
+            scores = official.musique(record, answered)
+            groups.setdefault(question.id, []).append((record, answered))
+        elif data_format == "kilt":
+            scores = official.kilt(record, question, answered)
+        elif data_format == "dpr":
+            scores = official.dpr(question, answered)
+        else:
+            return {}
+        for name, value in scores.items():
+            values.setdefault(name, {})[f"{question.id}#{index}"] = value
+    if any(record.flag("answerable") is False for group in groups.values() for record, _ in group):
+        for question_id, group in groups.items():
+            for name, value in official.musique_group(group).items():
+                values.setdefault(name, {})[question_id] = value
+    return values

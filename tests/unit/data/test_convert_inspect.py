@@ -1,0 +1,102 @@
+"""Conversion to our own JSONL loses nothing; inspection counts what was put in."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ragdro.cli.data import data_app
+from ragdro.data import read_corpus, read_questions, recognise
+from ragdro.data.convert import convert
+from ragdro.data.inspect import inspect
+from ragdro.errors import DataError
+from tests.unit.data import originals as o
+from tests.unit.data.test_readers import put
+
+
+@pytest.mark.parametrize("name", o.QUESTION_FILES)
+def test_converted_questions_read_back_equal(tmp_path: Path, name: str) -> None:
+    source = put(tmp_path, o.QUESTION_FILES[name])
+    for suffix in ("jsonl", "jsonl.gz", "jsonl.zst"):
+        out = tmp_path / f"out.{suffix}"
+        done = convert(source, out)
+        expected = list(read_questions(source))
+        assert done.records == len(expected) and recognise(out).name == "own"
+        assert list(read_questions(out)) == expected
+
+
+@pytest.mark.parametrize("name", o.CORPUS_FILES)
+def test_converted_corpora_read_back_equal(tmp_path: Path, name: str) -> None:
+    source, out = put(tmp_path, o.CORPUS_FILES[name]), tmp_path / "out"
+    convert(source, out)
+    assert list(read_corpus(out)) == list(read_corpus(source))
+
+
+def test_passages_of_questions_make_a_corpus_without_repeats(tmp_path: Path) -> None:
+    out = tmp_path / "corpus.jsonl.gz"
+    done = convert(put(tmp_path, o.QUESTION_FILES["own"]), out, as_corpus=True)
+    assert (
+        done.records == 2
+        and out.read_bytes()[:2] == b"\x1f\x8b"
+        and gzip.decompress(out.read_bytes()).count(b"\n") == 2
+    )
+    assert [p.content for p in read_corpus(out)] == [
+        ("Arlen", "Arlen lies on the Visk."),
+        ("Oster", "Oster is a hill."),
+    ]
+    with pytest.raises(DataError, match="has no passages"):
+        convert(put(tmp_path, o.QUESTION_FILES["nq-open"]), tmp_path / "none", as_corpus=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_inspection_counts(tmp_path: Path) -> None:
+    base = {"question": "One two  three?", "answers": ["Visk , River"]}
+    held = [{"title": "Arlen", "text": "It lies on the visk-river."}]
+    source = put(
+        tmp_path,
+        o.jsonl(
+            {"id": "1", **base, "passages": held},
+            {"id": "2", **base, "passages": [{"title": "Oster", "text": "A hill.", "gold": True}]},
+            {"id": "3", "question": "four", "answers": ["a b c", "d"]},
+            {"id": "3", "question": "five", "answers": []},
+        ),
+    )
+    other = put(tmp_path, o.jsonl({"id": "9", "question": "ONE two three?", "answers": ["d"]}), "other")
+    found = inspect(source, against=other)
+    assert (found.records, found.without_answers, found.with_gold) == (4, 1, 1)
+    assert (found.with_passages, found.answer_in_passages) == (2, 1)
+    assert {name: (t.count, t.repeats) for name, t in found.fields.items()} == {
+        "question ids": (4, 1),
+        "questions": (4, 1),
+        "answers": (4, 1),
+        "passages": (2, 0),
+    }
+    assert found.fields["questions"].quantiles() == {"mean": 2.0, "median": 2.0, "p95": 3.0, "max": 3}
+    assert found.overlaps == {"question ids": 0, "questions": 1, "answers": 1}
+    by_letters = inspect(source, count_tokens=len)
+    assert by_letters.fields["answers"].quantiles()["max"] == 12
+
+
+def test_inspection_of_a_folder_and_of_bad_records(tmp_path: Path) -> None:
+    for name, data in o.BEIR.items():
+        put(tmp_path, data, f"beir/{name}")
+    both = inspect(tmp_path / "beir")
+    assert both.records == 1 and both.fields["passage ids"].count == 3
+    bad = inspect(put(tmp_path, b"broken\n" + o.jsonl(o.NQ_OPEN)), skip_bad=1)
+    assert bad.records == 1 and len(bad.skipped) == 1 and ":1:" in bad.skipped[0]
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    source, out = put(tmp_path, o.QUESTION_FILES["hotpotqa"]), tmp_path / "out.jsonl"
+    run = CliRunner().invoke
+    converted = run(data_app, ["convert", str(source), "--out", str(out)])
+    assert converted.exit_code == 0 and "1 records from hotpotqa (questions, json list)" in converted.output
+    shown = run(data_app, ["inspect", str(out), "--against", str(source), "--json"])
+    assert shown.exit_code == 0 and '"format": "own (questions, jsonl)"' in shown.output
+    assert '"questions": 1' in shown.output
+    failed = run(data_app, ["inspect", str(tmp_path / "absent")])
+    assert isinstance(failed.exception, DataError)
+    assert next(read_questions(out)) == next(read_questions(source))

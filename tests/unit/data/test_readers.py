@@ -1,0 +1,303 @@
+"""Every format in its original shape, read to hand-worked questions and passages."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from ragdro.data import (
+    is_reference,
+    load_questions,
+    read_corpus,
+    read_questions,
+    recognise,
+    resolve_candidates,
+)
+from ragdro.errors import DataError
+from ragdro.types import Candidates, Passage, Question
+from tests.unit.data import originals as o
+
+
+def put(folder: Path, data: bytes, name: str = "file") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def questions(folder: Path, data: bytes) -> list[Question]:
+    return list(read_questions(put(folder, data)))
+
+
+ARLEN = Passage("q1:0", "Arlen", "Arlen lies on the Visk.", True)
+HOTPOT_PASSAGES = (
+    Passage("h:0", "Arlen", "Arlen is a town. It lies in Vesk.", True),
+    Passage("h:1", "Dell", "Dell is a valley.", False),
+    Passage("h:2", "Oster", "Oster is a hill in Vesk.", True),
+)
+
+
+def hotpot_passages(question_id: str) -> tuple[Passage, ...]:
+    return tuple(replace(p, id=p.id.replace("h:", f"{question_id}:")) for p in HOTPOT_PASSAGES)
+
+
+def test_own_questions(tmp_path: Path) -> None:
+    (found,) = questions(tmp_path, o.jsonl(o.OWN))
+    assert found == Question(
+        "q1",
+        "Which river crosses Arlen?",
+        ("the Visk", "Visk"),
+        (ARLEN, Passage("p9", "Oster", "Oster is a hill.", False)),
+        Candidates(
+            "q1",
+            (
+                Passage("c7", "Arlen", "Arlen lies on the Visk."),
+                Passage("q1:c1", "Oster", "Oster is a hill."),
+            ),
+            (2.5, 1.0),
+        ),
+        ("p9", "c7"),
+        2,
+    )
+
+
+def test_own_candidates_as_corpus_ids_are_resolved(tmp_path: Path) -> None:
+    (found,) = questions(
+        tmp_path, o.jsonl({"id": 3, "question": "Q?", "answers": ["a"], "candidates": ["x", 9]})
+    )
+    assert found.id == "3" and found.candidates is not None
+    assert [p.id for p in found.candidates.passages] == ["x", "9"]
+    assert all(is_reference(p) for p in found.candidates.passages)
+    corpus = {"x": Passage("x", "X", "text x"), "9": Passage("9", "", "text 9")}
+    (resolved,) = resolve_candidates([found], corpus)
+    assert resolved.candidates == Candidates("3", (corpus["x"], corpus["9"]))
+    with pytest.raises(DataError, match="candidate '9' of question '3'"):
+        list(resolve_candidates([found], {"x": corpus["x"]}))
+
+
+def test_nq_open(tmp_path: Path) -> None:
+    found = questions(tmp_path, o.jsonl(o.NQ_OPEN, o.NQ_OPEN))
+    assert [q.id for q in found] == ["nq-open-0", "nq-open-1"]
+    assert found[0].answers == ("Mara Dell", "M. Dell") and found[0].passages == ()
+
+
+def test_dpr(tmp_path: Path) -> None:
+    training, results = questions(tmp_path, o.QUESTION_FILES["dpr"])
+    assert [(p.id, p.title, p.gold) for p in training.passages] == [
+        ("71", "Arlen", True),
+        ("6", "Dell", False),
+        ("5", "Oster", False),
+    ]
+    assert training.candidates is None and training.id == "dpr-0"
+    assert results.candidates == Candidates(
+        "dpr-1",
+        (Passage("wiki:8", "Oster", "A hill."), Passage("wiki:3", "Arlen", "Mara Dell founded Arlen.")),
+        (79.5, 78.25),
+    )
+
+
+def test_kilt_and_its_dialogue(tmp_path: Path) -> None:
+    question, dialogue = questions(tmp_path, o.QUESTION_FILES["kilt"])
+    assert question.answers == ("Mara Dell",) and question.passages == ()
+    assert dialogue.question == "I like gardens.\nSo do I!\nWhat grows there?"
+    assert dialogue.answers == ("Mostly onions.",)
+
+
+@pytest.mark.parametrize("data", [o.listed(o.HOTPOTQA), o.jsonl(o.HOTPOTQA), o.jsonl(o.HOTPOTQA_HUB)])
+def test_hotpotqa_in_its_three_layouts(tmp_path: Path, data: bytes) -> None:
+    (found,) = questions(tmp_path, data)
+    assert recognise(tmp_path / "file").name == "hotpotqa"
+    named = "5a77ec115542992a6e59dff0"
+    assert found == Question(named, "Are Arlen and Oster in one land?", ("yes",), hotpot_passages(named))
+
+
+def test_2wiki_with_aliases_named_and_beside(tmp_path: Path) -> None:
+    path = put(tmp_path, o.listed(o.TWOWIKI))
+    (found,) = read_questions(path)
+    assert found.answers == ("Vesk",)
+    assert found.passages[0].text == "Arlen was founded by Mara Dell. It is a town."
+    assert [p.gold for p in found.passages] == [True, True, False]
+    named = put(tmp_path, o.jsonl(*o.ALIASES), "names.jsonl")
+    expected = ("Vesk", "Land of Vesk", "Veskan")
+    assert [q.answers for q in read_questions(path, aliases=named)] == [expected]
+    put(tmp_path, o.jsonl(*o.ALIASES), "id_aliases.json")
+    assert load_questions(path)[0].answers == expected
+
+
+def test_musique(tmp_path: Path) -> None:
+    (found,) = questions(tmp_path, o.jsonl(o.MUSIQUE))
+    assert found.answers == ("Vesk", "Land of Vesk") and found.hops == 2
+    assert found.passages[2] == Passage("2hop__1_2:2", "Mara Dell", "She was born in Vesk.", True)
+    assert [p.id for p in found.gold_passages] == ["2hop__1_2:0", "2hop__1_2:2"]
+
+
+def test_flashrag(tmp_path: Path) -> None:
+    (found,) = questions(tmp_path, o.jsonl(o.FLASHRAG))
+    assert found == Question("test_0", "who founded arlen", ("Mara Dell",), hotpot_passages("test_0"))
+    assert list(read_corpus(put(tmp_path, o.CORPUS_FILES["flashrag"]))) == [
+        Passage("0", 'The "Arlen" song', "A song.\nOf two lines."),
+        Passage("1", "", "No title here"),
+    ]
+
+
+def test_the_dro_authors_two_spellings(tmp_path: Path) -> None:
+    data, training = questions(tmp_path, o.QUESTION_FILES["dro-authors"])
+    assert data.passages == (Passage("query_1:positive:0", "U.S.", "U.S. text, by Mara Dell.", True),)
+    assert data.candidates is not None
+    assert [p.content for p in data.candidates.passages] == [
+        ('The "Big" O', 'Known as "Act" one.'),
+        ("Monarchy", "A Title: is no Text: marker here."),
+    ]
+    assert training.id == "17-0" and training.question == "who founded arlen"
+    assert training.answers == ("Mara Dell",) and training.candidates is not None
+    assert [p.content for p in training.candidates.passages] == [
+        ("Arlen", 'Mara Dell founded "Arlen".'),
+        ("Oster", "A hill. [3] is not a passage."),
+    ]
+
+
+def test_wizard_of_wikipedia_turns(tmp_path: Path) -> None:
+    assert questions(tmp_path, o.jsonl(o.WIZARD)) == [
+        Question(
+            "wow-1",
+            "I like gardens.\nSo do I!",
+            ("Mostly onions.",),
+            (Passage("wow-1:0", "", "Onions grow in gardens.", True),),
+        )
+    ]
+
+
+def test_own_corpus_and_psgs(tmp_path: Path) -> None:
+    assert list(read_corpus(put(tmp_path, o.jsonl(*o.CORPUS)))) == [
+        Passage("a", "Arlen", "Arlen lies on the Visk."),
+        Passage("2", "", "Untitled."),
+    ]
+    assert list(read_corpus(put(tmp_path, o.PSGS))) == [
+        Passage("1", "Aaron", 'Aaron ("Ahärôn") is a prophet.'),
+        Passage("2", 'The "Big" O', 'Plain text with "quotes" inside.'),
+    ]
+
+
+def test_a_beir_folder_and_its_splits(tmp_path: Path) -> None:
+    for name, data in o.BEIR.items():
+        put(tmp_path, data, f"beir/{name}")
+    folder = tmp_path / "beir"
+    assert str(recognise(folder)) == "beir (questions and corpus, folder)"
+    (test,) = read_questions(folder)
+    gold = (Passage("d1", "Arlen", "Mara Dell founded Arlen.", True), Passage("d3", "", "A valley.", True))
+    assert test == Question("t1", "who founded arlen", ("Mara Dell",), gold)
+    (train,) = read_questions(folder / "qrels" / "train.tsv")
+    assert train == Question("t2", "what is oster", (), (Passage("d2", "Oster", "", True),))
+    assert [p.id for p in read_corpus(folder)] == ["d1", "d2", "d3"]
+
+
+@pytest.mark.parametrize("name", o.QUESTION_FILES)
+def test_recognition_is_by_content_and_survives_compression_and_layout(tmp_path: Path, name: str) -> None:
+    plain = o.QUESTION_FILES[name]
+    records = json.loads(plain) if plain[:1] == b"[" else [json.loads(x) for x in plain.splitlines()]
+    expected = questions(tmp_path, plain)
+    variants = {
+        "none": b"\xef\xbb\xbf" + plain,
+        "gzip": gzip.compress(o.listed(*records)),
+        "zstd": zstandard.compress(o.jsonl(*records)[:40]) + zstandard.compress(o.jsonl(*records)[40:]),
+    }
+    for compression, data in variants.items():
+        path = put(tmp_path, data, "misleading.tsv")
+        found = recognise(path)
+        assert (found.name, found.kind, found.compression) == (name, "questions", compression)
+        assert list(read_questions(path)) == expected
+
+
+def test_a_list_longer_than_a_chunk_keeps_its_line_numbers(tmp_path: Path) -> None:
+    long = {"id": "x", "question": 'a "quoted" [bracket] \\ and }' + "ü" * 900_000, "answers": ["a"]}
+    records: list[dict[str, Any]] = [{**long, "id": str(n)} for n in range(4)]
+    records[3]["question"] = 5
+    path = put(
+        tmp_path, ("[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in records) + "]\n").encode()
+    )
+    reading = read_questions(path)
+    assert [next(reading).question for _ in range(3)] == [long["question"]] * 3
+    with pytest.raises(DataError, match=r"file:5: field 'question': must be a string, is a number$"):
+        next(reading)
+
+
+def test_a_hugging_face_dataset_in_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    put(tmp_path, o.jsonl(o.NQ_OPEN, {"question": "second", "answer": ["b"]}), "made/train.jsonl")
+    put(tmp_path, o.jsonl({"question": "third", "answer": ["c"]}), "made/test.jsonl")
+    name = f"hf:{tmp_path / 'made'}"
+    assert [q.question for q in read_questions(f"{name}:train")] == ["who founded arlen", "second"]
+    with pytest.raises(DataError, match=r"has the splits test, train: name one"):
+        read_questions(name)
+    with pytest.raises(DataError, match="cannot be loaded"):
+        read_questions(f"{name}:nonesuch")
+
+
+def test_bad_records_are_tolerated_logged_and_exposed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = {"question": "q", "answer": ["a"]}
+    path = put(
+        tmp_path, b"not json\n" + o.jsonl(good, {"question": 7, "answer": ["a"]}, good, {"answer": ["b"]})
+    )
+    with caplog.at_level(logging.WARNING):
+        reading = read_questions(path, skip_bad=3)
+        assert [q.id for q in reading] == ["nq-open-1", "nq-open-3"]
+    assert [error.line for error in reading.skipped] == [1, 3, 5]
+    assert [error.field for error in reading.skipped] == [None, "question", "question"]
+    assert len(caplog.records) == 3 and f"{path}:3: field 'question'" in caplog.text
+    with pytest.raises(DataError) as caught:
+        list(read_questions(path, skip_bad=2))
+    assert caught.value.line == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"[]", "holds no records"),
+        (b"[1, 2]", "must hold a JSON object, holds a number"),
+        (b'{"id": "a", "question": "q", "answers": []}\n', "question 'a' has no answers"),
+        (b'{"id": "a", "question": "q", "answers": ["x"]}\n' * 2, "question id 'a' appears twice"),
+        (b'{"id": "a", "question": " ", "answers": ["x"]}\n', "field 'question': is empty"),
+        (b'{"id": "a", "question": "q", "answers": ["x", ""]}\n', r"field 'answers\[1\]': is empty"),
+        (b'{"id": true, "question": "q", "answers": ["x"]}\n', "field 'id': must be a string"),
+        (
+            b'{"id": "a", "question": "q", "answers": ["x"], "passages": [{"title": "", "text": ""}]}\n',
+            r"field 'passages\[0\].text': is empty",
+        ),
+        (
+            b'{"id": "a", "question": "q", "answers": ["x"], "passages": [{"text": "t", "gold": "yes"}]}\n',
+            r"field 'passages\[0\].gold': must be true or false",
+        ),
+        (
+            b'{"id": "a", "question": "q", "candidates": [{"text": "t", "score": 1}, {"text": "u"}]}',
+            "field 'candidates': has scores on some entries",
+        ),
+        (b'{"id": "a", "text": "t"}\n', "holds a corpus"),
+        (b'{"colour": 1}\n', r"file:1: is in no format that we read \(fields: colour;"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_questions(put(tmp_path, data))
+    assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
+
+
+def test_a_corpus_without_passages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no passages"):
+        list(read_corpus(put(tmp_path, b"id\ttext\ttitle\n")))
+    with pytest.raises(DataError, match="holds questions"):
+        read_corpus(put(tmp_path, o.jsonl(o.NQ_OPEN)))
+    with pytest.raises(DataError, match="no such file"):
+        read_corpus(tmp_path / "absent")
+    with pytest.raises(DataError, match=r"file:2: has 2 columns, the header 3"):
+        list(read_corpus(put(tmp_path, b"id\ttext\ttitle\n1\tonly\n")))
