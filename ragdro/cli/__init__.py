@@ -13,6 +13,8 @@ import typer
 from ragdro.cli import data, models, retrieve, tiny
 from ragdro.errors import RagdroError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -35,14 +37,18 @@ app.add_typer(tiny.tiny_app, name="tiny")
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app(standalone_mode=True)
+        app()
     except RagdroError as error:
         sys.exit(_say(str(error), error.exit_code))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_say(f"{where}{error.strerror or error}", 2))
+    except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
+        if stop.code == INTERRUPTED:
+            _say("interrupted", INTERRUPTED)
+        raise
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted", 130))
+        sys.exit(_say("interrupted", INTERRUPTED))
 
 
 def _say(message: str, code: int) -> int:

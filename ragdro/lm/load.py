@@ -7,11 +7,12 @@ be loaded.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragdro.config import ModelSettings
 from ragdro.errors import ModelError
@@ -57,10 +58,21 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
 
 
 def save_language_model(model: LanguageModel, folder: Path) -> None:
-    """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone."""
-    assert isinstance(model.hf, PreTrainedModel)
-    model.hf.save_pretrained(folder, safe_serialization=True)
-    model.tokenizer.hf.save_pretrained(folder)
+    """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone.
+
+    The folder is whole or absent. Raises `OSError` where the disk refuses.
+    """
+    making = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    try:
+        model.hf.save_pretrained(making)
+        model.tokenizer.hf.save_pretrained(making)
+        making.replace(folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder}: cannot be written: {_first_line(error)}") from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def _autocast(settings: ModelSettings, device: torch.device) -> torch.dtype | None:
