@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ragdro.config import Config
+from ragdro.config.retriever import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
 from ragdro.errors import ConfigError
-from ragdro.retrieval.settings import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
 from ragdro.sources import resolve
 
 _Kind = Annotated[str, typer.Option(help="bm25, dense, colbert, hybrid, external or given")]
@@ -34,6 +34,8 @@ def index(
     from ragdro.retrieval.cache import cached_retriever, corpus_hash
 
     chosen, source = _settings(kind, settings, set_ or ()), resolve(corpus)
+    if not make_retriever(chosen).needs_corpus(()):
+        raise ConfigError(f"a retriever of kind {chosen.kind} with these settings has no index")
     if out is None:
         retriever = cached_retriever(source, chosen, cache, show_progress=True)
     else:

@@ -1,5 +1,240 @@
-"""The `retriever:` section."""
+"""Which retriever, with which settings: the `retriever:` part of a config. Imports no heavy library.
 
-from ragdro.retrieval.settings import Bm25Settings, RetrieverSettings
+In: a mapping with a `kind`. Out: one of the models below. Every default and every word of help about
+retrieval is written here and nowhere else.
+"""
 
-__all__ = ["Bm25Settings", "RetrieverSettings"]
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
+
+from ragdro.config.base import Settings
+from ragdro.errors import ConfigError
+
+DEFAULT_KIND = "bm25"
+DEFAULT_TOP_N = 20
+
+
+class Bm25Settings(Settings):
+    """Sparse retrieval with bm25s; title and text are indexed as one field."""
+
+    kind: Literal["bm25"] = "bm25"
+    k1: float = Field(default=1.2, ge=0, description="term-frequency saturation")
+    b: float = Field(default=0.75, ge=0, le=1, description="length normalisation, 0 (none) to 1 (full)")
+    method: Literal["lucene", "robertson", "atire"] = Field(
+        default="lucene", description="which published variant of BM25's two factors"
+    )
+    stemmer: str | None = Field(
+        default="english", description="Snowball stemmer of this language; null for none"
+    )
+    stopwords: str | None = Field(
+        default="english", description="bm25s stop-word list of this language; null for none"
+    )
+    shard_size: int = Field(default=50_000, ge=1, description="passages tokenized between two restart points")
+
+
+class FlatIndex(Settings):
+    """Exact inner-product search."""
+
+    type: Literal["flat"] = "flat"
+
+
+class IvfPqIndex(Settings):
+    """Inverted lists over product-quantised vectors: small and fast, approximate."""
+
+    type: Literal["ivfpq"] = "ivfpq"
+    lists: int = Field(default=4096, ge=1, description="inverted lists (about 4 to 16 times sqrt(passages))")
+    probes: int = Field(default=64, ge=1, description="lists looked into per question")
+    code_bytes: int = Field(default=64, ge=1, description="bytes per vector; must divide the vector's width")
+    training_passages: int = Field(
+        default=500_000, ge=1, description="most vectors the quantiser is trained on"
+    )
+
+
+class HnswIndex(Settings):
+    """A navigable small-world graph: fast, approximate, large."""
+
+    type: Literal["hnsw"] = "hnsw"
+    neighbours: int = Field(default=32, ge=2, description="edges per vector")
+    ef_construction: int = Field(default=200, ge=1, description="candidates looked at per inserted vector")
+    ef_search: int = Field(default=128, ge=1, description="candidates looked at per question")
+
+
+class _EncoderSettings(Settings):
+    model: str = Field(description="hub name or folder of the model's weights")
+    device: str | None = Field(default=None, description="torch device; null for the best one there is")
+    encode_batch_size: int = Field(default=64, ge=1, description="passages encoded at once")
+    shard_size: int = Field(default=50_000, ge=1, description="passages encoded between two restart points")
+    trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
+    revision: str | None = Field(default=None, description="hub revision of the model")
+
+
+class DenseSettings(_EncoderSettings):
+    """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS."""
+
+    kind: Literal["dense"] = "dense"
+    index: FlatIndex | IvfPqIndex | HnswIndex = Field(
+        default_factory=FlatIndex, discriminator="type", description="the FAISS index"
+    )
+    normalise: bool = Field(default=True, description="unit vectors, so that the inner product is the cosine")
+    query_prompt: str = Field(default="", description="text put before each question (E5: 'query: ')")
+    passage_prompt: str = Field(default="", description="text put before each passage (E5: 'passage: ')")
+
+
+class ExactMaxSim(Settings):
+    """Every passage scored: for corpora up to some hundred thousand passages."""
+
+    type: Literal["exact"] = "exact"
+
+
+class LanceIndex(Settings):
+    """A LanceDB multi-vector table: for large corpora, approximate once it has more than `exact_below`."""
+
+    type: Literal["lance"] = "lance"
+    partitions: int = Field(default=256, ge=1, description="inverted lists of the index")
+    sub_vectors: int = Field(
+        default=16, ge=1, description="product-quantiser parts; must divide the vector's width"
+    )
+    probes: int = Field(default=32, ge=1, description="lists looked into per query token")
+    overfetch: int = Field(
+        default=5, ge=1, description="hits fetched per wanted one, re-scored with exact MaxSim before the cut"
+    )
+    training_rounds: int = Field(
+        default=20, ge=1, description="most k-means rounds when clusters are trained"
+    )
+    exact_below: int = Field(
+        default=5_000, ge=0, description="tables with fewer passages are scanned instead of indexed"
+    )
+
+
+class ColbertSettings(_EncoderSettings):
+    """Late interaction (ColBERT): one vector a token and MaxSim, by a MultiVectorEncoder."""
+
+    kind: Literal["colbert"] = "colbert"
+    shard_size: int = Field(default=5_000, ge=1, description="passages encoded between two restart points")
+    projection: Literal["checkpoint", "none"] = Field(
+        default="checkpoint",
+        description="'checkpoint': the model's own token projection, an error where it has none; "
+        "'none': the backbone's token vectors as they are",
+    )
+    index: ExactMaxSim | LanceIndex = Field(
+        default_factory=ExactMaxSim, discriminator="type", description="how token vectors are searched"
+    )
+
+
+class TrecRun(Settings):
+    """A TREC run file (`qid Q0 docid rank score tag`); ids are the corpus's and the questions'."""
+
+    type: Literal["trec"] = "trec"
+    path: Path = Field(description="the run file")
+
+
+class CandidatesFile(Settings):
+    """A candidates file, as `ragdro retrieve` writes it; questions are found by their ids."""
+
+    type: Literal["candidates"] = "candidates"
+    path: Path = Field(description="the candidates file")
+
+
+class DprResults(Settings):
+    """DPR retrieval results (JSON list of `question`, `ctxs[{id,title,text,score}]`)."""
+
+    type: Literal["dpr"] = "dpr"
+    path: Path = Field(description="the results file")
+
+
+class _Http(Settings):
+    url: str = Field(pattern="^https?://", description="address that questions are sent to")
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="headers sent along; a value `$NAME` is taken from that environment variable",
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, description="longest wait for one reply")
+    retries: int = Field(
+        default=4, ge=0, description="further tries after time-outs, refused connections, 429 and 5xx"
+    )
+    backoff_seconds: float = Field(
+        default=0.5, ge=0, description="wait before the first further try; doubles each time"
+    )
+
+
+class JsonService(_Http):
+    """Our minimal protocol, described in `ragdro.retrieval.http`."""
+
+    type: Literal["json"] = "json"
+
+
+class ElasticService(_Http):
+    """Elasticsearch or OpenSearch; `url` is the index's, for instance http://host:9200/wiki."""
+
+    type: Literal["elasticsearch"] = "elasticsearch"
+    concurrency: int = Field(default=8, ge=1, description="requests under way at once")
+    title_field: str = Field(default="title", description="field that holds the title")
+    text_field: str = Field(default="text", description="field that holds the text")
+    title_boost: float = Field(default=1.0, gt=0, description="weight of a match in the title")
+
+
+class ExternalSettings(Settings):
+    """Candidates that something else retrieved: a file of them, or a search service."""
+
+    kind: Literal["external"] = "external"
+    source: TrecRun | CandidatesFile | DprResults | JsonService | ElasticService = Field(
+        discriminator="type", description="the file or the service"
+    )
+
+
+class GivenSettings(Settings):
+    """The question's own `candidates`, or else its own `passages`, in their order, the first top_n."""
+
+    kind: Literal["given"] = "given"
+
+
+FusedSettings: TypeAlias = Annotated[
+    Bm25Settings | DenseSettings | ColbertSettings | ExternalSettings, Field(discriminator="kind")
+]
+
+
+class HybridSettings(Settings):
+    """Reciprocal-rank fusion: score(d) = sum over members of weight / (constant + rank of d)."""
+
+    kind: Literal["hybrid"] = "hybrid"
+    members: tuple[FusedSettings, ...] = Field(min_length=1, description="the retrievers that are fused")
+    weights: tuple[float, ...] | None = Field(
+        default=None, description="one weight per member; null for 1 each"
+    )
+    constant: float = Field(default=60.0, ge=0, description="how much rank 1 stands above the ranks after it")
+    depth: int = Field(default=100, ge=1, description="hits taken from each member (at least top_n are)")
+
+
+def _kind_of(value: object) -> object:
+    if isinstance(value, Mapping):
+        return value.get("kind", DEFAULT_KIND)
+    return getattr(value, "kind", None)
+
+
+RetrieverSettings: TypeAlias = Annotated[
+    Annotated[Bm25Settings, Tag("bm25")]
+    | Annotated[DenseSettings, Tag("dense")]
+    | Annotated[ColbertSettings, Tag("colbert")]
+    | Annotated[HybridSettings, Tag("hybrid")]
+    | Annotated[ExternalSettings, Tag("external")]
+    | Annotated[GivenSettings, Tag("given")],
+    Discriminator(_kind_of),
+]
+"""Settings of any kind; a mapping without `kind` means the default kind."""
+
+_ADAPTER: TypeAdapter[RetrieverSettings] = TypeAdapter(RetrieverSettings)
+
+
+def parse_settings(values: Mapping[str, Any]) -> RetrieverSettings:
+    """Settings from plain values, as in YAML; ConfigError names the key that is wrong or unknown."""
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(["retriever", *(str(part) for part in first["loc"])])
+        raise ConfigError(f"{key}: {first['msg']} (value: {first['input']!r})") from error

@@ -19,7 +19,7 @@ import zstandard
 from ragdro.data.formats import Format, Source, recognise
 from ragdro.data.read import Reading, read_corpus, read_questions
 from ragdro.errors import DataError
-from ragdro.files import atomic_file  # type: ignore[attr-defined]
+from ragdro.files import atomic_file
 from ragdro.types import Passage, Question
 
 

@@ -19,7 +19,7 @@ from ragdro.data import Source, read_gold
 from ragdro.data.record import Record
 from ragdro.errors import DataError
 from ragdro.evaluation.predictions import Answered, PredictionFile, read_predictions
-from ragdro.retrieval.atomic import atomic_file
+from ragdro.files import atomic_file
 from ragdro.types import Question
 
 ExportFormat: TypeAlias = Literal["hotpotqa", "2wiki", "musique", "kilt"]

@@ -30,9 +30,10 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
     folder, config = Path(run), _config(Path(run))
     checkpoint = _checkpoint(folder, stage)
 
+    corpus = None if config.data.corpus is None else resolve(config.data.corpus)
+    retriever = cached_retriever(corpus, config.retriever, Path(config.cache))
+
     def retrieve(question: Question) -> Candidates:
-        corpus = None if config.data.corpus is None else resolve(config.data.corpus)
-        retriever = cached_retriever(corpus, config.retriever, Path(config.cache))
         return next(iter(retriever.search([question], config.top_n)))
 
     return build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"), retrieve)

@@ -22,7 +22,7 @@ def weighted_tasks() -> list[WeightedTask]:
 def curve(
     role: str, *, tokens_per_batch: int = 4000, shared: bool | None = None, backwards: bool = False
 ) -> tuple[list[float], LanguageModel]:
-    """Losses of six updates of one role on the same samples."""
+    """Losses of six updates of one role."""
     found, rag = weighted_tasks(), pocket_rag()
     model = rag.selector.model if role == "selector" else rag.generator.model
     model.shares_prefixes = shared
@@ -57,7 +57,7 @@ def curve(
 @pytest.mark.parametrize("role", ["selector", "generator"])
 @pytest.mark.parametrize("other", [{"tokens_per_batch": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
-    """One micro-batch against one question at a time; shared prefix against none; samples in another order."""
+    """A micro-batch against one question at a time; shared prefix against none; another order."""
     losses, model = curve(role)
     again, same = curve(role, **other)  # type: ignore[arg-type]
     assert len(losses) == 6 and losses[-1] < losses[0]

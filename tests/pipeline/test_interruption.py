@@ -1,4 +1,4 @@
-"""What a person or a disk does to a run in the middle: one clear line, and nothing that looks whole but is not."""
+"""What a person or a disk does to a run in the middle: one clear line, nothing half-written."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def spoil(folder: Path, what: str) -> list[str]:
         "unknown key": ["e_step.sample=3"],
         "out of range": ["e_step.samples=0"],
         "missing checkpoint": [f"selector.model={folder / 'nowhere'}"],
-        "prompt too long": ["selector.passage_tokens=400"] + [f"data.corpus={_long(folder)}"],
+        "prompt too long": ["selector.passage_tokens=400", f"data.corpus={_long(folder)}"],
     }[what]
 
 

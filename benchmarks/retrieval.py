@@ -1,0 +1,174 @@
+"""What our BM25 costs over bare bm25s: time and peak memory for one job, in one run, as one JSON line.
+
+    python benchmarks/retrieval.py [--passages 1000000] [--questions 200] [--top-n 20]
+
+The job, on the same generated file: read the passages, index them (stemmed, without stop words), save the
+index, open it memory-mapped, and give the top-N passages, with their texts, of each question. Bare bm25s is
+used as leanly as it can be: the texts are dropped once tokenized, and the corpus is streamed to its file.
+Each side runs in a process of its own. `overhead` is ours / bare - 1; `cpu` is the figure to trust where
+other work shares the machine, `wall` where none does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "je",
+    "ki",
+    "lo",
+    "mu",
+    "na",
+    "pe",
+    "ri",
+    "so",
+    "tu",
+    "va",
+    "we",
+    "xi",
+    "yo",
+    "zu",
+]
+VOCABULARY = 50_000
+
+
+def words() -> list[str]:
+    """Pronounceable words, the frequent ones short, with English endings for the stemmer to cut."""
+    endings = ("", "", "s", "ing", "ed", "ation")
+    made = []
+    for rank in range(VOCABULARY):
+        left, syllables = rank + 400, []
+        while left:
+            left, at = divmod(left, len(SYLLABLES))
+            syllables.append(SYLLABLES[at])
+        made.append("".join(syllables) + endings[rank % len(endings)])
+    return made
+
+
+def write_corpus(path: Path, passages: int) -> None:
+    """Passages of 40 to 120 words with Zipf's frequencies, as JSON lines."""
+    rng, vocabulary = np.random.default_rng(0), words()
+    shares = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
+    with path.open("w") as file:
+        for start in range(0, passages, 10_000):
+            lengths = rng.integers(40, 121, size=min(10_000, passages - start))
+            drawn = np.searchsorted(shares, rng.random(lengths.sum()) * shares[-1]).tolist()
+            position = 0
+            for at, length in enumerate(lengths.tolist(), start=start):
+                chosen = [vocabulary[word] for word in drawn[position : position + length]]
+                position += length
+                record = {"id": f"p{at}", "title": " ".join(chosen[:2]), "text": " ".join(chosen)}
+                file.write(json.dumps(record) + "\n")
+
+
+def records(path: Path) -> Iterator[dict[str, str]]:
+    with path.open() as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def asked(count: int) -> list[str]:
+    rng, vocabulary = np.random.default_rng(1), words()
+    return [" ".join(vocabulary[word] for word in rng.integers(0, 5_000, size=12)) for _ in range(count)]
+
+
+def bare(corpus: Path, folder: Path, questions: list[str], top_n: int) -> int:
+    """The job with bm25s alone; returns how many characters of passages came back."""
+    import bm25s
+    import Stemmer
+
+    stemmer = Stemmer.Stemmer("english")
+    texts = [f"{record['title']} {record['text']}" for record in records(corpus)]
+    tokens = bm25s.tokenize(texts, stopwords="english", stemmer=stemmer, show_progress=False)
+    del texts
+    index = bm25s.BM25(k1=1.2, b=0.75)
+    index.index(tokens, show_progress=False)
+    index.save(folder, corpus=records(corpus), show_progress=False)
+    del tokens, index
+    index = bm25s.BM25.load(folder, load_corpus=True, mmap=True, show_progress=False)
+    queries = bm25s.tokenize(questions, stopwords="english", stemmer=stemmer, show_progress=False)
+    found, _ = index.retrieve(queries, k=top_n, show_progress=False)
+    return sum(len(passage["text"]) for row in found for passage in row)
+
+
+def ours(corpus: Path, folder: Path, questions: list[str], top_n: int) -> int:
+    """The same job with ragdro; returns how many characters of passages came back."""
+    from ragdro.config.retriever import Bm25Settings
+    from ragdro.retrieval import make_retriever
+    from ragdro.types import Passage, Question
+
+    retriever = make_retriever(Bm25Settings(k1=1.2, b=0.75))
+    retriever.build((Passage(r["id"], r["title"], r["text"]) for r in records(corpus)), folder)
+    retriever.open(folder)
+    found = retriever.search([Question(str(at), text, ()) for at, text in enumerate(questions)], top_n)
+    return sum(len(passage.text) for candidates in found for passage in candidates.passages)
+
+
+def measure(side: str, corpus: Path, folder: Path, questions: int, top_n: int) -> dict[str, Any]:
+    """One side's job in a process of its own: seconds, peak MiB, and what came back."""
+    command = [sys.executable, __file__, "--side", side, "--corpus", str(corpus), "--folder", str(folder)]
+    command += ["--questions", str(questions), "--top-n", str(top_n)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def run_side(arguments: argparse.Namespace) -> dict[str, Any]:
+    questions, job = asked(arguments.questions), {"ours": ours, "bare": bare}[arguments.side]
+    wall, cpu = time.perf_counter(), time.process_time()
+    characters = job(arguments.corpus, arguments.folder, questions, arguments.top_n)
+    return {
+        "wall_seconds": round(time.perf_counter() - wall, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "characters": characters,
+    }
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus.jsonl"
+        write_corpus(corpus, arguments.passages)
+        sides = {
+            side: measure(side, corpus, Path(folder) / side, arguments.questions, arguments.top_n)
+            for side in ("bare", "ours")
+        }
+    overhead = {
+        name: round(sides["ours"][key] / sides["bare"][key] - 1, 4)
+        for name, key in (("wall", "wall_seconds"), ("cpu", "cpu_seconds"), ("peak_memory", "peak_mib"))
+    }
+    return {"passages": arguments.passages, "cores": os.cpu_count(), "overhead": overhead, **sides}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--passages", type=int, default=1_000_000)
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--top-n", type=int, default=20)
+    parser.add_argument("--side", choices=("ours", "bare"), help=argparse.SUPPRESS)
+    parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    print(json.dumps(run_side(arguments) if arguments.side else compare(arguments)))
+
+
+if __name__ == "__main__":
+    main()

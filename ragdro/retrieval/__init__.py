@@ -1,0 +1,97 @@
+"""Retrieval: a corpus and questions in, each question's top-N passages (`Candidates`) out.
+
+Importing this package loads none of the retrieval libraries; a retriever loads its own when it is made.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ragdro.config.retriever import (
+    Bm25Settings,
+    ColbertSettings,
+    DenseSettings,
+    ExternalSettings,
+    GivenSettings,
+    HybridSettings,
+    RetrieverSettings,
+    parse_settings,
+)
+from ragdro.errors import RetrievalError
+from ragdro.retrieval.base import Retriever, index_settings
+
+__all__ = ["Retriever", "RetrieverSettings", "make_retriever", "open_retriever", "parse_settings"]
+
+
+_EXTRAS = {"faiss": "dense", "sentence_transformers": "dense", "lancedb": "colbert", "httpx": "http"}
+
+
+def make_retriever(settings: RetrieverSettings, *, show_progress: bool = False) -> Retriever[Any]:
+    """The retriever of these settings, with no index open yet.
+
+    RetrievalError for settings that cannot be, and where a library that the kind needs is not installed.
+    """
+    try:
+        return _make(settings, show_progress)
+    except ModuleNotFoundError as error:
+        needed = f"the {settings.kind} retriever needs {error.name}, which is not installed"
+        extra = _EXTRAS.get(error.name or "")
+        raise RetrievalError(needed + (f": pip install 'ragdro[{extra}]'" if extra else "")) from error
+
+
+def _make(settings: RetrieverSettings, show_progress: bool) -> Retriever[Any]:
+    match settings:
+        case Bm25Settings():
+            from ragdro.retrieval.bm25 import Bm25Retriever
+
+            return Bm25Retriever(settings, show_progress=show_progress)
+        case DenseSettings():
+            from ragdro.retrieval.dense import DenseRetriever
+
+            return DenseRetriever(settings, show_progress=show_progress)
+        case ColbertSettings():
+            from ragdro.retrieval.colbert import ColbertRetriever
+
+            if settings.index.type == "lance":
+                import_module("lancedb")  # here, so that its absence is told before hours of encoding
+            return ColbertRetriever(settings, show_progress=show_progress)
+        case HybridSettings():
+            from ragdro.retrieval.hybrid import HybridRetriever
+
+            members = [make_retriever(member, show_progress=show_progress) for member in settings.members]
+            return HybridRetriever(settings, members, show_progress=show_progress)
+        case GivenSettings():
+            from ragdro.retrieval.given import GivenRetriever
+
+            return GivenRetriever(settings, show_progress=show_progress)
+        case ExternalSettings():
+            return _external(settings, show_progress)
+
+
+def _external(settings: ExternalSettings, show_progress: bool) -> Retriever[Any]:
+    match settings.source.type:
+        case "trec":
+            from ragdro.retrieval.external import TrecRunRetriever
+
+            return TrecRunRetriever(settings, show_progress=show_progress)
+        case "candidates" | "dpr":
+            from ragdro.retrieval.external import ListedRetriever
+
+            return ListedRetriever(settings, show_progress=show_progress)
+        case "json":
+            from ragdro.retrieval.http import JsonServiceRetriever
+
+            return JsonServiceRetriever(settings, show_progress=show_progress)
+        case "elasticsearch":
+            from ragdro.retrieval.http import ElasticRetriever
+
+            return ElasticRetriever(settings, show_progress=show_progress)
+
+
+def open_retriever(folder: Path, *, show_progress: bool = False) -> Retriever[Any]:
+    """The retriever whose finished index the folder holds, opened; RetrievalError where it holds none."""
+    retriever = make_retriever(parse_settings(index_settings(folder)), show_progress=show_progress)
+    retriever.open(folder)
+    return retriever

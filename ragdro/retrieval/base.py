@@ -1,0 +1,260 @@
+"""What every retriever is: `build` an index folder from a corpus, `open` it, `search` questions in it.
+
+The base class owns the passage store, input checks, batches, progress and restarts; a kind of its own
+supplies `_search_batch` and, where it has an index, `_build_index` and `_open_index`.
+
+An index folder holds the store's files, the kind's own, and `index.json`, written last: a folder
+without it is unfinished, and the next `build` with the same settings and corpus goes on where the
+killed one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Float32, Int64
+from pydantic import BaseModel
+
+from ragdro.errors import RetrievalError
+from ragdro.files import atomic_file
+from ragdro.retrieval.progress import track
+from ragdro.retrieval.store import PassageStore, write_store
+from ragdro.types import Candidates, Passage, Question
+
+FORMAT = 1
+"""Raised whenever an older index folder or candidates file may no longer be read as a newer one."""
+
+MANIFEST, STARTED, LOCK = "index.json", "started.json", ".lock"
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Retriever(ABC, Generic[Settings]):
+    """The top-N passages of questions. The same settings, corpus and questions give the same result."""
+
+    batch_size: ClassVar[int] = 64
+    """Questions searched at once."""
+
+    may_give_fewer: ClassVar[bool] = False
+    """Whether a question may have fewer than top_n candidates."""
+
+    def __init__(self, settings: Settings, *, show_progress: bool = False) -> None:
+        self.settings = settings
+        self.show_progress = show_progress
+        self._store: PassageStore | None = None
+
+    # -- what a kind supplies ------------------------------------------------------------------
+
+    @abstractmethod
+    def _search_batch(self, questions: Sequence[Question], top_n: int) -> list[Candidates]:
+        """The candidates of each question, best first; top_n each, or fewer where there are no more."""
+
+    def _build_index(self, store: PassageStore, folder: Path) -> None:
+        """Write the kind's own files; finished parts that are there already are kept."""
+
+    def _open_index(self, store: PassageStore, folder: Path) -> None:
+        """Open the kind's own files."""
+
+    def needs_corpus(self, questions: Sequence[Question]) -> bool:
+        """Whether an index has to be built and opened before these questions are searched."""
+        return True
+
+    def fingerprint(self) -> str:
+        """What the results depend on beyond the settings' values, such as a file that they name."""
+        return ""
+
+    # -- what all share ------------------------------------------------------------------------
+
+    @property
+    def store(self) -> PassageStore:
+        """The passages of the open index; RetrievalError before `open`."""
+        if self._store is None:
+            raise RetrievalError(f"the {self.kind} retriever has no index open: call open(folder) first")
+        return self._store
+
+    @property
+    def kind(self) -> str:
+        return str(self.settings.model_dump()["kind"])
+
+    def build(self, corpus: Iterable[Passage], folder: Path, *, corpus_key: str | None = None) -> None:
+        """Index the corpus into the folder, which is new, empty, or an unfinished index.
+
+        `corpus_key` names the corpus's content. With it, an unfinished index of the same corpus and
+        settings is continued and a finished one left alone; without it, unfinished work is redone.
+        RetrievalError if the folder holds anything else, or the corpus is empty or repeats an id.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / LOCK):
+                self._build_locked(corpus, folder, corpus_key)
+        finally:
+            _remove_if_bare(folder)
+
+    def _build_locked(self, corpus: Iterable[Passage], folder: Path, corpus_key: str | None) -> None:
+        identity = self._identity(corpus_key)
+        if self._already_built(folder, identity):
+            return
+        if corpus_key is None or _read_json(folder / STARTED) != identity:
+            _clear(folder)
+            _write_json(folder / STARTED, identity)
+        try:
+            store = self._stored(corpus, folder)
+        except BaseException:
+            _clear(folder)  # a part of the passages is of no use to a later build
+            raise
+        self._build_index(store, folder)
+        _write_json(folder / MANIFEST, {**identity, "passages": len(store)})
+
+    def open(self, folder: Path) -> None:
+        """Open a finished index; RetrievalError if there is none or it was built with other settings."""
+        built_with = index_settings(folder)
+        if built_with != self.settings.model_dump(mode="json"):
+            raise RetrievalError(f"{folder}: built with other settings: {built_with}")
+        self.attach(PassageStore(folder), folder)
+
+    def attach(self, store: PassageStore, folder: Path) -> None:
+        """Open the kind's own files in `folder` over a passage store that may lie elsewhere."""
+        self._store = store
+        self._open_index(store, folder)
+
+    def search(self, questions: Sequence[Question], top_n: int) -> Iterator[Candidates]:
+        """The top_n passages of each question, in the order of the questions.
+
+        RetrievalError if top_n is below 1, a question is empty, an id occurs twice, or fewer than
+        top_n passages can be had.
+        """
+        self._check(questions, top_n)
+        return track(
+            self._batches(questions, top_n), "searching", total=len(questions), shown=self.show_progress
+        )
+
+    def _check(self, questions: Sequence[Question], top_n: int) -> None:
+        if top_n < 1:
+            raise RetrievalError(f"top_n must be at least 1, not {top_n}")
+        if self.needs_corpus(questions) and len(self.store) < top_n and not self.may_give_fewer:
+            raise RetrievalError(f"top_n is {top_n}, but the corpus holds only {len(self.store)} passages")
+        for question in questions:
+            if not question.question.strip():
+                raise RetrievalError(f"question {question.id!r} is empty: nothing to search for")
+        repeated = [name for name, count in Counter(q.id for q in questions).items() if count > 1]
+        if repeated:
+            raise RetrievalError(f"the question id {repeated[0]!r} occurs more than once")
+
+    def _batches(self, questions: Sequence[Question], top_n: int) -> Iterator[Candidates]:
+        for start in range(0, len(questions), self.batch_size):
+            for found in self._search_batch(questions[start : start + self.batch_size], top_n):
+                if len(found.passages) < top_n and not self.may_give_fewer:
+                    got = f"{len(found.passages)} of top_n = {top_n} passages"
+                    raise RetrievalError(
+                        f"question {found.question_id!r}: the {self.kind} retriever has {got}"
+                    )
+                yield found
+
+    def _stored(self, corpus: Iterable[Passage], folder: Path) -> PassageStore:
+        try:
+            return PassageStore(folder)
+        except RetrievalError:
+            counted = track(corpus, "reading passages", total=None, shown=self.show_progress)
+            return write_store(counted, folder)
+
+    def _identity(self, corpus_key: str | None) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "settings": self.settings.model_dump(mode="json"),
+            "fingerprint": self.fingerprint(),
+            "corpus": corpus_key,
+        }
+
+    def _already_built(self, folder: Path, identity: dict[str, Any]) -> bool:
+        manifest = _read_json(folder / MANIFEST)
+        if manifest is None:
+            return False
+        if identity["corpus"] is not None and {**manifest, **identity} == manifest:
+            return True
+        raise RetrievalError(f"{folder}: already holds an index; give another folder or remove it")
+
+
+class RowRetriever(Retriever[Settings]):
+    """A retriever that ranks the rows of the passage store."""
+
+    @abstractmethod
+    def _rank_batch(
+        self, texts: Sequence[str], top_n: int
+    ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
+        """The best top_n rows of each question, best first and ties in corpus order, and their scores."""
+
+    def _search_batch(self, questions: Sequence[Question], top_n: int) -> list[Candidates]:
+        rows, scores = self._rank_batch([question.question for question in questions], top_n)
+        return [
+            Candidates(
+                question.id,
+                tuple(self.store[row] for row in of_question),
+                tuple(of_scores),
+            )
+            for question, of_question, of_scores in zip(
+                questions, rows.tolist(), scores.tolist(), strict=True
+            )
+        ]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a finished index."""
+    return (folder / MANIFEST).is_file()
+
+
+def index_settings(folder: Path) -> dict[str, Any]:
+    """The settings that a finished index was built with; RetrievalError where there is none."""
+    manifest = _read_json(folder / MANIFEST)
+    if manifest is None:
+        state = "unfinished: build it again" if (folder / STARTED).exists() else "missing"
+        raise RetrievalError(f"{folder}: the index is {state}")
+    if manifest.get("format") != FORMAT:
+        raise RetrievalError(
+            f"{folder}: written in format {manifest.get('format')}, this version reads {FORMAT}"
+        )
+    settings: dict[str, Any] = manifest["settings"]
+    return settings
+
+
+def _clear(folder: Path) -> None:
+    """Empty a folder of an unfinished index; RetrievalError if its content is not ours."""
+    content = [entry for entry in folder.iterdir() if entry.name != LOCK]
+    if content and not (folder / STARTED).exists():
+        raise RetrievalError(f"{folder}: not empty and not an index; give another folder")
+    for entry in sorted(content, key=lambda entry: entry.name == STARTED):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _remove_if_bare(folder: Path) -> None:
+    """Remove a folder that a failed build leaves with nothing but its lock in it."""
+    if [entry.name for entry in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        folder.rmdir()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RetrievalError(f"{path}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise RetrievalError(f"{path}: not a JSON object")
+    return values
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    with atomic_file(path) as file:
+        file.write(json.dumps(values, ensure_ascii=False, indent=1, sort_keys=True).encode())

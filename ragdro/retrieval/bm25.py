@@ -1,0 +1,167 @@
+"""BM25 with bm25s: title and text as one field, stemmed with PyStemmer, memory-mapped.
+
+    score(q, d) = sum over t in q of idf(t) * tf / (tf + k1 * (1 - b + b * |d| / mean |d|))
+
+with idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) in the default variant ("lucene").
+
+Tokenizing is the long part of a build: it writes one file a shard, which a restart does not redo and
+which keeps token ids out of memory while bm25s scores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import Stemmer
+from bm25s.tokenization import Tokenized, Tokenizer, _infer_stopwords
+from jaxtyping import Float32, Int64, Integer
+
+from ragdro.config.retriever import Bm25Settings
+from ragdro.errors import RetrievalError
+from ragdro.files import atomic_file
+from ragdro.retrieval.base import RowRetriever
+from ragdro.retrieval.progress import track
+from ragdro.retrieval.ranking import top_rows
+from ragdro.retrieval.store import PassageStore
+
+INDEX, SHARDS = "bm25", "bm25-shards"
+
+
+class Bm25Retriever(RowRetriever[Bm25Settings]):
+    """Sparse retrieval. A passage without a word of the question scores 0 and ranks in corpus order."""
+
+    _index: bm25s.BM25
+
+    def _build_index(self, store: PassageStore, folder: Path) -> None:
+        shards = folder / SHARDS
+        shards.mkdir(exist_ok=True)
+        tokenizer = _tokenizer(self.settings)
+        for start in range(0, len(store), self.settings.shard_size):
+            path = shards / f"{start:012d}.npz"
+            if path.exists():
+                _recall_vocabulary(tokenizer, path)
+            else:
+                self._write_shard(tokenizer, store, start, path)
+        vocabulary: dict[str, int] = tokenizer.stem_to_sid
+        if not vocabulary:
+            raise RetrievalError("no passage of the corpus holds a word that BM25 can index")
+        index = bm25s.BM25(
+            k1=self.settings.k1, b=self.settings.b, method=self.settings.method, backend="numpy"
+        )
+        tokens = _TokenIds(sorted(shards.iterdir()), self.show_progress)
+        tokenized = Tokenized(ids=tokens, vocab=vocabulary)
+        index.index(tokenized, show_progress=False)
+        index.save(folder / INDEX, show_progress=False)
+        for path in shards.iterdir():
+            path.unlink()
+        shards.rmdir()
+
+    def _write_shard(self, tokenizer: Tokenizer, store: PassageStore, start: int, path: Path) -> None:
+        known = len(tokenizer.stem_to_sid)
+        stop = min(start + self.settings.shard_size, len(store))
+        texts = (f"{passage.title} {passage.text}" for passage in store.rows(start, stop))
+        counted = track(texts, "tokenizing", total=len(store), done=start, shown=self.show_progress)
+        lengths, flat = [], []
+        for ids in tokenizer.streaming_tokenize(counted, update_vocab=True, allow_empty=False):
+            lengths.append(len(ids))
+            flat.append(np.array(ids, dtype=np.int32))
+        added = list(islice(tokenizer.stem_to_sid, known, None))
+        with atomic_file(path) as file:
+            np.savez(
+                file,
+                lengths=np.array(lengths, dtype=np.int32),
+                tokens=np.concatenate(flat),
+                added=np.frombuffer("\n".join(added).encode(), dtype=np.uint8),
+            )
+
+    def _open_index(self, store: PassageStore, folder: Path) -> None:
+        self._index = bm25s.BM25.load(folder / INDEX, mmap=True, backend="numpy", show_progress=False)
+        self._tokenize = _query_tokenizer(self.settings)
+
+    def _rank_batch(
+        self, texts: Sequence[str], top_n: int
+    ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
+        rows = np.empty((len(texts), top_n), dtype=np.int64)
+        scores = np.empty((len(texts), top_n), dtype=np.float32)
+        for at, words in enumerate(self._tokenize(texts)):
+            of_all = self._index.get_scores_from_ids(self._index.get_tokens_ids(words))
+            rows[at] = top_rows(of_all, top_n)
+            scores[at] = of_all[rows[at]]
+        return rows, scores
+
+
+class _TokenIds:
+    """The token ids of all passages, read from shards each time they are walked through."""
+
+    def __init__(self, shards: Sequence[Path], show_progress: bool) -> None:
+        self._shards = shards
+        self._show_progress = show_progress
+        self._passages = sum(len(_load(shard, "lengths")) for shard in shards)
+
+    def __len__(self) -> int:
+        return self._passages
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return track(self._walk(), "scoring", total=len(self), shown=self._show_progress)
+
+    def _walk(self) -> Iterator[list[int]]:
+        for shard in self._shards:
+            ends = np.cumsum(_load(shard, "lengths")).tolist()
+            tokens, start = _load(shard, "tokens"), 0
+            for end in ends:
+                yield tokens[start:end].tolist()
+                start = end
+
+
+def _load(shard: Path, name: str) -> Integer[np.ndarray, " items"]:
+    with np.load(shard) as arrays:
+        loaded: Integer[np.ndarray, " items"] = arrays[name]
+    return loaded
+
+
+def _recall_vocabulary(tokenizer: Tokenizer, shard: Path) -> None:
+    """Give the tokenizer the stems that a finished shard added, with the numbers it gave them."""
+    added = _load(shard, "added").tobytes().decode()
+    for stem in added.split("\n") if added else ():
+        tokenizer.stem_to_sid[stem] = len(tokenizer.stem_to_sid)
+
+
+def _tokenizer(settings: Bm25Settings) -> Tokenizer:
+    return Tokenizer(stopwords=_stopwords(settings), stemmer=_stemmer(settings))
+
+
+def _query_tokenizer(settings: Bm25Settings) -> Callable[[Sequence[str]], list[list[str]]]:
+    """A function from questions to their stems, by the rules that passages were tokenized with."""
+    tokenizer = _tokenizer(settings)
+    stop, stem = frozenset(tokenizer.stopwords), tokenizer.stemmer
+
+    def tokenize(texts: Sequence[str]) -> list[list[str]]:
+        return [
+            [stem(word) for word in tokenizer.splitter(text.lower()) if word not in stop] for text in texts
+        ]
+
+    return tokenize
+
+
+def _stopwords(settings: Bm25Settings) -> tuple[str, ...]:
+    try:
+        return tuple(_infer_stopwords(settings.stopwords))
+    except ValueError as error:
+        raise RetrievalError(f"retriever.stopwords: bm25s has no list for {settings.stopwords!r}") from error
+
+
+def _stemmer(settings: Bm25Settings) -> Callable[[str], str]:
+    """The word's stem; without a stemmer the word itself, so that one code path serves both."""
+    if settings.stemmer is None:
+        return str
+    try:
+        stemmer = Stemmer.Stemmer(settings.stemmer)
+    except KeyError as error:
+        known = ", ".join(Stemmer.algorithms())
+        raise RetrievalError(f"retriever.stemmer: no {settings.stemmer!r}; there are {known}") from error
+    stem: Callable[[str], str] = stemmer.stemWord
+    return stem

@@ -1,0 +1,182 @@
+"""Candidates and indexes kept on disk under a key of all that they depend on.
+
+In: questions, a corpus, settings, top_n, a cache folder. Out: each question's candidates; what an
+earlier call with the same input found is read back instead of searched again. Layout:
+
+    indexes/<key>/           key: corpus content, settings, what the settings name
+    candidates/<key>.jsonl   key: the same, top_n and the questions; renamed into place when whole
+    candidates/<key>.jsonl.partial   what a killed search had found: the next one goes on from there
+
+The key knows a search service by its address only: after its index has changed, remove the candidates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ragdro.config.retriever import RetrieverSettings
+from ragdro.data import read_corpus
+from ragdro.errors import DataError, RetrievalError
+from ragdro.files import rename_durably
+from ragdro.retrieval import make_retriever
+from ragdro.retrieval.base import FORMAT, Retriever, is_finished
+from ragdro.retrieval.candidates import decode_line, encode_line, read_candidates
+from ragdro.retrieval.hashing import hash_file, hash_folder, hash_values
+from ragdro.types import Candidates, Passage, Question
+
+SYNC_EVERY = 256
+"""Questions searched between two points that a killed search can be resumed from."""
+
+CorpusReader = Callable[[str], Iterator[Passage]]
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """The two names that a request's results go by."""
+
+    corpus: str | None
+    index: str
+    candidates: str
+
+
+def cached_candidates(
+    questions: Sequence[Question],
+    corpus_source: str | Path | None,
+    settings: RetrieverSettings,
+    top_n: int,
+    cache_folder: Path,
+    *,
+    show_progress: bool = False,
+    read: CorpusReader = read_corpus,
+) -> list[Candidates]:
+    """The top_n passages of each question, in order, searched for at most once.
+
+    `corpus_source` is what `ragdro.data.read_corpus` takes (or `read`, in its stead); None where the
+    retriever needs no corpus. RetrievalError where the input does not allow a search, and the reader's
+    DataError for a corpus that cannot be read.
+    """
+    retriever = make_retriever(settings, show_progress=show_progress)
+    source = _needed(retriever, questions, corpus_source)
+    key = cache_key(questions, source, retriever, top_n, read)
+    if settings.kind == "given":  # nothing is searched, and the key knows nothing of what is given
+        if source is not None:
+            _open_cached(retriever, source, key, cache_folder, read)
+        return list(retriever.search(questions, top_n))
+    path = cache_folder / "candidates" / f"{key.candidates}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            if source is not None:
+                _open_cached(retriever, source, key, cache_folder, read)
+            _search_to_file(retriever, questions, top_n, path)
+    return list(read_candidates(path))
+
+
+def cached_retriever(
+    corpus_source: str | Path | None,
+    settings: RetrieverSettings,
+    cache_folder: Path,
+    *,
+    show_progress: bool = False,
+    read: CorpusReader = read_corpus,
+) -> Retriever[Any]:
+    """A retriever ready to search, its index taken from the cache or built into it; errors as above."""
+    retriever = make_retriever(settings, show_progress=show_progress)
+    source = _needed(retriever, (), corpus_source)
+    if source is not None:
+        key = cache_key((), source, retriever, 0, read)
+        _open_cached(retriever, source, key, cache_folder, read)
+    return retriever
+
+
+def _needed(
+    retriever: Retriever[Any], questions: Sequence[Question], corpus_source: str | Path | None
+) -> str | None:
+    """The corpus's source, or None where it is not needed; RetrievalError where it is and is not given."""
+    if not retriever.needs_corpus(questions):
+        return None
+    if corpus_source is None:
+        raise RetrievalError(f"the {retriever.kind} retriever needs a corpus, and none is given")
+    return str(corpus_source)
+
+
+def _open_cached(
+    retriever: Retriever[Any], source: str, key: CacheKey, cache_folder: Path, read: CorpusReader
+) -> None:
+    folder = cache_folder / "indexes" / key.index
+    if not is_finished(folder):
+        retriever.build(read(source), folder, corpus_key=key.corpus)
+    retriever.open(folder)
+
+
+def cache_key(
+    questions: Sequence[Question],
+    source: str | None,
+    retriever: Retriever[Any],
+    top_n: int,
+    read: CorpusReader,
+) -> CacheKey:
+    """The names of the index and of the candidates; reads the corpus's files once through."""
+    corpus = None if source is None else corpus_hash(source, read)
+    settings = retriever.settings.model_dump(mode="json")
+    index = _short_hash(FORMAT, corpus, settings, retriever.fingerprint())
+    asked = hash_values([question.id, question.question] for question in questions)
+    return CacheKey(corpus, index, _short_hash(index, top_n, asked))
+
+
+def corpus_hash(source: str, read: CorpusReader) -> str:
+    """A hash of the corpus's content: of its files' bytes, or of its passages where it is no file."""
+    path = Path(source)
+    if path.is_file():
+        return hash_file(path)
+    if path.is_dir():
+        return hash_folder(path)
+    return hash_values([passage.id, passage.title, passage.text] for passage in read(source))
+
+
+def _search_to_file(retriever: Retriever[Any], questions: Sequence[Question], top_n: int, path: Path) -> None:
+    """Search what the partial file does not hold yet, add it there, and give the whole its name."""
+    partial = path.with_name(path.name + ".partial")
+    done = _resume(partial, questions, retriever.batch_size)
+    found = retriever.search(questions[done:], top_n)
+    with partial.open("ab") as file:
+        for count, candidates in enumerate(found, start=1):
+            file.write(encode_line(candidates))
+            if count % SYNC_EVERY == 0:
+                file.flush()
+                os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
+    rename_durably(partial, path)
+
+
+def _resume(partial: Path, questions: Sequence[Question], batch_size: int) -> int:
+    """How many questions a killed search had finished; cuts off what it had begun after them.
+
+    Whole batches only: a question's scores may depend, in their last bits, on its batch.
+    """
+    if not partial.exists():
+        return 0
+    ends = [0]
+    with partial.open("r+b") as file:
+        for question, line in zip(questions, file, strict=False):
+            try:
+                found = decode_line(line, {}, partial, len(ends))
+            except DataError:
+                break  # torn by a crash: this question is searched again
+            if not line.endswith(b"\n") or found.question_id != question.id:
+                break
+            ends.append(ends[-1] + len(line))
+        done = (len(ends) - 1) // batch_size * batch_size
+        file.truncate(ends[done])
+    return done
+
+
+def _short_hash(*values: Any) -> str:
+    return hash_values(values)[:32]

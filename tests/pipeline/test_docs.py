@@ -1,0 +1,68 @@
+"""What the documentation shows works: Python blocks run, JSON blocks are read, command lines parse."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+import ragdro
+from ragdro.cli import app
+from ragdro.data import read_corpus, read_questions
+from tests.pipeline.test_train import write_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "reproductions").glob("*.md")),
+]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [(p.name, code) for p in PAGES for lang, code in _BLOCK.findall(p.read_text()) if lang == language]
+
+
+def command_lines() -> list[tuple[str, str]]:
+    lines = [(name, line) for name, code in blocks("") for line in code.replace("\\\n", " ").splitlines()]
+    return [(name, line.split("  #")[0].strip()) for name, line in lines if line.startswith("ragdro ")]
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_command_lines_parse(page: str, line: str) -> None:
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    context = command.make_context("ragdro", words[:1], resilient_parsing=True)
+    while hasattr(command, "commands"):
+        assert words[0] in command.commands, f"{page}: no such command: {line}"
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("ragdro", words, parent=context)  # raises for an option that does not exist
+    for word in words:
+        assert not word.startswith("configs/") or (ROOT / word).is_file()
+
+
+def test_there_are_command_lines() -> None:
+    assert len(command_lines()) >= 5
+
+
+def test_json_blocks_are_read_as_they_say(tmp_path: Path) -> None:
+    found = [code for name, code in blocks("json") if name == "README.md"]
+    assert len(found) == 2
+    for code, read in zip(found, (read_questions, read_corpus), strict=True):
+        path = tmp_path / "file.jsonl"
+        path.write_text(code)
+        assert [r.id for r in read(path)] == [json.loads(code)["id"]]
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ragdro.train(ragdro.load_config(write_config(tmp_path), ["name=demo", "iterations=1"]))
+    monkeypatch.chdir(tmp_path)
+    found = blocks("python")
+    assert found
+    for _, code in found:
+        exec(compile(code, "README.md", "exec"), {})

@@ -1,0 +1,151 @@
+"""Dense retrieval with a random BERT: flat search against numpy, approximate ones against flat, restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("faiss")
+pytest.importorskip("sentence_transformers")
+
+from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
+from ragdro.errors import RetrievalError
+from ragdro.retrieval.dense import DenseRetriever
+from ragdro.types import Passage, Question
+from tests.unit.retrieval.conftest import generated_corpus, generated_questions, killed_after
+
+pytestmark = pytest.mark.slow
+
+
+def built(corpus: Sequence[Passage], folder: Path, settings: DenseSettings) -> DenseRetriever:
+    retriever = DenseRetriever(settings)
+    retriever.build(corpus, folder)
+    retriever.open(folder)
+    return retriever
+
+
+def by_hand(model: Path, texts: Sequence[str]) -> np.ndarray:
+    """Mean-pooled, normalised last hidden states, one text at a time, straight from transformers."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, bert = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    rows = []
+    for text in texts:
+        with torch.no_grad():
+            states = bert(**tokenizer(text, return_tensors="pt", truncation=True)).last_hidden_state[0]
+        rows.append(torch.nn.functional.normalize(states.mean(0), dim=0).numpy())
+    return np.stack(rows)
+
+
+def test_flat_search_is_the_full_product(
+    corpus: list[Passage], questions: list[Question], random_bert: Path, tmp_path: Path
+) -> None:
+    settings = DenseSettings(model=str(random_bert), device="cpu", shard_size=17, query_prompt="which ")
+    retriever = built(corpus, tmp_path / "index", settings)
+    passages = by_hand(random_bert, [f"{p.title} {p.text}" for p in corpus])
+    asked = by_hand(random_bert, [f"which {q.question}" for q in questions])
+    for row, found in zip(asked @ passages.T, retriever.search(questions, 12), strict=True):
+        score = {passage.id: row[at] for at, passage in enumerate(corpus)}
+        assert found.scores == pytest.approx(np.sort(row)[::-1][:12].tolist(), abs=1e-4)
+        assert [score[p.id] for p in found.passages] == pytest.approx(found.scores, abs=1e-4)
+        assert len({p.id for p in found.passages}) == 12
+
+
+@pytest.mark.parametrize(
+    ("index", "least"),
+    [
+        (HnswIndex(neighbours=16), 0.95),
+        (IvfPqIndex(lists=4, probes=4, code_bytes=16), 0.5),
+    ],
+)
+def test_approximate_indexes_find_most_of_what_flat_finds(
+    index: HnswIndex | IvfPqIndex, least: float, random_bert: Path, tmp_path: Path
+) -> None:
+    corpus, questions = generated_corpus(300), generated_questions(10)
+    exact = DenseSettings(model=str(random_bert), device="cpu")
+    approximate = exact.model_copy(update={"index": index})
+    wanted = list(built(corpus, tmp_path / "flat", exact).search(questions, 10))
+    first = list(built(corpus, tmp_path / "one", approximate).search(questions, 10))
+    again = list(built(corpus, tmp_path / "two", approximate).search(questions, 10))
+    assert first == again
+    shared = [len(set(w.passages) & set(f.passages)) / 10 for w, f in zip(wanted, first, strict=True)]
+    assert float(np.mean(shared)) >= least
+
+
+def test_a_killed_build_encodes_only_what_is_missing(
+    corpus: list[Passage],
+    questions: list[Question],
+    random_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, folder = DenseSettings(model=str(random_bert), device="cpu", shard_size=20), tmp_path / "index"
+    expected = list(built(corpus, tmp_path / "plain", settings).search(questions, 5))
+    encoded: list[int] = []
+    encode = DenseRetriever._encode
+
+    def counted(self: DenseRetriever, encoder: object, texts: Sequence[str], prompt: str) -> np.ndarray:
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+        encoded.append(len(texts))
+        return encode(self, encoder, texts, prompt)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DenseRetriever, "_encode", counted)
+        DenseRetriever(settings).build(corpus, folder, corpus_key="c")
+    encoded.clear()
+    retriever = DenseRetriever(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(DenseRetriever, "_encode", counted)
+        retriever.build(killed_after(corpus, 0), folder, corpus_key="c")
+    assert encoded == [20]
+    retriever.open(folder)
+    assert list(retriever.search(questions, 5)) == expected
+    assert not (folder / "dense-shards").exists()
+
+
+def test_an_index_does_not_open_with_other_weights(
+    corpus: list[Passage], random_bert: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    import torch
+    from transformers import BertModel
+
+    model = tmp_path / "model"
+    shutil.copytree(random_bert, model)
+    settings = DenseSettings(model=str(model), device="cpu")
+    before = DenseRetriever(settings).fingerprint()
+    built(corpus, tmp_path / "index", settings)
+    torch.manual_seed(7)
+    BertModel(BertModel.from_pretrained(model).config).save_pretrained(model)
+    assert DenseRetriever(settings).fingerprint() != before
+    with pytest.raises(RetrievalError, match="built with other weights"):
+        DenseRetriever(settings).open(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (IvfPqIndex(code_bytes=5), "code_bytes: 5 does not divide width 32"),
+        (
+            IvfPqIndex(code_bytes=8),
+            "4096 lists and 256 codes need at least 4096 training passages, there are 60",
+        ),
+    ],
+)
+def test_indexes_that_cannot_be_are_refused(
+    index: IvfPqIndex, message: str, corpus: list[Passage], random_bert: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RetrievalError, match=message):
+        built(corpus, tmp_path / "index", DenseSettings(model=str(random_bert), device="cpu", index=index))
+
+
+def test_a_model_that_is_not_there_is_named(corpus: list[Passage], tmp_path: Path) -> None:
+    missing = str(tmp_path / "no-model")
+    with pytest.raises(RetrievalError, match=r"retriever\.model: .*no-model' cannot be loaded"):
+        built(corpus, tmp_path / "index", DenseSettings(model=missing, device="cpu"))
