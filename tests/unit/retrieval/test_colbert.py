@@ -14,7 +14,8 @@ pytest.importorskip("sentence_transformers")
 
 from ragdro.config.retriever import ColbertSettings, LanceIndex
 from ragdro.errors import RetrievalError
-from ragdro.retrieval import atomic, colbert, maxsim
+from ragdro.files import atomic_file
+from ragdro.retrieval import colbert, maxsim
 from ragdro.retrieval.colbert import ColbertRetriever
 from ragdro.retrieval.maxsim import TokenShard, max_sim
 from ragdro.types import Passage, Question
@@ -90,7 +91,7 @@ def test_a_killed_build_encodes_only_what_is_missing(
     folder = tmp_path / "index"
     expected = list(built(corpus, tmp_path / "plain", settings).search(questions, 5))
     saved: list[Path] = []
-    whole_file = atomic.atomic_file
+    whole_file = atomic_file
 
     def counted(path: Path) -> object:
         if len(saved) == 3:  # vectors and lengths of the first shard, and the second's vectors
