@@ -87,7 +87,8 @@ def report(run: RunPath) -> None:
     from ragdro.report.figures import draw_curves
     from ragdro.report.predictions import print_example
     from ragdro.report.tables import print_results
+    from ragdro.training.reload import reported_tasks
 
     print_results(run)
-    print_example(run)
+    print_example(run, reported_tasks(run))
     typer.echo(f"curves: {draw_curves(run)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ragdro.report.tables import read_results
-from ragdro.types import Prediction
+from ragdro.types import Prediction, Task
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
@@ -42,8 +43,11 @@ def print_prediction(prediction: Prediction) -> None:
     _print_selection(console, record["selection"])
 
 
-def print_example(run: Path) -> None:
-    """A question that training put right, with what was read and answered before and after."""
+def print_example(run: Path, tasks: Sequence[Task]) -> None:
+    """A question that training put right: its candidates, and what was read and answered before and after.
+
+    `tasks` are the questions that the run reports on.
+    """
     best = read_results(run)["best"]["iteration"]
     before = _read(run / "predictions-warm_up.jsonl")
     after = _read(run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl")
@@ -53,6 +57,10 @@ def print_example(run: Path) -> None:
     console.print(
         f"\n[bold]{escape(first['question'])}[/bold]  gold answer: {escape(' / '.join(first['answers']))}"
     )
+    candidates = next(t.candidates for t in tasks if t.question.id == first["id"])
+    console.print("\ncandidates")
+    for rank, passage in enumerate(candidates.passages, start=1):
+        _print_passage(console, rank, "", passage.text)
     for label, record in (("after the warm-up", first), (f"after iteration {best}", last)):
         verdict = "right" if record["exact_match"] else "wrong"
         console.print(f"\n{label}: [bold]{escape(record['answer'])}[/bold] ({verdict}), read from")
@@ -63,8 +71,12 @@ def print_example(run: Path) -> None:
 def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
     for entry in selection:
         probability = "" if entry["probability"] is None else f"p {entry['probability']:.2f}"
-        line = f"  \\[{entry['rank_in_candidates']:>2}] {probability:<6} "
-        console.print(line + escape(" ".join(entry["text"].split())), no_wrap=True, overflow="ellipsis")
+        _print_passage(console, entry["rank_in_candidates"], f"{probability:<6} ", entry["text"])
+
+
+def _print_passage(console: Console, rank: int, note: str, text: str) -> None:
+    line = f"  \\[{rank:>2}] {note}{escape(' '.join(text.split()))}"
+    console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _gain(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float, int]:

@@ -44,7 +44,8 @@ def _measure(
     setup: Prepared, config: Config, run: RunFolder, stage: str, tasks: Sequence[Task], split: str
 ) -> dict[str, Any]:
     figures = _greedy(setup, run, stage, tasks, split, select=True)
-    figures.update(sampled_figures(setup.rag, config, tasks))
+    if split == "reported" or config.evaluation.metric == "bound":
+        figures.update(sampled_figures(setup.rag, config, tasks))
     run.log({"event": "evaluation", "stage": stage, "split": split, **figures})
     return figures
 

@@ -63,7 +63,7 @@ def fit(
         lr=settings.learning_rate,
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
-        fused=model.device.type == "cuda",
+        fused=model.device.type in ("cuda", "cpu"),
     )
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
     order = _order(questions, rng)

@@ -19,7 +19,7 @@ from ragdro.sources import resolve
 from ragdro.training.assess import sampled_figures
 from ragdro.training.prepare import build_rag, load_tasks
 from ragdro.training.run_folder import CHECKPOINTS
-from ragdro.types import Candidates, Question
+from ragdro.types import Candidates, Question, Task
 
 
 def load(run: str | Path, *, stage: str = "best") -> Rag:
@@ -29,7 +29,6 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
     """
     folder, config = Path(run), _config(Path(run))
     checkpoint = _checkpoint(folder, stage)
-
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     retriever = cached_retriever(corpus, config.retriever, Path(config.cache))
 
@@ -39,12 +38,17 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
     return build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"), retrieve)
 
 
+def reported_tasks(run: Path) -> list[Task]:
+    """The questions that the run reports on, with their candidates."""
+    config = _config(run)
+    return load_tasks(config, config.data.test or config.data.validation)[: config.evaluation.questions]
+
+
 def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> dict[str, Any]:
     """The figures of a stage on `data` (None: the questions that the run reports on)."""
     config = _config(run)
     checkpoint = _checkpoint(run, stage)
-    tasks = load_tasks(config, data or config.data.test or config.data.validation)
-    tasks = tasks if data else tasks[: config.evaluation.questions]
+    tasks = load_tasks(config, data) if data else reported_tasks(run)
     rag = build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"))
     records = [evaluate(prediction) for prediction in rag.predict(tasks)]
     if out is not None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -43,7 +43,7 @@ class RunFolder:
         self._scores: list[float] = []
 
     @classmethod
-    def create(cls, config: Config, *, overwrite: bool) -> Self:
+    def create(cls, config: Config, *, overwrite: bool) -> RunFolder:
         """Make the folder and what is known from the start. Raises `ConfigError` if the name is taken."""
         folder = Path(config.runs) / config.name
         if folder.exists():
@@ -59,7 +59,7 @@ class RunFolder:
         progress = Progress(*columns, console=Console(stderr=True))
         return cls(folder, (folder / "metrics.jsonl").open("w", encoding="utf-8"), progress)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunFolder:
         self._progress.start()
         return self
 

@@ -174,7 +174,7 @@ def spoil(folder: Path, what: str) -> list[str]:
         "no answers": ("data.train", '{"id": "q", "question": "Who?", "answers": []}\n', "bad.jsonl"),
         "no question field": ("data.train", '{"id": "q", "answers": ["x"]}\n', "bad.jsonl"),
         "no such file": ("data.train", None, "missing.jsonl"),
-        "too few candidates": ("data.corpus", '{"id": "p", "title": "t", "text": "x"}\n', "one.jsonl"),
+        "too few candidates": ("data.corpus", '{"id": "p", "title": "F", "text": "only one"}\n', "one.jsonl"),
     }
     if what in wrong:
         key, text, name = wrong[what]

@@ -1,0 +1,113 @@
+"""Train one config with several seeds, with each ablation, and print means with their spread.
+
+    python reproductions/seeds.py configs/tiny.yaml --seeds 0 1 2 --runs runs/seeds
+
+Runs that are finished are read, not repeated. The interval is mean ± t · s / √n (Student's t, 95 %).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragdro.report.tables import breakdowns, read_results
+
+VARIANTS = {
+    "full": [],
+    "selector frozen": ["train_selector=false"],
+    "generator frozen": ["train_generator=false"],
+}
+STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+"""Two-sided 95 % points of Student's t with 1 to 9 degrees of freedom."""
+KEYS = ("exact_match", "two_hop", "recall_at_5", "all_gold_selected", "bound")
+
+
+def run(config: str, runs: Path, name: str, overrides: list[str]) -> Path:
+    """The finished run folder."""
+    folder = runs / name
+    if not (folder / "results.json").is_file():
+        command = [
+            sys.executable,
+            "-m",
+            "ragdro",
+            "train",
+            config,
+            f"name={name}",
+            f"runs={runs}",
+            *overrides,
+        ]
+        subprocess.run([*command, "--overwrite"], check=True)
+    return folder
+
+
+def figures(folder: Path) -> dict[str, dict[str, float | None]]:
+    """The stages vanilla_rag, warm_up and best of a run, with exact match on two-hop questions."""
+    results: dict[str, Any] = read_results(folder)
+    hops = breakdowns(folder)
+    best = results["best"]["iteration"]
+    names = {
+        "vanilla_rag": "vanilla_rag",
+        "warm_up": "warm_up",
+        "best": f"iteration-{best}" if best else "warm_up",
+    }
+    found = {}
+    for stage, name in names.items():
+        found[stage] = dict(results[stage])
+        found[stage]["two_hop"] = hops.get(name, {}).get("2", {}).get("exact_match")
+    return found
+
+
+def interval(values: list[float]) -> str:
+    """Mean and half the width of its 95 % interval."""
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    half = STUDENT[len(values) - 2] * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.3f} ± {half:.3f}"
+
+
+def row(label: str, stages: list[dict[str, float | None]]) -> str:
+    cells = []
+    for key in KEYS:
+        values = [stage[key] for stage in stages if stage[key] is not None]
+        cells.append(interval([float(v) for v in values if v is not None]) if values else "–")
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Run what is missing, then print a Markdown table and the differences that matter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--full-only", action="store_true", help="without the ablations")
+    parser.add_argument("overrides", nargs="*")
+    args = parser.parse_args()
+    variants = {"full": []} if args.full_only else VARIANTS
+    found: dict[str, list[dict[str, Any]]] = {}
+    for label, switches in variants.items():
+        for seed in args.seeds:
+            name = f"{Path(args.config).stem}-{label.replace(' ', '-')}-{seed}"
+            overrides = [f"seed={seed}", *switches, *args.overrides]
+            found.setdefault(label, []).append(figures(run(args.config, args.runs, name, overrides)))
+    print("| | exact match | two-hop | recall@5 | all gold | bound |\n|---|---|---|---|---|---|")
+    full = found["full"]
+    print(row("vanilla RAG", [f["vanilla_rag"] for f in full]))
+    print(row("warm-up", [f["warm_up"] for f in full]))
+    for label, runs in found.items():
+        print(row(f"best, {label}", [f["best"] for f in runs]))
+    for label, stage in (("vanilla RAG", "vanilla_rag"), ("warm-up", "warm_up")):
+        gains = {
+            key: [f["best"][key] - f[stage][key] for f in full if f[stage][key] is not None]
+            for key in ("exact_match", "two_hop", "all_gold_selected")
+        }
+        print(f"best − {label}: " + json.dumps({k: interval(v) for k, v in gains.items() if v}))
+
+
+if __name__ == "__main__":
+    main()
