@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,16 +52,28 @@ def convert(
 def inspect(
     file: _Source,
     against: Annotated[str | None, typer.Option(help="another source, to count what both hold")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="model id or folder whose tokens are counted; by default words")
+    ] = None,
     skip_bad: _SkipBad = 0,
     aliases: _Aliases = None,
     json_: _Json = False,
 ) -> None:
     """Show what a source was recognised as, and what it holds."""
     from ragdro.data.inspect import inspect as run
+    from ragdro.data.inspect import whitespace_tokens
 
+    count = whitespace_tokens if tokenizer is None else _token_counter(tokenizer)
     other = None if against is None else resolve(against)
-    found = run(resolve(file), against=other, skip_bad=skip_bad, aliases=aliases)
+    found = run(resolve(file), against=other, skip_bad=skip_bad, aliases=aliases, count_tokens=count)
     typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else "\n".join(found.as_lines()))
+
+
+def _token_counter(source: str) -> Callable[[str], int]:
+    from ragdro.lm.load import load_tokenizer
+
+    tokenizer = load_tokenizer(source)
+    return lambda text: len(tokenizer.data(text))
 
 
 def score(

@@ -20,7 +20,7 @@ def build(
         bool, typer.Option(help="leave the base model alone (the world takes a second)")
     ] = False,
 ) -> None:
-    """Make the world and the base checkpoint anew from a seed (about half an hour on two cores)."""
+    """Make the world and the base checkpoint anew from a seed (a quarter of an hour on two cores)."""
     from ragdro.tiny.world import write_world
 
     write_world(out / "world", seed)

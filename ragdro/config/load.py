@@ -71,8 +71,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place = values
     for parent in parents:
-        if not isinstance(place.get(parent), dict):
-            place[parent] = {}
+        below = place.get(parent)
+        # A copy, because a YAML alias is the same object in several places.
+        place[parent] = dict(below) if isinstance(below, dict) else {}
         place = place[parent]
     try:
         place[last] = yaml.load(text, Loader=_Loader)

@@ -23,6 +23,14 @@ from ragdro.sources import resolve
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def load_tokenizer(source: str) -> TextTokenizer:
+    """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
+    try:
+        return TextTokenizer(AutoTokenizer.from_pretrained(resolve(source)), name=source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{source}: no tokenizer can be loaded: {_first_line(error)}") from error
+
+
 def pick_device(name: str) -> torch.device:
     """The torch device of a config's `device`; 'auto' is the GPU where there is one."""
     if name == "auto":

@@ -24,6 +24,10 @@ from ragdro.lm.tree import Ints, ScoredSequence, TokenTree
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
 
+WORTH_SHARING = 0.75
+"""A tree is computed as one row if it has at most this share of its sequences' tokens: what it saves must
+outweigh the attention between branches that its mask throws away."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceGroup:
@@ -39,6 +43,13 @@ class SequenceGroup:
 
     def __len__(self) -> int:
         return len(self.tree)
+
+    def rows(self) -> list[SequenceGroup]:
+        """The rows that compute it: one, or one a sequence where they share too little to be worth a mask."""
+        alone = sum(len(s.inputs) for s in self.sequences)
+        if len(self.sequences) == 1 or len(self.tree) <= WORTH_SHARING * alone:
+            return [self]
+        return [SequenceGroup.of([sequence]) for sequence in self.sequences]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +67,24 @@ def sequence_log_probs(
     model: LanguageModel, groups: Sequence[SequenceGroup]
 ) -> list[Float[Tensor, " samples"]]:
     """log-probabilities of every group's sequences, in one forward pass (float32, on the device)."""
-    if model.shares_prefixes is None and any(len(g.sequences) > 1 for g in groups):
-        _check_sharing(model, groups)
+    rows = [row for group in groups for row in group.rows()]
+    if model.shares_prefixes is None and any(len(row.sequences) > 1 for row in rows):
+        _check_sharing(model, rows)
     if model.shares_prefixes is False:
         return [_separate_log_probs(model, g.sequences) for g in groups]
-    hidden = _tree_hidden(model, [g.tree for g in groups])
-    scored = _flatten(groups)
+    values = _row_log_probs(model, rows)
+    return list(torch.split(values, [len(g.sequences) for g in groups]))
+
+
+def _row_log_probs(model: LanguageModel, rows: Sequence[SequenceGroup]) -> Float[Tensor, " samples"]:
+    """All sequences of the groups, one after another, each group's tree computed as one row."""
+    hidden = _tree_hidden(model, [row.tree for row in rows])
+    scored = _flatten(rows)
     device = model.device
     states = hidden[torch.from_numpy(scored.rows).to(device), torch.from_numpy(scored.nodes).to(device)]
     values = _scored_log_probs(model, states, scored)
-    total = torch.zeros(sum(len(g.sequences) for g in groups), dtype=torch.float32, device=device)
-    total = total.index_add(0, torch.from_numpy(scored.owners).to(device), values)
-    return list(torch.split(total, [len(g.sequences) for g in groups]))
+    total = torch.zeros(sum(len(row.sequences) for row in rows), dtype=torch.float32, device=device)
+    return total.index_add(0, torch.from_numpy(scored.owners).to(device), values)
 
 
 def score_all(
@@ -179,7 +196,7 @@ def _check_sharing(model: LanguageModel, groups: Sequence[SequenceGroup]) -> Non
     if model.masks_are_understood:
         model.shares_prefixes = True
         with torch.no_grad():
-            difference = sequence_log_probs(model, [group])[0] - _separate_log_probs(model, group.sequences)
+            difference = _row_log_probs(model, [group]) - _separate_log_probs(model, group.sequences)
         tokens = torch.tensor([len(s.targets) for s in group.sequences], device=model.device)
         worst = float((difference.abs() / tokens).max())
     model.hf.train(training)

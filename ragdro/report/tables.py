@@ -74,7 +74,8 @@ def print_results(run: Path, console: Console | None = None) -> None:
         table.add_row(label + (" *" if chosen else ""), *shown, style="bold" if chosen else None)
     (console or Console()).print(table)
     (console or Console()).print(
-        "* best on the validation questions. Shares of 1: exact match and F1 of the answer, recall of the answer"
-        " in the first passages selected, all gold passages selected, exact match by hops. Bound in nats.",
+        "* best on the validation questions. Shares of 1: exact match and F1 of the answer, recall of"
+        " the answer in the first passages selected, all gold passages selected, exact match by hops."
+        " Bound in nats.",
         style="dim",
     )

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ragdro.errors import ModelError
@@ -49,13 +49,13 @@ class BaseConfig:
     tokens: int = 2048
     """Tokens of a step, padding included. All documents of a step are of one kind and about one length:
     packed into rows with others, names were not matched after three times the steps that it takes without."""
-    steps: int = 1300
+    steps: int = 2200
     learning_rate: float = 6e-4
     """Gentle: at 2e-3 the heads of `initial.py` were gone before they were of use."""
     warmup: int = 50
     decay: float = 0.5
     grow: float = 0.5
-    mixed_from: float = 0.75
+    mixed_from: float = 0.8
     mixture: Mixture = field(default_factory=Mixture)
 
 
@@ -87,7 +87,7 @@ def rate(step: int, config: BaseConfig) -> float:
     return min(1.0, (step + 1) / config.warmup, left)
 
 
-KINDS = {"lookup": 0.15, "reading": 0.2, "selection": 0.65}
+KINDS = {"lookup": 0.15, "reading": 0.3, "selection": 0.55}
 """Shares of the kinds of documents; every step's documents are of one kind."""
 
 
@@ -191,8 +191,9 @@ def build_base(
     every: int = 250,
     probe_size: int = 96,
 ) -> dict[str, float]:
-    """Train the base, write it to `folder` and return its held-out measures (see `Probe`), printed as they
-    come.
+    """Train the base, write it to `folder` and return its held-out measures (see `Probe`).
+
+    With `progress` they are printed every `every` steps, too.
 
     With `compiled` (the default) a C++ compiler is needed; without one, a `ModelError` says so.
     """
@@ -202,18 +203,15 @@ def build_base(
         )
     config = config or BaseConfig()
     probe = Probe(make_tokenizer(), seed + 1, probe_size)
-    bar = tqdm(total=config.steps, desc="tiny base", unit="step", disable=not progress)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as display:
+        bar = display.add_task("tiny base", total=config.steps)
 
-    def after_step(step: int, loss: float, model: LlamaForCausalLM) -> None:
-        bar.update()
-        if step % 10 == 0:
-            bar.set_postfix(loss=f"{loss:.3f}")
-        if step % every == 0 and step < config.steps:
-            bar.write(f"{step} {probe.line(model)}")
+        def after_step(step: int, loss: float, model: LlamaForCausalLM) -> None:
+            display.update(bar, completed=step, description=f"tiny base, loss {loss:.2f}")
+            if progress and step % every == 0:
+                display.print(f"{step} {probe.line(model)}")
 
-    with bar:
         model = train_base(config, seed, compiled=compiled, after_step=after_step)
     save_base(model, folder)
-    measures = probe.measures(model)
-    bar.write(f"{config.steps} {probe.line(model)}")
-    return measures
+    return probe.measures(model)

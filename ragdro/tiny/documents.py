@@ -122,10 +122,10 @@ class DocumentSource:
         ]
 
     def reading(self, question: WorldQuestion, ranked: list[Fact], size: int | None = None) -> list[Piece]:
-        """The generator's prompt with 2 to 6 passages (or `size`) in random order, and the answer."""
+        """The generator's prompt with 2 to 4 passages (or `size`) in random order, and the answer."""
         needed = list(question.facts)
         if size is None:
-            size = self.rng.randint(2, 6)
+            size = self.rng.randint(2, 4)
             if self.rng.random() < self.mixture.missing:
                 needed.pop(self.rng.randrange(len(needed)))
         others = [fact for fact in ranked if fact not in question.facts]

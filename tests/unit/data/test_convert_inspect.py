@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from ragdro.cli.data import data_app
 from ragdro.data import read_corpus, read_questions, recognise
 from ragdro.data.convert import convert
 from ragdro.data.inspect import inspect
-from ragdro.errors import DataError
+from ragdro.errors import DataError, ModelError
+from tests.conftest import word_level
 from tests.unit.data import originals as o
 from tests.unit.data.test_readers import put
 
@@ -87,6 +89,19 @@ def test_inspection_of_a_folder_and_of_bad_records(tmp_path: Path) -> None:
     assert both.records == 1 and both.fields["passage ids"].count == 3
     bad = inspect(put(tmp_path, b"broken\n" + o.jsonl(o.NQ_OPEN)), skip_bad=1)
     assert bad.records == 1 and len(bad.skipped) == 1 and ":1:" in bad.skipped[0]
+
+
+def test_lengths_in_a_models_tokens(tmp_path: Path) -> None:
+    word_level().save_pretrained(tmp_path / "model")
+    source = put(tmp_path, o.jsonl({"id": "1", "question": "[7] > [2]?", "answers": ["x"]}))
+    command = ["inspect", str(source), "--json"]
+    counted = [
+        json.loads(CliRunner().invoke(data_app, [*command, *more]).output)["fields"]["questions"]["tokens"]
+        for more in ([], ["--tokenizer", str(tmp_path / "model")])
+    ]
+    assert [lengths["max"] for lengths in counted] == [3, 10]
+    missing = CliRunner().invoke(data_app, [*command, "--tokenizer", str(tmp_path / "none")])
+    assert isinstance(missing.exception, ModelError)
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_specials_come_from_the_template_alone(tokenizer: PreTrainedTokenizerFas
     assert ids.count(end_of_turn) == 1 and ids.count(begin) == 2
     assert tokenizer.convert_tokens_to_ids("[/INST]") not in ids
     specials = {i for i in ids if i in tokenizer.all_special_ids} - {tokenizer.unk_token_id}
-    assert specials == {end_of_turn, begin}
+    assert specials <= {end_of_turn, begin}
     if tokenizer.unk_token is None:
         assert tokenizer.decode(ids).count(EVIL) == 4  # the question stands twice
 
@@ -38,14 +38,14 @@ def test_specials_come_from_the_template_alone(tokenizer: PreTrainedTokenizerFas
 def test_a_cut_spares_identifiers_question_and_instruction() -> None:
     text = TextTokenizer(byte_level(), name="plain")
     passages = [Passage(str(i), f"Title {i}", "word " * 400) for i in range(3)]
-    ids = load_template("selector").encode(text, "where does Mara Voss work?", passages, 2, Budget(40, 12))
+    ids = load_template("selector").encode(text, "where does Mara Voss work?", passages, 2, Budget(40, 24))
     decoded = text.hf.decode(ids)
     for kept in ("[1]", "[2]", "[3]", "Title 2", "Selection:", "such as"):
         assert kept in decoded
     assert decoded.count("where does Mara Voss work?") == 2
     short = [Passage(p.id, p.title, "") for p in passages]
-    without = load_template("selector").encode(text, "where does Mara Voss work?", short, 2, Budget(40, 12))
-    assert len(without) < len(ids) <= len(without) + 3 * 12
+    without = load_template("selector").encode(text, "where does Mara Voss work?", short, 2, Budget(40, 24))
+    assert len(without) < len(ids) <= len(without) + 3 * 24
 
 
 @pytest.mark.parametrize(

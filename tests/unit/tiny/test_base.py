@@ -41,7 +41,7 @@ def crafted() -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
 
 
 def test_crafted_heads_look_back_and_find_the_entity_by_person_and_verb() -> None:
-    """From the prompt's end, a head of layer 1 finds the object of the fact with the same person and verb."""
+    """From the prompt's end, a head of layer 1 finds what follows the person and the verb, nowhere else."""
     tokenizer, model = crafted()
     facts = ["Gizan prays at Tujan", "Gizan works for Bupor", "Kitel works for Vovin", "Nakin lives in Sulin"]
     text = "Passages:\n" + "\n".join(facts) + "\nQuestion: What animal is on the coin of the company where "
@@ -49,9 +49,8 @@ def test_crafted_heads_look_back_and_find_the_entity_by_person_and_verb() -> Non
     attentions = model(ids, output_attentions=True).attentions
     for offset in range(1, 5):
         assert attentions[0][0, offset - 1, -1].argmax() == ids.shape[1] - 1 - offset
-    found = attentions[1][0, 1, -1]
-    assert tokenizer.convert_ids_to_tokens(int(ids[0, found.argmax()])) == "ĠBupor"
-    assert found.max() > 0.5
+    entity = tokenizer.convert_ids_to_tokens(ids[0]).index("ĠBupor")
+    assert attentions[1][0, 1, -1, entity - 1 : entity + 1].sum() > 0.8
 
 
 def test_committed_base_reads_and_ranks_held_out_worlds() -> None:

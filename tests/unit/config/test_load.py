@@ -1,0 +1,29 @@
+"""Overrides change the key that they name and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragdro.config import load_config
+
+SOURCE = """
+data: {train: a.jsonl, validation: b.jsonl, corpus: c.jsonl}
+selector: {model: m}
+generator: {model: m}
+warm_up:
+  selector: &fit {learning_rate: 1e-3, epochs: 2}
+  generator: *fit
+m_step:
+  selector: *fit
+"""
+
+
+def test_an_override_leaves_the_other_places_of_a_yaml_alias_alone(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(SOURCE)
+    plain = load_config(path)
+    changed = load_config(path, ["warm_up.selector.learning_rate=5e-6", "m_step.selector.epochs=1"])
+    assert changed.warm_up.selector is not None and changed.warm_up.selector.learning_rate == 5e-6
+    assert changed.warm_up.selector.epochs == 2
+    assert changed.warm_up.generator == plain.warm_up.generator
+    assert changed.m_step.selector.learning_rate == 1e-3 and changed.m_step.selector.epochs == 1
