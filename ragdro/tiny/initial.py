@@ -109,7 +109,7 @@ def initialise(model: LlamaForCausalLM, content: list[int], synonyms: list[tuple
     directions = torch.zeros(hidden, hidden)
     directions[1:, 1:] = torch.nn.init.orthogonal_(torch.empty(hidden - 1, hidden - 1))
     size = (hidden - 2) // 3
-    own, context, found = directions[2 : 2 + 3 * size].unflatten(0, (3, size))
+    own, context, found = torch.split(directions[2 : 2 + 3 * size], size)
     _embed(model, own, directions[1], content, synonyms)
     for offset in range(1, 5):
         head = _Head(model, 0, offset - 1)
