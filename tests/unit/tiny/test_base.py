@@ -19,7 +19,7 @@ BASE = Path(ragdro.tiny.__file__).parent / "base"
 def test_committed_base_loads_and_is_small() -> None:
     model = AutoModelForCausalLM.from_pretrained(BASE)
     assert model.dtype == torch.float32
-    assert sum(parameter.numel() for parameter in model.parameters()) < 1_200_000
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1_300_000
     assert (BASE / "model.safetensors").stat().st_size <= 4 * 2**20
     assert model.config.eos_token_id == AutoTokenizer.from_pretrained(BASE).eos_token_id
 
