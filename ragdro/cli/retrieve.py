@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from ragdro.config import Config
 from ragdro.config.retriever import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
 from ragdro.errors import ConfigError
 from ragdro.sources import resolve
+from ragdro.types import Candidates
 
 _Kind = Annotated[str, typer.Option(help="bm25, dense, colbert, hybrid, external or given")]
 _SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")]
@@ -58,28 +59,30 @@ def retrieve(
     cache: _Cache = _CACHE,
     top_n: Annotated[int, typer.Option(help="passages per question")] = DEFAULT_TOP_N,
 ) -> None:
-    """Write each question's top-N passages; the file is whole or not there.
+    """Write each question's top-N passages and print their recall; the file is whole or not there.
 
     With --index, kind and settings are the index's. Otherwise the search goes through the cache.
     """
     from ragdro.data import read_questions
+    from ragdro.evaluation.retrieved import RetrievalRecall
     from ragdro.retrieval import open_retriever
     from ragdro.retrieval.cache import cached_candidates
     from ragdro.retrieval.candidates import write_candidates
 
-    asked = list(read_questions(resolve(questions)))
+    asked, recall = list(read_questions(resolve(questions))), RetrievalRecall()
     if index is not None:
         if corpus is not None or settings is not None or set_:
             raise ConfigError(
                 "--index brings its corpus and settings: leave out --corpus, --settings and --set"
             )
-        count = write_candidates(out, open_retriever(index, show_progress=True).search(asked, top_n))
+        found: Iterable[Candidates] = open_retriever(index, show_progress=True).search(asked, top_n)
     else:
         chosen, source = _settings(kind, settings, set_ or ()), None if corpus is None else resolve(corpus)
-        count = write_candidates(
-            out, cached_candidates(asked, source, chosen, top_n, cache, show_progress=True)
-        )
+        found = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True)
+    count = write_candidates(out, recall.watch(asked, found))
     typer.echo(f"{out}: {count} questions", err=True)
+    for line in recall.as_lines():
+        typer.echo(line)
 
 
 def _settings(kind: str, file: Path | None, assignments: Sequence[str]) -> RetrieverSettings:
