@@ -13,7 +13,6 @@ install: .venv/.installed
 
 demo: install
 	$(BIN)/ragdro train configs/tiny.yaml name=demo --overwrite
-	$(BIN)/ragdro report runs/demo
 
 lint: install
 	$(BIN)/ruff check .

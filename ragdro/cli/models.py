@@ -32,11 +32,10 @@ def train(
     if dry_run:
         typer.echo(dump_config(settings), nl=False)
         return
-    from ragdro.report.tables import print_results
     from ragdro.training.em import train as run
 
     run(settings, overwrite=overwrite)
-    print_results(Path(settings.runs) / settings.name)
+    report(Path(settings.runs) / settings.name)
 
 
 def warmup(

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from ragdro.config import ModelSettings
 from ragdro.errors import ModelError
@@ -20,6 +21,7 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.sources import resolve
 
+transformers_logging.disable_progress_bar()  # It would write into the run's own progress display.
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -38,7 +38,7 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
 def print_prediction(prediction: Prediction) -> None:
     """The answer and the passages it was read from."""
     record = as_record(prediction)
-    console = Console()
+    console = Console(highlight=False)
     console.print(f"[bold]{escape(record['answer'])}[/bold]")
     _print_selection(console, record["selection"])
 
@@ -53,7 +53,7 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
     after = _read(run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl")
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: _gain(*pair), reverse=True)
     first, last = pairs[0]
-    console = Console()
+    console = Console(highlight=False)
     console.print(
         f"\n[bold]{escape(first['question'])}[/bold]  gold answer: {escape(' / '.join(first['answers']))}"
     )
