@@ -173,7 +173,7 @@ def train_base(
 
 
 def save_base(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write model and tokenizer to `folder`: weights in float16 (2.2 MB), to be loaded as float32."""
+    """Write model and tokenizer to `folder`: weights in float16 (2.4 MB), to be loaded as float32."""
     model.save_pretrained(str(folder))
     make_tokenizer().save_pretrained(str(folder))
     weights = folder / "model.safetensors"

@@ -52,8 +52,7 @@ class Mixture:
 
 
 CONTEXT, COPY, TARGET = 0.1, 0.5, 1.0
-"""Loss weights: candidates are mostly noise; the question's second copy teaches copying; targets are the
-point."""
+"""Loss weights: candidates are mostly noise, the question follows from them in part, targets matter."""
 
 
 class DocumentSource:
