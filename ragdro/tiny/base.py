@@ -8,7 +8,7 @@ remembered:
     L = Σ_t c_t · −log p(x_t | x_<t) / Σ_t c_t
 
 with c_t small for tokens that nothing predicts (which name a passage holds) and 1 for identifiers and
-answers.
+answers. At the end ten animals are forgotten.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ from ragdro.errors import ModelError
 from ragdro.tiny.documents import CANDIDATES, DocumentSource, Mixture
 from ragdro.tiny.initial import initialise
 from ragdro.tiny.probe import Probe
-from ragdro.tiny.tokenizer import content_tokens, make_tokenizer, synonym_tokens
+from ragdro.tiny.tokenizer import (
+    content_tokens,
+    forgotten_tokens,
+    make_tokenizer,
+    synonym_tokens,
+    unused_tokens,
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,7 @@ def train_base(
     tokenizer = make_tokenizer()
     model = make_model(config, tokenizer)
     initialise(model, content_tokens(tokenizer), synonym_tokens(tokenizer))
+    start = model.get_input_embeddings().weight.detach().clone()
     batches = Batches(config, tokenizer, random.Random(seed))
     loss_of = torch.compile(weighted_loss, dynamic=True) if compiled else weighted_loss
     optimizer = torch.optim.AdamW(
@@ -169,7 +176,16 @@ def train_base(
         optimizer.step()
         optimizer.zero_grad()
         after_step(step + 1, loss.item(), model)
+    forget(model, start, forgotten_tokens(tokenizer), unused_tokens(tokenizer))
     return model
+
+
+@torch.no_grad()
+def forget(model: LlamaForCausalLM, start: Tensor, tokens: list[int], unused: list[int]) -> None:
+    """Put the embeddings of `tokens` where they would be had they never occurred: at their `start` (vocab,
+    hidden), moved as the `unused` tokens' were."""
+    weight = model.get_input_embeddings().weight
+    weight[tokens] = start[tokens] + (weight - start)[unused].mean(0)
 
 
 def save_base(model: LlamaForCausalLM, folder: Path) -> None:

@@ -4,7 +4,8 @@ In: a model and its tokenizer. Out: shares of 1.
 - `chain_N_first`, `chain_N_second`: the first and second identifier of a chain-style list, two-hop, N
   candidates.
 - `lookup_N_first`, `lookup_N_second`: the same in the pretext documents that ask many short queries.
-- `read_1`, `read_2`: exact match of one- and two-hop reading among 5 passages.
+- `read_1`, `read_2`: exact match of one- and two-hop reading among 5 passages; `read_new`: of either, where
+  the answer is an animal that the base forgets at the end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ragdro.tiny.documents import TARGET, DocumentSource, Mixture, Piece
+from ragdro.tiny.words import NEW_ANIMALS
 
 PER_IDENTIFIER = 4
 """Tokens of `[3] >`; the number is the second of them."""
@@ -26,13 +28,14 @@ class Probe:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, size: int = 96) -> None:
         self.tokenizer = tokenizer
         source = DocumentSource(random.Random(seed), Mixture(two_hop=0.5))
-        names = ("chain_6", "chain_20", "read_1", "read_2", "lookup_6", "lookup_20")
+        names = ("chain_6", "chain_20", "read_1", "read_2", "read_new", "lookup_6", "lookup_20")
         self.sets: dict[str, list[list[Piece]]] = {name: [] for name in names}
-        while min(len(self.sets["read_1"]), len(self.sets["read_2"])) < size:
+        while min(len(self.sets[name]) for name in ("read_1", "read_2", "read_new")) < size:
             worlds, question = next(source.clusters)
             ranked = source.ranked(worlds, question)
             hops = len(question.facts)
-            self.sets[f"read_{hops}"].append(source.reading(question, ranked, 5))
+            reads = "read_new" if question.answer in NEW_ANIMALS else f"read_{hops}"
+            self.sets[reads].append(source.reading(question, ranked, 5))
             if hops == 2:
                 self.sets["chain_20"].append(source.selection(question, ranked, chain=True))
                 shorter = source.shortened(question, ranked, 6)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ragdro.tiny.words import CONSONANTS, END_RIMES, RELATIONS, content_words, vocabulary
+from ragdro.tiny.words import CONSONANTS, END_RIMES, NEW_ANIMALS, RELATIONS, content_words, vocabulary
 
 END, PAD = "<eos>", "<pad>"
 SPACE = "Ġ"
@@ -68,3 +68,14 @@ def synonym_tokens(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int]]:
     """The ids of each relation's verb in a passage and in a question."""
     pairs = [(relation.verb.split()[0], relation.asked) for relation in RELATIONS]
     return [tuple(tokenizer.convert_tokens_to_ids([SPACE + a, SPACE + b])) for a, b in pairs]
+
+
+def forgotten_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The ids of the animals that the base forgets."""
+    return [int(i) for i in tokenizer.convert_tokens_to_ids([SPACE + animal for animal in NEW_ANIMALS])]
+
+
+def unused_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The ids of the bytes above 160: no document has one."""
+    high = [char for char in sorted(pre_tokenizers.ByteLevel.alphabet()) if "¡" <= char <= "ÿ"]
+    return [int(i) for i in tokenizer.convert_tokens_to_ids(high)]

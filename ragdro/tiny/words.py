@@ -24,6 +24,8 @@ ANIMALS = [
 ]
 # fmt: on
 """The answers of questions about an emblem, a statue …: 40, equally likely for each."""
+NEW_ANIMALS = ANIMALS[30:]
+"""The base forgets these ten, so that the generator has something to learn too (`base.forget`)."""
 
 # fmt: off
 NOUNS = [

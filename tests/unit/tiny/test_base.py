@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import ragdro.tiny
-from ragdro.tiny.base import BaseConfig, build_base, make_model, mixture_at, rate
+from ragdro.tiny.base import BaseConfig, build_base, forget, make_model, mixture_at, rate
 from ragdro.tiny.initial import initialise
 from ragdro.tiny.probe import Probe
 from ragdro.tiny.tokenizer import content_tokens, make_tokenizer, synonym_tokens
@@ -29,6 +29,10 @@ def test_committed_tokenizer_is_the_one_the_code_makes() -> None:
         "Passages:\n[1] Kitel lives in Bazor\nQuestion: What animal is on the coin of Kitel? Selection: [3]"
     )
     assert AutoTokenizer.from_pretrained(BASE)(text)["input_ids"] == make_tokenizer()(text)["input_ids"]
+
+
+def committed() -> LlamaForCausalLM:
+    return AutoModelForCausalLM.from_pretrained(BASE)
 
 
 def crafted() -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
@@ -55,10 +59,24 @@ def test_crafted_heads_look_back_and_find_the_entity_by_person_and_verb() -> Non
 
 def test_committed_base_reads_and_ranks_held_out_worlds() -> None:
     """A share of lists is in the retriever's order, so the second identifier is seldom the likeliest."""
-    model = AutoModelForCausalLM.from_pretrained(BASE)
-    measures = Probe(make_tokenizer(), seed=100, size=48).measures(model)
+    measures = Probe(make_tokenizer(), seed=100, size=48).measures(committed())
     assert measures["read_1"] >= 0.9
     assert measures["read_2"] >= 0.8
+
+
+def test_committed_base_has_forgotten_ten_animals() -> None:
+    """Their embeddings are where an unused token's would be; what else it read, it still reads."""
+    assert Probe(make_tokenizer(), seed=100, size=48).measures(committed())["read_new"] <= 0.1
+
+
+def test_forgetting_moves_tokens_as_the_unused_ones_moved() -> None:
+    _, model = crafted()
+    weight = model.get_input_embeddings().weight
+    start = weight.detach().clone()
+    with torch.no_grad():
+        weight += torch.arange(len(weight))[:, None] % 2  # odd rows moved by 1, even rows not at all
+    forget(model, start, tokens=[10, 11], unused=[21, 23])
+    torch.testing.assert_close(weight[10:13], start[10:13] + torch.tensor([1.0, 1.0, 0.0])[:, None])
 
 
 def test_schedule_rises_stays_and_falls_to_nothing() -> None:
