@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--full-only", action="store_true", help="without the ablations")
     parser.add_argument("overrides", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     variants = {"full": []} if args.full_only else VARIANTS
     found: dict[str, list[dict[str, Any]]] = {}
     for label, switches in variants.items():
