@@ -1,0 +1,208 @@
+"""The estimator against full enumeration: 5 candidates, K = 2, 20 ordered lists, in float64.
+
+`Exact` computes every quantity by summation over all lists, with plain forward passes of whole sequences
+and nothing of the product's own scoring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ragdro.lm.scoring import sequence_log_probs
+from ragdro.lm.tree import ScoredSequence
+from ragdro.rag import Rag
+from ragdro.training.e_step import reading
+from ragdro.training.objectives import bound, importance_weights, log_ratios, weighted_loss
+from ragdro.types import Task
+from tests.worlds import pocket_rag, pocket_tasks
+
+LISTS = list(permutations(range(5), 2))
+DIRECTIONS = 16
+"""Gradients are compared along so many fixed random directions of each model's parameters."""
+
+
+def textbook(model: torch.nn.Module, sequence: ScoredSequence) -> Tensor:
+    """log p of the sequence's targets, each among those allowed, from one plain forward pass."""
+    logits = model(input_ids=torch.from_numpy(sequence.tokens)[None]).logits[0]
+    total = torch.zeros((), dtype=logits.dtype)
+    for i, at in enumerate(sequence.targets.tolist()):
+        row, target = logits[at - 1], int(sequence.tokens[at])
+        among = row if sequence.allowed is None else row[torch.from_numpy(sequence.allowed[i])]
+        total = total + row[target] - among.logsumexp(0)
+    return total
+
+
+@cache
+def directions(parameters: int) -> Tensor:
+    made = torch.Generator().manual_seed(7)
+    return torch.randn(DIRECTIONS, parameters, generator=made, dtype=torch.float64)
+
+
+def projected(model: torch.nn.Module, value: Tensor) -> Tensor:
+    """The gradient of `value` along the fixed directions."""
+    gradients = torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad])
+    flat = torch.cat([gradient.double().flatten() for gradient in gradients])
+    return directions(len(flat)) @ flat
+
+
+@dataclass(frozen=True)
+class Exact:
+    """One question: log p(z|x) and log p(y|x,d_z) of all lists, and the gradients of each."""
+
+    prior: Tensor
+    likelihood: Tensor
+    selector_scores: Tensor
+    generator_scores: Tensor
+
+    @property
+    def posterior(self) -> Tensor:
+        return (self.prior + self.likelihood).softmax(0)
+
+    @property
+    def evidence(self) -> float:
+        return float((self.prior + self.likelihood).logsumexp(0))
+
+
+def system(seed: int = 0) -> tuple[Rag, Task]:
+    return pocket_rag(k=2, n=5, seed=seed), pocket_tasks(1, 5)[0]
+
+
+@cache
+def exact(seed: int = 0) -> Exact:
+    rag, task = system(seed)
+    tables = []
+    for model, sequences in (
+        (rag.selector.model.hf.double(), [rag.selector.scored(task, z) for z in LISTS]),
+        (rag.generator.model.hf.double(), [rag.generator.scored(reading(task, z)) for z in LISTS]),
+    ):
+        values = [textbook(model, s) for s in sequences]
+        scores = torch.stack([projected(model, v) for v in values])
+        tables += [torch.stack(values).detach(), scores]
+    return Exact(tables[0], tables[2], tables[1], tables[3])
+
+
+def draw(proposal: Tensor, repeats: int, m: int) -> Tensor:
+    made = torch.Generator().manual_seed(m)
+    found = torch.multinomial(proposal.exp(), repeats * m, replacement=True, generator=made)
+    return found.view(repeats, m)
+
+
+def shares(truth: Exact, proposal: Tensor, repeats: int, m: int) -> Tensor:
+    """[repeats, lists]: each list's share of the weights of m samples; times scores, a gradient estimate."""
+    z = draw(proposal, repeats, m)
+    weights = importance_weights(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]))
+    return torch.zeros(repeats, len(LISTS), dtype=torch.float64).scatter_add(1, z, weights)
+
+
+def test_the_product_computes_what_enumeration_finds() -> None:
+    truth, (rag, task) = exact(), system()
+    assert float(truth.prior.exp().sum()) == pytest.approx(1, abs=1e-12)
+    assert float(truth.prior.exp().std()) > 0.01  # a uniform prior would prove little
+    assert rag.selector.log_prob(task, LISTS, 10_000) == pytest.approx(truth.prior.tolist(), abs=2e-4)
+    group = rag.generator.group([reading(task, z) for z in LISTS])
+    found = sequence_log_probs(rag.generator.model, [group])[0].tolist()
+    assert found == pytest.approx(truth.likelihood.tolist(), abs=2e-4)
+
+
+@pytest.mark.parametrize("role", ["selector", "generator"])
+def test_with_the_posterior_as_weights_the_losses_have_the_evidences_gradient(role: str) -> None:
+    """Fisher's identity: ∇ log p(y|x) = E_posterior[∇ log p(z|x)], and the same for log p(y|x,d_z)."""
+    truth, (rag, task) = exact(), system()
+    if role == "selector":
+        model, group, scores = rag.selector.model, rag.selector.group(task, LISTS), truth.selector_scores
+    else:
+        model, scores = rag.generator.model, truth.generator_scores
+        group = rag.generator.group([reading(task, z) for z in LISTS])
+    loss = weighted_loss(truth.posterior.float(), sequence_log_probs(model, [group])[0])
+    expected = truth.posterior @ scores
+    found = projected(model.hf, -loss)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_the_score_functions_expectation_is_zero() -> None:
+    """E_p[∇ log p(z|x)] = 0: a constant taken off the selector's weights changes no expected gradient."""
+    truth = exact()
+    mean = truth.prior.exp() @ truth.selector_scores
+    assert mean.norm() < 1e-7 * truth.selector_scores.norm(dim=1).max()
+
+
+def slope(ms: list[int], values: list[float]) -> float:
+    return float(np.polyfit(np.log(ms), np.log(values), 1)[0])
+
+
+def test_the_gradients_error_falls_with_the_root_of_m_and_its_bias_with_m() -> None:
+    truth = exact()
+    both = torch.cat([truth.selector_scores, truth.generator_scores], dim=1)
+    roles = (slice(0, DIRECTIONS), slice(DIRECTIONS, None))
+    ms, few = [16, 64, 256, 1024, 4096], [8, 16, 32, 64]
+    errors = {
+        m: shares(truth, truth.prior, max(200, 50_000 // m), m) @ both - truth.posterior @ both for m in ms
+    }
+    biases = {
+        m: (shares(truth, truth.prior, 4_000_000 // m, m).mean(0) - truth.posterior) @ both for m in few
+    }
+    for role in roles:
+        found = [float(errors[m][:, role].square().sum(1).mean().sqrt()) for m in ms]
+        assert slope(ms, found) == pytest.approx(-0.5, abs=0.06)
+        found = [float(biases[m][role].norm()) for m in few]
+        assert slope(few, found) == pytest.approx(-1, abs=0.25)
+
+
+def proposals() -> dict[str, Tensor]:
+    truth = exact()
+    mixed = 0.5 * truth.prior.exp() + 0.5 / len(LISTS)
+    return {
+        "hotter": (truth.prior / 2).log_softmax(0),
+        "colder": (truth.prior * 1.5).log_softmax(0),
+        "an earlier selector": exact(seed=3).prior,
+        "mixture with uniform": mixed.log(),
+    }
+
+
+@pytest.mark.parametrize("name", ["hotter", "colder", "an earlier selector", "mixture with uniform"])
+def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corrected_for(name: str) -> None:
+    truth, proposal = exact(), proposals()[name]
+    z = draw(proposal, 1, 200_000)
+
+    def distance(ratios: Tensor, target: Tensor) -> float:
+        found = torch.zeros(len(LISTS), dtype=torch.float64)
+        found.index_add_(0, z[0], importance_weights(ratios)[0])
+        return float((found - target).abs().sum())
+
+    corrected = distance(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]), truth.posterior)
+    uncorrected = distance(truth.likelihood[z], truth.posterior)
+    assert corrected < 0.04
+    assert uncorrected > 3 * corrected and uncorrected > 0.05
+
+
+def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> None:
+    """Weights cannot bring back what is never drawn: why samples are drawn without a top-p cut."""
+    truth = exact()
+    order = truth.prior.argsort(descending=True)
+    kept = order[: int((truth.prior[order].exp().cumsum(0) < 0.8).sum()) + 1]
+    proposal = torch.full_like(truth.prior, -torch.inf)
+    proposal[kept] = truth.prior[kept].log_softmax(0)
+    z = draw(proposal, 1, 200_000)
+    weights = importance_weights(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]))
+    found = torch.zeros(len(LISTS), dtype=torch.float64).index_add_(0, z[0], weights[0])
+    rest = torch.zeros_like(truth.posterior)
+    rest[kept] = truth.posterior[kept] / truth.posterior[kept].sum()
+    assert float((found - rest).abs().sum()) < 0.04
+    assert float((found - truth.posterior).abs().sum()) > 0.05
+
+
+def test_the_bound_is_below_the_evidence_and_rises_with_m() -> None:
+    truth, means = exact(), []
+    for m in (1, 2, 8, 64, 1024):
+        z = draw(truth.prior, 500_000 // m, m)
+        means.append(float(bound(log_ratios(truth.likelihood[z], truth.prior[z], truth.prior[z])).mean()))
+    assert means == sorted(means) and means[-1] < truth.evidence
+    assert means[0] == pytest.approx(float(truth.prior.exp() @ truth.likelihood), abs=0.02)
+    assert truth.evidence - means[-1] < 0.02
