@@ -9,7 +9,7 @@ log quantities are natural logarithms.
     losses (M-step)       L_s = -sum_i w_i log p(z_i|x),  L_g = -sum_i w_i log p(y|x,d_zi)
 
 With proposals from the selector itself (q = p) the weights are w_i ~ p(y|x,d_zi), the paper's. The
-generator's loss then has the gradient of -L_m.
+generator's loss then has the gradient of -L_m. `docs/objectives.md` says what each objective takes from here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -56,3 +57,64 @@ def weighted_loss(
 ) -> Float[Tensor, ""]:
     """-sum_i w_i log p_i: the M-step's loss of one question, for either model."""
     return -(weights * log_probs).sum()
+
+
+def tempered_weights(ratios: QuestionsBySamples, floor: float) -> QuestionsBySamples:
+    """Weights proportional to ratio^tau, tau the largest in [0, 1] whose effective sample size is at least
+    `floor` (1 to m). It falls with tau, so that tau is found by halving; rows that need no tempering keep
+    tau = 1."""
+    low = torch.zeros_like(ratios[:, :1])
+    high = torch.ones_like(low)
+    enough = effective_sample_size(importance_weights(ratios)) >= floor
+    finite = torch.where(torch.isneginf(ratios), torch.finfo(ratios.dtype).min / 4, ratios)
+    for _ in range(60):
+        middle = (low + high) / 2
+        fits = (effective_sample_size((finite * middle).softmax(dim=1)) >= floor)[:, None]
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    return torch.where(enough[:, None], importance_weights(ratios), (finite * low).softmax(dim=1))
+
+
+def centered(weights: QuestionsBySamples) -> QuestionsBySamples:
+    """w_i - 1/m: the weights as advantages, 0 where all samples are equally good.
+
+    E_p[grad log p(z)] = 0, so on-policy this leaves the selector's expected gradient as it is and lowers its
+    variance, up to the dependence of w_i on the other samples (of the order 1/m).
+    """
+    return weights - 1 / weights.shape[1]
+
+
+def leave_one_out(rewards: QuestionsBySamples) -> QuestionsBySamples:
+    """(r_i - mean of the others') / m: RLOO's advantages (Kool et al. 2019), a policy gradient of the mean
+    reward without bias. A single sample has none to be compared with, and gets 0."""
+    m = rewards.shape[1]
+    if m == 1:
+        return torch.zeros_like(rewards)
+    return (rewards - rewards.mean(dim=1, keepdim=True)) / (m - 1)
+
+
+def clipped_loss(
+    advantages: Float[Tensor, " samples"],
+    log_probs: Float[Tensor, " samples"],
+    sampled_log_probs: Float[Tensor, " samples"],
+    clip: float,
+) -> Float[Tensor, ""]:
+    """-sum_i min(r_i a_i, clamp(r_i, 1 - clip, 1 + clip) a_i), PPO's surrogate (Schulman et al. 2017).
+
+    r_i is the probability over what it was when sampled. At r_i = 1 the gradient is that of
+    -sum_i a_i log p_i; a sample that has moved by more than `clip` in the wanted direction pulls no further.
+    """
+    ratio = (log_probs - sampled_log_probs).exp()
+    held = ratio.clamp(1 - clip, 1 + clip)
+    return -torch.minimum(ratio * advantages, held * advantages).sum()
+
+
+def preference_loss(
+    better: Float[Tensor, ""],
+    worse: Float[Tensor, ""],
+    reference_better: float,
+    reference_worse: float,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """-log sigmoid(beta ((log p - ref)_better - (log p - ref)_worse)): DPO (Rafailov et al. 2023)."""
+    margin = (better - reference_better) - (worse - reference_worse)
+    return -F.logsigmoid(beta * margin)
