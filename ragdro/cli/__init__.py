@@ -1,7 +1,7 @@
 """The command line. Importing it, and `--help`, load no torch: each command imports what it needs.
 
 Errors a user can cause end in one line on standard error and exit code 2 (1 where a run could not go on),
-Ctrl-C in 130.
+Ctrl-C in 130, a run that SIGTERM stopped in 75.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import typer
 
 from ragdro.cli import data, models, retrieve, tiny
 from ragdro.errors import RagdroError
+from ragdro.training.preemption import PREEMPTED
 
 INTERRUPTED = 130
 
@@ -46,6 +47,8 @@ def main() -> None:
     except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
         if stop.code == INTERRUPTED:
             _say("interrupted", INTERRUPTED)
+        elif stop.code == PREEMPTED:
+            _say("stopped by SIGTERM; the same command with --resume goes on", PREEMPTED)
         raise
     except KeyboardInterrupt:
         sys.exit(_say("interrupted", INTERRUPTED))

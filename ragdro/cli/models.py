@@ -14,6 +14,11 @@ Overrides = Annotated[
     typer.Argument(metavar="[dotted.key=value ...]", help="values that replace the file's"),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for instance runs/demo")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="go on with a run that was stopped or killed; starts one if there is none"),
+]
 Stage = Annotated[str, typer.Option(help="'best', or 'iteration-N' (0 is the warm-up)")]
 
 
@@ -21,9 +26,8 @@ def train(
     config: ConfigFile,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved config and stop")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace an earlier run of this name")
-    ] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
     from ragdro.config import dump_config, load_config
@@ -34,19 +38,18 @@ def train(
         return
     from ragdro.training.em import train as run
 
-    run(settings, overwrite=overwrite)
+    run(settings, overwrite=overwrite, resume=resume)
     report(Path(settings.runs) / settings.name)
 
 
 def warmup(
     config: ConfigFile,
     overrides: Overrides = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace an earlier run of this name")
-    ] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Run the warm-up alone: `train` with iterations=0."""
-    train(config, [*(overrides or ()), "iterations=0"], dry_run=False, overwrite=overwrite)
+    train(config, [*(overrides or ()), "iterations=0"], dry_run=False, overwrite=overwrite, resume=resume)
 
 
 def evaluate(

@@ -6,15 +6,18 @@ own, here and in the section modules, and are written nowhere else.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
 from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import EStep, Evaluation, MStep, Optimisation, WarmUp
+from ragdro.config.training import Checkpoints, EStep, Evaluation, MStep, Optimisation, WarmUp
 
 __all__ = [
+    "Checkpoints",
     "Config",
     "DataSettings",
     "EStep",
@@ -72,6 +75,13 @@ class Config(Settings):
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
     evaluation: Evaluation = Field(Evaluation(), description="measuring")
+    checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
+    bad_batches: int = Field(
+        10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
+    )
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        [], description="where metrics.jsonl's figures go as well"
+    )
 
     @model_validator(mode="after")
     def _selectable(self) -> Config:

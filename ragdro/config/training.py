@@ -47,6 +47,9 @@ class EStep(Settings):
         None, ge=1, description="training questions an iteration takes, in turn; null for all"
     )
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
+    questions_per_shard: int = Field(
+        256, ge=1, description="questions drawn and scored together; a killed run repeats one shard at most"
+    )
 
 
 class MStep(Settings):
@@ -66,4 +69,15 @@ class Evaluation(Settings):
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metric: Literal["exact_match", "f1", "bound"] = Field(
         "exact_match", description="what the best iteration and early stopping go by, on the validation split"
+    )
+
+
+class Checkpoints(Settings):
+    """What a run keeps on disk, to go on from and to load."""
+
+    every: int = Field(
+        200, ge=1, description="optimiser updates between two saved states; a killed run repeats fewer"
+    )
+    keep: Literal["best_and_last", "all"] = Field(
+        "best_and_last", description="which iterations' models stay in checkpoints/"
     )

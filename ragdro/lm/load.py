@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from ragdro.config import ModelSettings
 from ragdro.errors import ModelError
+from ragdro.files import rename_durably, sync
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.sources import resolve
@@ -70,7 +71,7 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
 def save_language_model(model: LanguageModel, folder: Path) -> None:
     """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone.
 
-    The folder is whole or absent. Raises `OSError` where the disk refuses.
+    The folder is whole or absent; one that is there is replaced. Raises `OSError` where the disk refuses.
     """
     making = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
@@ -78,7 +79,11 @@ def save_language_model(model: LanguageModel, folder: Path) -> None:
     try:
         model.hf.save_pretrained(making)
         model.tokenizer.hf.save_pretrained(making)
-        making.replace(folder)
+        for file in making.iterdir():
+            sync(file)
+        if folder.exists():
+            shutil.rmtree(folder)
+        rename_durably(making, folder)
     except SafetensorError as error:
         raise OSError(f"{folder}: cannot be written: {_first_line(error)}") from error
     finally:

@@ -22,7 +22,12 @@ _EVALUATION_STREAM = 0
 
 
 def assess_retriever(setup: Prepared, run: RunFolder) -> None:
-    """Vanilla RAG: the warmed-up generator reads the retriever's first K; nothing is sampled."""
+    """Vanilla RAG: the warmed-up generator reads the retriever's first K; nothing is sampled.
+
+    A run that is gone on with after it keeps the figures that it had.
+    """
+    if run.state.results["vanilla_rag"] is not None:
+        return
     figures = _greedy(setup, run, "vanilla_rag", setup.reported, "reported", select=False)
     run.record({**figures, "bound": None, "effective_sample_size": None})
 
@@ -37,7 +42,7 @@ def assess(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> N
     chosen = reported
     if setup.test is not None:
         chosen = _measure(setup, config, run, stage, setup.validation, "validation")
-    run.keep(iteration, setup.rag, reported, float(chosen[config.evaluation.metric]))
+    run.keep(iteration, reported, float(chosen[config.evaluation.metric]))
 
 
 def _measure(

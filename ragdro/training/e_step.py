@@ -12,18 +12,18 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
+from ragdro.config import EStep
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training import objectives
 from ragdro.types import Permutation, Task, WeightedSample
-
-QUESTIONS_PER_SHARD = 256
-"""Questions sampled and scored together: what is in memory at once, and what progress counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ class WeightedTask:
     impossible: bool
 
 
+Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
+"""Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
+
+QUESTIONS_PER_SHARD: int = EStep.model_fields["questions_per_shard"].default
+
+
 def e_step(
     selector: Selector,
     generator: Generator,
@@ -47,22 +53,27 @@ def e_step(
     tokens_per_batch: int,
     seed: int,
     stream: int,
-    advance: Callable[[int], None] = lambda done: None,
+    questions_per_shard: int = QUESTIONS_PER_SHARD,
+    keep: Shards = lambda number, tasks, compute: compute(),
 ) -> list[WeightedTask]:
-    """Draw and weight `samples` permutations for each question; `advance` is told how many are done.
+    """Draw and weight `samples` permutations for each question.
 
     `stream` sets apart draws that must not share random numbers (an iteration's number, for instance).
+    `questions_per_shard` are in memory at once, and `keep` sees each shard.
     """
-    weighted: list[WeightedTask] = []
-    for start in range(0, len(tasks), QUESTIONS_PER_SHARD):
-        shard = tasks[start : start + QUESTIONS_PER_SHARD]
+
+    def weigh(shard: Sequence[Task]) -> list[WeightedTask]:
         uniforms = [
             _uniforms(task.question.id, seed, stream, (samples, selector.choices_per_list)) for task in shard
         ]
         draws = selector.sample(shard, uniforms, temperature=temperature, tokens_per_batch=tokens_per_batch)
         scores = _answer_log_likelihoods(generator, shard, draws, tokens_per_batch)
-        weighted += [_weigh(t, d, s) for t, d, s in zip(shard, draws, scores, strict=True)]
-        advance(len(shard))
+        return [_weigh(t, d, s) for t, d, s in zip(shard, draws, scores, strict=True)]
+
+    weighted: list[WeightedTask] = []
+    for number, start in enumerate(range(0, len(tasks), questions_per_shard)):
+        shard = tasks[start : start + questions_per_shard]
+        weighted += keep(number, shard, partial(weigh, shard))
     return weighted
 
 

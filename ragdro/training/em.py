@@ -13,7 +13,6 @@ a latent variable; the loop maximises a lower bound of log p(y|x) = log sum_z p(
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ragdro.training.e_step import WeightedTask, e_step, reading
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
 from ragdro.training.run_folder import RunFolder
+from ragdro.training.standing import finished_results
 from ragdro.training.warmup import warm_up
 from ragdro.types import Task
 
@@ -31,25 +31,30 @@ _WARM_UP, _TRAIN = 1, 2
 """Streams of random numbers: what each is for keeps its own, whatever the others take."""
 
 
-def train(config: Config, *, overwrite: bool = False) -> dict[str, Any]:
+def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> dict[str, Any]:
     """Run the loop that `config` describes and return what `results.json` holds.
 
     Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
-    replaces an earlier run of the same name.
+    replaces an earlier run of the same name, `resume` goes on with it from its last saved state and ends
+    with what an uninterrupted run ends with.
     """
+    done = finished_results(config, overwrite=overwrite, resume=resume)
+    if done is not None:
+        return done
     setup = prepare(config)
-    with RunFolder.create(config, overwrite=overwrite) as run:
-        rng = np.random.default_rng([config.seed, _WARM_UP])
-        report = partial(run.update, "warm_up")
-        warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, report)
-        assess_retriever(setup, run)
-        assess(setup, config, run, iteration=0)
-        for iteration in range(1, config.iterations + 1):
+    with RunFolder(config, setup, resume=resume) as run:
+        if run.finished < 0:
+            rng = np.random.default_rng([config.seed, _WARM_UP])
+            keeper = run.fitting("warm_up")
+            warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, keeper)
+            assess_retriever(setup, run)
+            assess(setup, config, run, iteration=0)
+        for iteration in range(run.finished + 1, config.iterations + 1):
+            if run.exhausted(config.patience):
+                break
             samples = _expectation(setup, config, run, iteration)
             _maximisation(setup, config, run, iteration, samples)
             assess(setup, config, run, iteration)
-            if run.exhausted(config.patience):
-                break
         return run.finish()
 
 
@@ -65,7 +70,8 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         tokens_per_batch=config.e_step.tokens_per_batch,
         seed=config.seed,
         stream=_TRAIN + iteration,
-        advance=run.bar(f"iteration-{iteration}: E-step", len(tasks)),
+        questions_per_shard=config.e_step.questions_per_shard,
+        keep=run.shards(f"iteration-{iteration}", len(tasks)),
     )
     run.log_e_step(iteration, weighted)
     return weighted
@@ -93,14 +99,8 @@ def _maximisation(
     ):
         if wanted:
             rng = np.random.default_rng([config.seed, _TRAIN, iteration])
-            fit(
-                model,
-                len(weighted),
-                build,
-                settings,
-                rng,
-                partial(run.update, f"iteration-{iteration}", role),
-            )
+            keeper = run.fitting(f"iteration-{iteration}")(role)
+            fit(model, len(weighted), build, settings, rng, keeper)
 
 
 def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:

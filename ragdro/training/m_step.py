@@ -9,7 +9,7 @@ an M-step whose one sample has weight 1). The loss of an update is the mean over
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,18 +45,36 @@ class Update:
     tokens: int
 
 
+class Keeper:
+    """What a fit tells and may be told, so that it can be watched and gone on with; this keeps nothing."""
+
+    def begin(self, optimiser: AdamW) -> int:
+        """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
+        return 0
+
+    def taken(self, update: Update, optimiser: AdamW) -> None:
+        """An update was taken."""
+
+    def skipped(self, step: int, steps: int, what: str, batch: Sequence[Weighted]) -> None:
+        """Update `step` (1-based) has a loss or gradient that is not finite. Raises `TrainingError`
+        naming the questions, where it must not be left out."""
+        raise TrainingError(f"{what} at questions {question_names(batch)}; try a lower learning_rate")
+
+
 def fit(
     model: LanguageModel,
     questions: int,
     build: Callable[[int], Weighted],
     settings: Optimisation,
     rng: np.random.Generator,
-    report: Callable[[Update], None] = lambda update: None,
+    keeper: Keeper | None = None,
 ) -> None:
     """Take the updates that `settings` ask for over `questions` questions, in an order drawn from `rng`.
 
-    Raises `TrainingError` naming the questions of a batch whose loss or gradient is not finite.
+    An update whose loss or gradient is not finite goes to `keeper.skipped`. A fit that an interrupted run
+    had begun draws the same order and takes the updates that are left.
     """
+    keeper = keeper or Keeper()
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
     optimiser = AdamW(
         parameters,
@@ -67,21 +85,25 @@ def fit(
     )
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
     order = _order(questions, rng)
+    begun = keeper.begin(optimiser)
     model.hf.train()
     for step in range(steps):
+        chosen = [next(order) for _ in range(min(settings.questions_per_step, questions))]
+        if step < begun:
+            continue
         rate = settings.learning_rate * rate_at(step, steps, settings)
         for place in optimiser.param_groups:
             place["lr"] = rate
-        batch = [build(next(order)) for _ in range(min(settings.questions_per_step, questions))]
+        batch = [build(i) for i in chosen]
         loss = _accumulate(model, batch, settings.tokens_per_batch)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
-        if not math.isfinite(norm):
-            raise TrainingError(
-                f"the gradient is {norm} at questions {_names(batch)}; try a lower learning_rate"
-            )
-        optimiser.step()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
+            keeper.skipped(step + 1, steps, what, batch)
+        else:
+            optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        report(Update(step + 1, steps, loss, norm, rate, sum(len(w.group) for w in batch)))
+        keeper.taken(Update(step + 1, steps, loss, norm, rate, sum(len(w.group) for w in batch)), optimiser)
     model.hf.eval()
 
 
@@ -97,7 +119,8 @@ def rate_at(step: int, steps: int, settings: Optimisation) -> float:
 
 
 def _accumulate(model: LanguageModel, batch: list[Weighted], tokens_per_batch: int) -> float:
-    """Gradients of the mean loss over `batch`, a micro-batch at a time; returns that loss."""
+    """Gradients of the mean loss over `batch`, a micro-batch at a time; returns that loss, or at once
+    one that is not finite."""
     total = 0.0
     for chosen in batches_by_tokens([len(w.group) for w in batch], tokens_per_batch):
         part = [batch[i] for i in chosen]
@@ -107,10 +130,11 @@ def _accumulate(model: LanguageModel, batch: list[Weighted], tokens_per_batch: i
             for w, values in zip(part, log_probs, strict=True)
         ]
         loss = torch.stack(losses).sum() / len(batch)
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss is {float(loss.detach())} at questions {_names(part)}")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return value
         loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
+        total += value
     return total
 
 
@@ -120,6 +144,7 @@ def _order(questions: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(questions).tolist()
 
 
-def _names(batch: list[Weighted]) -> str:
+def question_names(batch: Sequence[Weighted]) -> str:
+    """The first question ids of a batch, for a message."""
     ids = [f"'{w.question_id}'" for w in batch]
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

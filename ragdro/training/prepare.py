@@ -6,6 +6,8 @@ is refused before anything is written.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from ragdro.rag import Rag, Retrieve
 from ragdro.retrieval.cache import cached_candidates
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
+from ragdro.training.reporters import require
 from ragdro.types import Task
 
 
@@ -41,9 +44,20 @@ class Prepared:
         """The questions whose figures are reported."""
         return self.validation if self.test is None else self.test
 
+    def fingerprint(self) -> str:
+        """A hash of all questions and of which candidates they have, in order."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test or []):
+            for task in split:
+                ids = [p.id for p in task.candidates.passages]
+                digest.update(json.dumps([task.question.id, task.question.question, ids]).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
 
 def prepare(config: Config) -> Prepared:
     """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
+    require(config.report_to)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = config.data

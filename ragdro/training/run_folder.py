@@ -4,91 +4,155 @@ config.yaml         the resolved config          environment.json   versions, co
 metrics.jsonl       one object a step or figure  predictions-<stage>.jsonl
 checkpoints/iteration-N/{selector,generator}/    (0 is the warm-up), Hugging Face format
 best                link to the best of them     results.json       written last: its presence means done
+state/              what a killed run goes on from (`checkpoint.py`); gone when it is done
+bad_batches/        updates that were skipped    .lock              held by the process that runs
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import Any
 
 from ragdro.config import Config, dump_config
 from ragdro.environment import environment
-from ragdro.errors import ConfigError
-from ragdro.files import write_atomically
+from ragdro.errors import TrainingError
+from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
-from ragdro.rag import Rag
-from ragdro.training.e_step import WeightedTask
-from ragdro.training.m_step import Update
+from ragdro.training import shards
+from ragdro.training.checkpoint import State, StateStore, restore_parameters
+from ragdro.training.e_step import Shards, WeightedTask
+from ragdro.training.fitting import FitKeeper
+from ragdro.training.lock import LOCK, RunLock
+from ragdro.training.metrics_log import MetricsLog, finite
+from ragdro.training.preemption import Preemption
+from ragdro.training.prepare import Prepared
+from ragdro.training.progress import display
+from ragdro.training.reporters import open_reporters
+from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
+from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
-    """An open run. Use as a context: leaving it closes the log and the progress display."""
+    """An open run, new or gone on with. Use as a context; leaving it lets the next process in.
 
-    def __init__(self, folder: Path, metrics: IO[str], progress: Progress) -> None:
-        self.folder = folder
-        self._metrics = metrics
-        self._progress = progress
-        self._bars: dict[str, TaskID] = {}
-        self._results: dict[str, Any] = {"vanilla_rag": None, "warm_up": None, "iterations": [], "best": None}
-        self._scores: list[float] = []
+    `state` is where the run stands; each `commit` makes that what a killed run comes back to. Raises
+    `ConfigError` where another process has the folder or another run the name, `TrainingError` where no
+    saved state can be used.
+    """
 
-    @classmethod
-    def create(cls, config: Config, *, overwrite: bool) -> RunFolder:
-        """Make the folder and what is known from the start. Raises `ConfigError` if the name is taken."""
-        folder = Path(config.runs) / config.name
-        if folder.exists():
-            if not overwrite:
-                raise ConfigError(
-                    f"name: the run folder {folder} exists; choose another name or pass --overwrite"
-                )
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        write_atomically(folder / "config.yaml", dump_config(config))
-        write_atomically(folder / "environment.json", _json(environment(config.seed)))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=Console(stderr=True))
-        return cls(folder, (folder / "metrics.jsonl").open("w", encoding="utf-8"), progress)
+    def __init__(self, config: Config, setup: Prepared, *, resume: bool) -> None:
+        self.folder = Path(config.runs) / config.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        self.models = {"selector": setup.rag.selector.model, "generator": setup.rag.generator.model}
+        self.preemption = Preemption()
+        self._lock = RunLock(self.folder)
+        self.display = display()
+        try:
+            self.state = self._begin(setup.fingerprint(), resume)
+            values = config.model_dump(mode="json")
+            reporters = open_reporters(config.report_to, self.folder, values, self.state.records)
+            self._metrics = MetricsLog(self.folder, self.state, reporters)
+        except BaseException:
+            self.display.close()
+            self._lock.release()
+            raise
+
+    def _begin(self, questions: str, resume: bool) -> State:
+        """The state to go on from, the models put where they stood then; the first one for a new run."""
+        if not (resume and (self.folder / CONFIG).is_file()):
+            self._clear()
+            write_atomically(self.folder / CONFIG, dump_config(self.config))
+            write_atomically(self.folder / "environment.json", _json(environment(self.config.seed)))
+        refuse_another_run(self.config)
+        for folder in (self.folder, *(self.folder / CHECKPOINTS).glob("iteration-*")):
+            remove_temporary_files(folder)
+        self.store = StateStore(self.folder)
+        state = self.store.newest(self.display.say) or State(questions=questions)
+        if state.questions != questions:
+            raise TrainingError(f"{self.folder}: the run was begun on other questions or candidates")
+        for role, model in self.models.items():
+            if role in state.files:
+                restore_parameters(model.hf, self.store.tensors(state, role), f"{role}.model")
+            model.shares_prefixes = state.shares_prefixes.get(role)
+        if state.serial:
+            self.display.say(f"{self.folder}: going on from saved state {state.serial}")
+        return state
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
     def __enter__(self) -> RunFolder:
-        self._progress.start()
+        self.preemption.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
-        self._metrics.close()
+        self.display.close()
+        self.preemption.__exit__(kind, error, trace)
+        try:
+            self._metrics.close()
+        finally:
+            self._lock.release()
+
+    @property
+    def finished(self) -> int:
+        """The last iteration that was measured (0: the warm-up, -1: none)."""
+        return self.state.finished
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one object to metrics.jsonl."""
-        self._metrics.write(json.dumps(record) + "\n")
-        self._metrics.flush()
+        """Append one object to metrics.jsonl, and tell the trackers."""
+        self._metrics.log(record)
 
-    def bar(self, description: str, total: int) -> Callable[[int], None]:
-        """A new progress bar; the function that is returned moves it on."""
-        return partial(self._progress.advance, self._progress.add_task(description, total=total))
+    def commit(self) -> None:
+        """A unit of work is done: make it the state that a killed run comes back to."""
+        self._metrics.mark(self.state)
+        self.state.shares_prefixes = {role: m.shares_prefixes for role, m in self.models.items()}
+        self.store.commit(self.state)
 
-    def update(self, stage: str, role: str, update: Update) -> None:
-        """One optimiser step, to the log and to its progress bar."""
-        name = f"{stage}: {role}"
-        if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=update.steps)
-        self._progress.advance(self._bars[name])
-        fields = {name: getattr(update, name) for name in Update.__slots__}
-        self.log({"event": "update", "stage": stage, "role": role, **fields})
+    def fitting(self, stage: str) -> Callable[[str], FitKeeper]:
+        """What watches and saves the fit of a role in `stage`."""
+        return lambda role: FitKeeper(self, stage, role)
+
+    def shards(self, stage: str, total: int) -> Shards:
+        """What keeps the shards of an E-step over `total` questions: those saved are not computed again."""
+        name, done = f"{stage}: E-step", 0
+
+        def keep(
+            number: int, tasks: Sequence[Task], compute: Callable[[], list[WeightedTask]]
+        ) -> list[WeightedTask]:
+            nonlocal done
+            key = f"shard-{number}"
+            if not number:
+                self.display.start(name, total)
+            saved = self.state.files.get(key)
+            weighted = compute() if saved is None else shards.decode(self.store.json(self.state, key), tasks)
+            done += len(tasks)
+            self.display.advance(name, len(tasks))
+            if saved is None:
+                self.log({"event": "shard", "stage": stage, "questions": done, "of": total})
+                self.store.put_json(self.state, key, shards.encode(weighted))
+                self.commit()
+            return weighted
+
+        return keep
 
     def log_e_step(self, iteration: int, weighted: Sequence[WeightedTask]) -> None:
-        """The means of what the training samples say about the fit."""
+        """The means of what the training samples say about the fit, once an iteration."""
+        if self.state.steps:  # a fit has been saved after it, and the record with that
+            return
         count = len(weighted)
         self.log(
             {
@@ -109,32 +173,52 @@ class RunFolder:
 
     def record(self, figures: dict[str, Any]) -> None:
         """The figures of vanilla RAG."""
-        self._results["vanilla_rag"] = figures
+        self.state.results["vanilla_rag"] = figures
+        self.commit()
 
-    def keep(self, iteration: int, rag: Rag, figures: dict[str, Any], score: float) -> None:
+    def keep(self, iteration: int, figures: dict[str, Any], score: float) -> None:
         """Save the pair after `iteration` (0: the warm-up) and point `best` at the best so far."""
-        folder = self.folder / CHECKPOINTS / f"iteration-{iteration}"
-        for role, model in (("selector", rag.selector.model), ("generator", rag.generator.model)):
+        folder, state = self.folder / CHECKPOINTS / f"iteration-{iteration}", self.state
+        for role, model in self.models.items():
             save_language_model(model, folder / role)
         if iteration:
-            self._results["iterations"].append(figures)
+            state.results["iterations"].append(figures)
         else:
-            self._results["warm_up"] = figures
-        self._scores.append(score)
-        if score > max(self._scores[:-1], default=float("-inf")):
-            self._results["best"] = {"iteration": iteration, **figures}
-            _point(self.folder / "best", Path(CHECKPOINTS) / folder.name)
+            state.results["warm_up"] = figures
+        state.scores.append(-math.inf if math.isnan(score) else score)
+        if state.scores.index(max(state.scores)) == iteration:
+            state.results["best"] = {"iteration": iteration, **figures}
+        state.finished, state.steps = iteration, {}
+        state.files = {key: file for key, file in state.files.items() if key in self.models}
+        self.commit()
+        self.settle()
+
+    def settle(self) -> None:
+        """Point `best` where it belongs and remove the checkpoints that `checkpoints.keep` does not name."""
+        best = self.state.results["best"]
+        if best is None:
+            return
+        checkpoints = self.folder / CHECKPOINTS
+        _point(self.folder / "best", Path(CHECKPOINTS) / f"iteration-{best['iteration']}")
+        if self.config.checkpoints.keep == "best_and_last":
+            kept = {f"iteration-{best['iteration']}", f"iteration-{self.finished}"}
+            for folder in checkpoints.iterdir():
+                if folder.name not in kept:
+                    shutil.rmtree(folder)
 
     def exhausted(self, patience: int | None) -> bool:
         """Whether `patience` iterations have passed since the best one."""
-        return (
-            patience is not None and len(self._scores) - 1 - self._scores.index(max(self._scores)) >= patience
-        )
+        scores = self.state.scores
+        return patience is not None and len(scores) - 1 - scores.index(max(scores)) >= patience
 
     def finish(self) -> dict[str, Any]:
-        """Write and return the results."""
-        write_atomically(self.folder / "results.json", _json(self._results))
-        return self._results
+        """Write and return the results; nothing is left to go on from."""
+        self.settle()
+        self._metrics.mark(self.state)
+        results: dict[str, Any] = finite(self.state.results)
+        write_atomically(self.folder / RESULTS, _json(results))
+        self.store.remove()
+        return results
 
 
 def _point(link: Path, target: Path) -> None:

@@ -18,10 +18,11 @@ from ragdro.lm.scoring import SequenceGroup
 from ragdro.lm.tree import ScoredSequence
 from ragdro.selection.selector import Selector
 from ragdro.training.e_step import reading
-from ragdro.training.m_step import Update, Weighted, fit
+from ragdro.training.m_step import Keeper, Weighted, fit
 from ragdro.types import Permutation, Task
 
-Report = Callable[[str, Update], None]
+KeeperOf = Callable[[str], Keeper]
+"""From a role to what watches and saves its fit."""
 
 
 def warm_up(
@@ -30,7 +31,7 @@ def warm_up(
     tasks: Sequence[Task],
     settings: WarmUp,
     rng: np.random.Generator,
-    report: Report = lambda role, update: None,
+    keeper: KeeperOf = lambda role: Keeper(),
 ) -> None:
     """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
     teacher = [teacher_permutation(task, selector.k) for task in tasks]
@@ -43,9 +44,9 @@ def warm_up(
         return _one(tasks[i], generator.scored(reading(tasks[i], teacher[i])), whole)
 
     if settings.selector is not None:
-        fit(selector.model, len(tasks), selection, settings.selector, rng, lambda u: report("selector", u))
+        fit(selector.model, len(tasks), selection, settings.selector, rng, keeper("selector"))
     if settings.generator is not None:
-        fit(generator.model, len(tasks), answer, settings.generator, rng, lambda u: report("generator", u))
+        fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
 
 
 def teacher_permutation(task: Task, k: int) -> Permutation:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.optim import AdamW
 
 from ragdro.config import Optimisation
 from ragdro.lm.model import LanguageModel
 from ragdro.training.e_step import WeightedTask, e_step, reading
-from ragdro.training.m_step import Weighted, fit
+from ragdro.training.m_step import Keeper, Update, Weighted, fit
 from tests.worlds import pocket_rag, pocket_tasks
+
+
+class Losses(Keeper):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def taken(self, update: Update, optimiser: AdamW) -> None:
+        self.losses.append(update.loss)
 
 
 def weighted_tasks() -> list[WeightedTask]:
@@ -42,16 +51,9 @@ def curve(
         tokens_per_batch=tokens_per_batch,
         max_grad_norm=100,
     )
-    losses: list[float] = []
-    fit(
-        model,
-        len(found),
-        build,
-        settings,
-        np.random.default_rng(0),
-        lambda update: losses.append(update.loss),
-    )
-    return losses, model
+    keeper = Losses()
+    fit(model, len(found), build, settings, np.random.default_rng(0), keeper)
+    return keeper.losses, model
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])

@@ -95,7 +95,7 @@ def test_a_run_leaves_what_the_contract_says(architecture: str, tmp_path: Path) 
     assert environment["seed"] == 0 and environment["packages"]["torch"]
     assert all(json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
     for role in ("selector", "generator"):
-        AutoModelForCausalLM.from_pretrained(run / "checkpoints" / "iteration-1" / role)
+        AutoModelForCausalLM.from_pretrained(run / "checkpoints" / "iteration-2" / role)
         AutoTokenizer.from_pretrained(run / "best" / role)
 
 
@@ -113,7 +113,11 @@ def test_same_config_and_seed_give_identical_results_and_another_seed_does_not(t
 
 @pytest.mark.parametrize(("frozen", "moving"), [("selector", "generator"), ("generator", "selector")])
 def test_an_ablation_leaves_the_frozen_model_alone(frozen: str, moving: str, tmp_path: Path) -> None:
-    ragdro.train(ragdro.load_config(write_config(tmp_path), [f"train_{frozen}=false", "iterations=1"]))
+    ragdro.train(
+        ragdro.load_config(
+            write_config(tmp_path), [f"train_{frozen}=false", "iterations=1", "checkpoints.keep=all"]
+        )
+    )
     checkpoints = tmp_path / "runs" / "run" / "checkpoints"
 
     def weights(iteration: int, role: str) -> bytes:

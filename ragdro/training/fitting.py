@@ -1,0 +1,94 @@
+"""What a run keeps of a fit: every update in the log, a state now and then, and the batches left out.
+
+In: the updates that `fit` takes. Out: metrics, states that a killed fit goes on from, and
+`bad_batches/<stage>-<role>-<step>.json` for each update whose loss or gradient was not finite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch.optim import AdamW
+
+from ragdro.errors import TrainingError
+from ragdro.files import write_atomically
+from ragdro.training.checkpoint import optimiser_tensors, restore_optimiser, trained
+from ragdro.training.m_step import Keeper, Update, Weighted, question_names
+
+if TYPE_CHECKING:
+    from ragdro.training.run_folder import RunFolder
+
+_MOMENTS = "optimiser"
+BAD_BATCHES = "bad_batches"
+
+
+class FitKeeper(Keeper):
+    """The fit of `role` ('selector', 'generator') in `stage` of `run`."""
+
+    def __init__(self, run: RunFolder, stage: str, role: str) -> None:
+        self._run, self._stage, self._role = run, stage, role
+        self._name = f"{stage}: {role}"
+        self._shown = False
+
+    def begin(self, optimiser: AdamW) -> int:
+        """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done)."""
+        run, done = self._run, self._run.state.steps.get(self._role, 0)
+        if _MOMENTS in run.state.files and done:
+            restore_optimiser(optimiser, run.store.tensors(run.state, _MOMENTS))
+        return done
+
+    def taken(self, update: Update, optimiser: AdamW) -> None:
+        """Log the update; save where it is time to, or where SIGTERM asks for it."""
+        run = self._run
+        run.preemption.hold()
+        if not self._shown:
+            run.display.start(self._name, update.steps, update.step - 1)
+            self._shown = True
+        run.display.advance(self._name)
+        fields = {name: getattr(update, name) for name in Update.__slots__}
+        run.log({"event": "update", "stage": self._stage, "role": self._role, **fields})
+        last = update.step == update.steps
+        if last or update.step % run.config.checkpoints.every == 0 or run.preemption.asked:
+            self._save(update.step, None if last else optimiser)
+            run.preemption.settle()
+
+    def skipped(self, step: int, steps: int, what: str, batch: Sequence[Weighted]) -> None:
+        """Write the batch aside; raises `TrainingError` after more than `bad_batches` of them."""
+        run = self._run
+        folder = run.folder / BAD_BATCHES
+        folder.mkdir(exist_ok=True)
+        ids = [w.question_id for w in batch]
+        told = {"event": "bad_batch", "stage": self._stage, "role": self._role, "step": step, "what": what}
+        sequences = [
+            {
+                "question": w.question_id,
+                "weights": w.weights,
+                "tokens": [s.tokens.tolist() for s in w.group.sequences],
+            }
+            for w in batch
+        ]
+        path = folder / f"{self._stage}-{self._role}-{step}.json"
+        write_atomically(path, json.dumps({**told, "sequences": sequences}) + "\n")
+        run.log({**told, "questions": ids})
+        run.state.bad_batches += 1
+        place = f"{self._name}, update {step} of {steps}: {what} at questions {question_names(batch)}"
+        if run.state.bad_batches > run.config.bad_batches:
+            raise TrainingError(
+                f"{place}; {run.state.bad_batches} updates were not finite, more than bad_batches ="
+                f" {run.config.bad_batches}. Try a lower learning_rate, or dtype=float32 or bfloat16 in place"
+                f" of float16; the batches are in {folder}"
+            )
+        run.display.say(f"{place}; skipped, written to {path}")
+
+    def _save(self, step: int, optimiser: AdamW | None) -> None:
+        """A state after `step`; no optimiser: the fit is done."""
+        run = self._run
+        run.state.steps[self._role] = step
+        run.store.put_tensors(run.state, self._role, trained(run.models[self._role].hf))
+        if optimiser is None:
+            run.state.files.pop(_MOMENTS, None)
+        else:
+            run.store.put_tensors(run.state, _MOMENTS, optimiser_tensors(optimiser))
+        run.commit()

@@ -1,0 +1,101 @@
+"""How far a run is, on standard error: bars in a terminal, now and then a line anywhere else.
+
+In: a name, a total and what is done of it. Out: in a terminal, live bars; in a log file or a notebook,
+plain lines without control characters, one when a piece of work ends and one every `SECONDS` meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+SECONDS = 30.0
+
+
+class Display(ABC):
+    """What both kinds do."""
+
+    @abstractmethod
+    def start(self, name: str, total: int, done: int = 0) -> None:
+        """A piece of work begins, or goes on from `done`."""
+
+    @abstractmethod
+    def advance(self, name: str, count: int = 1) -> None:
+        """`count` more of it are done."""
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The last thing shown stays, nothing moves any more."""
+
+
+def display(console: Console | None = None) -> Display:
+    """Bars where standard error is a terminal, lines elsewhere."""
+    console = console or Console(stderr=True)
+    return Bars(console) if console.is_terminal and not console.is_jupyter else Lines()
+
+
+class Bars(Display):
+    """Live bars, a row each; they take the width that there is."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console)
+        self._tasks: dict[str, TaskID] = {}
+        self._progress.start()
+
+    def start(self, name: str, total: int, done: int = 0) -> None:
+        self._tasks[name] = self._progress.add_task(name, total=total, completed=done)
+
+    def advance(self, name: str, count: int = 1) -> None:
+        self._progress.advance(self._tasks[name], count)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class Lines(Display):
+    """`name: done of total` on standard error."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, tuple[int, int, int, float]] = {}
+        self._last = time.monotonic()
+
+    def start(self, name: str, total: int, done: int = 0) -> None:
+        self._state[name] = (done, done, total, time.monotonic())
+
+    def advance(self, name: str, count: int = 1) -> None:
+        begun, done, total, since = self._state[name]
+        done += count
+        self._state[name] = (begun, done, total, since)
+        now = time.monotonic()
+        if done >= total:
+            self.say(f"{name}: {done} of {total}")
+        elif now - self._last >= SECONDS:
+            left = (now - since) / (done - begun) * (total - done)
+            self.say(f"{name}: {done} of {total}, about {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        self._last = time.monotonic()
+        print(f"ragdro: {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        return None
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it: '40 s', '12 min', '3 h 05 min'."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,83 @@
+"""What a run folder says about itself, read without loading a model: finished, running, interrupted.
+
+In: a config or a run folder. Out: whether there is work to do, or one line that says why not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ragdro.config import Config, load_config
+from ragdro.errors import ConfigError, DataError
+from ragdro.training.lock import LOCK, is_running
+
+CONFIG = "config.yaml"
+RESULTS = "results.json"
+Standing: TypeAlias = Literal["running", "finished", "interrupted"]
+
+_FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to")
+"""What may change when a run is gone on with: none of it changes a figure."""
+
+
+def standing(run: Path) -> Standing:
+    """Where the run in `run` stands."""
+    if is_running(run):
+        return "running"
+    return "finished" if (run / RESULTS).is_file() else "interrupted"
+
+
+def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[str, Any] | None:
+    """The results where `resume` finds that nothing is left to do, else None.
+
+    Raises `ConfigError` where the folder cannot be used: another run's, another process's, no run's.
+    """
+    folder = Path(config.runs) / config.name
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other")
+    if not folder.exists():
+        return None
+    if is_running(folder):
+        raise ConfigError(f"name: another process is running in {folder}")
+    if resume and (folder / CONFIG).is_file():
+        refuse_another_run(config)
+        return read_json(folder / RESULTS) if (folder / RESULTS).is_file() else None
+    begun = (p for p in folder.iterdir() if p.name != LOCK and p.suffix != ".tmp")
+    if resume and any(begun):
+        raise ConfigError(f"name: {folder} is not a run folder (it has no {CONFIG}); choose another name")
+    if not overwrite and not resume:
+        raise ConfigError(
+            f"name: the run folder {folder} exists; choose another name, pass --resume to go on with it or"
+            " --overwrite to replace it"
+        )
+    return None
+
+
+def refuse_another_run(config: Config) -> None:
+    """Raises `ConfigError` naming the first key in which the folder's config differs from `config`."""
+    path = Path(config.runs) / config.name / CONFIG
+    before, now = (dict(_leaves(c.model_dump(mode="json"))) for c in (load_config(path), config))
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key) and key.split(".")[0] not in _FREE:
+            raise ConfigError(
+                f"{key}: the run was begun with {before.get(key)!r}, not {now.get(key)!r}; a run is gone on"
+                " with as it was begun"
+            )
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run. Raises `DataError` where it is not whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("is not valid JSON", path=path) from error
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
