@@ -18,7 +18,8 @@ Retrieve = Callable[[Question], Candidates]
 class Rag:
     """A retriever, a selector and a generator that answer together.
 
-    `retrieve` is needed by `answer` alone; `tokens_per_batch` bounds one forward pass of `predict`.
+    `retrieve` is needed by `answer` alone; `tokens_per_batch` bounds one forward pass of `predict`;
+    `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
     """
 
     def __init__(
@@ -27,7 +28,10 @@ class Rag:
         generator: Generator,
         retrieve: Retrieve | None = None,
         tokens_per_batch: int = 32768,
+        *,
+        selects: bool = True,
     ) -> None:
+        self.selects = selects
         self.selector = selector
         self.generator = generator
         self.retrieve = retrieve
@@ -41,7 +45,7 @@ class Rag:
 
     def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
         """Greedy selections and answers; `select` false is vanilla RAG: the retriever's first K are read."""
-        if select:
+        if select and self.selects:
             selections = self.selector.greedy(tasks, self.tokens_per_batch)
         else:
             selections = [Selection(tuple(range(self.selector.k)), None) for _ in tasks]

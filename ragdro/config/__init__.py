@@ -13,23 +13,32 @@ from pydantic import Field, model_validator
 from ragdro.config.base import Settings
 from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
+from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import Checkpoints, EStep, Evaluation, MStep, Optimisation, WarmUp
+from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
 
 __all__ = [
     "Checkpoints",
     "Config",
     "DataSettings",
+    "Dpo",
+    "Dro",
+    "DroCentered",
+    "DroTempered",
     "EStep",
     "Evaluation",
     "GeneratorSettings",
     "MStep",
+    "Mixture",
     "ModelSettings",
+    "Objective",
     "Optimisation",
     "RetrieverSettings",
+    "Rloo",
     "ScratchModel",
     "SelectorSettings",
     "Settings",
+    "Sft",
     "WarmUp",
     "dump_config",
     "load_config",
@@ -70,6 +79,7 @@ class Config(Settings):
     patience: int | None = Field(
         2, ge=1, description="stop after this many rounds without a better one; null: never"
     )
+    objective: Objective = Field(Dro(), description="what is maximised; docs/objectives.md")
     e_step: EStep = Field(EStep(), description="sampling and weighting")
     m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")

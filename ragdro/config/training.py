@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
 
@@ -36,6 +36,22 @@ class WarmUp(Settings):
     )
 
 
+class Mixture(Settings):
+    """Proposals that do not come from the selector; the weights correct for them exactly."""
+
+    retriever: float = Field(0.1, ge=0, lt=1, description="share drawn by the retriever's order")
+    uniform: float = Field(0.1, ge=0, lt=1, description="share drawn at random")
+    decay: float = Field(
+        0.8, gt=0, le=1, description="of the retriever's share: each rank's weight over the one before it"
+    )
+
+    @model_validator(mode="after")
+    def _some_from_the_selector(self) -> Mixture:
+        if self.retriever + self.uniform >= 1:
+            raise ValueError("retriever and uniform together must be less than 1, the rest is the selector's")
+        return self
+
+
 class EStep(Settings):
     """Drawing and weighting permutations."""
 
@@ -50,6 +66,13 @@ class EStep(Settings):
     questions_per_shard: int = Field(
         256, ge=1, description="questions drawn and scored together; a killed run repeats one shard at most"
     )
+    mixture: Mixture | None = Field(None, description="draw some permutations elsewhere; null: none")
+
+    @model_validator(mode="after")
+    def _mixture_of_the_selector_itself(self) -> EStep:
+        if self.mixture is not None and self.temperature != 1:
+            raise ValueError("a mixture takes the selector at temperature 1")
+        return self
 
 
 class MStep(Settings):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ragdro.config import Config
+from ragdro.config import Config, EStep
 from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
 from ragdro.rag import Rag
 from ragdro.training.e_step import e_step
 from ragdro.training.prepare import Prepared
+from ragdro.training.proposals import proposals
 from ragdro.training.run_folder import RunFolder
 from ragdro.types import Task
 
@@ -67,15 +68,13 @@ def _greedy(
 
 def sampled_figures(rag: Rag, config: Config, tasks: Sequence[Task]) -> dict[str, float]:
     """The m-sample bound (nats) and the effective sample size, means over the questions."""
+    settings = EStep(samples=config.evaluation.samples, tokens_per_batch=config.evaluation.tokens_per_batch)
     sampled = e_step(
         rag.selector,
         rag.generator,
         tasks,
-        samples=config.evaluation.samples,
-        temperature=1.0,
-        tokens_per_batch=config.evaluation.tokens_per_batch,
-        seed=config.seed,
-        stream=_EVALUATION_STREAM,
+        propose=proposals(config.objective, settings, config.seed, _EVALUATION_STREAM),
+        tokens_per_batch=settings.tokens_per_batch,
     )
     return {
         "bound": sum(w.bound for w in sampled) / len(sampled),

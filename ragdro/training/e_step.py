@@ -2,20 +2,17 @@
 
 In: both models and questions with candidates. Out: for each question its distinct permutations with
 importance weights (`WeightedSample`) and what the samples say about the fit: the m-sample bound and the
-effective sample size. Every random number is a function of (seed, stream, question id), so a question's
-samples depend on nothing that is computed beside it.
+effective sample size.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-import numpy as np
 import torch
 
 from ragdro.config import EStep
@@ -23,6 +20,7 @@ from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training import objectives
+from ragdro.training.proposals import Propose
 from ragdro.types import Permutation, Task, WeightedSample
 
 
@@ -48,32 +46,26 @@ def e_step(
     generator: Generator,
     tasks: Sequence[Task],
     *,
-    samples: int,
-    temperature: float,
+    propose: Propose,
     tokens_per_batch: int,
-    seed: int,
-    stream: int,
+    weigh: objectives.Weigh = objectives.importance_weights,
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     keep: Shards = lambda number, tasks, compute: compute(),
 ) -> list[WeightedTask]:
-    """Draw and weight `samples` permutations for each question.
+    """Draw permutations for each question with `propose` and weight them with `weigh`.
 
-    `stream` sets apart draws that must not share random numbers (an iteration's number, for instance).
     `questions_per_shard` are in memory at once, and `keep` sees each shard.
     """
 
-    def weigh(shard: Sequence[Task]) -> list[WeightedTask]:
-        uniforms = [
-            _uniforms(task.question.id, seed, stream, (samples, selector.choices_per_list)) for task in shard
-        ]
-        draws = selector.sample(shard, uniforms, temperature=temperature, tokens_per_batch=tokens_per_batch)
+    def compute(shard: Sequence[Task]) -> list[WeightedTask]:
+        draws = propose(selector, shard)
         scores = _answer_log_likelihoods(generator, shard, draws, tokens_per_batch)
-        return [_weigh(t, d, s) for t, d, s in zip(shard, draws, scores, strict=True)]
+        return [_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)]
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):
         shard = tasks[start : start + questions_per_shard]
-        weighted += keep(number, shard, partial(weigh, shard))
+        weighted += keep(number, shard, partial(compute, shard))
     return weighted
 
 
@@ -95,13 +87,15 @@ def reading(task: Task, permutation: Permutation) -> Reading:
     return Reading(task.question, tuple(task.candidates.passages[i] for i in permutation))
 
 
-def _weigh(task: Task, draws: Sequence[Draw], scores: dict[Permutation, float]) -> WeightedTask:
+def _weigh(
+    task: Task, draws: Sequence[Draw], scores: dict[Permutation, float], weigh: objectives.Weigh
+) -> WeightedTask:
     ratios = objectives.log_ratios(
         torch.tensor([[scores[d.permutation] for d in draws]], dtype=torch.float64),
         torch.tensor([[d.log_prior for d in draws]], dtype=torch.float64),
         torch.tensor([[d.log_proposal for d in draws]], dtype=torch.float64),
     )
-    weights = objectives.importance_weights(ratios)
+    weights = weigh(ratios)
     shares: Counter[Permutation] = Counter()
     for draw, weight in zip(draws, weights[0].tolist(), strict=True):
         shares[draw.permutation] += weight
@@ -115,11 +109,6 @@ def _weigh(task: Task, draws: Sequence[Draw], scores: dict[Permutation, float]) 
         task,
         samples,
         float(objectives.bound(ratios)),
-        float(objectives.effective_sample_size(weights)),
+        float(objectives.effective_sample_size(objectives.importance_weights(ratios))),
         bool(objectives.impossible(ratios)),
     )
-
-
-def _uniforms(question_id: str, seed: int, stream: int, shape: tuple[int, int]) -> np.ndarray:
-    """[samples, choices] numbers in [0, 1) that belong to this question in this stream."""
-    return np.random.default_rng([seed, stream, zlib.crc32(question_id.encode())]).random(shape)

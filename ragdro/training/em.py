@@ -19,11 +19,13 @@ import numpy as np
 
 from ragdro.config import Config
 from ragdro.training.assess import assess, assess_retriever
-from ragdro.training.e_step import WeightedTask, e_step, reading
+from ragdro.training.e_step import WeightedTask, e_step
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
+from ragdro.training.proposals import proposals
 from ragdro.training.run_folder import RunFolder
 from ragdro.training.standing import finished_results
+from ragdro.training.targets import answers, importance_weights, selections
 from ragdro.training.warmup import warm_up
 from ragdro.types import Task
 
@@ -65,11 +67,9 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         setup.rag.selector,
         setup.rag.generator,
         tasks,
-        samples=config.e_step.samples,
-        temperature=config.e_step.temperature,
+        propose=proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration),
+        weigh=importance_weights(config.objective),
         tokens_per_batch=config.e_step.tokens_per_batch,
-        seed=config.seed,
-        stream=_TRAIN + iteration,
         questions_per_shard=config.e_step.questions_per_shard,
         keep=run.shards(f"iteration-{iteration}", len(tasks)),
     )
@@ -81,21 +81,18 @@ def _maximisation(
     setup: Prepared, config: Config, run: RunFolder, iteration: int, weighted: Sequence[WeightedTask]
 ) -> None:
     """Fit the selector to the weighted permutations and the generator to the answers under them."""
-    selector, generator = setup.rag.selector, setup.rag.generator
+    selector, generator, objective = setup.rag.selector, setup.rag.generator, config.objective
 
-    def selections(i: int) -> Weighted:
-        task, samples = weighted[i].task, weighted[i].samples
-        group = selector.group(task, [s.permutation for s in samples])
-        return Weighted(task.question.id, group, tuple(s.weight for s in samples))
+    def selection(i: int) -> Weighted:
+        return selections(objective, selector, weighted[i])
 
-    def answers(i: int) -> Weighted:
-        task, samples = weighted[i].task, weighted[i].samples
-        group = generator.group([reading(task, s.permutation) for s in samples])
-        return Weighted(task.question.id, group, tuple(s.weight for s in samples))
+    def answer(i: int) -> Weighted:
+        return answers(objective, generator, weighted[i])
 
+    selecting = config.train_selector and setup.rag.selects
     for role, wanted, model, build, settings in (
-        ("selector", config.train_selector, selector.model, selections, config.m_step.selector),
-        ("generator", config.train_generator, generator.model, answers, config.m_step.generator),
+        ("selector", selecting, selector.model, selection, config.m_step.selector),
+        ("generator", config.train_generator, generator.model, answer, config.m_step.generator),
     ):
         if wanted:
             rng = np.random.default_rng([config.seed, _TRAIN, iteration])

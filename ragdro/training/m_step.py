@@ -3,7 +3,7 @@
 In: a model, a way to build question i's `SequenceGroup` with its weights, and `Optimisation` settings.
 Out: the model, moved. The same function serves the M-step of both models and both warm-ups (a warm-up is
 an M-step whose one sample has weight 1). The loss of an update is the mean over its questions of
--sum_i w_i log p_i, however it is cut into micro-batches.
+-sum_i w_i log p_i (or of another objective's loss), however it is cut into micro-batches.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.optim import AdamW
 
 from ragdro.config import Optimisation
@@ -23,14 +25,17 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.training.objectives import weighted_loss
 
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighted:
-    """One question's sequences with a weight each."""
+    """One question's sequences with a weight each, and what `loss` makes of (weights, log-probabilities)."""
 
     question_id: str
     group: SequenceGroup
     weights: tuple[float, ...]
+    loss: Loss = weighted_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ def _accumulate(model: LanguageModel, batch: list[Weighted], tokens_per_batch: i
         part = [batch[i] for i in chosen]
         log_probs = sequence_log_probs(model, [w.group for w in part])
         losses = [
-            weighted_loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
+            w.loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
             for w, values in zip(part, log_probs, strict=True)
         ]
         loss = torch.stack(losses).sum() / len(batch)

@@ -15,6 +15,8 @@ generator's loss then has the gradient of -L_m. `docs/objectives.md` says what e
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 QuestionsBySamples = Float[Tensor, "questions samples"]
+Weigh: TypeAlias = Callable[[Tensor], Tensor]
+"""From log ratios [questions, samples] to weights of the same shape."""
 
 
 def log_ratios(

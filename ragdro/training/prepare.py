@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ragdro.config import Config, ModelSettings
+from ragdro.config import Config, ModelSettings, Sft
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import DataError
 from ragdro.generation.generator import Generator
@@ -100,6 +100,7 @@ def build_rag(config: Config, selector: str, generator: str, retrieve: Retrieve 
         ),
         retrieve,
         config.evaluation.tokens_per_batch,
+        selects=not isinstance(config.objective, Sft),
     )
 
 

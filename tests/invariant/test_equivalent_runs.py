@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from ragdro.config import Optimisation
+from ragdro.config import Dro, EStep, Optimisation
 from ragdro.lm.model import LanguageModel
 from ragdro.training.e_step import WeightedTask, e_step, reading
 from ragdro.training.m_step import Keeper, Update, Weighted, fit
+from ragdro.training.proposals import proposals
 from tests.worlds import pocket_rag, pocket_tasks
 
 
@@ -24,8 +25,8 @@ class Losses(Keeper):
 
 def weighted_tasks() -> list[WeightedTask]:
     rag = pocket_rag()
-    arguments = {"samples": 6, "temperature": 1.0, "tokens_per_batch": 4000, "seed": 0, "stream": 1}
-    return e_step(rag.selector, rag.generator, pocket_tasks(8, 5), **arguments)
+    propose = proposals(Dro(), EStep(samples=6), 0, 1)
+    return e_step(rag.selector, rag.generator, pocket_tasks(8, 5), propose=propose, tokens_per_batch=4000)
 
 
 def curve(

@@ -127,6 +127,25 @@ def test_an_ablation_leaves_the_frozen_model_alone(frozen: str, moving: str, tmp
     assert weights(0, moving) != weights(1, moving)
 
 
+@pytest.mark.parametrize(
+    "objective", ["dro-centered", "{kind: dro-tempered, floor: 2.5}", "rloo", "dpo", "sft"]
+)
+def test_every_objective_runs_through_the_same_loop(objective: str, tmp_path: Path) -> None:
+    overrides = [f"objective={objective}", "iterations=1", "e_step.mixture={retriever: 0.2, uniform: 0.2}"]
+    config = ragdro.load_config(write_config(tmp_path), [*overrides, "checkpoints.keep=all"])
+    results = ragdro.train(config)
+    assert len(results["iterations"]) == 1 and results["iterations"][0]["bound"] < 0
+    run = tmp_path / "runs" / "run"
+    before, after = (
+        (run / "checkpoints" / stage / "selector" / "model.safetensors").read_bytes()
+        for stage in ("iteration-0", "iteration-1")
+    )
+    assert (before == after) == (objective == "sft")
+    if objective == "sft":  # what the retriever put first is read, during the run and afterwards
+        assert ragdro.load(run).answer("Where does Mara4 work?").selection.permutation == (0, 1, 2)
+        assert results["iterations"][0]["effective_sample_size"] == 1
+
+
 def test_a_run_can_be_asked_and_measured_again(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     ragdro.train(ragdro.load_config(config))

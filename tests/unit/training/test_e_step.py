@@ -7,15 +7,22 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from ragdro.config import Dro, EStep
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
 from ragdro.rag import Rag
 from ragdro.training.e_step import WeightedTask, e_step, reading
+from ragdro.training.proposals import proposals
 from tests.worlds import pocket_rag, pocket_tasks
 
 
 def run(
-    questions: int = 4, samples: int = 8, temperature: float = 1.0, order: slice = slice(None), k: int = 2
+    questions: int = 4,
+    samples: int = 8,
+    temperature: float = 1.0,
+    order: slice = slice(None),
+    k: int = 2,
+    **settings: object,
 ) -> tuple[Rag, list[WeightedTask]]:
     rag = pocket_rag(k=k)
     tasks = pocket_tasks(questions, 5)[order]
@@ -23,11 +30,8 @@ def run(
         rag.selector,
         rag.generator,
         tasks,
-        samples=samples,
-        temperature=temperature,
+        propose=proposals(Dro(), EStep(samples=samples, temperature=temperature, **settings), 3, 1),
         tokens_per_batch=2000,
-        seed=3,
-        stream=1,
     )
     return rag, found
 
@@ -44,9 +48,11 @@ def by_definition(rag: Rag, weighted: WeightedTask) -> dict[tuple[int, ...], flo
     return {z: value / total for z, value in raw.items()}
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_weights_are_what_the_definition_says(temperature: float) -> None:
-    rag, found = run(temperature=temperature)
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.6}, {"mixture": {"retriever": 0.3, "uniform": 0.3}}]
+)
+def test_weights_are_what_the_definition_says(settings: dict[str, object]) -> None:
+    rag, found = run(**settings)  # type: ignore[arg-type]
     for weighted in found:
         expected = by_definition(rag, weighted)
         assert {s.permutation: s.weight for s in weighted.samples} == pytest.approx(expected, rel=1e-3)

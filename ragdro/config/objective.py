@@ -1,0 +1,68 @@
+"""What is maximised: one settings class for each objective.
+
+Written `objective: dro` or, with settings of its own, `objective: {kind: dro-tempered, floor: 3}`;
+docs/objectives.md says what each is for.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from ragdro.config.base import Settings
+
+
+class Dro(Settings):
+    """The paper's: both models follow the posterior weights."""
+
+    kind: Literal["dro"] = "dro"
+
+
+class DroCentered(Settings):
+    """The selector follows the weights minus their mean: equal weights move nothing."""
+
+    kind: Literal["dro-centered"] = "dro-centered"
+    clip: float = Field(
+        0.2, gt=0, lt=1, description="change of a list's probability at which it pulls no more"
+    )
+
+
+class DroTempered(Settings):
+    """The weights raised to a power that keeps the effective sample size above a floor."""
+
+    kind: Literal["dro-tempered"] = "dro-tempered"
+    floor: float = Field(2.0, ge=1, description="least effective sample size of a question's weights")
+
+
+class Rloo(Settings):
+    """Policy gradient of the answer's log-likelihood with a leave-one-out baseline; the generator learns from
+    all samples alike."""
+
+    kind: Literal["rloo"] = "rloo"
+    clip: float = Field(
+        0.2, gt=0, lt=1, description="change of a list's probability at which it pulls no more"
+    )
+
+
+class Dpo(Settings):
+    """The best of the samples against the worst as a preference pair; the generator learns from the best."""
+
+    kind: Literal["dpo"] = "dpo"
+    beta: float = Field(0.1, gt=0, description="how firmly the selector is held to where it stood")
+
+
+class Sft(Settings):
+    """No latent variable: the generator learns from the retriever's first K, and reads them."""
+
+    kind: Literal["sft"] = "sft"
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Objective: TypeAlias = Annotated[
+    Annotated[Dro | DroCentered | DroTempered | Rloo | Dpo | Sft, Field(discriminator="kind")],
+    BeforeValidator(_named),
+]

@@ -1,0 +1,135 @@
+"""Where the E-step's permutations come from: a proposal q(z), with log q(z) of every draw exact.
+
+In: the selector and questions with candidates. Out: m `Draw`s a question. The default is the selector itself
+(the paper's). A mixture adds two components that know nothing of the question but the retriever's order,
+
+    q(z) = (1 - a - b) p(z|x) + a PL(z; decay) + b PL(z; 1),
+
+PL being the Plackett-Luce distribution that takes the candidate at rank r (from 0) with a weight of decay^r:
+with decay 1 every list is equally likely, so that none is out of reach. Every random number is a function of
+(seed, stream, question id), so a question's draws depend on nothing that is computed beside it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragdro.config import EStep, Mixture, Objective, Sft
+from ragdro.lm.scoring import score_all
+from ragdro.selection.selector import Draw, Selector
+from ragdro.types import Permutation, Task
+
+Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
+"""m draws for each question, the same number for all."""
+
+
+def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> Propose:
+    """What `settings` ask for; `stream` sets apart draws that must not share random numbers."""
+    if isinstance(objective, Sft):
+        return retrievers_first
+
+    def propose(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
+        shape = (settings.samples, selector.choices_per_list)
+        uniforms = [_generator(task, seed, stream).random(shape) for task in tasks]
+        draws = selector.sample(
+            tasks, uniforms, temperature=settings.temperature, tokens_per_batch=settings.tokens_per_batch
+        )
+        if settings.mixture is None:
+            return draws
+        return _mixed(selector, tasks, draws, settings.mixture, settings.tokens_per_batch, (seed, stream))
+
+    return propose
+
+
+def retrievers_first(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
+    """The retriever's first K as the one draw, certain: no latent variable."""
+    return [[Draw(tuple(range(selector.k)), 0.0, 0.0)] for _ in tasks]
+
+
+def log_plackett_luce(permutation: Permutation, weights: NDArray[np.float64]) -> float:
+    """log of the product over places of w_z / (the sum of the weights not taken yet)."""
+    left, total = weights.copy(), 0.0
+    for index in permutation:
+        total += float(np.log(left[index]) - np.log(left.sum()))
+        left[index] = 0.0
+    return total
+
+
+def plackett_luce(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -> Permutation:
+    """A list as long as `uniforms`, one number in [0, 1) a choice, by inverse transform sampling."""
+    left, chosen = weights.copy(), []
+    for u in uniforms:
+        cumulative = left.cumsum()
+        index = int((cumulative <= u * cumulative[-1]).sum())
+        chosen.append(index)
+        left[index] = 0.0
+    return tuple(chosen)
+
+
+def _mixed(
+    selector: Selector,
+    tasks: Sequence[Task],
+    draws: Sequence[Sequence[Draw]],
+    mixture: Mixture,
+    tokens_per_batch: int,
+    numbers: tuple[int, int],
+) -> list[list[Draw]]:
+    """`draws` from the selector, some replaced by draws of the other components, all with the mixture's q."""
+    lists = []
+    for task, drawn in zip(tasks, draws, strict=True):
+        rng = _generator(task, *numbers, _MIXTURE)
+        ranked, level = _weights(task, mixture)
+        which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
+        lists.append(
+            [
+                plackett_luce(ranked, u)
+                if w < mixture.retriever
+                else plackett_luce(level, u)
+                if w < mixture.retriever + mixture.uniform
+                else draw.permutation
+                for draw, w, u in zip(drawn, which, uniforms, strict=True)
+            ]
+        )
+    groups = [selector.group(task, zs) for task, zs in zip(tasks, lists, strict=True)]
+    priors = score_all(selector.model, groups, tokens_per_batch)
+    return [
+        [
+            Draw(z, log_mixture(z, log_p, *_weights(task, mixture), mixture), log_p)
+            for z, log_p in zip(zs, ps, strict=True)
+        ]
+        for task, zs, ps in zip(tasks, lists, priors, strict=True)
+    ]
+
+
+def log_mixture(
+    permutation: Permutation,
+    log_prior: float,
+    ranked: NDArray[np.float64],
+    level: NDArray[np.float64],
+    mixture: Mixture,
+) -> float:
+    """log q(z) of the mixture."""
+    shares = np.array([1 - mixture.retriever - mixture.uniform, mixture.retriever, mixture.uniform])
+    logs = np.array(
+        [log_prior, log_plackett_luce(permutation, ranked), log_plackett_luce(permutation, level)]
+    )
+    return float(np.logaddexp.reduce(np.log(shares[shares > 0]) + logs[shares > 0]))
+
+
+def _weights(task: Task, mixture: Mixture) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The components' weights of the candidates: by rank, and all alike."""
+    ranks = np.arange(len(task.candidates.passages))
+    return mixture.decay ** ranks.astype(np.float64), np.ones(len(ranks))
+
+
+_MIXTURE = 1
+"""Sets the mixture's random numbers apart from the selector's."""
+
+
+def _generator(task: Task, *numbers: int) -> np.random.Generator:
+    return np.random.default_rng([*numbers[:2], zlib.crc32(task.question.id.encode()), *numbers[2:]])

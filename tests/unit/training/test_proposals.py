@@ -1,0 +1,70 @@
+"""Proposals other than the selector: their probabilities by enumeration, and draws that follow them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from ragdro.config import Dro, EStep, Mixture, Sft
+from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
+from tests.worlds import pocket_rag, pocket_tasks
+
+LISTS = list(permutations(range(5), 2))
+RANKED, LEVEL = 0.7 ** np.arange(5.0), np.ones(5)
+
+
+def test_plackett_luce_sums_to_one_and_is_what_is_drawn() -> None:
+    expected = np.exp([log_plackett_luce(z, RANKED) for z in LISTS])
+    assert expected.sum() == pytest.approx(1)
+    assert expected[LISTS.index((0, 1))] == pytest.approx((1 / RANKED.sum()) * (0.7 / RANKED[1:].sum()))
+    assert np.exp(log_plackett_luce((4, 2), LEVEL)) == pytest.approx(1 / 20)
+    counts = Counter(plackett_luce(RANKED, u) for u in np.random.default_rng(0).random((5000, 2)))
+    observed = np.array([counts[z] for z in LISTS])
+    assert ((observed - 5000 * expected) ** 2 / (5000 * expected)).sum() < 43.8  # 19 degrees, 0.999 quantile
+
+
+def test_a_mixtures_draws_carry_its_exact_probability_and_follow_it() -> None:
+    mixture = Mixture(retriever=0.3, uniform=0.2, decay=0.7)
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    settings = EStep(samples=4000, mixture=mixture)
+    drawn = proposals(Dro(), settings, 0, 1)(rag.selector, [task])[0]
+    prior = np.exp(rag.selector.log_prob(task, LISTS, 10_000))
+    ranked = np.exp([log_plackett_luce(z, RANKED) for z in LISTS])
+    expected = 0.5 * prior + 0.3 * ranked + 0.2 / 20
+    for draw in drawn[:50]:
+        at = LISTS.index(draw.permutation)
+        assert draw.log_proposal == pytest.approx(np.log(expected[at]), abs=1e-4)
+        assert draw.log_prior == pytest.approx(np.log(prior[at]), abs=1e-4)
+    counts = Counter(d.permutation for d in drawn)
+    observed = np.array([counts[z] for z in LISTS])
+    assert ((observed - 4000 * expected) ** 2 / (4000 * expected)).sum() < 43.8
+    assert ((observed - 4000 * prior) ** 2 / (4000 * prior)).sum() > 100  # not simply the selector's
+
+
+def test_a_component_without_a_share_is_left_out() -> None:
+    mixture = Mixture(retriever=0.0, uniform=0.0)
+    assert log_mixture((0, 1), -3.0, RANKED, LEVEL, mixture) == pytest.approx(-3.0)
+
+
+def test_a_questions_draws_do_not_depend_on_its_neighbours() -> None:
+    rag, tasks = pocket_rag(k=2, n=5), pocket_tasks(3, 5)
+    propose = proposals(Dro(), EStep(samples=6, mixture=Mixture(retriever=0.4, uniform=0.4)), 0, 1)
+    together, alone = propose(rag.selector, tasks), propose(rag.selector, tasks[2:])
+    assert [d.permutation for d in together[2]] == [d.permutation for d in alone[0]]
+
+
+def test_sft_reads_what_the_retriever_put_first() -> None:
+    drawn = proposals(Sft(), EStep(), 0, 1)(pocket_rag(k=2, n=5).selector, pocket_tasks(2, 5))
+    assert [[d.permutation for d in ds] for ds in drawn] == [[(0, 1)], [(0, 1)]]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mixture": {"retriever": 0.5, "uniform": 0.5}}, {"mixture": {}, "temperature": 0.7}]
+)
+def test_a_mixture_that_cannot_be_corrected_for_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        EStep.model_validate(wrong)
