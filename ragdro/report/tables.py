@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ragdro.errors import DataError
+from ragdro.training.standing import read_json
 
 COLUMNS = {
     "exact_match": "EM",
@@ -32,7 +33,9 @@ def read_results(run: Path) -> dict[str, Any]:
     path = run / "results.json"
     if not path.is_file():
         raise DataError("no results.json: not a run folder, or its run has not finished", path=run)
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    results = read_json(path)
+    if not isinstance(results, dict) or not {"vanilla_rag", "warm_up", "iterations", "best"} <= set(results):
+        raise DataError("does not hold a run's results", path=path)
     return results
 
 
