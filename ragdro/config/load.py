@@ -40,7 +40,7 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[Any, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file")
     values = read_yaml(path)
@@ -49,7 +49,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(values: dict[Any, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise ConfigError(f"an override is written dotted.key=value, not {brief(override)}")
@@ -71,6 +71,8 @@ def _describe(error: ValidationError, root: type[BaseModel]) -> str:
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(root))
+        if key in known:  # of another kind: the retriever's keys depend on it
+            return f"key '{key}' does not go with this {key.rpartition('.')[0]}'s kind"
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         near = near or [k for k in known if k.rpartition(".")[2] == where[-1]][:1]
         return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")

@@ -94,7 +94,7 @@ def read_history(run: Path) -> History:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError("is not valid JSON", path=path, line=number) from error
-        if not isinstance(record, dict) or not _NEEDED.get(record.get("event"), _ALWAYS) <= set(record):
+        if not isinstance(record, dict) or not _NEEDED.get(str(record.get("event")), _ALWAYS) <= set(record):
             raise DataError("is no record of a run", path=path, line=number)
         records.append(record)
     return History(run, load_config(run / CONFIG), standing(run), records)
