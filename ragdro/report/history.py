@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config, load_config
-from ragdro.errors import ConfigError, DataError
+from ragdro.errors import ConfigError, DataError, brief
 from ragdro.training.standing import CONFIG, Standing, standing
 
 METRICS = "metrics.jsonl"
-_ALWAYS = {"event", "stage", "seconds"}
-_NEEDED = {
-    "update": _ALWAYS | {"role", "step", "steps", "loss"},
-    "shard": _ALWAYS | {"questions", "of"},
-    "evaluation": _ALWAYS | {"split", "exact_match", "f1"},
+_WORDS, _NUMBERS = ("event", "stage"), ("seconds",)
+_NEEDED = {  # words and numbers that a record of an event has besides
+    "update": (("role",), ("step", "steps")),
+    "shard": ((), ("questions", "of")),
+    "evaluation": (("split",), ("exact_match", "f1")),
 }
 
 
@@ -80,21 +80,34 @@ class History:
     def curve(self, event: str, key: str, **where: str) -> list[float]:
         """The finite values of `key` in the records of `event` that match `where`."""
         found = (r for r in self.records if r["event"] == event)
-        return [r[key] for r in found if r.get(key) is not None and where.items() <= r.items()]
+        matching = (r for r in found if all(r.get(k) == v for k, v in where.items()))
+        return [r[key] for r in matching if isinstance(r.get(key), (int, float))]
 
 
 def read_history(run: Path) -> History:
     """Raises `ConfigError` for a folder that is no run, `DataError` naming the line of a damaged log."""
     if not (run / CONFIG).is_file():
         raise ConfigError(f"{run}: not a run folder (it has no {CONFIG})")
-    path, records = run / METRICS, []
+    path = run / METRICS
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError("is not valid JSON", path=path, line=number) from error
-        if not isinstance(record, dict) or not _NEEDED.get(str(record.get("event")), _ALWAYS) <= set(record):
-            raise DataError("is no record of a run", path=path, line=number)
-        records.append(record)
+    records = [_record(line, path, number) for number, line in enumerate(lines, start=1)]
     return History(run, load_config(run / CONFIG), standing(run), records)
+
+
+def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError("is not valid JSON", path=path, line=number) from error
+    if not isinstance(record, dict):
+        raise DataError(f"must be an object, is {brief(record)}", path=path, line=number)
+    words, numbers = _NEEDED.get(str(record.get("event")), ((), ()))
+    for keys, kind, said in (
+        ((*_WORDS, *words), str, "text"),
+        ((*_NUMBERS, *numbers), (int, float), "a number"),
+    ):
+        for key in keys:
+            if not isinstance(record.get(key), kind):
+                message = f"must be {said}, is {brief(record.get(key))}"
+                raise DataError(message, path=path, line=number, field=key)
+    return record

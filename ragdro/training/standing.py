@@ -71,7 +71,7 @@ def read_json(path: Path) -> Any:
     """A JSON file of a run. Raises `DataError` where it is not whole."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError("is not valid JSON", path=path) from error
 
 
