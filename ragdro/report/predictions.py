@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ragdro.report.plain import marked_up
-from ragdro.report.tables import read_results
+from ragdro.training.standing import read_results
 from ragdro.types import Prediction, Task
 
 

@@ -13,8 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ragdro.errors import DataError
-from ragdro.training.standing import read_json
+from ragdro.training.standing import read_results
 
 COLUMNS = {
     "exact_match": "EM",
@@ -26,17 +25,6 @@ COLUMNS = {
     "bound": "bound",
     "effective_sample_size": "ESS",
 }
-
-
-def read_results(run: Path) -> dict[str, Any]:
-    """The run's results.json. Raises `DataError` where the run has none (it is not finished, or no run)."""
-    path = run / "results.json"
-    if not path.is_file():
-        raise DataError("no results.json: not a run folder, or its run has not finished", path=run)
-    results = read_json(path)
-    if not isinstance(results, dict) or not {"vanilla_rag", "warm_up", "iterations", "best"} <= set(results):
-        raise DataError("does not hold a run's results", path=path)
-    return results
 
 
 def stages(results: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -22,10 +22,10 @@ from ragdro.errors import RagdroError
 from ragdro.evaluation.predictions import read_predictions
 from ragdro.prompts import load_template
 from ragdro.report.history import read_history
-from ragdro.report.tables import read_results
 from ragdro.report.watch import view
 from ragdro.retrieval.candidates import read_candidates
 from ragdro.retrieval.external import read_trec_run
+from ragdro.training.standing import read_results
 from tests.unit.data.originals import CORPUS_FILES, QUESTION_FILES, jsonl
 
 SECONDS = 20
