@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ragdro.data.record import parse
 from ragdro.data.stream import lines
+from ragdro.errors import RagdroError
 from ragdro.report.history import History, read_history
 from ragdro.report.plain import marked_up
 from ragdro.training.progress import duration
@@ -31,23 +32,29 @@ _EXAMPLES = 3
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """Name, state, place, best score and time of every run in `folder`, by name."""
-    rows = []
-    for run in sorted(p.parent for p in folder.glob(f"*/{CONFIG}")):
+    """Name, state, place, best score and time of every run in `folder`, by name.
+
+    A run whose files are damaged is listed as unreadable, with what is wrong in place of where it is.
+    """
+    return [_row(path.parent) for path in sorted(folder.glob(f"*/{CONFIG}"))]
+
+
+def _row(run: Path) -> dict[str, Any]:
+    row = {"name": run.name, "metric": None, "best": None, "best_stage": None, "seconds": 0.0}
+    try:
         history = read_history(run)
-        best = history.best()
-        rows.append(
-            {
-                "name": run.name,
-                "state": history.standing,
-                "at": history.place(),
-                "metric": history.config.evaluation.metric,
-                "best": None if best is None else best[1],
-                "best_stage": None if best is None else best[0],
-                "seconds": history.seconds(),
-            }
-        )
-    return rows
+    except RagdroError as error:
+        return {**row, "state": "unreadable", "at": str(error)}
+    best = history.best()
+    return {
+        "name": run.name,
+        "state": history.standing,
+        "at": history.place(),
+        "metric": history.config.evaluation.metric,
+        "best": None if best is None else best[1],
+        "best_stage": None if best is None else best[0],
+        "seconds": history.seconds(),
+    }
 
 
 def print_runs(rows: Sequence[dict[str, Any]], console: Console | None = None) -> None:

@@ -128,6 +128,8 @@ def test_time_left_and_curves_follow_from_the_log(tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text(text.replace('"shard"', "shard"))
     with pytest.raises(RagdroError, match=r"metrics\.jsonl:4"):
         read_history(run)
+    (row,) = list_runs(tmp_path / "runs")
+    assert row["state"] == "unreadable" and "metrics.jsonl:4" in row["at"]
 
 
 def test_text_of_a_model_does_not_steer_the_terminal(tmp_path: Path) -> None:
