@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
+
+
+class _Brief(Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 80, 80, 40
+
+
+def brief(value: object) -> str:
+    """`value` as Python writes it, cut to what fits a message, however large or deep it is."""
+    return " ".join(_Brief().repr(value).split())[:200]
+
 
 class RagdroError(Exception):
     """Base of all errors of our own; `exit_code` is what the command line returns for it."""

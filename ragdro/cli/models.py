@@ -73,6 +73,7 @@ def answer(
 ) -> None:
     """Answer a question with a trained pair."""
     import ragdro
+    from ragdro.report.plain import one_line
     from ragdro.report.predictions import as_record, print_prediction
 
     prediction = ragdro.load(run, stage=stage).answer(question)
@@ -81,7 +82,7 @@ def answer(
     elif show_selection:
         print_prediction(prediction)
     else:
-        typer.echo(prediction.answer)
+        typer.echo(one_line(prediction.answer))
 
 
 def report(run: RunPath) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from ragdro.config import Config
 from ragdro.config.retriever import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
+from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError
 from ragdro.sources import resolve
 from ragdro.types import Candidates
@@ -89,7 +90,9 @@ def _settings(kind: str, file: Path | None, assignments: Sequence[str]) -> Retri
     """The settings of a YAML file, or of the kind alone, with single ones replaced."""
     values: dict[str, Any] = {"kind": kind}
     if file is not None:
-        loaded = _yaml(file.read_text(encoding="utf-8") if file.is_file() else None, str(file))
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file")
+        loaded = read_yaml(file)
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: not a mapping of settings")
         values = {"kind": kind, **loaded}
@@ -97,7 +100,7 @@ def _settings(kind: str, file: Path | None, assignments: Sequence[str]) -> Retri
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set {assignment}: not of the form key=value")
-        _assign(values, key, _yaml(value, f"--set {assignment}"))
+        _assign(values, key, parse_yaml(value, f"--set {key}"))
     return parse_settings(values)
 
 
@@ -109,14 +112,3 @@ def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
             raise ConfigError(f"--set {dotted}: {section} is not a section")
         values = inner
     values[last] = value
-
-
-def _yaml(text: str | None, source: str) -> Any:
-    import yaml  # type: ignore[import-untyped]
-
-    if text is None:
-        raise ConfigError(f"{source}: no such file")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not YAML ({' '.join(str(error).split())})") from error

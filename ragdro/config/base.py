@@ -6,4 +6,4 @@ from pydantic import BaseModel, ConfigDict
 class Settings(BaseModel):
     """Base of all config sections; unknown keys and values out of range are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

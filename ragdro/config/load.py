@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ragdro.errors import ConfigError
+from ragdro.config.yaml import parse_yaml, read_yaml
+from ragdro.errors import ConfigError, brief
 
 if TYPE_CHECKING:
     from ragdro.config import Config
@@ -40,34 +40,19 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[Any, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys to values")
     return values
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-5` as a string; here it is the number that everybody means."""
-
-
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(values: dict[Any, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
-        raise ConfigError(f"an override is written dotted.key=value, not {override!r}")
+        raise ConfigError(f"an override is written dotted.key=value, not {brief(override)}")
     *parents, last = key.split(".")
     place = values
     for parent in parents:
@@ -75,10 +60,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         # A copy, because a YAML alias is the same object in several places.
         place[parent] = dict(below) if isinstance(below, dict) else {}
         place = place[parent]
-    try:
-        place[last] = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{key}: not a YAML value: {text!r}") from error
+    place[last] = parse_yaml(text, key)
 
 
 def _describe(error: ValidationError, root: type[BaseModel]) -> str:
@@ -89,11 +71,13 @@ def _describe(error: ValidationError, root: type[BaseModel]) -> str:
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(root))
+        if key in known:  # of another kind: the retriever's keys depend on it
+            return f"key '{key}' does not go with this {key.rpartition('.')[0]}'s kind"
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         near = near or [k for k in known if k.rpartition(".")[2] == where[-1]][:1]
         return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
     message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], Mapping) else f" (value: {first['input']!r})"
+    shown = "" if isinstance(first["input"], Mapping) else f" (value: {brief(first['input'])})"
     return f"{key}: {message}{shown}" if key else message
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from ragdro.config.base import Settings
-from ragdro.errors import ConfigError
+from ragdro.errors import ConfigError, brief
 
 DEFAULT_KIND = "bm25"
 DEFAULT_TOP_N = 20
@@ -237,4 +237,4 @@ def parse_settings(values: Mapping[str, Any]) -> RetrieverSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(["retriever", *(str(part) for part in first["loc"])])
-        raise ConfigError(f"{key}: {first['msg']} (value: {first['input']!r})") from error
+        raise ConfigError(f"{key}: {first['msg']} (value: {brief(first['input'])})") from error

@@ -29,7 +29,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
     try:
-        return TextTokenizer(AutoTokenizer.from_pretrained(resolve(source)), name=source)
+        found = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
+        return TextTokenizer(found, name=source)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{source}: no tokenizer can be loaded: {_first_line(error)}") from error
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-import yaml
-
-from ragdro.errors import ConfigError
+from ragdro.config.yaml import parse_yaml, read_yaml
+from ragdro.errors import ConfigError, brief
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.types import Passage
 
@@ -105,25 +104,25 @@ def load_template(source: str) -> PromptTemplate:
             raise ConfigError(
                 f"no prompt template named '{source}'; there are {', '.join(names)}, or give a path"
             )
-        text = packaged.read_text(encoding="utf-8")
-    elif not path.is_file():
+        return _template(parse_yaml(packaged.read_text(encoding="utf-8"), source), source)
+    if not path.is_file():
         raise ConfigError(f"{source}: no such prompt template")
-    else:
-        text = path.read_text(encoding="utf-8")
-    return _parse(text, source)
+    return _template(read_yaml(path), source)
 
 
-def _parse(text: str, source: str) -> PromptTemplate:
-    try:
-        fields: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not a YAML file: {str(error).splitlines()[0]}") from error
+def _template(fields: Any, source: str) -> PromptTemplate:
     if not isinstance(fields, dict) or not {"user", "passage"} <= set(fields) <= set(_SLOTS):
         raise ConfigError(f"{source}: a prompt template has the keys user, passage and, if wanted, start")
     for key, value in fields.items():
-        used = {name for _, name, _, _ in Formatter().parse(str(value)) if name is not None}
-        if not used <= _SLOTS[key]:
-            raise ConfigError(f"{source}: unknown slot {{{min(used - _SLOTS[key])}}} in '{key}'")
+        if not isinstance(value, str):
+            raise ConfigError(f"{source}: '{key}' must be a text, is {brief(value)}")
+        try:
+            slots = [parts[1:] for parts in Formatter().parse(value) if parts[1] is not None]
+        except ValueError as error:
+            raise ConfigError(f"{source}: '{key}': {error} (a brace that is meant is doubled)") from error
+        for name, spec, conversion in slots:
+            if name not in _SLOTS[key] or spec or conversion:
+                raise ConfigError(f"{source}: unknown slot {{{brief(name)[1:-1]}}} in '{key}'")
     if "{question}" not in fields["user"] or "{passages}" not in fields["user"]:
         raise ConfigError(f"{source}: 'user' needs the slots {{question}} and {{passages}}")
-    return PromptTemplate(**{k: str(v) for k, v in fields.items()})
+    return PromptTemplate(**fields)

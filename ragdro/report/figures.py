@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ragdro.report.tables import read_results
+from ragdro.training.standing import read_results
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 

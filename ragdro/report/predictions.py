@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from ragdro.report.tables import read_results
+from ragdro.report.plain import marked_up
+from ragdro.training.standing import read_results
 from ragdro.types import Prediction, Task
 
 
@@ -39,7 +39,7 @@ def print_prediction(prediction: Prediction) -> None:
     """The answer and the passages it was read from."""
     record = as_record(prediction)
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(record['answer'])}[/bold]")
+    console.print(f"[bold]{marked_up(record['answer'])}[/bold]")
     _print_selection(console, record["selection"])
 
 
@@ -54,16 +54,15 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: _gain(*pair), reverse=True)
     first, last = pairs[0]
     console = Console(highlight=False)
-    console.print(
-        f"\n[bold]{escape(first['question'])}[/bold]  gold answer: {escape(' / '.join(first['answers']))}"
-    )
+    gold = marked_up(" / ".join(first["answers"]))
+    console.print(f"\n[bold]{marked_up(first['question'])}[/bold]  gold answer: {gold}")
     candidates = next(t.candidates for t in tasks if t.question.id == first["id"])
     console.print("\ncandidates")
     for rank, passage in enumerate(candidates.passages, start=1):
         _print_passage(console, rank, "", passage.text)
     for label, record in (("after the warm-up", first), (f"after iteration {best}", last)):
         verdict = "right" if record["exact_match"] else "wrong"
-        console.print(f"\n{label}: [bold]{escape(record['answer'])}[/bold] ({verdict}), read from")
+        console.print(f"\n{label}: [bold]{marked_up(record['answer'])}[/bold] ({verdict}), read from")
         _print_selection(console, record["selection"])
     console.print()
 
@@ -75,7 +74,7 @@ def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
 
 
 def _print_passage(console: Console, rank: int, note: str, text: str) -> None:
-    line = f"  \\[{rank:>2}] {note}{escape(' '.join(text.split()))}"
+    line = f"  \\[{rank:>2}] {note}{marked_up(text)}"
     console.print(line, no_wrap=True, overflow="ellipsis")
 
 

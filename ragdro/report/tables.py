@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ragdro.errors import DataError
+from ragdro.training.standing import read_results
 
 COLUMNS = {
     "exact_match": "EM",
@@ -25,15 +25,6 @@ COLUMNS = {
     "bound": "bound",
     "effective_sample_size": "ESS",
 }
-
-
-def read_results(run: Path) -> dict[str, Any]:
-    """The run's results.json. Raises `DataError` where the run has none (it is not finished, or no run)."""
-    path = run / "results.json"
-    if not path.is_file():
-        raise DataError("no results.json: not a run folder, or its run has not finished", path=run)
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return results
 
 
 def stages(results: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -12,10 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ragdro.errors import DataError
+from ragdro.data.stream import lines
+from ragdro.errors import DataError, brief
 from ragdro.files import atomic_file
 from ragdro.retrieval.store import decode_passage, encode_passage
 from ragdro.types import Candidates, Passage
+
+_LARGEST = 1e300
+"""Scores beyond it, infinite ones and NaN are refused."""
 
 
 def write_candidates(path: Path, candidates: Iterable[Candidates]) -> int:
@@ -35,13 +39,8 @@ def read_candidates(path: Path) -> Iterator[Candidates]:
     DataError names file, line and field of what cannot be read.
     """
     seen: dict[Passage, Passage] = {}
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
-    with file:
-        for number, line in enumerate(file, start=1):
-            yield decode_line(line, seen, path, number)
+    for number, line in lines(path):
+        yield decode_line(line, seen, path, number)
 
 
 def encode_line(candidates: Candidates) -> bytes:
@@ -58,17 +57,19 @@ def decode_line(line: bytes, seen: dict[Passage, Passage], path: Path, number: i
     """The inverse of `encode_line`; `seen` collects the passages, so that equal ones share memory."""
     try:
         values = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"not JSON ({error})", path=path, line=number) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON ({brief(str(error))})", path=path, line=number) from error
     if not isinstance(values, dict):
         raise DataError("not a JSON object", path=path, line=number)
     question_id = values.get("question_id")
     if not isinstance(question_id, str):
-        raise DataError(f"not a string: {question_id!r}", path=path, line=number, field="question_id")
+        raise DataError(f"not a string: {brief(question_id)}", path=path, line=number, field="question_id")
     passages = _passages(values.get("passages"), path, number)
     scores = values.get("scores")
     if scores is not None and not _are_numbers(scores, len(passages)):
-        raise DataError(f"not {len(passages)} numbers: {scores!r}", path=path, line=number, field="scores")
+        raise DataError(
+            f"not {len(passages)} numbers: {brief(scores)}", path=path, line=number, field="scores"
+        )
     return Candidates(
         question_id,
         tuple(seen.setdefault(passage, passage) for passage in passages),
@@ -78,13 +79,13 @@ def decode_line(line: bytes, seen: dict[Passage, Passage], path: Path, number: i
 
 def _passages(values: Any, path: Path, number: int) -> list[Passage]:
     if not isinstance(values, list):
-        raise DataError(f"not a list: {values!r}", path=path, line=number, field="passages")
+        raise DataError(f"not a list: {brief(values)}", path=path, line=number, field="passages")
     for at, value in enumerate(values):
         for name in ("id", "title", "text"):
             if not isinstance(value, dict) or not isinstance(value.get(name), str):
                 field = f"passages[{at}].{name}"
                 raise DataError(
-                    f"missing, or not a string, in {value!r}", path=path, line=number, field=field
+                    f"missing, or not a string, in {brief(value)}", path=path, line=number, field=field
                 )
     return [decode_passage(value) for value in values]
 
@@ -94,4 +95,5 @@ def _are_numbers(values: Any, count: int) -> bool:
         isinstance(values, list)
         and len(values) == count
         and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        and all(abs(value) < _LARGEST for value in values)
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ragdro.config.retriever import CandidatesFile, DprResults, ExternalSettings, TrecRun
 from ragdro.data import read_questions
 from ragdro.data.stream import lines
-from ragdro.errors import DataError, RetrievalError
+from ragdro.errors import DataError, RetrievalError, brief
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.candidates import read_candidates
 from ragdro.retrieval.hashing import hash_file
@@ -113,7 +113,7 @@ def read_trec_run(path: Path) -> dict[str, list[Hit]]:
     for question_id, hits in run.items():
         hits.sort()
         if len({hit.passage_id for hit in hits}) < len(hits):
-            raise DataError(f"question {question_id!r} has a passage twice", path=path)
+            raise DataError(f"question {brief(question_id)} has a passage twice", path=path)
     if not run:
         raise DataError("the run holds no line", path=path)
     return run
@@ -125,5 +125,5 @@ def _number(text: str, field: str, path: Path, line: int) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"not a number: {text!r}", path=path, line=line, field=field)
+        raise DataError(f"not a number: {brief(text)}", path=path, line=line, field=field)
     return value

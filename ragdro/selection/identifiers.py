@@ -22,7 +22,7 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.types import Permutation
 
 SEPARATOR = " > "
-_LIST = re.compile(r"\[([1-9][0-9]*)\](?: > \[([1-9][0-9]*)\])*")
+_LIST = re.compile(r"\[[1-9][0-9]{0,8}\](?: > \[[1-9][0-9]{0,8}\])*")
 
 
 def render(permutation: Permutation) -> str:

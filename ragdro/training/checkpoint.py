@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, atomic_path
+from ragdro.training.standing import STATE
 
-FOLDER = "state"
 _KEPT = 2
 
 
@@ -60,7 +60,7 @@ class StateStore:
     """Reads and writes the states in `RUN/state/`."""
 
     def __init__(self, run: Path) -> None:
-        self.folder = run / FOLDER
+        self.folder = run / STATE
         self.folder.mkdir(exist_ok=True)
 
     def newest(self, warn: Callable[[str], None]) -> State | None:

@@ -6,6 +6,7 @@ In: a run folder. Out: the same `Rag` that was measured during training, with a 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def _config(run: Path) -> Config:
 
 
 def _checkpoint(run: Path, stage: str) -> Path:
+    if not re.fullmatch(r"best|iteration-[0-9]+", stage):
+        raise ModelError(f"{stage}: no such stage; there are 'best' and 'iteration-N'")
     folder = run / "best" if stage == "best" else run / CHECKPOINTS / stage
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such checkpoint")

@@ -6,6 +6,7 @@ In: a config or a run folder. Out: whether there is work to do, or one line that
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -16,6 +17,7 @@ from ragdro.training.lock import LOCK, is_running
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
+STATE = "state"
 Standing: TypeAlias = Literal["running", "finished", "interrupted"]
 
 _FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to")
@@ -43,7 +45,10 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         raise ConfigError(f"name: another process is running in {folder}")
     if resume and (folder / CONFIG).is_file():
         refuse_another_run(config)
-        return read_json(folder / RESULTS) if (folder / RESULTS).is_file() else None
+        if not (folder / RESULTS).is_file():
+            return None
+        shutil.rmtree(folder / STATE, ignore_errors=True)  # there, if the run was killed after its results
+        return read_results(folder)
     begun = (p for p in folder.iterdir() if p.name != LOCK and p.suffix != ".tmp")
     if resume and any(begun):
         raise ConfigError(f"name: {folder} is not a run folder (it has no {CONFIG}); choose another name")
@@ -67,11 +72,22 @@ def refuse_another_run(config: Config) -> None:
             )
 
 
+def read_results(run: Path) -> dict[str, Any]:
+    """The results of a finished run. Raises `DataError` where there are none, or none of a run."""
+    path = run / RESULTS
+    if not path.is_file():
+        raise DataError("no results.json: not a run folder, or its run has not finished", path=run)
+    results = read_json(path)
+    if not isinstance(results, dict) or not {"vanilla_rag", "warm_up", "iterations", "best"} <= set(results):
+        raise DataError("does not hold a run's results", path=path)
+    return results
+
+
 def read_json(path: Path) -> Any:
     """A JSON file of a run. Raises `DataError` where it is not whole."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError("is not valid JSON", path=path) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -52,6 +53,7 @@ def _main(arguments: tuple[str, ...], log: str, prepare: Callable[..., None] | N
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     sys.argv = ["ragdro", *arguments]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     if prepare is not None:
         prepare(given)
     from ragdro.cli import main

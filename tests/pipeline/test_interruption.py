@@ -17,8 +17,8 @@ from tests.pipeline.test_train import write_config
 def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
     config = write_config(tmp_path, iterations=5000, patience=None)
     running = Command(tmp_path, "train", str(config))
-    begun = tmp_path / "runs" / "run" / "checkpoints" / "iteration-1"
-    while not begun.exists():
+    log = tmp_path / "runs" / "run" / "metrics.jsonl"
+    while not (log.exists() and b'"stage": "iteration-1"' in log.read_bytes()):
         assert running.process.is_alive()
         time.sleep(0.05)
     assert running.process.pid is not None

@@ -95,6 +95,23 @@ def test_a_kill_at_every_write_changes_nothing(reference: tuple[Path, dict[str, 
     assert number > 100
 
 
+def test_resuming_a_finished_run_gives_its_results_and_changes_nothing(
+    reference: tuple[Path, dict[str, bytes], float],
+) -> None:
+    """Also where the run was killed after its results and before its states were removed."""
+    folder, expected, _ = reference
+    run = folder / "runs/undisturbed"
+    (run / "state").mkdir()
+    (run / "state/000001.json").write_text("{}")
+    running = start(folder, "undisturbed", "--resume")
+    assert running.wait() == 0 and "warm-up" in running.said
+    assert outcome(run) == expected and not (run / "state").exists()
+    for override, key in (("seed=1", "seed"), ("e_step.samples=4", "e_step.samples")):
+        running = start(folder, "undisturbed", "--resume", override)
+        assert running.wait() == 2
+        assert running.said.startswith(f"ragdro: error: {key}: the run was begun with ")
+
+
 def test_sigterm_saves_and_leaves_with_75(reference: tuple[Path, dict[str, bytes], float]) -> None:
     folder, expected, _ = reference
     running = start(folder, "term", "checkpoints.every=1000", prepare=terminated_in_update, given=5)

@@ -1,0 +1,40 @@
+"""`ragdro runs` and `ragdro watch`: what the runs on this disk are doing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragdro.cli.models import RunPath
+from ragdro.config import Config
+
+_RUNS = Path(Config.model_fields["runs"].default)
+
+
+def runs(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="the folder that holds run folders")
+    ] = _RUNS,
+    json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List runs: running, finished or interrupted, and the best score of each."""
+    from ragdro.report.watch import list_runs, print_runs
+
+    rows = list_runs(folder)
+    if json_:
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+    else:
+        print_runs(rows)
+
+
+def watch(
+    run: RunPath,
+    once: Annotated[bool, typer.Option("--once", help="print one picture and leave")] = False,
+) -> None:
+    """Follow a run: curves, effective sample size, last examples, time left. Ctrl-C leaves it alone."""
+    from ragdro.report.watch import watch_run
+
+    watch_run(run, once=once)

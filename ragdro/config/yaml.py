@@ -1,0 +1,70 @@
+"""YAML that anybody wrote: plain values, or one line that names the file.
+
+In: a file or a text. Out: what it holds, made of dicts, lists, strings, numbers, booleans and None.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ragdro.errors import ConfigError
+
+_MAX_CHARACTERS = 2**20
+"""More than any config or prompt has, and what the parser reads in seconds."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-5` as a string; here it is the number that everybody means."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """The contents of a YAML file. Raises `ConfigError` naming it."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_CHARACTERS + 1)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a YAML file: it is not UTF-8 (byte {error.start})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """The value that `text` writes. Raises `ConfigError` that begins with `name`."""
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(f"{name}: not a YAML file: longer than {_MAX_CHARACTERS} characters")
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
+    except ValueError as error:  # a date or a number that looks like one and is none
+        raise ConfigError(f"{name}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: not a YAML file: nested too deeply") from error
+    if _is_cyclic(values, ()):
+        raise ConfigError(f"{name}: an alias stands inside what it names")
+    return values
+
+
+def _is_cyclic(value: Any, around: tuple[int, ...], seen: set[int] | None = None) -> bool:
+    """Whether a list or mapping holds itself; each is looked into once, however many aliases it has."""
+    seen = set() if seen is None else seen
+    if not isinstance(value, (dict, list)):
+        return False
+    if id(value) in around:
+        return True
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    inner = value.values() if isinstance(value, dict) else value
+    return any(_is_cyclic(one, (*around, id(value)), seen) for one in inner)

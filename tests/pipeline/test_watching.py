@@ -1,0 +1,206 @@
+"""What a person sees of a run: lines in a log, the list of runs, one run followed, trackers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import ragdro
+from ragdro.cli import app
+from ragdro.errors import ConfigError, RagdroError
+from ragdro.report.history import read_history
+from ragdro.report.watch import list_runs, sparkline, view
+from ragdro.training import progress
+from ragdro.training.progress import Bars, Lines, display, duration
+from tests.pipeline.crash import Command, die_at_sync, small_run
+from tests.pipeline.test_train import write_config
+
+
+def shown(thing: Any) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(thing)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_runs_are_listed_with_state_and_best_score(tmp_path: Path) -> None:
+    config = small_run(tmp_path)
+    assert Command(tmp_path, "train", str(config), "name=done").wait() == 0
+    assert Command(tmp_path, "train", str(config), "name=cut", prepare=die_at_sync, given=60).wait() == 137
+    running = Command(tmp_path, "train", str(config), "name=now")
+    while not (tmp_path / "runs/now/metrics.jsonl").exists():
+        time.sleep(0.01)
+    assert running.process.pid is not None
+    os.kill(running.process.pid, signal.SIGSTOP)
+    rows = {row["name"]: row for row in list_runs(tmp_path / "runs")}
+    running.process.kill()
+    running.wait()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "done": "finished", "cut": "interrupted", "now": "running",
+    }  # fmt: skip
+    results = json.loads((tmp_path / "runs/done/results.json").read_text())
+    assert rows["done"]["best"] == results["best"]["exact_match"]
+    assert rows["done"]["best_stage"] == "warm_up" and results["best"]["iteration"] == 0
+    assert list_runs(tmp_path / "runs")[2]["state"] == "interrupted"
+    told = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")], catch_exceptions=False)
+    assert told.exit_code == 0 and all(word in told.stdout for word in ("done", "interrupted", "finished"))
+    watched = CliRunner().invoke(app, ["watch", str(tmp_path / "runs/cut")], catch_exceptions=False)
+    assert "interrupted" in watched.stdout and "loss, selector" in watched.stdout
+    with pytest.raises(RagdroError, match="not a run folder"):
+        CliRunner().invoke(app, ["watch", str(tmp_path / "runs")], catch_exceptions=False)
+
+
+def test_a_log_file_gets_lines_without_control_characters(tmp_path: Path) -> None:
+    running = Command(tmp_path, "train", str(write_config(tmp_path)))
+    assert running.wait() == 0
+    lines = [line for line in running.said.splitlines() if line.startswith("ragdro: ")]
+    assert "ragdro: warm_up: selector: 2 of 2" in lines
+    assert "ragdro: iteration-2: E-step: 4 of 4" in lines
+    assert len(lines) == 8  # an end each of three selector's, three generator's fits and two E-steps
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", running.said)
+
+
+def test_bars_where_there_is_a_terminal_and_lines_elsewhere() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=60)
+    bars = display(terminal)
+    assert isinstance(bars, Bars)
+    bars.start("warm_up: selector", 4, 1)
+    bars.advance("warm_up: selector", 2)
+    bars.say("[not] markup")
+    bars.close()
+    drawn = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "3/4" in drawn and "[not] markup" in drawn
+    plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", drawn)]
+    assert max(map(len, plain)) <= 60
+    assert isinstance(display(Console(file=io.StringIO())), Lines)
+    assert isinstance(display(Console(file=io.StringIO(), force_jupyter=True)), Lines)
+
+
+def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = Lines()
+    lines.start("fit", 100, 20)
+    for _ in range(80):
+        now[0] += 1
+        lines.advance("fit")
+    assert capsys.readouterr().err.splitlines() == [
+        "ragdro: fit: 50 of 100, about 50 s left",
+        "ragdro: fit: 80 of 100, about 20 s left",
+        "ragdro: fit: 100 of 100",
+    ]
+    assert [duration(s) for s in (4.0, 100.0, 11_100.0)] == ["4 s", "2 min", "3 h 05 min"]
+
+
+def test_time_left_and_curves_follow_from_the_log(tmp_path: Path) -> None:
+    """Two of five iterations took 100 s each and the third has run for 30 s: 270 s are left."""
+    run = tmp_path / "runs/run"
+    run.mkdir(parents=True)
+    config = ragdro.load_config(write_config(tmp_path, iterations=5))
+    (run / "config.yaml").write_text(ragdro.config.dump_config(config))
+    figures = {"event": "evaluation", "split": "reported", "f1": 0.5, "bound": None}
+    records: list[dict[str, Any]] = [
+        {**figures, "stage": "warm_up", "exact_match": 0.25, "seconds": 40.0},
+        {**figures, "stage": "iteration-1", "exact_match": 0.75, "seconds": 140.0},
+        {**figures, "stage": "iteration-2", "exact_match": 0.5, "seconds": 240.0},
+        {"event": "shard", "stage": "iteration-3", "questions": 2, "of": 4, "seconds": 270.0},
+    ]
+    text = "".join(json.dumps(r) + "\n" for r in records)
+    (run / "metrics.jsonl").write_text(text + '{"event": "upd')  # a line that is being written
+    history = read_history(run)
+    assert history.seconds_left() == 270 and history.best() == ("iteration-1", 0.75)
+    assert history.curve("evaluation", "exact_match") == [0.25, 0.75, 0.5]
+    told = shown(view(history))
+    assert "iteration-3: E-step, 2 of 4 questions" in told and "best exact_match 0.750 (iteration-1)" in told
+    assert "▁█▅" in told
+    assert sparkline([float(i) for i in range(400)], 8) == "▁▂▃▄▅▆▇█"
+    (run / "metrics.jsonl").write_text(text.replace('"shard"', "shard"))
+    with pytest.raises(RagdroError, match=r"metrics\.jsonl:4"):
+        read_history(run)
+    (row,) = list_runs(tmp_path / "runs")
+    assert row["state"] == "unreadable" and "metrics.jsonl:4" in row["at"]
+
+
+def test_text_of_a_model_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    """Escape sequences and rich's own markup in a question and an answer are shown, not obeyed."""
+    hostile = "\x1b[2J\x1b]0;title\x07[red]\u202eno"
+    run = tmp_path / "runs/run"
+    run.mkdir(parents=True)
+    config = ragdro.load_config(write_config(tmp_path))
+    (run / "config.yaml").write_text(ragdro.config.dump_config(config))
+    record = {"question": hostile, "answer": hostile, "answers": [hostile], "exact_match": 0.0}
+    (run / "predictions-warm_up.jsonl").write_text(json.dumps(record) + "\n")
+    told = shown(view(read_history(run)))
+    assert "[red]" in told and not re.search("[\x00-\x09\x0b-\x1f\u202e]", told)
+    (run / "predictions-iteration-1.jsonl").write_text('{"question": 7}\n')
+    with pytest.raises(RagdroError, match=r"predictions-iteration-1\.jsonl:1: field 'exact_match'"):
+        view(read_history(run))
+
+
+class Board:
+    """Stands in for the libraries: what was logged, by step."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, dict[str, float]] = {}
+        self.begun: list[dict[str, Any]] = []
+        self.closed = 0
+
+    def modules(self) -> dict[str, ModuleType]:
+        tensorboard, wandb, trackio = (ModuleType(n) for n in ("tensorboard", "wandb", "trackio"))
+        tensorboard.SummaryWriter = lambda **given: self._begin(  # type: ignore[attr-defined]
+            given, add_scalar=lambda key, value, global_step: self._log({key: value}, global_step)
+        )
+        wandb.init = lambda **given: self._begin(given, log=self._log)  # type: ignore[attr-defined]
+        trackio.init = lambda **given: self._begin(given)  # type: ignore[attr-defined]
+        trackio.log, trackio.finish = self._log, self._close  # type: ignore[attr-defined]
+        return {"torch.utils.tensorboard": tensorboard, "wandb": wandb, "trackio": trackio}
+
+    def _begin(self, given: dict[str, Any], **methods: Any) -> SimpleNamespace:
+        self.begun.append(given)
+        return SimpleNamespace(**methods, close=self._close, finish=self._close)
+
+    def _log(self, figures: dict[str, float], step: int) -> None:
+        assert all(isinstance(v, float) for v in figures.values())
+        assert not set(figures) & set(self.steps.setdefault(step, {})), "counted twice"
+        self.steps[step].update(figures)
+
+    def _close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
+def test_trackers_get_what_the_log_gets(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    for module, fake in board.modules().items():
+        monkeypatch.setitem(sys.modules, module, fake)
+    config = write_config(tmp_path, iterations=1, report_to=[name])
+    ragdro.train(ragdro.load_config(config))
+    records = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").open()]
+    assert len(board.begun) == board.closed == 1
+    for step, record in enumerate(records):
+        if record["event"] == "update":
+            assert board.steps[step][f"{record['role']}/loss"] == record["loss"]
+    assert any("reported/exact_match" in figures for figures in board.steps.values())
+    assert max(board.steps) == len(records) - 1
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    config = write_config(tmp_path, report_to=["trackio"])
+    with pytest.raises(ConfigError) as refused:
+        ragdro.train(ragdro.load_config(config))
+    assert str(refused.value).startswith(
+        "report_to: 'trackio' is not installed (pip install 'ragdro[trackio]')"
+    )
+    assert "\n" not in str(refused.value) and not (tmp_path / "runs").exists()

@@ -1,0 +1,198 @@
+"""Every field of the config, out of range or misspelt, is refused by its dotted name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from ragdro.config import Config, load_config
+from ragdro.config.retriever import Bm25Settings, DenseSettings
+from ragdro.errors import ConfigError
+
+BASE: dict[str, Any] = {
+    "data": {"train": "a.jsonl", "validation": "b.jsonl"},
+    "selector": {"model": "m"},
+    "generator": {"model": "m"},
+}
+KINDS = {"bm25": Bm25Settings, "dense": DenseSettings}
+
+
+def kinds_of(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation, `Annotated` and unions taken apart."""
+    if get_origin(annotation) in (None, list, tuple, dict, Literal):
+        return (annotation,)
+    return tuple(kind for part in get_args(annotation) for kind in kinds_of(part) if kind is not ...)
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...], list[Any]]]:
+    """(dotted key, alternatives, bounds) of every field below `model`, the retriever's left out."""
+    for name, field in model.model_fields.items():
+        if name == "retriever":
+            continue
+        kinds = kinds_of(field.annotation)
+        yield prefix + name, kinds, field.metadata
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from fields_of(kind, f"{prefix}{name}.")
+
+
+FIELDS = {key: (kinds, bounds) for key, kinds, bounds in fields_of(Config)}
+FIELDS |= {
+    f"retriever.{key}": (kinds, bounds)
+    for model in KINDS.values()
+    for key, kinds, bounds in fields_of(model)
+    if key != "kind" and "." not in key
+}
+RETRIEVER_OF = {f"retriever.{key}": kind for kind, model in KINDS.items() for key in model.model_fields}
+
+
+def out_of_range(kinds: tuple[Any, ...], bounds: list[Any]) -> st.SearchStrategy[Any]:
+    """Values that a field with these alternatives and bounds must refuse."""
+    wrong: list[st.SearchStrategy[Any]] = [st.just({"no": {"such": 1}}), st.just([[1]])]
+    numbers = {int, float} & {k for k in kinds if isinstance(k, type)}
+    for bound in bounds:
+        if isinstance(bound, Ge):
+            wrong.append(st.integers(max_value=int(bound.ge) - 1))  # type: ignore[call-overload]
+        elif isinstance(bound, Gt):
+            wrong.append(st.integers(max_value=int(bound.gt)))  # type: ignore[call-overload]
+        elif isinstance(bound, Le):
+            wrong.append(st.integers(min_value=int(bound.le) + 1))  # type: ignore[call-overload]
+        elif isinstance(bound, Lt):
+            wrong.append(st.integers(min_value=int(bound.lt)))  # type: ignore[call-overload]
+    if numbers:
+        wrong += [st.just("three"), st.just(math.nan), st.just(math.inf), st.just(-math.inf)]
+    if numbers == {int}:
+        wrong.append(st.just(2.5))
+    if bool in kinds:
+        wrong.append(st.sampled_from([7, "perhaps", 0.5]))
+    if any(get_origin(k) is Literal for k in kinds):
+        wrong.append(st.text(min_size=1).map(lambda s: f"no-{s}"))
+    if type(None) not in kinds:
+        wrong.append(st.none())
+    return st.one_of(wrong)
+
+
+def written(folder: Path, key: str, value: Any) -> Path:
+    """A config that is right but for `key`."""
+    values = yaml.safe_load(yaml.safe_dump(BASE))
+    if key in RETRIEVER_OF:
+        values["retriever"] = {"kind": RETRIEVER_OF[key]}
+        if RETRIEVER_OF[key] == "dense":
+            values["retriever"]["model"] = "m"
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if parent == "scratch":
+            values[parents[0]].pop("model", None)
+    place[last] = value
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("configs")
+
+
+def test_the_fields_are_all_there() -> None:
+    assert len(FIELDS) > 100 and {"m_step.selector.beta2", "retriever.k1", "seed"} <= set(FIELDS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_value_out_of_range_is_refused_by_its_dotted_name(folder: Path, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(sorted(FIELDS)))
+    kinds, bounds = FIELDS[key]
+    value = data.draw(out_of_range(kinds, bounds))
+    if get_origin(kinds[0]) in (dict, tuple) or kinds == (Path,):
+        value = 7.5
+    path = written(folder, key, value)
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    message = str(refused.value)
+    assert "\n" not in message and len(message) < 600
+    assert message.startswith((f"{path}: {key}", f"{path}: unknown key '{key}.", f"{path}: not a YAML"))
+
+
+def misspelt(word: str, at: int, letter: str, how: int) -> str:
+    """One letter dropped, doubled, changed, or two exchanged."""
+    at %= len(word)
+    if how == 0:
+        return word[:at] + word[at + 1 :]
+    if how == 1:
+        return word[:at] + word[at] + word[at:]
+    if how == 2:
+        return word[:at] + letter + word[at + 1 :]
+    return word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
+
+
+LONG = sorted(k for k in FIELDS if len(k.rpartition(".")[2]) >= 4 and not k.startswith("retriever."))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(LONG), st.integers(0, 30), st.sampled_from("abcxyz_"), st.integers(0, 3))
+def test_the_nearest_key_is_suggested_for_a_misspelt_one(
+    folder: Path, key: str, at: int, letter: str, how: int
+) -> None:
+    section, dot, last = key.rpartition(".")
+    wrong = section + dot + misspelt(last, at, letter, how)
+    if wrong in FIELDS or not wrong.rpartition(".")[2]:
+        return
+    path = written(folder, wrong, 1)
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    assert str(refused.value) == f"{path}: unknown key '{wrong}'; did you mean '{key}'?"
+
+
+BROKEN_YAML = {
+    "cyclic": "&a [*a]",
+    "cyclic in a mapping": "data: &a {train: *a}",
+    "a billion laughs": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
+    + "name: *i\n",
+    "deep": "[" * 3_000,
+    "deep mappings": "{a: " * 5_000,
+    "no such date": "name: 2020-99-99\n",
+    "a number of 10,000 digits": f"seed: {'9' * 10_000}\n",
+    "no octal": "seed: 0b2\n",
+    "NUL": "name: a\x00b\n",
+    "tag": "name: !!python/object/apply:os.system [echo]\n",
+    "tabs": "data:\n\ttrain: a\n",
+    "unhashable": "{[a]: b, {c: d}: e}\n",
+    "two documents": "a: 1\n---\nb: 2\n",
+    "huge": "name: " + "x" * 3_000_000,
+    "a list": "- a\n- b\n",
+    "empty": "",
+    "number keys": "1: 2\n3: 4\n",
+    "bidirectional": "na\u202eme: x\n",
+    "merge of nothing": "<<: 7\n",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_YAML)
+def test_broken_yaml_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(BROKEN_YAML[what], encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 600
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
+def test_other_encodings_are_refused_in_one_line(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes("name: é\n".encode(encoding))
+    with pytest.raises(ConfigError, match="not a YAML file"):
+        load_config(path)
