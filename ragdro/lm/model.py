@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from ragdro.lm.attention import AttentionPlan, attend_in_blocks
 from ragdro.lm.tokens import TextTokenizer
+from ragdro.lm.tree import TokenTree
 
 _POSITIONS_PER_CHUNK = 2048
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -32,8 +34,11 @@ class LanguageModel:
         self.hf = hf
         self.tokenizer = tokenizer
         self.autocast = autocast
+        self._in_blocks = attend_in_blocks(hf)
         self.shares_prefixes: bool | None = None
         """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
+        self.shares_cache: bool | None = None
+        """The same of decoding many branches from one cache."""
 
     @property
     def device(self) -> torch.device:
@@ -69,13 +74,24 @@ class LanguageModel:
         if visible is not None:
             keys = positions if key_positions is None else key_positions
             mask = self._masks(visible, positions, keys)
+        return self._decode(tokens, mask, positions, past_key_values=cache, use_cache=cache is not None)
+
+    def tree_hidden(self, tree: TokenTree) -> Float[Tensor, "nodes width"]:
+        """Last hidden states of the nodes of a packed tree: each sees its ancestors and itself."""
+        tokens = torch.from_numpy(tree.tokens).to(self.device)[None]
+        positions = torch.from_numpy(tree.positions).to(self.device)[None]
+        if not self._in_blocks:
+            visible = torch.from_numpy(tree.visible()).to(self.device)[None]
+            return self.hidden(tokens, positions, visible)[0]
+        plan = AttentionPlan(tree, self.device)
+        # A mask of four dimensions stops the library from making one of its own; the plan replaces it.
+        mask = torch.zeros(1, 1, 1, 1, device=self.device)
+        return self._decode(tokens, mask, positions, use_cache=False, plan=plan)[0]
+
+    def _decode(self, tokens: Tensor, mask: Any, positions: Tensor, **rest: Any) -> Tensor:
         with self.precision():
             output = self.hf.get_decoder()(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=cache is not None,
+                input_ids=tokens, attention_mask=mask, position_ids=positions, **rest
             )
         state: Tensor = output.last_hidden_state
         return state
@@ -104,9 +120,12 @@ class LanguageModel:
     ) -> Float[Tensor, "scored choices"]:
         """Logits over the `choices` alone (float32), minus infinity where one is not allowed."""
         head = self.hf.get_output_embeddings()
-        bias = getattr(head, "bias", None)
         with self.precision():
-            logits = F.linear(hidden, head.weight[choices], None if bias is None else bias[choices])
+            if type(head) is torch.nn.Linear:
+                bias = None if head.bias is None else head.bias[choices]
+                logits = F.linear(hidden, head.weight[choices], bias)
+            else:  # a wrapped head (an adapter on it, for instance) is more than its weight
+                logits = head(hidden)[:, choices]
         return logits.float().masked_fill(~allowed, -torch.inf)
 
     def _full_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
