@@ -24,6 +24,9 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an earlier run of this name")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="measure where the time goes (RUN/profile.json)")
+    ] = False,
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
     from ragdro.config import dump_config, load_config
@@ -34,8 +37,15 @@ def train(
         return
     from ragdro.training.em import train as run
 
-    run(settings, overwrite=overwrite)
-    report(Path(settings.runs) / settings.name)
+    folder = Path(settings.runs) / settings.name
+    if profile:
+        from ragdro.report.profile import print_profile, profile_run
+
+        summary = profile_run(settings, folder, lambda: run(settings, overwrite=overwrite))
+        print_profile(summary)
+    else:
+        run(settings, overwrite=overwrite)
+    report(folder)
 
 
 def warmup(

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from ragdro.lm.agreement import agree
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
+from ragdro.profiling import phase
 
 
 class Decoder(ABC):
@@ -101,6 +102,7 @@ class BranchDecoder(Decoder):
     The prompts' last tokens are held back and ride along with the first `feed`.
     """
 
+    @phase("prefill")
     def __init__(self, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
         self.model = model
         self.branches = branches

@@ -20,6 +20,7 @@ from ragdro.lm.decoding import Decoder, branch_decoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate
 from ragdro.prompts.template import Budget
 from ragdro.selection.identifiers import IdentifierGrammar, Walk
@@ -49,6 +50,7 @@ class Selector:
         self.budget = budget
         self.grammar = IdentifierGrammar(model.tokenizer, n, template.output_start(model.tokenizer))
 
+    @phase("tokenise")
     def prompt(self, task: Task) -> Ints:
         """The prompt's token ids. Raises `RetrievalError` for fewer than K candidates, `ConfigError` for a
         prompt that the model has no positions for."""
@@ -122,6 +124,7 @@ class Selector:
         """The most choices that one list can take: identifiers of several tokens may choose several times."""
         return self.k * max(map(len, self.grammar.later + self.grammar.first))
 
+    @phase("decode")
     def _decode(
         self, tasks: Sequence[Task], prompts: Sequence[Ints], batch: Sequence[int], pick: _Inverse | _Greedy
     ) -> list[list[_Branch]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ragdro.config import Config
+from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.e_step import WeightedTask, e_step, reading
 from ragdro.training.m_step import Weighted, fit
@@ -93,14 +94,9 @@ def _maximisation(
     ):
         if wanted:
             rng = np.random.default_rng([config.seed, _TRAIN, iteration])
-            fit(
-                model,
-                len(weighted),
-                build,
-                settings,
-                rng,
-                partial(run.update, f"iteration-{iteration}", role),
-            )
+            report = partial(run.update, f"iteration-{iteration}", role)
+            with phase(f"{role} update"):
+                fit(model, len(weighted), build, settings, rng, report)
 
 
 def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:

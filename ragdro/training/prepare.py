@@ -18,6 +18,7 @@ from ragdro.errors import DataError
 from ragdro.generation.generator import Generator
 from ragdro.lm.load import load_language_model, pick_device
 from ragdro.lm.scratch import scratch_model
+from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.rag import Rag, Retrieve
@@ -56,6 +57,7 @@ def prepare(config: Config) -> Prepared:
     return Prepared(rag, train, validation, test)
 
 
+@phase("retrieve")
 def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
     questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)

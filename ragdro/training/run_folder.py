@@ -24,6 +24,7 @@ from ragdro.environment import environment
 from ragdro.errors import ConfigError
 from ragdro.files import write_atomically
 from ragdro.lm.load import save_language_model
+from ragdro.profiling import phase
 from ragdro.rag import Rag
 from ragdro.training.e_step import WeightedTask
 from ragdro.training.m_step import Update
@@ -111,6 +112,7 @@ class RunFolder:
         """The figures of vanilla RAG."""
         self._results["vanilla_rag"] = figures
 
+    @phase("save")
     def keep(self, iteration: int, rag: Rag, figures: dict[str, Any], score: float) -> None:
         """Save the pair after `iteration` (0: the warm-up) and point `best` at the best so far."""
         folder = self.folder / CHECKPOINTS / f"iteration-{iteration}"

@@ -8,6 +8,7 @@ supervision: passages that hold a gold answer first, then the retriever's order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ragdro.evaluation.ranking import contains_answer
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import SequenceGroup
 from ragdro.lm.tree import ScoredSequence
+from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
 from ragdro.training.e_step import reading
 from ragdro.training.m_step import Update, Weighted, fit
@@ -43,9 +45,11 @@ def warm_up(
         return _one(tasks[i], generator.scored(reading(tasks[i], teacher[i])), whole)
 
     if settings.selector is not None:
-        fit(selector.model, len(tasks), selection, settings.selector, rng, lambda u: report("selector", u))
+        with phase("selector update"):
+            fit(selector.model, len(tasks), selection, settings.selector, rng, partial(report, "selector"))
     if settings.generator is not None:
-        fit(generator.model, len(tasks), answer, settings.generator, rng, lambda u: report("generator", u))
+        with phase("generator update"):
+            fit(generator.model, len(tasks), answer, settings.generator, rng, partial(report, "generator"))
 
 
 def teacher_permutation(task: Task, k: int) -> Permutation:
