@@ -3,7 +3,7 @@
 In: a packed `TokenTree` (any number of questions, one behind another) and, in each layer, queries, keys and
 values of its nodes. Out: what attention to ancestors alone gives, softmax(q k' + mask) v, with gradients.
 The row is cut into blocks of queries. A tree's first chain (a prompt that everything shares) is one block of
-plain causal attention, for which there are fast kernels; of the rest, a block takes a few hundred nodes and
+plain causal attention, for which there are fast kernels; of the rest, a block takes a hundred nodes or so and
 attends to just the chains that some node of it descends from, under a mask of that size. So the work is
 about that of the nodes' own attention, and questions cost nothing to one another.
 
@@ -27,7 +27,7 @@ from transformers.masking_utils import sdpa_mask
 from ragdro.lm.tree import Ints, TokenTree
 
 TREE_ATTENTION = "ragdro_tree"
-QUERIES_PER_BLOCK = 256
+QUERIES_PER_BLOCK = 128
 """Nodes in a block with a mask: fewer waste less on what a mask hides, more make better matrix products."""
 
 
