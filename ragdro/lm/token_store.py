@@ -16,6 +16,7 @@ from tempfile import mkdtemp
 import numpy as np
 from numpy.typing import NDArray
 
+from ragdro.files import atomic_file
 from ragdro.lm.tokens import TextTokenizer
 
 
@@ -58,9 +59,16 @@ def token_store(tokenizer: TextTokenizer, texts: Iterable[str], cache: Path) -> 
 
 
 def _write(folder: Path, keys: NDArray[np.uint64], ids: list[NDArray[np.int32]]) -> None:
-    np.save(folder / "keys.npy", keys)
-    np.save(folder / "offsets.npy", np.cumsum([0, *map(len, ids)]))
-    np.save(folder / "ids.npy", np.concatenate([np.empty(0, np.int32), *ids]))
+    arrays = {
+        "keys": keys,
+        "offsets": np.cumsum([0, *map(len, ids)]),
+        "ids": np.concatenate([np.empty(0, np.int32), *ids]),
+    }
+    for name, array in arrays.items():
+        with atomic_file(folder / f"{name}.npy") as file:
+            # Not np.save: it loses what the system says where the disk refuses.
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            file.write(array.tobytes())
 
 
 def _key(text: str) -> tuple[int, int]:
