@@ -97,7 +97,8 @@ def random_model(
             **settings,
         },
     )
-    hf = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    kernel = settings.get("attn_implementation", "sdpa")
+    hf = AutoModelForCausalLM.from_config(config, attn_implementation=kernel).eval()
     return LanguageModel(hf, TextTokenizer(tokenizer, name=architecture))
 
 

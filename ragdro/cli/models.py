@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -28,6 +29,9 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved config and stop")] = False,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="measure where the time goes (RUN/profile.json)")
+    ] = False,
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
     from ragdro.config import dump_config, load_config
@@ -38,8 +42,15 @@ def train(
         return
     from ragdro.training.em import train as run
 
-    run(settings, overwrite=overwrite, resume=resume)
-    report(Path(settings.runs) / settings.name)
+    folder = Path(settings.runs) / settings.name
+    if profile:
+        from ragdro.report.profile import print_profile, profile_run
+
+        work = partial(run, settings, overwrite=overwrite, resume=resume)
+        print_profile(profile_run(settings, folder, work))
+    else:
+        run(settings, overwrite=overwrite, resume=resume)
+    report(folder)
 
 
 def warmup(

@@ -19,6 +19,7 @@ from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup
 from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.profiling import active_profile, phase
 from ragdro.prompts import PromptTemplate
 from ragdro.prompts.template import Budget
 from ragdro.types import Passage, Question
@@ -44,6 +45,7 @@ class Generator:
         self.answer_tokens = answer_tokens
         self._start = template.output_start(model.tokenizer)
 
+    @phase("tokenise")
     def prompt(self, reading: Reading) -> Ints:
         """The prompt's token ids. Raises `ConfigError` for a prompt that the model has no positions for."""
         ids = self.template.encode(
@@ -105,5 +107,8 @@ class Generator:
                 attention_mask=torch.from_numpy(mask).to(device),
                 generation_config=config,
             )
+        if active_profile() is not None:
+            positions = torch.arange(output.shape[1]).repeat(len(prompts), 1)
+            self.model.note(output.numel(), self.model.flops(positions))
         new = output[:, width:].tolist()
         return [row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in new]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Indices grouped so that `rows * longest row <= tokens_per_batch`, longest first.
+    """Indices of rows that are padded to the longest: `rows * longest row <= tokens_per_batch`.
 
-    A single row longer than the budget gets a batch of its own. Longest first, so that a run which does
-    not fit in memory fails at its first batch. Deterministic: ties keep their order.
+    Longest first, so that a run which does not fit in memory fails at its first batch. A single row longer
+    than the budget gets a batch of its own. Deterministic: ties keep their order.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return _grouped(lengths, lambda batch: len(batch) * max(batch) <= tokens_per_batch)
+
+
+def packs_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Indices of what is packed without padding: `sum of lengths <= tokens_per_batch`, otherwise the same."""
+    return _grouped(lengths, lambda batch: sum(batch) <= tokens_per_batch)
+
+
+def _grouped(lengths: Sequence[int], fits: Callable[[list[int]], bool]) -> list[list[int]]:
     batches: list[list[int]] = []
-    for i in order:
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens_per_batch:
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and fits([lengths[j] for j in (*batches[-1], i)]):
             batches[-1].append(i)
         else:
             batches.append([i])

@@ -3,32 +3,110 @@
 In: the prompts of a batch of questions and, step by step, the next tokens of each question's m branches.
 Out: the hidden state at the end of every branch. All branches of a question live in one row of the
 key-value cache: a branch sees the prompt and its own tokens and nobody else's, so the prompt is
-prefilled once and its cache is never repeated.
+prefilled once and its cache is never repeated. The first prompt of a model is also decoded without any of
+this; where the two differ, `branch_decoder` gives the plain way from then on.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from ragdro.lm.agreement import agree
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
+from ragdro.profiling import phase
 
 
-class BranchDecoder:
+class Decoder(ABC):
+    """Branches being written: `feed` appends tokens, then `choice_logits` says what may come next."""
+
+    @abstractmethod
+    def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+        """Append `tokens[question][branch]` (possibly none)."""
+
+    @abstractmethod
+    def choice_logits(
+        self,
+        at: Int[Tensor, "scored 2"],
+        choices: Int[Tensor, " choices"],
+        allowed: Bool[Tensor, "scored choices"],
+    ) -> Float[Tensor, "scored choices"]:
+        """Logits behind the branches `at` (question, branch), each of which was fed something last time."""
+
+
+def branch_decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> Decoder:
+    """A decoder of `branches` continuations of each prompt (no prompt is empty)."""
+    if model.shares_cache is None:
+        model.shares_cache = _agrees(model, min(prompts, key=len))
+    return (
+        BranchDecoder(model, prompts, branches)
+        if model.shares_cache
+        else SeparateDecoder(model, prompts, branches)
+    )
+
+
+def _agrees(model: LanguageModel, prompt: Ints) -> bool:
+    """Decode two unlike branches both ways, in two steps."""
+
+    def decoded(kind: type[BranchDecoder] | type[SeparateDecoder]) -> Tensor:
+        decoder, words = kind(model, [prompt, prompt[: len(prompt) // 2 + 1]], 2), prompt[:3].tolist()
+        vocabulary = torch.arange(model.hf.get_input_embeddings().weight.shape[0], device=model.device)
+        at = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=model.device)
+        allowed = torch.ones(4, len(vocabulary), dtype=torch.bool, device=model.device)
+        decoder.feed([[words, words[:1]], [[], words]])
+        decoder.feed([[words[-1:], words], [words, words[:1]]])
+        # A step's mean over the vocabulary would hide a difference; the likeliest tokens show it.
+        return decoder.choice_logits(at, vocabulary, allowed).log_softmax(-1).topk(8).values
+
+    return agree(
+        model,
+        lambda: decoded(BranchDecoder),
+        lambda: decoded(SeparateDecoder),
+        "every branch is decoded separately from here on",
+    )
+
+
+class SeparateDecoder(Decoder):
+    """The textbook way: each branch is a sequence of its own, computed anew at every step."""
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
+        self.model = model
+        self._sequences = [[prompt.tolist() for _ in range(branches)] for prompt in prompts]
+
+    def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+        """See `Decoder`."""
+        for r, row in enumerate(tokens):
+            for b, more in enumerate(row):
+                self._sequences[r][b].extend(more)
+
+    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+        """See `Decoder`."""
+        rows = []
+        for r, b in at.tolist():
+            ids = torch.tensor([self._sequences[r][b]], device=self.model.device)
+            with self.model.precision():
+                rows.append(self.model.hf(input_ids=ids, use_cache=False).logits[0, -1].float())
+        return torch.stack(rows)[:, choices].masked_fill(~allowed, -torch.inf)
+
+
+class BranchDecoder(Decoder):
     """Prefills `prompts` (each non-empty) once; `feed` then extends the branches.
 
     The prompts' last tokens are held back and ride along with the first `feed`.
     """
 
+    @phase("prefill")
     def __init__(self, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
         self.model = model
         self.branches = branches
+        self._states = torch.empty(0)
         self._held = [int(p[-1]) for p in prompts]
         self._lengths = np.tile(np.array([[len(p) - 1] for p in prompts]), (1, branches))
         rows, width = len(prompts), max(1, max(len(p) for p in prompts) - 1)
@@ -44,11 +122,12 @@ class BranchDecoder:
         self._cache = DynamicCache()
         model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self._cache)
 
-    def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> Float[Tensor, "questions branches width"]:
-        """Append `tokens[question][branch]` (possibly none) and return each branch's last hidden state.
+    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+        """See `Decoder`."""
+        return self.model.choice_logits(self._states[at[:, 0], at[:, 1]], choices, allowed)
 
-        The state of a branch that was fed nothing is meaningless.
-        """
+    def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+        """See `Decoder`."""
         held = self._held
         self._held = []
         new = [[([held[r]] if held else []) + list(t) for t in row] for r, row in enumerate(tokens)]
@@ -64,7 +143,7 @@ class BranchDecoder:
         self._lengths = self._lengths + counts
         state = self._forward(ids, positions, valid)
         last = torch.from_numpy(np.maximum(counts - 1, 0)).to(state.device)
-        return state.gather(2, last[:, :, None, None].expand(-1, -1, 1, state.shape[-1]))[:, :, 0]
+        self._states = state.gather(2, last[:, :, None, None].expand(-1, -1, 1, state.shape[-1]))[:, :, 0]
 
     def _forward(self, ids: Ints, positions: Ints, valid: np.ndarray) -> Tensor:
         """[questions branches step width]; the bookkeeping of the cache grows with it."""

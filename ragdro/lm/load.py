@@ -91,6 +91,11 @@ def save_language_model(model: LanguageModel, folder: Path) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
+def matmul_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
+    """The dtype that a model with these settings multiplies matrices in."""
+    return _autocast(settings, device) or _DTYPES[settings.dtype]
+
+
 def _autocast(settings: ModelSettings, device: torch.device) -> torch.dtype | None:
     if settings.amp == "bfloat16":
         return torch.bfloat16

@@ -17,7 +17,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from ragdro.lm.attention import AttentionPlan, attend_in_blocks
 from ragdro.lm.tokens import TextTokenizer
+from ragdro.lm.tree import TokenTree
+from ragdro.profiling import active_profile
 
 _POSITIONS_PER_CHUNK = 2048
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -32,8 +35,12 @@ class LanguageModel:
         self.hf = hf
         self.tokenizer = tokenizer
         self.autocast = autocast
+        self._weights: int | None = None
+        self._in_blocks = attend_in_blocks(hf)
         self.shares_prefixes: bool | None = None
         """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
+        self.shares_cache: bool | None = None
+        """The same of decoding many branches from one cache."""
 
     @property
     def device(self) -> torch.device:
@@ -69,13 +76,46 @@ class LanguageModel:
         if visible is not None:
             keys = positions if key_positions is None else key_positions
             mask = self._masks(visible, positions, keys)
+        return self._decode(tokens, mask, positions, past_key_values=cache, use_cache=cache is not None)
+
+    def tree_hidden(self, tree: TokenTree) -> Float[Tensor, "nodes width"]:
+        """Last hidden states of the nodes of a packed tree: each sees its ancestors and itself."""
+        tokens = torch.from_numpy(tree.tokens).to(self.device)[None]
+        positions = torch.from_numpy(tree.positions).to(self.device)[None]
+        if not self._in_blocks:
+            visible = torch.from_numpy(tree.visible()).to(self.device)[None]
+            return self.hidden(tokens, positions, visible)[0]
+        plan = AttentionPlan(tree, self.device)
+        # A mask of four dimensions stops the library from making one of its own; the plan replaces it.
+        mask = torch.zeros(1, 1, 1, 1, device=self.device)
+        return self._decode(tokens, mask, positions, use_cache=False, plan=plan)[0]
+
+    def flops(self, positions: Int[Tensor, "..."]) -> float:
+        """What the layers take for tokens at these positions, forward (see `ragdro.profiling`)."""
+        if self._weights is None:
+            table = self.hf.get_input_embeddings().weight
+            matrices = (p for p in self.hf.get_decoder().parameters() if p.dim() > 1 and p is not table)
+            self._weights = sum(p.numel() for p in matrices)
+        config = self.hf.config.get_text_config()
+        heads, width = int(config.num_attention_heads), int(config.hidden_size)
+        channels = heads * int(getattr(config, "head_dim", None) or width // heads)
+        pairs = float(positions.double().sum()) + positions.numel()
+        return (
+            2.0 * self._weights * positions.numel() + 4.0 * int(config.num_hidden_layers) * channels * pairs
+        )
+
+    def note(self, tokens: int, flops: float) -> None:
+        """Tell the profile, if there is one, what is about to be computed."""
+        profile = active_profile()
+        if profile is not None:
+            profile.count(tokens, flops * (3 if torch.is_grad_enabled() else 1))
+
+    def _decode(self, tokens: Tensor, mask: Any, positions: Tensor, **rest: Any) -> Tensor:
+        if active_profile() is not None:
+            self.note(positions.numel(), self.flops(positions))
         with self.precision():
             output = self.hf.get_decoder()(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=cache is not None,
+                input_ids=tokens, attention_mask=mask, position_ids=positions, **rest
             )
         state: Tensor = output.last_hidden_state
         return state
@@ -84,6 +124,7 @@ class LanguageModel:
         self, hidden: Float[Tensor, "scored width"], targets: Int[Tensor, " scored"]
     ) -> Float[Tensor, " scored"]:
         """log p(target) over the whole vocabulary, in float32, a chunk of positions at a time."""
+        self.note(0, 2.0 * hidden.numel() * self.hf.config.get_text_config().vocab_size)
         one_chunk = len(hidden) <= _POSITIONS_PER_CHUNK
         values = []
         for start in range(0, len(hidden), _POSITIONS_PER_CHUNK):
@@ -104,9 +145,13 @@ class LanguageModel:
     ) -> Float[Tensor, "scored choices"]:
         """Logits over the `choices` alone (float32), minus infinity where one is not allowed."""
         head = self.hf.get_output_embeddings()
-        bias = getattr(head, "bias", None)
+        self.note(0, 2.0 * hidden.numel() * len(choices))
         with self.precision():
-            logits = F.linear(hidden, head.weight[choices], None if bias is None else bias[choices])
+            if type(head) is torch.nn.Linear:
+                bias = None if head.bias is None else head.bias[choices]
+                logits = F.linear(hidden, head.weight[choices], bias)
+            else:  # a wrapped head (an adapter on it, for instance) is more than its weight
+                logits = head(hidden)[:, choices]
         return logits.float().masked_fill(~allowed, -torch.inf)
 
     def _full_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from tokenizers import Tokenizer
@@ -41,14 +42,18 @@ class TextTokenizer:
         )
         self._control = re.compile("|".join(map(re.escape, surfaces))) if surfaces else None
         self._data_cached = lru_cache(maxsize=200_000)(self._encode_data)
+        self._template_cached = lru_cache(maxsize=10_000)(self._encode_template)
+        self.memory: Callable[[str], list[int] | None] = lambda text: None
+        """Where ids of users' texts are looked up first (see `ragdro.lm.token_store`)."""
 
     def template(self, text: str) -> list[int]:
         """Ids of text that we wrote; special tokens in it are parsed, none is added."""
-        return list(self.hf(text, add_special_tokens=False)["input_ids"]) if text else []
+        return list(self._template_cached(text)) if text else []
 
     def data(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of text that a user wrote, cut to `limit` tokens; none of them is a special token."""
-        return list(self._data_cached(text)[:limit])
+        known = self.memory(text)
+        return (list(self._data_cached(text)) if known is None else known)[:limit]
 
     def continuation(self, before: str, text: str) -> list[int]:
         """Ids of `text` as it is tokenised where it follows `before`, so that no dummy prefix is added."""
@@ -65,6 +70,17 @@ class TextTokenizer:
     def decode(self, ids: list[int]) -> str:
         """The text of generated ids, special tokens left out, stripped."""
         return str(self.hf.decode(ids, skip_special_tokens=True)).strip()
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Equal for tokenizers that turn users' texts into the same ids."""
+        forbidden = ",".join(map(str, sorted(self._forbidden)))
+        if self._plain is None:  # no fast tokenizer: its name is all there is to go by
+            return f"{type(self.hf).__name__} {self.name} {len(self.hf)} {forbidden}".encode()
+        return f"{self._plain.to_str()} {forbidden}".encode()
+
+    def _encode_template(self, text: str) -> tuple[int, ...]:
+        return tuple(self.hf(text, add_special_tokens=False)["input_ids"])
 
     def _encode_data(self, text: str) -> tuple[int, ...]:
         ids = self._bare(text)

@@ -1,20 +1,23 @@
 """Sequences that share beginnings, as one tree of tokens: each shared token is computed once.
 
 In: the token sequences of one question (the selector's prompt with m continuations, or the
-generator's prompts for m permutations). Out: flat arrays (token, position, which node sees which) from
+generator's prompts for m permutations). Out: flat arrays (token, position, where its subtree ends) from
 which `ragdro.lm.scoring` makes one forward pass that equals the separate passes exactly, because a node
-attends to its ancestors and itself and sits at its depth's position.
+attends to its ancestors and itself and sits at its depth's position. Trees packed one behind another are
+a row of the same kind: a node's ancestors lie in its own tree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,46 +51,63 @@ class ScoredSequence:
 class TokenTree:
     """A trie of sequences in depth-first order of the sorted sequences.
 
-    `tokens`, `positions` [nodes]; `paths`: for each sequence, in the order given, the nodes it runs
-    through; `trunk`: how many leading nodes every sequence shares.
+    `tokens`, `positions` [nodes]: a node's token and its depth; `ends` [nodes]: the first node that is no
+    longer in its subtree, so that q attends to k where k <= q < ends[k]; `paths`: for each sequence, in the
+    order given, the nodes it runs through.
     """
 
     tokens: Ints
     positions: Ints
+    ends: Ints
     paths: tuple[Ints, ...]
-    trunk: int
 
     @classmethod
     def build(cls, sequences: Sequence[Ints]) -> TokenTree:
         """The trie of `sequences`; equal ones share one path."""
         order = sorted(range(len(sequences)), key=lambda i: sequences[i].tolist())
         paths: list[Ints] = [np.empty(0, np.int64)] * len(sequences)
-        tokens: list[Ints] = []
-        positions: list[Ints] = []
-        size, previous, trunk = 0, -1, len(sequences[order[0]])
+        starts: list[tuple[int, int, int]] = []
+        size, previous = 0, -1
         for i in order:
             shared = 0 if previous < 0 else _common_prefix(sequences[previous], sequences[i])
-            trunk = trunk if previous < 0 else min(trunk, shared)
             fresh = len(sequences[i]) - shared
-            head = paths[previous][:shared] if previous >= 0 else paths[i]
-            paths[i] = np.concatenate([head, np.arange(size, size + fresh)])
-            tokens.append(sequences[i][shared:])
-            positions.append(np.arange(shared, shared + fresh))
+            paths[i] = np.concatenate([paths[previous][:shared], np.arange(size, size + fresh)])
+            starts.append((i, shared, size))
             size, previous = size + fresh, i
-        return cls(np.concatenate(tokens), np.concatenate(positions), tuple(paths), trunk)
+        tokens, positions = np.empty(size, np.int64), np.empty(size, np.int64)
+        ends = np.full(size, size)
+        for at, (i, shared, start) in enumerate(starts):
+            nodes = paths[i][shared:]
+            tokens[nodes], positions[nodes] = sequences[i][shared:], np.arange(shared, len(sequences[i]))
+            if at:  # the nodes that the sequence before does not share are closed where this one starts
+                ends[paths[starts[at - 1][0]][shared:]] = start
+        return cls(tokens, positions, ends, tuple(paths))
+
+    @classmethod
+    def pack(cls, trees: Sequence[TokenTree]) -> TokenTree:
+        """The trees as one row, one behind another; no node sees another tree's."""
+        offsets = np.cumsum([0, *(len(tree) for tree in trees)])
+        return cls(
+            np.concatenate([tree.tokens for tree in trees]),
+            np.concatenate([tree.positions for tree in trees]),
+            np.concatenate([tree.ends + at for tree, at in zip(trees, offsets, strict=False)]),
+            tuple(path + at for tree, at in zip(trees, offsets, strict=False) for path in tree.paths),
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def visible(self) -> NDArray[np.bool_]:
-        """[nodes, nodes]: whether the row's node attends to the column's (ancestors and itself)."""
-        seen = np.zeros((len(self), len(self)), bool)
-        seen[: self.trunk, : self.trunk] = np.tri(self.trunk, dtype=bool)
-        seen[self.trunk :, : self.trunk] = True
-        for path in self.paths:
-            branch = path[self.trunk :]
-            seen[np.ix_(branch, branch)] |= np.tri(len(branch), dtype=bool)
-        return seen
+    def chains(self) -> list[tuple[int, int]]:
+        """[start, stop) of each longest run of nodes without a branching in it, in order; they cover all."""
+        goes_on = (self.positions[1:] == self.positions[:-1] + 1) & (self.ends[1:] == self.ends[:-1])
+        cuts = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(self)]
+        return list(pairwise(cuts))
+
+    def visible(self, queries: Ints | slice = _ALL, keys: Ints | slice = _ALL) -> NDArray[np.bool_]:
+        """[queries, keys]: whether the row's node attends to the column's (its ancestors and itself)."""
+        nodes = np.arange(len(self))
+        query, key = nodes[queries, None], nodes[keys]
+        return (key <= query) & (query < self.ends[keys])
 
 
 def _common_prefix(a: Ints, b: Ints) -> int:

@@ -16,10 +16,11 @@ import torch
 
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.lm.batching import batches_by_tokens
-from ragdro.lm.decoding import BranchDecoder
+from ragdro.lm.decoding import Decoder, branch_decoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate
 from ragdro.prompts.template import Budget
 from ragdro.selection.identifiers import IdentifierGrammar, Walk
@@ -49,6 +50,7 @@ class Selector:
         self.budget = budget
         self.grammar = IdentifierGrammar(model.tokenizer, n, template.output_start(model.tokenizer))
 
+    @phase("tokenise")
     def prompt(self, task: Task) -> Ints:
         """The prompt's token ids. Raises `RetrievalError` for fewer than K candidates, `ConfigError` for a
         prompt that the model has no positions for."""
@@ -122,6 +124,7 @@ class Selector:
         """The most choices that one list can take: identifiers of several tokens may choose several times."""
         return self.k * max(map(len, self.grammar.later + self.grammar.first))
 
+    @phase("decode")
     def _decode(
         self, tasks: Sequence[Task], prompts: Sequence[Ints], batch: Sequence[int], pick: _Inverse | _Greedy
     ) -> list[list[_Branch]]:
@@ -132,24 +135,24 @@ class Selector:
         ]
         self.model.hf.eval()
         with torch.no_grad():
-            decoder = BranchDecoder(self.model, [prompts[i] for i in batch], pick.branches)
+            decoder = branch_decoder(self.model, [prompts[i] for i in batch], pick.branches)
             while any(b.walk.competing is not None for row in rows for b in row):
-                states = decoder.feed(
+                decoder.feed(
                     [[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows]
                 )
-                self._choose(states, rows, pick)
+                self._choose(decoder, rows, pick)
         return rows
 
-    def _choose(self, states: torch.Tensor, rows: list[list[_Branch]], pick: _Inverse | _Greedy) -> None:
+    def _choose(self, decoder: Decoder, rows: list[list[_Branch]], pick: _Inverse | _Greedy) -> None:
         """One choice for every branch that is not done."""
         active = [
             (r, b) for r, row in enumerate(rows) for b, x in enumerate(row) if x.walk.competing is not None
         ]
         sets = [c for r, b in active if (c := rows[r][b].walk.competing) is not None]
         choices, allowed, _ = choice_table(sets)
-        index = torch.tensor(active, device=states.device)
-        logits = self.model.choice_logits(
-            states[index[:, 0], index[:, 1]], choices.to(states.device), allowed.to(states.device)
+        device = self.model.device
+        logits = decoder.choice_logits(
+            torch.tensor(active, device=device), choices.to(device), allowed.to(device)
         )
         log_p = logits.double().log_softmax(-1).cpu().numpy()
         columns, log_q = pick(log_p, active)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ragdro.config import Config, EStep
 from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
+from ragdro.profiling import phase
 from ragdro.rag import Rag
 from ragdro.training.e_step import e_step
 from ragdro.training.prepare import Prepared
@@ -56,6 +57,7 @@ def _measure(
     return figures
 
 
+@phase("evaluate", whole=True)
 def _greedy(
     setup: Prepared, run: RunFolder, stage: str, tasks: Sequence[Task], split: str, *, select: bool
 ) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def _greedy(
     return summarise(records)
 
 
+@phase("evaluate", whole=True)
 def sampled_figures(rag: Rag, config: Config, tasks: Sequence[Task]) -> dict[str, float]:
     """The m-sample bound (nats) and the effective sample size, means over the questions."""
     settings = EStep(samples=config.evaluation.samples, tokens_per_batch=config.evaluation.tokens_per_batch)

@@ -18,6 +18,7 @@ import torch
 from ragdro.config import EStep
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
+from ragdro.profiling import phase
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training import objectives
 from ragdro.training.proposals import Propose
@@ -69,6 +70,7 @@ def e_step(
     return weighted
 
 
+@phase("score")
 def _answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
 ) -> list[dict[Permutation, float]]:

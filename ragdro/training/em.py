@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ragdro.config import Config
+from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.e_step import WeightedTask, e_step
 from ragdro.training.m_step import Weighted, fit
@@ -97,7 +98,8 @@ def _maximisation(
         if wanted:
             rng = np.random.default_rng([config.seed, _TRAIN, iteration])
             keeper = run.fitting(f"iteration-{iteration}")(role)
-            fit(model, len(weighted), build, settings, rng, keeper)
+            with phase(f"{role} update"):
+                fit(model, len(weighted), build, settings, rng, keeper)
 
 
 def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:

@@ -20,7 +20,7 @@ from torch.optim import AdamW
 
 from ragdro.config import Optimisation
 from ragdro.errors import TrainingError
-from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.training.objectives import weighted_loss
@@ -127,7 +127,7 @@ def _accumulate(model: LanguageModel, batch: list[Weighted], tokens_per_batch: i
     """Gradients of the mean loss over `batch`, a micro-batch at a time; returns that loss, or at once
     one that is not finite."""
     total = 0.0
-    for chosen in batches_by_tokens([len(w.group) for w in batch], tokens_per_batch):
+    for chosen in packs_by_tokens([len(w.group) for w in batch], tokens_per_batch):
         part = [batch[i] for i in chosen]
         log_probs = sequence_log_probs(model, [w.group for w in part])
         losses = [

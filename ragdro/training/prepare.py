@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from ragdro.errors import DataError
 from ragdro.generation.generator import Generator
 from ragdro.lm.load import load_language_model, pick_device
 from ragdro.lm.scratch import scratch_model
+from ragdro.lm.token_store import token_store
+from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.rag import Rag, Retrieve
@@ -65,11 +67,14 @@ def prepare(config: Config) -> Prepared:
     validation = load_tasks(config, data.validation)[: config.evaluation.questions]
     test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
     rag = build_rag(config, _source(config, config.selector), _source(config, config.generator))
-    for task in (*train, *validation, *(test or [])):
+    tasks = [*train, *validation, *(test or [])]
+    _tokenise(rag, tasks, Path(config.cache))
+    for task in tasks:
         rag.selector.prompt(task)
     return Prepared(rag, train, validation, test)
 
 
+@phase("retrieve")
 def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
     questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)
@@ -102,6 +107,17 @@ def build_rag(config: Config, selector: str, generator: str, retrieve: Retrieve 
         config.evaluation.tokens_per_batch,
         selects=not isinstance(config.objective, Sft),
     )
+
+
+@phase("tokenise")
+def _tokenise(rag: Rag, tasks: Sequence[Task], cache: Path) -> None:
+    """Have both tokenizers look up what users wrote in these tasks, tokenised once and kept in the cache."""
+    texts = {task.question.question for task in tasks}
+    for task in tasks:
+        for passage in task.candidates.passages:
+            texts |= {passage.title, passage.text}
+    for tokenizer in (rag.selector.model.tokenizer, rag.generator.model.tokenizer):
+        tokenizer.memory = token_store(tokenizer, texts, cache).get
 
 
 def _source(config: Config, settings: ModelSettings) -> str:

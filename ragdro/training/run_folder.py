@@ -23,6 +23,7 @@ from ragdro.environment import environment
 from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
+from ragdro.profiling import phase
 from ragdro.training import shards
 from ragdro.training.checkpoint import State, StateStore, restore_parameters
 from ragdro.training.e_step import Shards, WeightedTask
@@ -176,6 +177,7 @@ class RunFolder:
         self.state.results["vanilla_rag"] = figures
         self.commit()
 
+    @phase("save")
     def keep(self, iteration: int, figures: dict[str, Any], score: float) -> None:
         """Save the pair after `iteration` (0: the warm-up) and point `best` at the best so far."""
         folder, state = self.folder / CHECKPOINTS / f"iteration-{iteration}", self.state

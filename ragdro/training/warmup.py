@@ -16,6 +16,7 @@ from ragdro.evaluation.ranking import contains_answer
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import SequenceGroup
 from ragdro.lm.tree import ScoredSequence
+from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
 from ragdro.training.e_step import reading
 from ragdro.training.m_step import Keeper, Weighted, fit
@@ -44,9 +45,11 @@ def warm_up(
         return _one(tasks[i], generator.scored(reading(tasks[i], teacher[i])), whole)
 
     if settings.selector is not None:
-        fit(selector.model, len(tasks), selection, settings.selector, rng, keeper("selector"))
+        with phase("selector update"):
+            fit(selector.model, len(tasks), selection, settings.selector, rng, keeper("selector"))
     if settings.generator is not None:
-        fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
+        with phase("generator update"):
+            fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
 
 
 def teacher_permutation(task: Task, k: int) -> Permutation:

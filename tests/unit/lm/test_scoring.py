@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from ragdro.lm import attention
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.lm.tree import ScoredSequence, TokenTree
@@ -46,17 +47,41 @@ def textbook(model: LanguageModel, sequence: ScoredSequence) -> torch.Tensor:
     return total
 
 
+VARIANTS: dict[str, dict[str, object]] = {
+    **{architecture: {} for architecture in ARCHITECTURES},
+    "mistral-window": {"sliding_window": 6},
+    "qwen2-mixed": {
+        "use_sliding_window": True,
+        "sliding_window": 6,
+        "layer_types": ["full_attention", "sliding_attention"],
+    },
+    "llama-tied": {"tie_word_embeddings": True},
+    "llama-rope": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8,
+        }
+    },
+    "llama-eager": {"attn_implementation": "eager"},
+    "llama-checkpointing": {},
+}
+
+
+@pytest.mark.parametrize("block", [4, attention.QUERIES_PER_BLOCK])
 @pytest.mark.parametrize("constrained", [False, True])
-@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "mistral-window", "qwen2-mixed"])
-def test_shared_equals_separate_with_gradients(architecture: str, constrained: bool) -> None:
-    settings: dict[str, object] = {}
-    if architecture == "mistral-window":
-        settings = {"sliding_window": 6}
-    if architecture == "qwen2-mixed":
-        layers = ["full_attention", "sliding_attention"]
-        settings = {"use_sliding_window": True, "sliding_window": 6, "layer_types": layers, "head_dim": None}
-        settings = {k: v for k, v in settings.items() if v is not None}
-    model = random_model(byte_level(), architecture.split("-")[0], **settings)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shared_equals_separate_with_gradients(
+    variant: str, constrained: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
+    model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
+    if variant == "llama-checkpointing":
+        model.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.hf.train()
     groups = [sequences(s, 300, constrained) for s in range(3)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -90,7 +115,7 @@ def test_a_model_that_cannot_share_is_scored_separately_and_says_so_once() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = sequence_log_probs(model, [group])[0]
-    expected = [float(textbook(model, s)) for s in group.sequences]
+    expected = [textbook(model, s).item() for s in group.sequences]
     assert values.tolist() == pytest.approx(expected, abs=1e-4)
     assert again.tolist() == values.tolist()
 
@@ -98,12 +123,92 @@ def test_a_model_that_cannot_share_is_scored_separately_and_says_so_once() -> No
 def test_a_tree_holds_each_shared_token_once() -> None:
     a, b, c = np.array([1, 2, 3, 4]), np.array([1, 2, 5]), np.array([1, 2, 3, 6, 7])
     tree = TokenTree.build([a, b, c])
-    assert (len(tree), tree.trunk) == (7, 2)
-    for sequence, path in zip((a, b, c), tree.paths, strict=True):
-        assert tree.tokens[path].tolist() == sequence.tolist()
-        assert tree.positions[path].tolist() == list(range(len(sequence)))
-        for depth, node in enumerate(path):
-            assert np.flatnonzero(tree.visible()[node]).tolist() == sorted(path[: depth + 1].tolist())
+    assert len(tree) == 7 and tree.chains()[0] == (0, 2)
+    packed = TokenTree.pack([tree, TokenTree.build([c, a]), tree])
+    for built, whole in ((tree, (a, b, c)), (packed, (a, b, c, c, a, a, b, c))):
+        for sequence, path in zip(whole, built.paths, strict=True):
+            assert built.tokens[path].tolist() == sequence.tolist()
+            assert built.positions[path].tolist() == list(range(len(sequence)))
+            for depth, node in enumerate(path):
+                assert np.flatnonzero(built.visible()[node]).tolist() == sorted(path[: depth + 1].tolist())
+
+
+@pytest.mark.parametrize("block", [3, 16])
+@pytest.mark.parametrize("window", [None, 5])
+def test_attention_in_blocks_is_attention_under_a_mask(
+    block: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random packed tries; the whole mask is built from the paths, node by node."""
+    monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        tries = [
+            TokenTree.build([rng.integers(0, 3, rng.integers(1, 30)) for _ in range(rng.integers(1, 6))])
+            for _ in range(3)
+        ]
+        tree = TokenTree.pack(tries)
+        seen = torch.zeros(len(tree), len(tree), dtype=torch.bool)
+        for path in tree.paths:
+            for depth, node in enumerate(path.tolist()):
+                seen[node, path[: depth + 1][-(window or len(path)) :]] = True
+        query = torch.randn(1, 4, len(tree), 8, requires_grad=True)
+        key, value = (torch.randn(1, 2, len(tree), 8, requires_grad=True) for _ in range(2))
+        plan = attention.AttentionPlan(tree, torch.device("cpu"))
+        ours, _ = attention.tree_attention(
+            torch.nn.Module(), query, key, value, None, scaling=0.5, plan=plan, sliding_window=window
+        )
+        scores = 0.5 * query @ key.repeat_interleave(2, 1).transpose(2, 3)
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        expected = (weights @ value.repeat_interleave(2, 1)).transpose(1, 2)
+        assert torch.allclose(ours, expected, atol=1e-5)
+        direction = torch.randn_like(ours)
+        for a, b in zip(
+            torch.autograd.grad((ours * direction).sum(), (query, key, value)),
+            torch.autograd.grad((expected * direction).sum(), (query, key, value)),
+            strict=True,
+        ):
+            assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_autocast_agrees_with_itself_and_stays_shared() -> None:
+    """Under bf16 autocast both ways round alike; the shared way must not be given up for that."""
+    model = random_model(byte_level())
+    model.autocast = torch.bfloat16
+    group = SequenceGroup.of(sequences(0, 300, constrained=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = sequence_log_probs(model, [group])[0]
+    expected = [textbook(model, s).item() for s in group.sequences]
+    assert model.shares_prefixes and values.tolist() == pytest.approx(expected, rel=0.01)
+    assert values.tolist() != pytest.approx(expected, abs=1e-4)  # it did run in bf16
+
+
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["q_proj", "lm_head"]])
+def test_adapters_count_in_what_is_shared(modules: list[str]) -> None:
+    """LoRA, also on the head, whose plain weight is then not what makes the logits."""
+    peft = pytest.importorskip("peft")
+    model = random_model(byte_level())
+    plain = sequences(0, 300, constrained=True)
+    before = sequence_log_probs(model, [SequenceGroup.of(plain)])[0].detach()
+    wrapped = peft.get_peft_model(model.hf, peft.LoraConfig(r=4, target_modules=modules))
+    torch.manual_seed(0)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    adapted = LanguageModel(wrapped.eval().get_base_model(), model.tokenizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = sequence_log_probs(adapted, [SequenceGroup.of(plain)])[0]
+    expected = torch.stack([textbook(adapted, s) for s in plain])
+    assert values.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+    assert (values - before).abs().max() > 0.1
+    trained = [p for p in wrapped.parameters() if p.requires_grad]
+    for a, b in zip(
+        torch.autograd.grad(values.sum(), trained),
+        torch.autograd.grad(expected.sum(), trained),
+        strict=True,
+    ):
+        assert (a - b).abs().max() <= 1e-3 * max(1.0, float(b.abs().max()))
 
 
 def test_user_text_never_becomes_a_special_token(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,0 +1,87 @@
+"""log p(y|x,d_z) of m lists: distinct lists in one tree against m separate forward passes, as one JSON line.
+
+    python -m benchmarks.e_step_score [--device cuda --model llama-1b]
+
+Two cases: `none`, lists drawn uniformly, and `concentrated`, lists drawn from a selector about as sure as the
+demo's is after three iterations (`distinct` says how many of the m lists differ). The other side computes
+each sample's whole sequence with all logits. About half a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.trial import (
+    CONCENTRATED,
+    Side,
+    Trial,
+    compare,
+    distinct,
+    generator_of,
+    lists_of,
+    parse,
+    report,
+    same,
+    tolerance,
+    world,
+)
+from ragdro.generation.generator import Generator
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scoring import score_all
+from ragdro.lm.tree import ScoredSequence
+from ragdro.training.e_step import reading
+from ragdro.types import Permutation, Task
+
+CASES = {"none": 0.0, "concentrated": CONCENTRATED}
+
+
+def textbook(model: LanguageModel, sequence: ScoredSequence) -> Tensor:
+    """log p(y|x,d_z) from all logits of one whole sequence."""
+    ids = torch.from_numpy(sequence.tokens).to(model.device)[None]
+    logits = model.hf(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    log_probs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    return log_probs[torch.from_numpy(sequence.targets - 1).to(model.device)].sum()
+
+
+def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutation]]) -> dict[str, Side]:
+    """The two ways to the log-likelihoods [questions, samples]."""
+
+    def ours() -> Tensor:
+        unlike = [list(dict.fromkeys(of)) for of in lists]
+        groups = [generator.group([reading(t, z) for z in of]) for t, of in zip(tasks, unlike, strict=True)]
+        found = score_all(generator.model, groups, 8192)
+        by_list = [dict(zip(of, values, strict=True)) for of, values in zip(unlike, found, strict=True)]
+        return torch.tensor([[scores[z] for z in of] for scores, of in zip(by_list, lists, strict=True)])
+
+    def theirs() -> Tensor:
+        with torch.no_grad():
+            values = [
+                textbook(generator.model, generator.scored(reading(task, z)))
+                for task, of in zip(tasks, lists, strict=True)
+                for z in of
+            ]
+        return torch.stack(values).reshape(len(tasks), -1)
+
+    return {"ours": ours, "separate": theirs}
+
+
+def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -> dict[str, object]:
+    """One case's figures, its sides found equal first."""
+    lists = lists_of(trial, tasks, spread)
+    sides = sides_of(generator, tasks, lists)
+    same("log p(y|x,d_z)", sides["ours"](), sides["separate"](), tolerance(trial))
+    return {"distinct": distinct(lists), **compare(trial, sides)}
+
+
+def main() -> None:
+    trial = parse(__doc__, questions=4)
+    generator, tasks = generator_of(trial), world(trial)
+    length = np.mean([len(generator.prompt(reading(t, tuple(range(trial.k))))) for t in tasks])
+    cases = {name: case(trial, generator, tasks, spread) for name, spread in CASES.items()}
+    report(trial, "e_step_score", prompt_tokens=int(length), **cases)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""One gradient of the selector: m lists over one shared prompt against m whole sequences, as one JSON line.
+
+    python -m benchmarks.m_step_selector [--device cuda --model llama-1b]
+
+The other side is transformers with the m sequences as one batch: `full` makes all logits, `kept` only those
+of the list (`logits_to_keep`, which is what TRL does). Log-probabilities and gradients are equal before
+anything is timed. About a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks.trial import compare, lists_of, parse, report, same, selector_of, tolerance, world
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
+from ragdro.lm.tree import ScoredSequence
+
+
+def textbook(model: LanguageModel, sequences: tuple[ScoredSequence, ...], *, keep: bool) -> Tensor:
+    """log p(z|x) of each sequence: one batch of whole sequences, padded at the end."""
+    longest = max(len(s.tokens) for s in sequences)
+    ids = torch.full((len(sequences), longest), model.tokenizer.pad_id)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence.tokens)] = torch.from_numpy(sequence.tokens)
+    ids = ids.to(model.device)
+    first = min(int(s.targets[0]) for s in sequences) - 1
+    logits = model.hf(input_ids=ids, use_cache=False, logits_to_keep=longest - first if keep else 0).logits
+    offset = first if keep else 0
+    totals = []
+    for row, sequence in enumerate(sequences):
+        assert sequence.allowed is not None
+        total = torch.zeros((), device=model.device)
+        for target, allowed in zip(sequence.targets.tolist(), sequence.allowed, strict=True):
+            place = logits[row, target - 1 - offset].float()
+            competing = place[torch.from_numpy(allowed).to(model.device)]
+            total = total + place[int(sequence.tokens[target])] - competing.logsumexp(0)
+        totals.append(total)
+    return torch.stack(totals)
+
+
+def main() -> None:
+    trial = parse(__doc__)
+    selector = selector_of(trial)
+    model = selector.model
+    tasks = world(trial)[:1]
+    group = selector.group(tasks[0], lists_of(trial, tasks, 0.0)[0])
+    weights = torch.linspace(0.5, 1.5, trial.samples, device=trial.device) / trial.samples
+
+    def ours() -> tuple[Tensor, Tensor]:
+        return step(sequence_log_probs(model, [SequenceGroup.of(group.sequences)])[0])
+
+    def full() -> tuple[Tensor, Tensor]:
+        return step(textbook(model, group.sequences, keep=False))
+
+    def kept() -> tuple[Tensor, Tensor]:
+        return step(textbook(model, group.sequences, keep=True))
+
+    def step(log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """The values and, of all gradients, the first layer's keys'."""
+        model.hf.zero_grad()
+        (-(weights * log_probs).sum()).backward()
+        return log_probs.detach(), model.hf.get_decoder().layers[0].self_attn.k_proj.weight.grad
+
+    sides = {"ours": ours, "full": full, "kept": kept}
+    model.shares_prefixes = True if trial.only else None  # the first-batch check is no part of a step
+    if not trial.only:
+        (values, slope), others = ours(), {"full": full(), "kept": kept()}
+        for name, (expected, gradient) in others.items():
+            same(f"log p(z|x), {name}", values, expected, tolerance(trial))
+            scale = gradient.abs().max()
+            same(f"gradient, {name}", slope / scale, gradient / scale, tolerance(trial))
+    figures = compare(trial, sides, memory=True)
+    lengths = {"prompt_tokens": len(selector.prompt(tasks[0])), "tree_tokens": len(group.tree)}
+    report(trial, "m_step_selector", **lengths, **figures)
+
+
+if __name__ == "__main__":
+    main()

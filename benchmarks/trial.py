@@ -1,0 +1,254 @@
+"""What the speed benchmarks share: random models, a made-up world, and two sides timed in one run.
+
+A side is a function that does the whole job once. Sides are timed in turn, so that whatever else the machine
+does meets all of them; what is reported is the median. Peak memory is what the job takes over what was held
+before it; on a CPU each side's is taken in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from ragdro.generation.generator import Generator
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.peak import measured_peak, synchronise
+from ragdro.lm.tokens import TextTokenizer
+from ragdro.profiling import Profile, profiled
+from ragdro.prompts import load_template
+from ragdro.prompts.template import Budget
+from ragdro.report.profile import device_name
+from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Passage, Permutation, Question, Task
+
+Side = Callable[[], object]
+
+MODELS = {  # vocabulary, width, inner width, layers, heads, key-value heads
+    "smallest": (512, 32, 64, 2, 4, 2),
+    "tiny": (8192, 256, 768, 4, 4, 4),
+    "llama-1b": (128256, 2048, 8192, 16, 32, 8),
+    "llama-8b": (128256, 4096, 14336, 32, 32, 8),
+}
+CONCENTRATED = 36.0
+"""Spread of the candidates' logits at which 8 samples hold about 2.6 distinct lists (the demo's third
+iteration: 2.4)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The sizes of one run: prompt of about `prompt` tokens, m samples of K out of N, how many questions."""
+
+    model: str
+    device: torch.device
+    prompt: int
+    samples: int
+    questions: int
+    k: int
+    n: int
+    repeats: int
+    only: str | None
+
+    @property
+    def passage_tokens(self) -> int:
+        """What a passage may take for the selector's prompt to come to `prompt` tokens."""
+        return max(4, (self.prompt - 60) // self.n - 6)
+
+
+def parse(description: str | None, **defaults: int) -> Trial:
+    """The command line of a benchmark; `defaults` are the sizes of a full run."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--size", choices=("full", "tiny"), default="full")
+    parser.add_argument("--model", choices=tuple(MODELS), default="tiny")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int)
+    for name, value in {"samples": 8, "questions": 1, "repeats": 3, **defaults}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    if told.threads:
+        torch.set_num_threads(told.threads)
+    sizes = {"model": told.model, "prompt": 2048, "k": 5, "n": 20} | {
+        name: getattr(told, name) for name in ("samples", "questions", "repeats")
+    }
+    if told.size == "tiny":
+        sizes = {
+            "model": "smallest", "prompt": 160, "k": 2, "n": 5, "samples": 3, "questions": 2, "repeats": 1,
+        }  # fmt: skip
+    return Trial(device=torch.device(told.device), only=told.only, **sizes)
+
+
+def random_model(name: str, device: torch.device, seed: int) -> LanguageModel:
+    """A Llama with random weights (float32 on a CPU, bfloat16 on a GPU) and a tokenizer of bytes."""
+    vocabulary, width, inner, layers, heads, kv_heads = MODELS[name]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet, vocab_size=260, show_progress=False
+    )
+    tokenizer.train_from_iterator([], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=width // heads,
+        max_position_embeddings=32768,
+        tie_word_embeddings=name != "llama-8b",
+        initializer_range=0.1 if name == "smallest" else 0.02,
+        eos_token_id=fast.eos_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(seed)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    with torch.device(device):
+        hf = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    return LanguageModel(hf.eval(), TextTokenizer(fast, name=name))
+
+
+def selector_of(trial: Trial) -> Selector:
+    """A selector with random weights behind the tiny prompt."""
+    budget = Budget(40, trial.passage_tokens)
+    model = random_model(trial.model, trial.device, seed=0)
+    return Selector(model, load_template("tiny-selector"), k=trial.k, n=trial.n, budget=budget)
+
+
+def generator_of(trial: Trial) -> Generator:
+    """A generator with random weights behind the tiny prompt."""
+    budget = Budget(40, trial.passage_tokens)
+    model = random_model(trial.model, trial.device, seed=1)
+    return Generator(model, load_template("tiny-generator"), budget=budget, answer_tokens=24)
+
+
+def world(trial: Trial) -> list[Task]:
+    """Questions with candidates of random letters, each longer than a passage's budget."""
+    made = []
+    for i in range(trial.questions):
+        rng = np.random.default_rng(i)
+        texts = ["".join(rng.choice(list("abcdefgh "), trial.passage_tokens + 9)) for _ in range(trial.n)]
+        passages = tuple(Passage(f"{i}-{j}", "", text) for j, text in enumerate(texts))
+        question = Question(f"q{i}", "what is written where?" + "?" * 20, ("the answer " * 2,))
+        made.append(Task(question, Candidates(question.id, passages)))
+    return made
+
+
+def lists_of(trial: Trial, tasks: list[Task], spread: float) -> list[list[Permutation]]:
+    """m lists a question, drawn without replacement from candidates' logits of this spread (0: uniform)."""
+    drawn = []
+    for i, _ in enumerate(tasks):
+        rng = np.random.default_rng(100 + i)
+        logits = rng.normal(0, 1, trial.n) * spread
+        keys = [logits + rng.gumbel(size=trial.n) for _ in range(trial.samples)]
+        drawn.append([tuple(np.argsort(-key)[: trial.k].tolist()) for key in keys])
+    return drawn
+
+
+def distinct(lists: list[list[Permutation]]) -> float:
+    """Mean number of distinct lists a question."""
+    return sum(len(set(of)) for of in lists) / len(lists)
+
+
+def same(what: str, ours: Any, theirs: Any, tolerance: float) -> None:
+    """Refuse to time two sides that do not agree (relative to the larger value, at least 1)."""
+    a, b = (torch.as_tensor(x).detach().double().cpu() for x in (ours, theirs))
+    worst = float(((a - b).abs() / b.abs().clamp(min=1)).max())
+    assert a.shape == b.shape and worst <= tolerance, f"{what}: the sides differ by {worst:.3g}"
+
+
+def tolerance(trial: Trial) -> float:
+    """How far apart two ways to one number may be in the dtype that the device computes in."""
+    return 2e-4 if trial.device.type == "cpu" else 0.05
+
+
+def timed(trial: Trial, sides: dict[str, Side]) -> dict[str, float]:
+    """Median seconds of each side; sides take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(trial.repeats):
+        for name, side in sides.items():
+            synchronise(trial.device)
+            start = time.perf_counter()
+            side()
+            synchronise(trial.device)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def compare(trial: Trial, sides: dict[str, Side], *, memory: bool = False) -> dict[str, Any]:
+    """Times, ratios of each other side over `ours`, our utilisation, and (if asked for) peak memory."""
+    if trial.only:
+        return {"peak_mib": _peak_mib(trial, sides[trial.only])}
+    seconds = timed(trial, sides)
+    result: dict[str, Any] = {
+        "ratio": {name: round(seconds[name] / seconds["ours"], 2) for name in sides if name != "ours"},
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        **_rates(trial, sides["ours"], seconds["ours"]),
+    }
+    if memory and trial.model != "smallest":
+        result["peak_mib"] = {name: _peak_of(trial, name, side) for name, side in sides.items()}
+    return result
+
+
+def _rates(trial: Trial, ours: Side, seconds: float) -> dict[str, Any]:
+    dtype = torch.float32 if trial.device.type == "cpu" else torch.bfloat16
+    peak = measured_peak(trial.device, dtype, size=64 if trial.model == "smallest" else None)
+    with profiled(Profile(peak)) as profile:
+        ours()
+    flops, tokens = sum(profile.flops.values()), sum(profile.tokens.values())
+    return {
+        "tokens_per_second": round(tokens / seconds),
+        "model_flops_utilisation": round(flops / seconds / peak, 4),
+        "peak_gflops_per_second": round(peak / 1e9, 1),
+    }
+
+
+def _peak_of(trial: Trial, name: str, side: Side) -> float:
+    """On a GPU here; on a CPU by this command again, for this side alone."""
+    if trial.device.type == "cuda":
+        return _peak_mib(trial, side)
+    module = f"benchmarks.{Path(sys.argv[0]).stem}"
+    command = [sys.executable, "-m", module, *sys.argv[1:], "--only", name]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["peak_mib"])
+
+
+def _peak_mib(trial: Trial, side: Side) -> float:
+    if trial.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        side()
+        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
+    side()
+    return round((_resident("VmHWM") - before) / 2**10, 1)
+
+
+def _resident(field: str) -> int:
+    """KiB of this process's memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
+
+
+def report(trial: Trial, name: str, **figures: Any) -> None:
+    """The one JSON line."""
+    sizes = {"model": trial.model, "prompt": trial.prompt, "samples": trial.samples, "k": trial.k,
+             "n": trial.n, "questions": trial.questions, "repeats": trial.repeats}  # fmt: skip
+    print(json.dumps({"benchmark": name, "device": device_name(trial.device), **sizes, **figures}))

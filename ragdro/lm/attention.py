@@ -1,0 +1,171 @@
+"""Attention over packed token trees without an n x n mask.
+
+In: a packed `TokenTree` (any number of questions, one behind another) and, in each layer, queries, keys and
+values of its nodes. Out: what attention to ancestors alone gives, softmax(q k' + mask) v, with gradients.
+The row is cut into blocks of queries. A tree's first chain (a prompt that everything shares) is one block of
+plain causal attention, for which there are fast kernels; of the rest, a block takes a hundred nodes or so and
+attends to just the chains that some node of it descends from, under a mask of that size. So the work is
+about that of the nodes' own attention, and questions cost nothing to one another.
+
+It is registered with transformers as the attention `ragdro_tree`, which without a plan is its `sdpa`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ragdro.lm.tree import Ints, TokenTree
+
+TREE_ATTENTION = "ragdro_tree"
+QUERIES_PER_BLOCK = 128
+"""Nodes in a block with a mask: fewer waste less on what a mask hides, more make better matrix products."""
+
+
+def attend_in_blocks(hf: PreTrainedModel) -> bool:
+    """Let `hf` take plans wherever it used `sdpa`; false for a model that runs another attention."""
+    AttentionInterface.register(TREE_ATTENTION, tree_attention)
+    AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
+    if hf.config._attn_implementation == "sdpa" and hf._can_set_attn_implementation():
+        hf.set_attn_implementation(TREE_ATTENTION)
+    return bool(hf.config._attn_implementation == TREE_ATTENTION)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Queries `pieces[first:last]` of a cut row and which pieces they attend to.
+
+    `visible` [queries, keys] says what of those they see; None is causal.
+    """
+
+    first: int
+    last: int
+    keys: tuple[int, ...]
+    visible: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A row cut into pieces of `sizes` nodes, and the blocks that cover it in order."""
+
+    sizes: list[int]
+    blocks: list[Block]
+
+
+class AttentionPlan:
+    """The blocks of one packed row; a sliding window (in positions) has a cut of its own."""
+
+    def __init__(self, tree: TokenTree, device: torch.device) -> None:
+        self._tree = tree
+        self._device = device
+        self._cuts: dict[int | None, Cut] = {}
+
+    def cut(self, window: int | None) -> Cut:
+        """The cut for layers with this window; one that nothing reaches is no window."""
+        if window is not None and window > self._tree.positions.max():
+            window = None
+        if window not in self._cuts:
+            self._cuts[window] = _cut(self._tree, window, self._device)
+        return self._cuts[window]
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    plan: AttentionPlan | None = None,
+    sliding_window: int | None = None,
+    **rest: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The attention of one layer: [1, heads, nodes, width] in, [1, nodes, heads, width] out."""
+    if plan is None:
+        rest["sliding_window"] = sliding_window
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
+        )
+        return plain
+    cut = plan.cut(sliding_window)
+    groups = query.shape[1] // key.shape[1]
+    # Split rather than sliced: the gradient of a split is one concatenation, that of a slice a whole row.
+    keys, values = torch.split(key, cut.sizes, 2), torch.split(value, cut.sizes, 2)
+    queries = torch.split(query, [sum(cut.sizes[b.first : b.last]) for b in cut.blocks], 2)
+    outputs = []
+    for q, block in zip(queries, cut.blocks, strict=True):
+        k, v = _joined(keys, block.keys), _joined(values, block.keys)
+        if block.visible is None:
+            out = F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
+            )
+        else:  # with a mask, kernels for grouped queries are missing on some devices
+            k, v = repeat_kv(k, groups), repeat_kv(v, groups)
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=block.visible, dropout_p=dropout, scale=scaling
+            )
+        outputs.append(out)
+    return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
+
+
+def _joined(pieces: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
+    return pieces[which[0]] if len(which) == 1 else torch.cat([pieces[i] for i in which], 2)
+
+
+def _cut(tree: TokenTree, window: int | None, device: torch.device) -> Cut:
+    """Chains cut into pieces, neighbouring pieces joined to blocks of at most `QUERIES_PER_BLOCK`."""
+    pieces: list[tuple[int, int]] = []
+    causal: set[int] = set()
+    for start, stop in tree.chains():
+        if tree.positions[start] == 0 and (window is None or stop - start <= window):
+            causal.add(len(pieces))
+            pieces.append((start, stop))
+        else:
+            steps = range(start, stop, QUERIES_PER_BLOCK)
+            pieces.extend((at, min(at + QUERIES_PER_BLOCK, stop)) for at in steps)
+    blocks: list[Block] = []
+    first = 0
+    for i in range(len(pieces)):
+        last = i + 1
+        goes_on = last < len(pieces) and causal.isdisjoint((i, last))
+        if goes_on and pieces[last][1] - pieces[first][0] <= QUERIES_PER_BLOCK:
+            continue
+        blocks.append(
+            Block(i, last, (i,), None)
+            if i in causal
+            else _masked_block(tree, pieces[:last], first, window, device)
+        )
+        first = last
+    return Cut([stop - start for start, stop in pieces], blocks)
+
+
+def _masked_block(
+    tree: TokenTree,
+    pieces: Sequence[tuple[int, int]],
+    first: int,
+    window: int | None,
+    device: torch.device,
+) -> Block:
+    """The block of the pieces from `first` on: which of all pieces so far they see, and the mask."""
+    begin, stop = pieces[first][0], pieces[-1][1]
+    starts, stops = np.array(pieces).T
+    # A piece is part of a chain, so its nodes have one subtree end: if one of them is an ancestor, all are.
+    seen = tree.ends[starts] > begin
+    if window is not None:
+        seen &= tree.positions[stops - 1] > tree.positions[begin:stop].min() - window
+    chosen = np.flatnonzero(seen).tolist()
+    keys: Ints = np.concatenate([np.arange(*pieces[i]) for i in chosen])
+    visible = tree.visible(slice(begin, stop), keys)
+    if window is not None:
+        visible &= tree.positions[begin:stop, None] - tree.positions[keys] < window
+    return Block(first, len(pieces), tuple(chosen), torch.from_numpy(visible).to(device))

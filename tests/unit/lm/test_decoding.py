@@ -1,0 +1,61 @@
+"""Branches decoded from one cache against whole sequences read anew at every step."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from ragdro.lm.decoding import BranchDecoder, SeparateDecoder, branch_decoder
+from ragdro.lm.model import LanguageModel
+from tests.conftest import byte_level, random_model
+from tests.unit.lm.test_scoring import VARIANTS
+
+
+def written(model: LanguageModel, kind: type[BranchDecoder] | type[SeparateDecoder]) -> torch.Tensor:
+    """Log-probabilities over the vocabulary at every branch that was fed something, in three ragged steps."""
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(5, 300, 11), rng.integers(5, 300, 7)]
+    steps = [
+        [[[7, 8], [], [9]], [[], [12, 13, 14], [5]]],
+        [[[6], [5, 6, 7], []], [[9], [8], []]],
+        [[[20, 21], [], [22]], [[30], [], [31, 32, 33, 34]]],
+    ]
+    vocabulary = torch.arange(300)
+    decoder, found = kind(model, prompts, 3), []
+    with torch.no_grad():
+        for step in steps:
+            decoder.feed(step)
+            at = torch.tensor([(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t])
+            allowed = torch.ones(len(at), 300, dtype=torch.bool)
+            found.append(decoder.choice_logits(at, vocabulary, allowed).log_softmax(-1))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_branches_from_one_cache_are_what_whole_sequences_give(variant: str) -> None:
+    model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
+    cached, textbook = written(model, BranchDecoder), written(model, SeparateDecoder)
+    assert textbook.std() > 0.1
+    assert torch.allclose(cached, textbook, atol=1e-4)
+
+
+def test_a_model_whose_numbers_the_cache_changes_is_decoded_separately_and_says_so_once() -> None:
+    model = random_model(byte_level())
+    plain = model.hf.forward
+
+    def rescaled(*args: object, **kwargs: object) -> object:
+        output = plain(*args, **kwargs)
+        output.logits = output.logits * 0.5
+        return output
+
+    model.hf.forward = rescaled
+    prompt = np.arange(5, 20)
+    with pytest.warns(RuntimeWarning, match="decoded separately"):
+        assert isinstance(branch_decoder(model, [prompt], 2), SeparateDecoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert isinstance(branch_decoder(model, [prompt], 2), SeparateDecoder)
+        assert isinstance(branch_decoder(random_model(byte_level()), [prompt], 2), BranchDecoder)
