@@ -29,5 +29,5 @@ wow)
     set -- generator.answer_tokens=40 selector.question_tokens=128 generator.question_tokens=128 "$@"
     ;;
 esac
-ragdro train configs/real-small.yaml name="real-$name" --overwrite data.train_questions=200 evaluation.questions=200 \
+ragdro train configs/real-small.yaml name="real-$name" --overwrite data.train_questions=100 evaluation.questions=200 \
     data.train="$train" data.validation="$validation" data.corpus="$corpus" "$@"
