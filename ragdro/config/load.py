@@ -63,11 +63,17 @@ def _apply(values: dict[Any, Any], override: str) -> None:
     place[last] = parse_yaml(text, key)
 
 
+_TAGS: dict[int | str, tuple[str, ...]] = {
+    "retriever": ("bm25", "dense", "colbert", "hybrid", "external", "given"),
+    "objective": ("dro", "dro-centered", "dro-tempered", "rloo", "dpo", "sft"),
+}
+"""Kinds that pydantic puts into an error's location, by section: no part of a dotted key."""
+
+
 def _describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first complaint in one line: dotted key, what is wrong, the value."""
     first = error.errors(include_url=False)[0]
-    tags = {"bm25", "dense", "colbert", "hybrid", "external", "given"}
-    where = [str(p) for p in first["loc"] if not (p in tags and first["loc"][0] == "retriever")]
+    where = [str(p) for p in first["loc"] if p not in _TAGS.get(first["loc"][0] if first["loc"] else "", ())]
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(root))

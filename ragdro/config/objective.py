@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from ragdro.config.base import Settings
 
@@ -62,7 +62,24 @@ def _named(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+def _kind_of(value: Any) -> Any:
+    return value.get("kind", "dro") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
 Objective: TypeAlias = Annotated[
-    Annotated[Dro | DroCentered | DroTempered | Rloo | Dpo | Sft, Field(discriminator="kind")],
+    Annotated[
+        Annotated[Dro, Tag("dro")]
+        | Annotated[DroCentered, Tag("dro-centered")]
+        | Annotated[DroTempered, Tag("dro-tempered")]
+        | Annotated[Rloo, Tag("rloo")]
+        | Annotated[Dpo, Tag("dpo")]
+        | Annotated[Sft, Tag("sft")],
+        Discriminator(
+            _kind_of,
+            custom_error_type="objective",
+            custom_error_message="must be dro, dro-centered, dro-tempered, rloo, dpo or sft",
+        ),
+    ],
     BeforeValidator(_named),
 ]
+"""Settings of any objective, or its name alone; a mapping without `kind` means the paper's."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ragdro.config import Config, load_config
+from ragdro.config.objective import Dpo, DroCentered, DroTempered
 from ragdro.config.retriever import Bm25Settings, DenseSettings
 from ragdro.errors import ConfigError
 
@@ -23,7 +24,13 @@ BASE: dict[str, Any] = {
     "selector": {"model": "m"},
     "generator": {"model": "m"},
 }
-KINDS = {"bm25": Bm25Settings, "dense": DenseSettings}
+KINDS = {
+    ("retriever", "bm25"): Bm25Settings,
+    ("retriever", "dense"): DenseSettings,
+    ("objective", "dro-centered"): DroCentered,
+    ("objective", "dro-tempered"): DroTempered,
+    ("objective", "dpo"): Dpo,
+}
 
 
 def kinds_of(annotation: Any) -> tuple[Any, ...]:
@@ -34,9 +41,9 @@ def kinds_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...], list[Any]]]:
-    """(dotted key, alternatives, bounds) of every field below `model`, the retriever's left out."""
+    """(dotted key, alternatives, bounds) of every field below `model`, sections of several kinds left out."""
     for name, field in model.model_fields.items():
-        if name == "retriever":
+        if name in ("retriever", "objective"):
             continue
         kinds = kinds_of(field.annotation)
         yield prefix + name, kinds, field.metadata
@@ -47,12 +54,16 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, t
 
 FIELDS = {key: (kinds, bounds) for key, kinds, bounds in fields_of(Config)}
 FIELDS |= {
-    f"retriever.{key}": (kinds, bounds)
-    for model in KINDS.values()
+    f"{section}.{key}": (kinds, bounds)
+    for (section, _), model in KINDS.items()
     for key, kinds, bounds in fields_of(model)
     if key != "kind" and "." not in key
 }
-RETRIEVER_OF = {f"retriever.{key}": kind for kind, model in KINDS.items() for key in model.model_fields}
+KIND_OF = {
+    f"{section}.{key}": (section, kind)
+    for (section, kind), model in KINDS.items()
+    for key in model.model_fields
+}
 
 
 def out_of_range(kinds: tuple[Any, ...], bounds: list[Any]) -> st.SearchStrategy[Any]:
@@ -84,10 +95,11 @@ def out_of_range(kinds: tuple[Any, ...], bounds: list[Any]) -> st.SearchStrategy
 def written(folder: Path, key: str, value: Any) -> Path:
     """A config that is right but for `key`."""
     values = yaml.safe_load(yaml.safe_dump(BASE))
-    if key in RETRIEVER_OF:
-        values["retriever"] = {"kind": RETRIEVER_OF[key]}
-        if RETRIEVER_OF[key] == "dense":
-            values["retriever"]["model"] = "m"
+    if key in KIND_OF:
+        section, kind = KIND_OF[key]
+        values[section] = {"kind": kind}
+        if kind == "dense":
+            values[section]["model"] = "m"
     *parents, last = key.split(".")
     place = values
     for parent in parents:
@@ -137,7 +149,7 @@ def misspelt(word: str, at: int, letter: str, how: int) -> str:
     return word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
 
 
-LONG = sorted(k for k in FIELDS if len(k.rpartition(".")[2]) >= 4 and not k.startswith("retriever."))
+LONG = sorted(k for k in FIELDS if len(k.rpartition(".")[2]) >= 4 and k not in KIND_OF)
 
 
 @settings(max_examples=100, deadline=None)
