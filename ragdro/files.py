@@ -36,6 +36,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     sync(path.parent)
 
 
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when the block ends well.
+
+    For content that the name determines: where another process was first, its folder stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
+    making.mkdir()
+    try:
+        yield making
+        try:
+            making.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
 def remove_temporary_files(folder: Path) -> None:
     """What writes that were killed left in `folder`: temporary files and folders of this module's naming."""
     for path in folder.glob(".*.tmp"):

@@ -7,16 +7,15 @@ seed and texts, and loaded like any other model.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ragdro.config import ScratchModel
+from ragdro.files import atomic_folder
 
 _TEXTS = 20_000
 
@@ -29,38 +28,32 @@ def scratch_model(settings: ScratchModel, texts: Iterator[str], cache: Path, see
         digest.update(text.encode("utf-8", "surrogatepass"))
     folder = cache / "scratch" / digest.hexdigest()[:24]
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(mkdtemp(dir=folder.parent))
-        _make(settings, sample, seed, making)
-        making.rename(folder)
+        with atomic_folder(folder) as making:
+            _make(settings, sample, seed, making)
     return folder
 
 
 def _make(settings: ScratchModel, texts: list[str], seed: int, folder: Path) -> None:
-    try:
-        tokenizer = _tokenizer(texts, settings.vocabulary)
-        tokenizer.save_pretrained(folder)
-        config = AutoConfig.for_model(
-            settings.architecture,
-            vocab_size=len(tokenizer),
-            hidden_size=settings.width,
-            intermediate_size=3 * settings.width,
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.heads,
-            num_key_value_heads=settings.heads,
-            head_dim=settings.width // settings.heads,
-            max_position_embeddings=settings.positions,
-            tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    tokenizer = _tokenizer(texts, settings.vocabulary)
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(
+        settings.architecture,
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=3 * settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        head_dim=settings.width // settings.heads,
+        max_position_embeddings=settings.positions,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
 def _tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:

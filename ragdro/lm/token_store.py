@@ -8,15 +8,13 @@ behind another, `offsets.npy` [texts + 1], and `keys.npy` [2, texts]: both halve
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragdro.files import atomic_file
+from ragdro.files import atomic_file, atomic_folder
 from ragdro.lm.tokens import TextTokenizer
 
 
@@ -42,19 +40,13 @@ class TokenStore:
 def token_store(tokenizer: TextTokenizer, texts: Iterable[str], cache: Path) -> TokenStore:
     """The store of these texts under `cache`, made now if it is not there. Raises what tokenising does."""
     keyed = sorted({_key(text): text for text in texts}.items())
-    keys = (
-        np.array([key for key, _ in keyed], np.uint64).reshape(-1, 2).T.copy()
-    )  # a search wants its row in one piece
+    keys = np.array([key for key, _ in keyed], np.uint64).reshape(-1, 2).T
+    keys = keys.copy()  # A search wants its row in one piece.
     digest = hashlib.sha256(tokenizer.fingerprint + keys.tobytes()).hexdigest()[:24]
     folder = cache / "tokens" / digest
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(mkdtemp(dir=folder.parent))
-        try:
+        with atomic_folder(folder) as making:
             _write(making, keys, [np.array(tokenizer.data(text), np.int32) for _, text in keyed])
-            making.rename(folder)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
     return TokenStore(folder)
 
 
