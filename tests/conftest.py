@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tokens import TextTokenizer
+
+settings.register_profile("suite", derandomize=True)  # The same examples in every run.
+settings.load_profile("suite")
 
 _SENTENCES = [
     "Below are a question and passages, each with a numerical identifier in brackets.",

@@ -98,3 +98,14 @@ class Config(Settings):
         if self.selector.k > self.top_n:
             raise ValueError(f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}")
         return self
+
+    @model_validator(mode="after")
+    def _on_policy(self) -> Config:
+        """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
+        elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
+            raise ValueError(
+                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"
+                " and no e_step.mixture"
+            )
+        return self

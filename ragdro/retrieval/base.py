@@ -15,6 +15,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -105,11 +106,10 @@ class Retriever(ABC, Generic[Settings]):
         if corpus_key is None or _read_json(folder / STARTED) != identity:
             _clear(folder)
             _write_json(folder / STARTED, identity)
-        try:
+        with ExitStack() as undo:
+            undo.callback(_clear, folder)  # a part of the passages is of no use to a later build
             store = self._stored(corpus, folder)
-        except BaseException:
-            _clear(folder)  # a part of the passages is of no use to a later build
-            raise
+            undo.pop_all()
         self._build_index(store, folder)
         _write_json(folder / MANIFEST, {**identity, "passages": len(store)})
 

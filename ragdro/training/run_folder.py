@@ -14,6 +14,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,15 +57,14 @@ class RunFolder:
         self.preemption = Preemption()
         self._lock = RunLock(self.folder)
         self.display = display()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._lock.release)
+            undo.callback(self.display.close)
             self.state = self._begin(setup.fingerprint(), resume)
             values = config.model_dump(mode="json")
             reporters = open_reporters(config.report_to, self.folder, values, self.state.records)
             self._metrics = MetricsLog(self.folder, self.state, reporters)
-        except BaseException:
-            self.display.close()
-            self._lock.release()
-            raise
+            undo.pop_all()
 
     def _begin(self, questions: str, resume: bool) -> State:
         """The state to go on from, the models put where they stood then; the first one for a new run."""

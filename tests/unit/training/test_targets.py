@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from ragdro.config import Dpo, Dro, DroCentered, DroTempered, Objective, Rloo
+from ragdro.config import Config, Dpo, Dro, DroCentered, DroTempered, Objective, Rloo
 from ragdro.training.e_step import WeightedTask
 from ragdro.training.targets import answers, importance_weights, selections
 from ragdro.types import WeightedSample
@@ -85,3 +86,19 @@ def test_tempering_is_the_e_steps() -> None:
     ratios = torch.tensor([[0.0, -20.0, -20.0, -20.0]], dtype=torch.float64)
     assert float(importance_weights(DroTempered(floor=2.0))(ratios).square().sum()) == pytest.approx(0.5)
     assert float(importance_weights(Dro())(ratios).square().sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["dro-centered", "rloo"])
+@pytest.mark.parametrize("elsewhere", [{"temperature": 0.7}, {"mixture": {}}])
+def test_advantages_are_refused_off_policy(kind: str, elsewhere: dict[str, object]) -> None:
+    """Their mean is zero under the selector's own distribution only."""
+    role = {"model": "m"}
+    values = {
+        "data": {"train": "a", "validation": "b"},
+        "selector": role,
+        "generator": role,
+        "objective": kind,
+    }
+    assert Config.model_validate(values).objective.kind == kind
+    with pytest.raises(ValidationError, match="samples of the selector itself"):
+        Config.model_validate({**values, "e_step": elsewhere})
