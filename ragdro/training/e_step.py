@@ -27,13 +27,17 @@ from ragdro.types import Permutation, Task, WeightedSample
 
 @dataclass(frozen=True, slots=True)
 class WeightedTask:
-    """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m."""
+    """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m.
+
+    `drawn`: for each of the m draws, in order, which of the samples it was.
+    """
 
     task: Task
     samples: tuple[WeightedSample, ...]
     bound: float
     effective_sample_size: float
     impossible: bool
+    drawn: tuple[int, ...] = ()
 
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
@@ -103,6 +107,7 @@ def _weigh(
         shares[draw.permutation] += weight
     counts = Counter(d.permutation for d in draws)
     first = {d.permutation: d for d in reversed(draws)}
+    places = {z: at for at, z in enumerate(first)}
     samples = tuple(
         WeightedSample(z, counts[z], first[z].log_proposal, first[z].log_prior, scores[z], shares[z])
         for z in first
@@ -113,4 +118,5 @@ def _weigh(
         float(objectives.bound(ratios)),
         float(objectives.effective_sample_size(objectives.importance_weights(ratios))),
         bool(objectives.impossible(ratios)),
+        tuple(places[d.permutation] for d in draws),
     )

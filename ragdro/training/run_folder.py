@@ -25,7 +25,7 @@ from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.profiling import phase
-from ragdro.training import shards
+from ragdro.training import diagnostics, shards
 from ragdro.training.checkpoint import State, StateStore, restore_parameters
 from ragdro.training.e_step import Shards, WeightedTask
 from ragdro.training.fitting import FitKeeper
@@ -39,6 +39,7 @@ from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
 from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
+_SAMPLES = "samples"
 
 
 class RunFolder:
@@ -154,18 +155,22 @@ class RunFolder:
         """The means of what the training samples say about the fit, once an iteration."""
         if self.state.steps:  # a fit has been saved after it, and the record with that
             return
-        count = len(weighted)
-        self.log(
-            {
-                "event": "e_step",
-                "stage": f"iteration-{iteration}",
-                "questions": count,
-                "bound": sum(w.bound for w in weighted) / count,
-                "effective_sample_size": sum(w.effective_sample_size for w in weighted) / count,
-                "distinct": sum(len(w.samples) for w in weighted) / count,
-                "impossible_questions": sum(w.impossible for w in weighted),
-            }
-        )
+        stage, found = f"iteration-{iteration}", diagnostics.figures(weighted)
+        counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
+        self.log({"event": "e_step", "stage": stage, **found, **counts})
+        for figure, told in diagnostics.warnings(found, len(weighted[0].drawn)).items():
+            self.log({"event": "warning", "stage": stage, "figure": figure, "told": told})
+            self.display.say(f"{stage}: {told}")
+
+    def put_samples(self, sampled: Sequence[WeightedTask]) -> None:
+        """Keep what was drawn at this stage for the next one, once this one is committed."""
+        self.store.put_json(self.state, _SAMPLES, shards.encode(sampled))
+
+    def samples(self, tasks: Sequence[Task]) -> list[WeightedTask] | None:
+        """What was drawn for these questions at the stage before, None where there was none."""
+        if _SAMPLES not in self.state.files:
+            return None
+        return shards.decode(self.store.json(self.state, _SAMPLES), tasks)
 
     def write_predictions(self, stage: str, records: Sequence[dict[str, Any]]) -> None:
         """`predictions-<stage>.jsonl`, one record a question."""
@@ -191,7 +196,7 @@ class RunFolder:
         if state.scores.index(max(state.scores)) == iteration:
             state.results["best"] = {"iteration": iteration, **figures}
         state.finished, state.steps = iteration, {}
-        state.files = {key: file for key, file in state.files.items() if key in self.models}
+        state.files = {k: file for k, file in state.files.items() if k in (*self.models, _SAMPLES)}
         self.commit()
         self.settle()
 
