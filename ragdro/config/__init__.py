@@ -80,6 +80,9 @@ class Config(Settings):
         2, ge=1, description="stop after this many rounds without a better one; null: never"
     )
     objective: Objective = Field(Dro(), description="what is maximised; docs/objectives.md")
+    cross_fitted: bool = Field(
+        False, description="questions are weighted by a generator that was not fitted to them (two folds)"
+    )
     e_step: EStep = Field(EStep(), description="sampling and weighting")
     m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")

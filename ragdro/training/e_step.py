@@ -43,6 +43,10 @@ class WeightedTask:
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
 
+Scores: TypeAlias = list[dict[Permutation, float]]
+"""log p(y|x,d_z) of each question's distinct permutations."""
+Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
+
 QUESTIONS_PER_SHARD: int = EStep.model_fields["questions_per_shard"].default
 
 
@@ -56,15 +60,17 @@ def e_step(
     weigh: objectives.Weigh = objectives.importance_weights,
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     keep: Shards = lambda number, tasks, compute: compute(),
+    score: Score | None = None,
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
-    `questions_per_shard` are in memory at once, and `keep` sees each shard.
+    `questions_per_shard` are in memory at once, and `keep` sees each shard. `score` is how p(y|x,d_z) is
+    computed (None: by `generator` as it is).
     """
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
         draws = propose(selector, shard)
-        scores = _answer_log_likelihoods(generator, shard, draws, tokens_per_batch)
+        scores = (score or answer_log_likelihoods)(generator, shard, draws, tokens_per_batch)
         return [_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)]
 
     weighted: list[WeightedTask] = []
@@ -75,9 +81,9 @@ def e_step(
 
 
 @phase("score")
-def _answer_log_likelihoods(
+def answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
-) -> list[dict[Permutation, float]]:
+) -> Scores:
     """log p(y|x,d_z) of each question's distinct permutations: one drawn twice is scored once."""
     distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
     groups = [

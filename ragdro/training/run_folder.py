@@ -24,6 +24,7 @@ from ragdro.environment import environment
 from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
+from ragdro.lm.model import LanguageModel
 from ragdro.profiling import phase
 from ragdro.training import diagnostics, shards
 from ragdro.training.checkpoint import State, StateStore, restore_parameters
@@ -36,6 +37,7 @@ from ragdro.training.prepare import Prepared
 from ragdro.training.progress import display
 from ragdro.training.reporters import open_reporters
 from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
+from ragdro.training.variants import Fold, variants_of
 from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
@@ -55,6 +57,7 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = config
         self.models = {"selector": setup.rag.selector.model, "generator": setup.rag.generator.model}
+        self.variants = variants_of(config, setup.rag, setup.train)
         self.preemption = Preemption()
         self._lock = RunLock(self.folder)
         self.display = display()
@@ -80,6 +83,9 @@ class RunFolder:
         state = self.store.newest(self.display.say) or State(questions=questions)
         if state.questions != questions:
             raise TrainingError(f"{self.folder}: the run was begun on other questions or candidates")
+        for name, variant in self.variants.items():
+            if name in state.files:
+                variant.weights = self.store.tensors(state, name)
         for role, model in self.models.items():
             if role in state.files:
                 restore_parameters(model.hf, self.store.tensors(state, role), f"{role}.model")
@@ -108,6 +114,15 @@ class RunFolder:
             self._metrics.close()
         finally:
             self._lock.release()
+
+    def model(self, role: str) -> LanguageModel:
+        """The model that a fit of `role` moves: one of the pair, or a variant's."""
+        return self.models[role] if role in self.models else self.variants[role].model
+
+    @property
+    def folds(self) -> list[Fold]:
+        """The generators of cross-fitting; none without it."""
+        return [variant for variant in self.variants.values() if isinstance(variant, Fold)]
 
     @property
     def finished(self) -> int:
@@ -196,7 +211,8 @@ class RunFolder:
         if state.scores.index(max(state.scores)) == iteration:
             state.results["best"] = {"iteration": iteration, **figures}
         state.finished, state.steps = iteration, {}
-        state.files = {k: file for k, file in state.files.items() if k in (*self.models, _SAMPLES)}
+        lasting = {*self.models, *self.variants, _SAMPLES}
+        state.files = {key: file for key, file in state.files.items() if key in lasting}
         self.commit()
         self.settle()
 
