@@ -52,7 +52,12 @@ def effective_sample_size(weights: QuestionsBySamples) -> Float[Tensor, " questi
 
 
 def bound(ratios: QuestionsBySamples) -> Float[Tensor, " questions"]:
-    """The m-sample lower bound L_m of log p(y|x), in nats; it rises with m in expectation."""
+    """The m-sample lower bound L_m of log p(y|x), in nats; it rises with m in expectation.
+
+    Columns that are all there is, each once with a proposal of 1/m, make it the sum itself:
+    log sum_k p(d_k|x) p(y|x,d_k) of independent passages (RAG-Sequence, Lewis et al. 2020), whose gradient
+    has their `importance_weights`, p(d_k|x,y).
+    """
     return ratios.logsumexp(dim=1) - math.log(ratios.shape[1])
 
 

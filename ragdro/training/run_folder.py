@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ragdro.config import Config, dump_config
+from ragdro.config import Config, Marginal, dump_config
 from ragdro.environment import environment
 from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
@@ -173,7 +173,8 @@ class RunFolder:
         stage, found = f"iteration-{iteration}", diagnostics.figures(weighted)
         counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
         self.log({"event": "e_step", "stage": stage, **found, **counts})
-        for figure, told in diagnostics.warnings(found, len(weighted[0].drawn)).items():
+        summed = isinstance(self.config.objective, Marginal)  # a sharp posterior is no lack of samples
+        for figure, told in diagnostics.warnings(found, 1 if summed else len(weighted[0].drawn)).items():
             self.log({"event": "warning", "stage": stage, "figure": figure, "told": told})
             self.display.say(f"{stage}: {told}")
 

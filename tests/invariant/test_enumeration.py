@@ -15,11 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from ragdro.config import EStep, Marginal
 from ragdro.lm.scoring import sequence_log_probs
 from ragdro.lm.tree import ScoredSequence
 from ragdro.rag import Rag
-from ragdro.training.e_step import reading
+from ragdro.training.e_step import e_step, reading
 from ragdro.training.objectives import bound, importance_weights, log_ratios, weighted_loss
+from ragdro.training.proposals import proposals as proposals_of
+from ragdro.training.targets import answers, selections
 from ragdro.types import Task
 from tests.worlds import pocket_rag, pocket_tasks
 
@@ -226,6 +229,35 @@ def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> Non
     rest[kept] = truth.posterior[kept] / truth.posterior[kept].sum()
     assert float((found - rest).abs().sum()) < 0.04
     assert float((found - truth.posterior).abs().sum()) > 0.05
+
+
+@pytest.mark.parametrize("role", ["selector", "generator"])
+def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> None:
+    """log sum_k p(d_k|x) p(y|x,d_k), p(d_k|x) being the sum of p(z|x) over the lists that begin with k."""
+    rag, task = system()
+    (weighted,) = e_step(
+        rag.selector,
+        rag.generator,
+        [task],
+        propose=proposals_of(Marginal(), EStep(), 0, 1),
+        tokens_per_batch=9999,
+    )
+    built = (
+        selections(Marginal(), rag.selector, weighted)
+        if role == "selector"
+        else answers(Marginal(), rag.generator, weighted)
+    )
+    model = rag.selector.model if role == "selector" else rag.generator.model
+    values = sequence_log_probs(model, [built.group])[0]
+    found = projected(model.hf, -built.loss(torch.tensor(built.weights), values))
+    chooser, reader = rag.selector.model.hf.double(), rag.generator.model.hf.double()
+    lists = [textbook(chooser, rag.selector.scored(task, z)) for z in LISTS]
+    first = torch.stack([p for _, p in sorted(zip(LISTS, lists, strict=True))]).view(5, 4).logsumexp(1)
+    alone = [textbook(reader, rag.generator.scored(reading(task, (k,)))) for k in range(5)]
+    exact_sum = (first + torch.stack(alone)).logsumexp(0)
+    assert weighted.bound == pytest.approx(float(exact_sum.detach()), abs=2e-4)
+    expected = projected(model.hf, exact_sum)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_the_bound_is_below_the_evidence_and_rises_with_m() -> None:

@@ -129,11 +129,19 @@ def test_an_ablation_leaves_the_frozen_model_alone(frozen: str, moving: str, tmp
 
 
 @pytest.mark.parametrize(
-    "objective", ["dro-centered", "{kind: dro-tempered, floor: 2.5}", "rloo", "dpo", "sft"]
+    "objective",
+    [
+        "dro-centered",
+        "{kind: dro-tempered, floor: 2.5}",
+        "{kind: marginal, passages: 4}",
+        "rloo",
+        "dpo",
+        "sft",
+    ],
 )
 def test_every_objective_runs_through_the_same_loop(objective: str, tmp_path: Path) -> None:
     overrides = [f"objective={objective}", "iterations=1"]
-    if objective not in ("dro-centered", "rloo"):
+    if objective in ("{kind: dro-tempered, floor: 2.5}", "dpo", "sft"):
         overrides.append("e_step.mixture={retriever: 0.2, uniform: 0.2}")
     config = ragdro.load_config(write_config(tmp_path), [*overrides, "checkpoints.keep=all"])
     results = ragdro.train(config)
