@@ -77,7 +77,8 @@ class WeightedSample:
     `count` is how often it was drawn, `log_proposal` its log-probability under the distribution that
     drew it (log q), `log_prior` under the selector (log p(z|x)), `log_likelihood` that of the gold
     answer (log p(y|x,d_z)), all in nats; `weight` is the share of the question's total importance
-    weight (it already contains `count`), so the weights of a question sum to 1.
+    weight (it already contains `count`), so the weights of a question sum to 1. `reward` is what a policy
+    gradient compares (None: the log-likelihood).
     """
 
     permutation: Permutation
@@ -86,6 +87,7 @@ class WeightedSample:
     log_prior: float
     log_likelihood: float
     weight: float
+    reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

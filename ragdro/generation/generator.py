@@ -63,12 +63,13 @@ class Generator:
             )
         return np.array(ids)
 
-    def scored(self, reading: Reading) -> ScoredSequence:
-        """The sequence whose log-probability is log p(y|x,d_z) of the first gold answer."""
+    def scored(self, reading: Reading, answer: str | None = None) -> ScoredSequence:
+        """The sequence whose log-probability is log p(y|x,d_z) of `answer` (None: the first gold one)."""
         tokenizer = self.model.tokenizer
         prompt = self.prompt(reading)
-        answer = tokenizer.continuation("", self._start + reading.question.answers[0])[: self.answer_tokens]
-        tokens = np.concatenate([prompt, np.array([*answer, tokenizer.end_id])])
+        text = reading.question.answers[0] if answer is None else answer
+        ids = tokenizer.continuation("", self._start + text)[: self.answer_tokens]
+        tokens = np.concatenate([prompt, np.array([*ids, tokenizer.end_id])])
         return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
 
     def group(self, readings: Sequence[Reading]) -> SequenceGroup:

@@ -26,10 +26,20 @@ from ragdro.types import Permutation, Task, WeightedSample
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """A wrong answer of the generator's own, with its log-probability and the gold answer's (nats)."""
+
+    answer: str
+    log_prob: float
+    gold_log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class WeightedTask:
     """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m.
 
-    `drawn`: for each of the m draws, in order, which of the samples it was.
+    `drawn`: for each of the m draws, in order, which of the samples it was. `rejected`: what the generator
+    is to prefer the gold answer to, where an objective asks for that.
     """
 
     task: Task
@@ -38,11 +48,13 @@ class WeightedTask:
     effective_sample_size: float
     impossible: bool
     drawn: tuple[int, ...] = ()
+    rejected: Rejected | None = None
 
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
 
+Judge: TypeAlias = Callable[[list[WeightedTask]], list[WeightedTask]]
 Scores: TypeAlias = list[dict[Permutation, float]]
 """log p(y|x,d_z) of each question's distinct permutations."""
 Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
@@ -61,17 +73,18 @@ def e_step(
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     keep: Shards = lambda number, tasks, compute: compute(),
     score: Score | None = None,
+    judge: Judge = lambda weighted: weighted,
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
     `questions_per_shard` are in memory at once, and `keep` sees each shard. `score` is how p(y|x,d_z) is
-    computed (None: by `generator` as it is).
+    computed (None: by `generator` as it is), `judge` adds what an objective wants of the samples besides.
     """
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
         draws = propose(selector, shard)
         scores = (score or answer_log_likelihoods)(generator, shard, draws, tokens_per_batch)
-        return [_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)]
+        return judge([_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)])
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):

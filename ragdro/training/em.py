@@ -23,12 +23,14 @@ from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
 from ragdro.training.e_step import WeightedTask, e_step
+from ragdro.training.judge import judge
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
 from ragdro.training.proposals import proposals
 from ragdro.training.run_folder import RunFolder
 from ragdro.training.standing import finished_results
 from ragdro.training.targets import answers, importance_weights, selections
+from ragdro.training.variants import REFERENCE
 from ragdro.training.warmup import warm_up
 from ragdro.types import Task
 
@@ -53,6 +55,7 @@ def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> d
             keeper = run.fitting("warm_up")
             warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, keeper)
             warm_up_folds(run.folds, setup.rag, setup.train, config, keeper)
+            run.remember(REFERENCE)
             assess_retriever(setup, run)
             assess(setup, config, run, iteration=0)
         for iteration in range(run.finished + 1, config.iterations + 1):
@@ -77,6 +80,7 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         questions_per_shard=config.e_step.questions_per_shard,
         keep=run.shards(f"iteration-{iteration}", len(tasks)),
         score=partial(held_out_log_likelihoods, run.folds),
+        judge=judge(config, setup.rag, run.variants),
     )
     run.log_e_step(iteration, weighted)
     return weighted

@@ -127,6 +127,14 @@ def leave_one_out(rewards: QuestionsBySamples) -> QuestionsBySamples:
     return (rewards - rewards.mean(dim=1, keepdim=True)) / (m - 1)
 
 
+def penalised(
+    rewards: QuestionsBySamples, log_prior: QuestionsBySamples, log_reference: QuestionsBySamples, kl: float
+) -> QuestionsBySamples:
+    """r_i - kl (log p(z_i) - log ref(z_i)): on-policy, the policy gradient of these is that of the mean
+    reward less kl KL(p || ref), because E_p[grad log p] = 0."""
+    return rewards - kl * (log_prior - log_reference)
+
+
 def clipped_loss(
     advantages: Float[Tensor, " samples"],
     log_probs: Float[Tensor, " samples"],

@@ -119,6 +119,12 @@ class RunFolder:
         """The model that a fit of `role` moves: one of the pair, or a variant's."""
         return self.models[role] if role in self.models else self.variants[role].model
 
+    def remember(self, name: str) -> None:
+        """The variant of this name, if the run has it, is its model as it is now."""
+        if name in self.variants:
+            self.variants[name].take()
+            self.store.put_tensors(self.state, name, self.variants[name].weights)
+
     @property
     def folds(self) -> list[Fold]:
         """The generators of cross-fitting; none without it."""
