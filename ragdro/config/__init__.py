@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from ragdro.config.base import Settings
 from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
-from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Objective, Rloo, Sft
+from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Marginal, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
 
@@ -29,6 +29,7 @@ __all__ = [
     "Evaluation",
     "GeneratorSettings",
     "MStep",
+    "Marginal",
     "Mixture",
     "ModelSettings",
     "Objective",
@@ -80,6 +81,9 @@ class Config(Settings):
         2, ge=1, description="stop after this many rounds without a better one; null: never"
     )
     objective: Objective = Field(Dro(), description="what is maximised; docs/objectives.md")
+    cross_fitted: bool = Field(
+        False, description="questions are weighted by a generator that was not fitted to them (two folds)"
+    )
     e_step: EStep = Field(EStep(), description="sampling and weighting")
     m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
@@ -103,6 +107,11 @@ class Config(Settings):
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
         elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        if isinstance(self.objective, Marginal) and elsewhere:
+            raise ValueError(
+                "objective: marginal sums over the passages, it draws none: no e_step.temperature, no"
+                " e_step.mixture"
+            )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(
                 f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"

@@ -88,6 +88,9 @@ class Evaluation(Settings):
     samples: int = Field(
         8, ge=1, description="permutations of the m-sample bound, with common random numbers"
     )
+    tight_samples: int | None = Field(
+        None, ge=1, description="permutations of a second, tighter bound, such as 64; null: none"
+    )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metric: Literal["exact_match", "f1", "bound"] = Field(

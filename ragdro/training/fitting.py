@@ -86,7 +86,7 @@ class FitKeeper(Keeper):
         """A state after `step`; no optimiser: the fit is done."""
         run = self._run
         run.state.steps[self._role] = step
-        run.store.put_tensors(run.state, self._role, trained(run.models[self._role].hf))
+        run.store.put_tensors(run.state, self._role, trained(run.model(self._role).hf))
         if optimiser is None:
             run.state.files.pop(_MOMENTS, None)
         else:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ragdro.config import Config, ModelSettings, Sft
+from ragdro.config import Config, Marginal, ModelSettings, Sft
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import DataError
 from ragdro.generation.generator import Generator
@@ -96,6 +96,7 @@ def build_rag(config: Config, selector: str, generator: str, retrieve: Retrieve 
             k=chooser.k,
             n=config.top_n,
             budget=Budget(chooser.question_tokens, chooser.passage_tokens),
+            independent=isinstance(config.objective, Marginal),
         ),
         Generator(
             load_language_model(generator, reader, device),

@@ -17,7 +17,7 @@ from ragdro.files import write_atomically
 from ragdro.rag import Rag
 from ragdro.retrieval.cache import cached_retriever
 from ragdro.sources import resolve
-from ragdro.training.assess import sampled_figures
+from ragdro.training.assess import draw, sampled_figures
 from ragdro.training.prepare import build_rag, load_tasks
 from ragdro.training.run_folder import CHECKPOINTS
 from ragdro.types import Candidates, Question, Task
@@ -54,7 +54,7 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
     records = [evaluate(prediction) for prediction in rag.predict(tasks)]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    figures = {**summarise(records), **sampled_figures(rag, config, tasks)}
+    figures = {**summarise(records), **sampled_figures(draw(rag, config, tasks), config)}
     return {**figures, "by_hops": by_hops(records)}
 
 
