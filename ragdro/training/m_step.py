@@ -89,11 +89,12 @@ def fit(
         fused=model.device.type in ("cuda", "cpu"),
     )
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
-    order = _order(questions, rng)
+    order, noise = _order(questions, rng), rng.spawn(1)[0]
     begun = keeper.begin(optimiser)
     model.hf.train()
     for step in range(steps):
         chosen = [next(order) for _ in range(min(settings.questions_per_step, questions))]
+        torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit gone on with has the same
         if step < begun:
             continue
         rate = settings.learning_rate * rate_at(step, steps, settings)

@@ -36,7 +36,7 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
     def retrieve(question: Question) -> Candidates:
         return next(iter(retriever.search([question], config.top_n)))
 
-    return build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"), retrieve)
+    return build_rag(config, checkpoint, retrieve)
 
 
 def reported_tasks(run: Path) -> list[Task]:
@@ -50,7 +50,7 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
     config = _config(run)
     checkpoint = _checkpoint(run, stage)
     tasks = load_tasks(config, data) if data else reported_tasks(run)
-    rag = build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"))
+    rag = build_rag(config, checkpoint)
     records = [evaluate(prediction) for prediction in rag.predict(tasks)]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
