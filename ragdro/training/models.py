@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ragdro.config import Config, ModelSettings
+import torch
+
+from ragdro.config import Config, GeneratorSettings, SelectorSettings
 from ragdro.data import read_corpus
 from ragdro.errors import DataError
-from ragdro.lm.adapters import with_adapter
+from ragdro.lm.adapters import merged, with_adapter
 from ragdro.lm.load import load_language_model, pick_device
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.quantised import bitsandbytes
@@ -35,7 +37,20 @@ def load_pair(config: Config, checkpoint: Path | None = None) -> tuple[LanguageM
     return selector, _load(config, "generator", checkpoint, shared)
 
 
-def settings_of(config: Config, role: Role) -> ModelSettings:
+def whole_model(config: Config, role: Role, checkpoint: Path) -> LanguageModel:
+    """The role's trained model as one of plain weights, on the CPU: an adapter is merged into its base.
+
+    A base that was quantised for training is taken as it was before. Raises as `load_pair` does.
+    """
+    settings, saved, cpu = settings_of(config, role), checkpoint / role, torch.device("cpu")
+    if settings.adapter is None:
+        return load_language_model(str(saved), settings, cpu)
+    plain = settings.model_copy(update={"quantisation": None})
+    base = load_language_model(base_of(config, role), plain, cpu)
+    return LanguageModel(merged(base.hf, saved), base.tokenizer)
+
+
+def settings_of(config: Config, role: Role) -> SelectorSettings | GeneratorSettings:
     """The role's section of the config."""
     return config.selector if role == "selector" else config.generator
 
