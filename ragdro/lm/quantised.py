@@ -7,7 +7,7 @@ needs it is refused by its key where it is not there.
 from __future__ import annotations
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig
 from ragdro.errors import ConfigError
 
 
-def bitsandbytes(what: str) -> ModuleType:
+def bitsandbytes(what: str) -> Any:
     """The library. Raises `ConfigError`, beginning with `what` (a key and its value), where it is missing."""
     try:
         return import_module("bitsandbytes")

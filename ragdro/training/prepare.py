@@ -26,6 +26,7 @@ from ragdro.retrieval.cache import cached_candidates
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
 from ragdro.training.models import load_pair
+from ragdro.training.optimisers import require_optimisers
 from ragdro.training.reporters import require
 from ragdro.types import Task
 
@@ -58,6 +59,7 @@ class Prepared:
 def prepare(config: Config) -> Prepared:
     """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
     require(config.report_to)
+    require_optimisers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = config.data

@@ -108,7 +108,7 @@ def test_pushing_makes_a_repository_a_role_and_uploads_its_folder(
         assert made.args == (f"acme/rag-{role}",) and made.kwargs == {"private": True, "exist_ok": True}
         assert sent.kwargs["repo_id"] == f"acme/rag-{role}" and sent.kwargs["folder_path"] == folders[role]
     hub.upload_folder.side_effect = export._CLIENT_ERROR("no such account")
-    with pytest.raises(ModelError, match="acme/rag-selector: the hub refused: .*no such account"):
+    with pytest.raises(ModelError, match=r"acme/rag-selector: the hub refused: .*no such account"):
         push_to_hub(folders, repositories("acme/rag"), private=False)
 
 
