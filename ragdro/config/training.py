@@ -10,8 +10,12 @@ from ragdro.config.base import Settings
 
 
 class Optimisation(Settings):
-    """How one model is fitted to a fixed set of weighted samples (AdamW)."""
+    """How one model is fitted to a fixed set of weighted samples."""
 
+    optimiser: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = Field(
+        "adamw",
+        description="AdamW, or bitsandbytes' with states of 8 bits, paged out of the GPU when it is full",
+    )
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     epochs: float = Field(1.0, gt=0, description="passes over the questions; fractions are fine")

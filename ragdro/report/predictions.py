@@ -49,8 +49,8 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
     `tasks` are the questions that the run reports on.
     """
     best = read_results(run)["best"]["iteration"]
-    before = _read(run / "predictions-warm_up.jsonl")
-    after = _read(run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl")
+    before = read_predictions(run / "predictions-warm_up.jsonl")
+    after = read_predictions(run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl")
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: _gain(*pair), reverse=True)
     first, last = pairs[0]
     console = Console(highlight=False)
@@ -84,5 +84,6 @@ def _gain(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float, 
     return after["exact_match"] - before["exact_match"], complete, after["hops"] or 0
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """The records of a `predictions-<stage>.jsonl`."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
