@@ -94,11 +94,13 @@ class WeightedSample:
 class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 
-    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K).
+    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is how
+    many could have been selected (None: as many as were).
     """
 
     permutation: Permutation
     probabilities: tuple[float, ...] | None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +113,5 @@ class Prediction:
 
     @property
     def selected(self) -> tuple[Passage, ...]:
-        """The selected passages in reading order."""
+        """The selected passages in the order selected."""
         return tuple(self.task.candidates.passages[i] for i in self.selection.permutation)

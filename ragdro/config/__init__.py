@@ -135,17 +135,26 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _nothing_to_stop(self) -> Config:
+        if self.selector.stop and isinstance(self.objective, Marginal | Sft):
+            raise ValueError(f"selector.stop: objective {self.objective.kind} writes no lists")
+        return self
+
+    @model_validator(mode="after")
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
-        elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        step = self.e_step
+        elsewhere = step.mixture is not None or step.temperature != 1 or step.replay > 0
+        if isinstance(self.objective, Sft) and step.replay:
+            raise ValueError("e_step.replay: objective sft draws nothing")
         if isinstance(self.objective, Marginal) and elsewhere:
             raise ValueError(
                 "objective: marginal sums over the passages, it draws none: no e_step.temperature, no"
-                " e_step.mixture"
+                " e_step.mixture, no e_step.replay"
             )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(
-                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"
-                " and no e_step.mixture"
+                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature"
+                " 1, no e_step.mixture and no e_step.replay"
             )
         return self

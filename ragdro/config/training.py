@@ -71,11 +71,16 @@ class EStep(Settings):
         256, ge=1, description="questions drawn and scored together; a killed run repeats one shard at most"
     )
     mixture: Mixture | None = Field(None, description="draw some permutations elsewhere; null: none")
+    replay: int = Field(
+        0, ge=0, description="earlier iterations whose permutations are used again, where a question returns"
+    )
 
     @model_validator(mode="after")
     def _mixture_of_the_selector_itself(self) -> EStep:
         if self.mixture is not None and self.temperature != 1:
             raise ValueError("a mixture takes the selector at temperature 1")
+        if self.replay and self.temperature != 1:
+            raise ValueError("replay takes the selector at temperature 1")
         return self
 
 

@@ -40,6 +40,7 @@ class Selector:
     """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates.
 
     `independent`: `greedy` gives the k likeliest first choices instead of a list (`objective: marginal`).
+    `stop`: it may select fewer than k.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Selector:
         n: int,
         budget: Budget,
         independent: bool = False,
+        stop: bool = False,
     ) -> None:
         if k > n:
             raise ConfigError(f"selector.k: K = {k} passages cannot be selected out of N = {n} candidates")
@@ -59,7 +61,9 @@ class Selector:
         self.k = k
         self.budget = budget
         self.independent = independent
-        self.grammar = IdentifierGrammar(model.tokenizer, n, template.output_start(model.tokenizer))
+        self.grammar = IdentifierGrammar(
+            model.tokenizer, n, template.output_start(model.tokenizer), stop=stop
+        )
 
     @phase("tokenise")
     def prompt(self, task: Task) -> Ints:
@@ -85,12 +89,16 @@ class Selector:
 
     def scored(self, task: Task, permutation: Permutation) -> ScoredSequence:
         """The sequence whose log-probability is log p(z|x)."""
-        return self.grammar.scored(self.prompt(task).tolist(), permutation, len(task.candidates.passages))
+        return self._scored(self.prompt(task).tolist(), permutation, len(task.candidates.passages))
 
     def group(self, task: Task, permutations: Sequence[Permutation]) -> SequenceGroup:
         """All of a question's permutations over one shared prompt."""
         prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
-        return SequenceGroup.of([self.grammar.scored(prompt, z, count) for z in permutations])
+        return SequenceGroup.of([self._scored(prompt, z, count) for z in permutations])
+
+    def _scored(self, prompt: list[int], permutation: Permutation, candidates: int) -> ScoredSequence:
+        """A list may be of any length unless it might have gone on: then it must be known how far."""
+        return self.grammar.scored(prompt, permutation, candidates, self.k if self.grammar.stop else None)
 
     def log_prob(self, task: Task, permutations: Sequence[Permutation], tokens_per_batch: int) -> list[float]:
         """log p(z|x) of each permutation, in nats, without gradients."""
@@ -134,7 +142,10 @@ class Selector:
         for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
             branches = self._decode([tasks[i] for i in batch], prompts, batch, _Greedy(len(batch)))
             for i, (branch,) in zip(batch, branches, strict=True):
-                results[i] = Selection(branch.walk.chosen, tuple(map(math.exp, branch.log_choices)))
+                chosen = branch.walk.chosen
+                results[i] = Selection(
+                    chosen, tuple(map(math.exp, branch.log_choices[: len(chosen)])), self.k
+                )
         return [results[i] for i in range(len(tasks))]
 
     def _top(self, log_p: Sequence[float]) -> Selection:

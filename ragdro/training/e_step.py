@@ -97,14 +97,18 @@ def e_step(
 def answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
 ) -> Scores:
-    """log p(y|x,d_z) of each question's distinct permutations: one drawn twice is scored once."""
-    distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
+    """log p(y|x,d_z) of each question's distinct permutations: what is read alike is scored once."""
+    distinct = [list(dict.fromkeys(generator.ordered(d.permutation) for d in drawn)) for drawn in draws]
     groups = [
         generator.group([reading(task, z) for z in lists])
         for task, lists in zip(tasks, distinct, strict=True)
     ]
     scores = score_all(generator.model, groups, tokens_per_batch)
-    return [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
+    found = [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
+    return [
+        {d.permutation: of[generator.ordered(d.permutation)] for d in drawn}
+        for of, drawn in zip(found, draws, strict=True)
+    ]
 
 
 def reading(task: Task, permutation: Permutation) -> Reading:

@@ -27,6 +27,7 @@ from ragdro.training.judge import judge
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
 from ragdro.training.proposals import proposals
+from ragdro.training.replay import pooled
 from ragdro.training.run_folder import RunFolder
 from ragdro.training.standing import finished_results
 from ragdro.training.targets import answers, importance_weights, selections
@@ -70,11 +71,12 @@ def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> d
 def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> list[WeightedTask]:
     """Weighted permutations of this iteration's training questions, from the models as they stand."""
     tasks = questions_of(setup.train, config.e_step.questions, iteration)
+    propose = proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration)
     weighted = e_step(
         setup.rag.selector,
         setup.rag.generator,
         tasks,
-        propose=proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration),
+        propose=pooled(propose, run.earlier, config.e_step) if config.e_step.replay else propose,
         weigh=importance_weights(config.objective),
         tokens_per_batch=config.e_step.tokens_per_batch,
         questions_per_shard=config.e_step.questions_per_shard,
@@ -83,6 +85,7 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         judge=judge(config, setup.rag, run.variants),
     )
     run.log_e_step(iteration, weighted)
+    run.put_earlier(iteration, weighted)
     return weighted
 
 

@@ -73,12 +73,15 @@ def _reward(
 def _reject(generator: Generator, tokens_per_batch: int, weighted: list[WeightedTask]) -> list[WeightedTask]:
     """The answer from the worst permutation, where it is wrong, with log-probabilities from the best one."""
     extremes = [best_and_worst(w.samples) for w in weighted]
-    worst = [reading(w.task, of[-1].permutation) for w, of in zip(weighted, extremes, strict=True)]
+    worst = [
+        reading(w.task, generator.ordered(of[-1].permutation))
+        for w, of in zip(weighted, extremes, strict=True)
+    ]
     answers = generator.answer(worst, tokens_per_batch)
     wrong = [i for i, w in enumerate(weighted) if not exact_match(answers[i], w.task.question.answers)]
     groups = []
     for i in wrong:
-        best = reading(weighted[i].task, extremes[i][0].permutation)
+        best = reading(weighted[i].task, generator.ordered(extremes[i][0].permutation))
         groups.append(SequenceGroup.of([generator.scored(best), generator.scored(best, answers[i])]))
     judged = list(weighted)
     for i, (gold, own) in zip(wrong, score_all(generator.model, groups, tokens_per_batch), strict=True):
@@ -96,7 +99,7 @@ def _answers(
     generator: Generator, weighted: Sequence[WeightedTask], tokens_per_batch: int
 ) -> list[list[str]]:
     """The greedy answer from each sample of each question."""
-    readings = [reading(w.task, s.permutation) for w in weighted for s in w.samples]
+    readings = [reading(w.task, generator.ordered(s.permutation)) for w in weighted for s in w.samples]
     answers = iter(generator.answer(readings, tokens_per_batch))
     return [[next(answers) for _ in w.samples] for w in weighted]
 

@@ -35,13 +35,15 @@ from ragdro.training.metrics_log import MetricsLog, finite
 from ragdro.training.preemption import Preemption
 from ragdro.training.prepare import Prepared
 from ragdro.training.progress import display
+from ragdro.training.replay import Earlier, fresh
 from ragdro.training.reporters import open_reporters
 from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
-from ragdro.training.variants import Fold, variants_of
+from ragdro.training.variants import EARLIER, Fold, variants_of
 from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
 _SAMPLES = "samples"
+_LISTS = "lists-"
 
 
 class RunFolder:
@@ -124,6 +126,26 @@ class RunFolder:
         if name in self.variants:
             self.variants[name].take()
             self.store.put_tensors(self.state, name, self.variants[name].weights)
+
+    @property
+    def earlier(self) -> list[Earlier]:
+        """What earlier iterations drew (`e_step.replay`), as far as there were any."""
+        found = []
+        for name, variant in self.variants.items():
+            key = name.replace(EARLIER, _LISTS)
+            if name.startswith(EARLIER) and key in self.state.files:
+                lists = self.store.json(self.state, key)
+                found.append(Earlier(variant, {q: [tuple(z) for z in zs] for q, zs in lists.items()}))
+        return found
+
+    def put_earlier(self, iteration: int, weighted: Sequence[WeightedTask]) -> None:
+        """Keep what this iteration drew, and the selector that drew it, in the oldest one's place."""
+        step = self.config.e_step
+        if not step.replay or self.state.steps:  # a fit has been saved after it, and this with that
+            return
+        at = iteration % step.replay
+        self.store.put_json(self.state, f"{_LISTS}{at}", fresh(weighted, step.samples))
+        self.remember(f"{EARLIER}{at}")
 
     @property
     def folds(self) -> list[Fold]:
@@ -219,7 +241,7 @@ class RunFolder:
             state.results["best"] = {"iteration": iteration, **figures}
         state.finished, state.steps = iteration, {}
         lasting = {*self.models, *self.variants, _SAMPLES}
-        state.files = {key: file for key, file in state.files.items() if key in lasting}
+        state.files = {k: file for k, file in state.files.items() if k in lasting or k.startswith(_LISTS)}
         self.commit()
         self.settle()
 

@@ -61,15 +61,19 @@ def answers(objective: Objective, generator: Generator, weighted: WeightedTask) 
         weights = tuple(s.count / _drawn(samples) for s in samples)
     else:
         weights = tuple(s.weight for s in samples)
-    group = generator.group([reading(weighted.task, s.permutation) for s in samples])
-    return Weighted(weighted.task.question.id, group, weights)
+    read: dict[Permutation, float] = {}  # all orders of a set are one where it is read as one
+    for sample, weight in zip(samples, weights, strict=True):
+        z = generator.ordered(sample.permutation)
+        read[z] = read.get(z, 0.0) + weight
+    group = generator.group([reading(weighted.task, z) for z in read])
+    return Weighted(weighted.task.question.id, group, tuple(read.values()))
 
 
 def _own_answer_against_gold(objective: Dpo, generator: Generator, weighted: WeightedTask) -> Weighted:
     """The gold answer against a wrong one of the generator's, both from the best permutation; where it had
     none that was wrong there is nothing to learn."""
     name, wrong = weighted.task.question.id, weighted.rejected
-    best = reading(weighted.task, best_and_worst(weighted.samples)[0].permutation)
+    best = reading(weighted.task, generator.ordered(best_and_worst(weighted.samples)[0].permutation))
     if wrong is None:
         return Weighted(name, generator.group([best]), (0.0,))
     group = SequenceGroup.of([generator.scored(best), generator.scored(best, wrong.answer)])

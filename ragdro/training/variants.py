@@ -19,6 +19,7 @@ from ragdro.types import Task
 T = TypeVar("T")
 FOLDS = ("generator-fold-1", "generator-fold-2")
 REFERENCE = "selector-warm-up"
+EARLIER = "selector-earlier-"
 
 
 class Variant:
@@ -69,6 +70,7 @@ def variants_of(config: Config, rag: Rag, train: Sequence[Task]) -> dict[str, Va
         found += [Fold(name, rag.generator.model, ids[at::2]) for at, name in enumerate(FOLDS)]
     if isinstance(config.objective, Rloo) and config.objective.kl:
         found.append(Variant(REFERENCE, rag.selector.model))
+    found += [Variant(f"{EARLIER}{at}", rag.selector.model) for at in range(config.e_step.replay)]
     return {variant.name: variant for variant in found}
 
 

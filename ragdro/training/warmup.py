@@ -35,14 +35,14 @@ def warm_up(
     keeper: KeeperOf = lambda role: Keeper(),
 ) -> None:
     """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
-    teacher = [teacher_permutation(task, selector.k) for task in tasks]
+    teacher = [teacher_permutation(task, selector.k, stop=selector.grammar.stop) for task in tasks]
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> Weighted:
         return _one(tasks[i], selector.scored(tasks[i], teacher[i]), whole)
 
     def answer(i: int) -> Weighted:
-        return _one(tasks[i], generator.scored(reading(tasks[i], teacher[i])), whole)
+        return _one(tasks[i], generator.scored(reading(tasks[i], generator.ordered(teacher[i]))), whole)
 
     if settings.selector is not None:
         with phase("selector update"):
@@ -52,17 +52,19 @@ def warm_up(
             fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
 
 
-def teacher_permutation(task: Task, k: int) -> Permutation:
-    """The K candidates that the teacher puts first."""
+def teacher_permutation(task: Task, k: int, *, stop: bool = False) -> Permutation:
+    """The K candidates that the teacher puts first; with `stop`, as many of them as it names (one at least):
+    those that it ranks, or those that hold an answer."""
     passages = task.candidates.passages
     if task.question.ranking is not None:
         rank = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
         order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].id, len(rank)))
+        named = sum(p.id in rank for p in passages)
     else:
-        order = sorted(
-            range(len(passages)), key=lambda i: not contains_answer(passages[i].text, task.question.answers)
-        )
-    return tuple(order[:k])
+        holds = [contains_answer(p.text, task.question.answers) for p in passages]
+        order = sorted(range(len(passages)), key=lambda i: not holds[i])
+        named = sum(holds)
+    return tuple(order[: min(k, max(1, named)) if stop else k])
 
 
 def _one(task: Task, sequence: ScoredSequence, whole: bool) -> Weighted:

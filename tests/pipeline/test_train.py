@@ -20,7 +20,7 @@ from tests.conftest import ARCHITECTURES, byte_level, random_model
 FIGURES = {
     "exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5",
     "all_gold_selected", "bound", "effective_sample_size", "questions", "weight_entropy",
-    "weight_variance", "selector_entropy", "distinct_fraction", "tight_bound", "kl_to_previous",
+    "passages", "weight_variance", "selector_entropy", "distinct_fraction", "tight_bound", "kl_to_previous",
 }  # fmt: skip
 
 

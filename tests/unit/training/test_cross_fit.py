@@ -82,19 +82,20 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "variant"),
+    ("changes", "variant", "number"),
     [
-        ({"cross_fitted": True}, "generator-fold-2"),
-        ({"objective": {"kind": "rloo", "kl": 0.5, "reward": "f1"}}, "selector-warm-up"),
+        ({"cross_fitted": True}, "generator-fold-2", 75),
+        ({"objective": {"kind": "rloo", "kl": 0.5, "reward": "f1"}}, "selector-warm-up", 75),
+        ({"e_step": {"samples": 3, "replay": 1}, "iterations": 2}, "selector-earlier-0", 115),
     ],
 )
 def test_a_run_with_other_weights_beside_it_that_is_killed_ends_as_one_that_never_was(
-    changes: dict[str, object], variant: str, tmp_path: Path
+    changes: dict[str, object], variant: str, number: int, tmp_path: Path
 ) -> None:
-    small_run(tmp_path, iterations=1, **changes)
+    small_run(tmp_path, **{"iterations": 1, **changes})
     command = ("train", str(tmp_path / "config.yaml"))
     assert Command(tmp_path, *command, "name=whole").wait() == 0
-    cut = Command(tmp_path, *command, "name=cut", prepare=die_at_sync, given=75)
+    cut = Command(tmp_path, *command, "name=cut", prepare=die_at_sync, given=number)
     assert cut.wait() == KILLED
     assert list((tmp_path / "runs/cut/state").glob(f"*-{variant}.safetensors"))
     resumed = Command(tmp_path, *command, "name=cut", "--resume")
