@@ -15,7 +15,16 @@ from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
 from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
+from ragdro.config.training import (
+    Checkpoints,
+    EStep,
+    Evaluation,
+    Mixture,
+    MStep,
+    Optimisation,
+    Parallel,
+    WarmUp,
+)
 
 __all__ = [
     "Checkpoints",
@@ -33,6 +42,7 @@ __all__ = [
     "ModelSettings",
     "Objective",
     "Optimisation",
+    "Parallel",
     "RetrieverSettings",
     "Rloo",
     "ScratchModel",
@@ -86,6 +96,7 @@ class Config(Settings):
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
     evaluation: Evaluation = Field(Evaluation(), description="measuring")
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
+    parallel: Parallel = Field(Parallel(), description="several processes")
     bad_batches: int = Field(
         10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
     )

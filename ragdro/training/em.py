@@ -13,11 +13,14 @@ a latent variable; the loop maximises a lower bound of log p(y|x) = log sum_z p(
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ragdro.config import Config
+from ragdro.parallel.sharding import spread
+from ragdro.parallel.world import from_main, joined
 from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.e_step import WeightedTask, e_step
@@ -39,13 +42,17 @@ def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> d
 
     Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
     replaces an earlier run of the same name, `resume` goes on with it from its last saved state and ends
-    with what an uninterrupted run ends with.
+    with what an uninterrupted run ends with. Started by `torchrun`, its processes share the work.
     """
-    done = finished_results(config, overwrite=overwrite, resume=resume)
-    if done is not None:
-        return done
+    with joined(config.device):
+        done = from_main(partial(finished_results, config, overwrite=overwrite, resume=resume))
+        return _run(config, resume=resume) if done is None else done
+
+
+def _run(config: Config, *, resume: bool) -> dict[str, Any]:
     setup = prepare(config)
     with RunFolder(config, setup, resume=resume) as run:
+        spread(config.parallel, run.models)
         if run.finished < 0:
             rng = np.random.default_rng([config.seed, _WARM_UP])
             keeper = run.fitting("warm_up")
