@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ragdro.cli import data, models, retrieve, tiny, watch
+from ragdro.cli import data, models, retrieve, study, tiny, watch
 from ragdro.errors import RagdroError
 from ragdro.training.preemption import PREEMPTED
 
@@ -27,6 +27,7 @@ app.command()(models.warmup)
 app.command()(models.evaluate)
 app.command()(models.answer)
 app.command()(models.report)
+app.command()(study.study)
 app.command()(watch.runs)
 app.command()(watch.watch)
 app.command()(retrieve.index)
