@@ -5,10 +5,20 @@ from __future__ import annotations
 import difflib
 
 from ragdro.errors import ConfigError
-from ragdro.studies import training
+from ragdro.studies import systems, training
 from ragdro.studies.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (training.ABLATION,)}
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        training.ABLATION,
+        training.CONVERGENCE,
+        training.SAMPLES,
+        systems.SELECTOR_INIT,
+        systems.RETRIEVER_QUALITY,
+        systems.SELECTOR_SIZE,
+    )
+}
 
 
 def find_study(name: str) -> Study:

@@ -66,16 +66,21 @@ def curve_panel(runs: Runs, figure: str, *, share: bool = True) -> Panel:
     return Panel(name, "iteration (0: warm-up)", label, tuple(series), share=share)
 
 
-def final_panel(runs: Runs, figure: str, *, share: bool = True) -> Panel:
-    """A row a variant: its best iteration."""
-    points = tuple(
-        (float(at), over_seeds(seeds, lambda run: run.best(figure))) for at, seeds in enumerate(runs.values())
+def final_panel(runs: Runs, figures: Mapping[str, Callable[[Run], float | None]]) -> Panel:
+    """A row a variant, a series a figure (shares of 1, exact match)."""
+    series = tuple(
+        Series(name, tuple((float(at), over_seeds(seeds, figure)) for at, seeds in enumerate(runs.values())))
+        for name, figure in figures.items()
     )
-    name = FIGURES[figure]
-    series = Series(name, points)
-    return Panel(
-        name, "", f"{name} (share of 1)" if share else name, (series,), categories=tuple(runs), share=share
-    )
+    return Panel("exact match", "", "exact match (share of 1)", series, categories=tuple(runs), share=True)
+
+
+def differences_table(runs: Runs) -> Sheet:
+    """A row a variant but the first: best iteration minus the first variant's, seed by seed."""
+    keys = ("exact_match", "f1", "all_gold_selected", "bound")
+    (_, first), *others = runs.items()
+    rows = [(label, *(differences(first, seeds, key) for key in keys)) for label, seeds in others]
+    return Sheet(("", *(FIGURES[key] for key in keys)), tuple(rows))
 
 
 def differences(first: Mapping[int, Run], second: Mapping[int, Run], figure: str) -> Interval | float | None:

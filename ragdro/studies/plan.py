@@ -6,6 +6,7 @@ configs resolved: config file < the study's sizes < the user's overrides < the v
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -75,7 +76,8 @@ def plan(
     runs = []
     for variant, changes in study.variants.items():
         for seed in chosen:
-            own = (f"seed={seed}", f"name={slug(variant)}-{seed}", f"runs={folder / 'runs'}")
+            name, runs_in = json.dumps(f"{slug(variant)}-{seed}"), json.dumps(str(folder / "runs"))
+            own = (f"seed={seed}", f"name={name}", f"runs={runs_in}")
             given = (*sized, *overrides, *changes, *own)
             runs.append(Planned(variant, seed, load_config(config, given), given))
     for run in runs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 
 from ragdro.config import Config, ModelSettings, Sft
 from ragdro.data import load_questions, read_corpus
-from ragdro.errors import DataError
+from ragdro.errors import ConfigError, DataError
 from ragdro.generation.generator import Generator
 from ragdro.lm.load import load_language_model, pick_device
 from ragdro.lm.scratch import scratch_model
@@ -26,10 +26,11 @@ from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.rag import Rag, Retrieve
 from ragdro.retrieval.cache import cached_candidates
+from ragdro.retrieval.degrade import degrade
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
 from ragdro.training.reporters import require
-from ragdro.types import Task
+from ragdro.types import Candidates, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,18 @@ def load_tasks(config: Config, source: str) -> list[Task]:
     found = cached_candidates(
         questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=True
     )
-    return [Task(q, c) for q, c in zip(questions, found, strict=True)]
+    worse = degradation(config)
+    return [Task(q, worse(c)) for q, c in zip(questions, found, strict=True)]
+
+
+def degradation(config: Config) -> Callable[[Candidates], Candidates]:
+    """What `degrade` makes of a question's candidates. Raises `ConfigError` where there is no corpus."""
+    if not config.degrade:
+        return lambda candidates: candidates
+    if config.data.corpus is None:
+        raise ConfigError("degrade: needs data.corpus, to take other passages from")
+    corpus = list(read_corpus(resolve(config.data.corpus)))
+    return lambda candidates: degrade(candidates, config.degrade, corpus, config.seed)
 
 
 def build_rag(config: Config, selector: str, generator: str, retrieve: Retrieve | None = None) -> Rag:
