@@ -53,6 +53,7 @@ class Panel:
     series: tuple[Series, ...]
     categories: tuple[str, ...] | None = None
     scale: Literal["linear", "log2"] = "linear"
+    log_y: bool = False
     share: bool = False
     marks: tuple[tuple[str, float], ...] = field(default=())
     """Values to compare with, as dotted lines with a name."""
@@ -107,6 +108,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         if len(ticks) <= 13:
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
+    if panel.log_y:
+        axes.set_yscale("log")
     if panel.share:
         (axes.set_xlim if panel.categories else axes.set_ylim)(-0.02, 1.02)
     if len(panel.series) + len(panel.marks) > 1:

@@ -6,17 +6,21 @@ import difflib
 
 from ragdro.errors import ConfigError
 from ragdro.studies import systems, training
+from ragdro.studies.objectives import OBJECTIVES_STUDY
 from ragdro.studies.study import Study
+from ragdro.studies.variance import VARIANCE
 
 STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         training.ABLATION,
         training.CONVERGENCE,
+        VARIANCE,
         training.SAMPLES,
         systems.SELECTOR_INIT,
         systems.RETRIEVER_QUALITY,
         systems.SELECTOR_SIZE,
+        OBJECTIVES_STUDY,
     )
 }
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from ragdro.config import Config
 from ragdro.evaluation.significance import Interval
 from ragdro.report.history import History, read_history
+from ragdro.report.predictions import read_records
 from ragdro.report.sheet import estimate
 from ragdro.training.standing import read_json, read_results
 
@@ -55,6 +56,12 @@ class Run:
         """A figure of the iteration that the validation questions choose."""
         value: float | None = self.results["best"][figure]
         return value
+
+    def by_question(self, figure: str) -> dict[str, float]:
+        """A figure of the best iteration for each question that it applies to."""
+        best = self.results["best"]["iteration"]
+        records = read_records(self.folder, f"iteration-{best}" if best else "warm_up")
+        return {record["id"]: record[figure] for record in records if record[figure] is not None}
 
     def seconds(self) -> list[float]:
         """What each iteration's E-step and M-step took; measuring is left out."""
