@@ -32,6 +32,8 @@ th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
 img { display: block; width: 100%; height: auto; background: #fff; border-radius: 4px; margin: 1rem 0; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 1rem; }
+.wide img { min-width: 44rem; }
 pre { background: var(--soft); padding: .75rem; border-radius: 4px; overflow-x: auto; font-size: .85rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 .dim { color: var(--dim); } .good { color: var(--good); } .bad { color: var(--bad); }
@@ -112,6 +114,16 @@ def picture(data: bytes, alternative: str, kind: str = "svg+xml") -> Html:
     """An image inside the page: in an `img` an SVG runs nothing and shares no names with another."""
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return Html(f'<img alt="{escape(one_line(alternative), quote=True)}" src="{source}">\n')
+
+
+def side_by_side(pictures: Iterable[Html]) -> Html:
+    """Pictures next to one another where the screen has room for it, below one another elsewhere."""
+    return Html(f'<div class="grid">\n{join(pictures)}</div>\n')
+
+
+def scrolled(picture_: Html) -> Html:
+    """A picture too wide for a phone, which is scrolled there and not shrunk."""
+    return Html(f'<div class="wide">\n{picture_}</div>\n')
 
 
 def _class(kind: str) -> str:

@@ -32,7 +32,7 @@ def study_section(folder: Path) -> Html:
     return html.join(
         [
             html.code(str(told["command"])),
-            html.picture(figure.read_bytes(), f"figure of the study {told['study']}"),
+            html.scrolled(html.picture(figure.read_bytes(), f"figure of the study {told['study']}")),
             html.items(findings) if findings else Html(""),
             *tables,
             html.items((html.escaped(str(line)) for line in told["notes"]), "dim"),
