@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ragdro.cli import data, export, models, retrieve, tiny, watch
+from ragdro.cli import data, export, models, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.training.preemption import PREEMPTED
@@ -30,6 +30,7 @@ app.command()(models.answer)
 app.command()(models.report)
 app.command()(export.merge)
 app.command()(export.export)
+app.command()(study.study)
 app.command()(watch.runs)
 app.command()(watch.watch)
 app.command()(retrieve.index)

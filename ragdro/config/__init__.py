@@ -95,6 +95,9 @@ class Config(Settings):
     data: DataSettings = Field(description="questions and corpus")
     retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")
+    degrade: float = Field(
+        0, ge=0, le=1, description="share of each question's candidates replaced by random passages (a study)"
+    )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
     shared_backbone: bool = Field(

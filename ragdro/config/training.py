@@ -34,6 +34,11 @@ class WarmUp(Settings):
     generator: Optimisation | None = Field(
         Optimisation(), description="null: the generator is taken as it is"
     )
+    teacher: Literal["auto", "distant", "gold"] = Field(
+        "auto",
+        description="whose lists are taught: 'distant' puts passages that hold an answer first, 'gold' those"
+        " labelled as gold, 'auto' follows the data's own ranking and is distant where there is none",
+    )
     loss: Literal["answer", "all_tokens"] = Field(
         "answer",
         description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs",
