@@ -21,7 +21,16 @@ from ragdro.config.models import (
 )
 from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Marginal, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
+from ragdro.config.training import (
+    Checkpoints,
+    EStep,
+    Evaluation,
+    Mixture,
+    MStep,
+    Optimisation,
+    Parallel,
+    WarmUp,
+)
 
 __all__ = [
     "Checkpoints",
@@ -41,6 +50,7 @@ __all__ = [
     "ModelSettings",
     "Objective",
     "Optimisation",
+    "Parallel",
     "RetrieverSettings",
     "Rloo",
     "ScratchModel",
@@ -85,6 +95,9 @@ class Config(Settings):
     data: DataSettings = Field(description="questions and corpus")
     retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")
+    degrade: float = Field(
+        0, ge=0, le=1, description="share of each question's candidates replaced by random passages (a study)"
+    )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
     shared_backbone: bool = Field(
@@ -105,6 +118,7 @@ class Config(Settings):
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
     evaluation: Evaluation = Field(Evaluation(), description="measuring")
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
+    parallel: Parallel = Field(Parallel(), description="several processes")
     bad_batches: int = Field(
         10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
     )
@@ -132,6 +146,16 @@ class Config(Settings):
                         f"shared_backbone: selector.{key} is {mine!r} and generator.{key} {other!r}; one base"
                         " has one"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_weights(self) -> Config:
+        """Weights that change places with a model's own must be as whole as they are."""
+        penalised = isinstance(self.objective, Rloo) and self.objective.kl > 0
+        if self.parallel.strategy == "fsdp2" and (self.cross_fitted or penalised or self.e_step.replay):
+            raise ValueError(
+                "parallel.strategy: fsdp2 goes with no cross_fitted, objective.kl or e_step.replay; take ddp"
+            )
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ import torch
 from ragdro.config import EStep
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training import objectives
@@ -54,7 +55,7 @@ class WeightedTask:
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
 
-Judge: TypeAlias = Callable[[list[WeightedTask]], list[WeightedTask]]
+Judge: TypeAlias = Callable[[Sequence[WeightedTask]], list[WeightedTask]]
 Scores: TypeAlias = list[dict[Permutation, float]]
 """log p(y|x,d_z) of each question's distinct permutations."""
 Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
@@ -73,18 +74,24 @@ def e_step(
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     keep: Shards = lambda number, tasks, compute: compute(),
     score: Score | None = None,
-    judge: Judge = lambda weighted: weighted,
+    judge: Judge | None = None,
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
-    `questions_per_shard` are in memory at once, and `keep` sees each shard. `score` is how p(y|x,d_z) is
-    computed (None: by `generator` as it is), `judge` adds what an objective wants of the samples besides.
+    `questions_per_shard` are in memory at once, and `keep` sees each shard; processes share a shard out.
+    `score` is how p(y|x,d_z) is computed (None: by `generator` as it is), `judge` adds what an objective
+    wants of the samples besides.
     """
 
+    def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
+        draws = propose(selector, part)
+        scores = (score or answer_log_likelihoods)(generator, part, draws, tokens_per_batch)
+        return list(zip(draws, scores, strict=True))
+
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
-        draws = propose(selector, shard)
-        scores = (score or answer_log_likelihoods)(generator, shard, draws, tokens_per_batch)
-        return judge([_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)])
+        found = in_parts(shard, measured)
+        weighted = [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, found, strict=True)]
+        return weighted if judge is None else list(in_parts(weighted, judge))
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from ragdro.config import Config
+from ragdro.parallel.sharding import spread
+from ragdro.parallel.world import from_main, joined
 from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
@@ -27,7 +29,7 @@ from ragdro.training.judge import judge
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
 from ragdro.training.proposals import proposals
-from ragdro.training.replay import pooled
+from ragdro.training.replay import pooled, recall, remember
 from ragdro.training.run_folder import RunFolder
 from ragdro.training.standing import finished_results
 from ragdro.training.targets import answers, importance_weights, selections
@@ -44,13 +46,17 @@ def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> d
 
     Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
     replaces an earlier run of the same name, `resume` goes on with it from its last saved state and ends
-    with what an uninterrupted run ends with.
+    with what an uninterrupted run ends with. Started by `torchrun`, its processes share the work.
     """
-    done = finished_results(config, overwrite=overwrite, resume=resume)
-    if done is not None:
-        return done
+    with joined(config.device):
+        done = from_main(partial(finished_results, config, overwrite=overwrite, resume=resume))
+        return _run(config, resume=resume) if done is None else done
+
+
+def _run(config: Config, *, resume: bool) -> dict[str, Any]:
     setup = prepare(config)
     with RunFolder(config, setup, resume=resume) as run:
+        spread(config.parallel, run.models)
         if run.finished < 0:
             rng = np.random.default_rng([config.seed, _WARM_UP])
             keeper = run.fitting("warm_up")
@@ -76,7 +82,7 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         setup.rag.selector,
         setup.rag.generator,
         tasks,
-        propose=pooled(propose, run.earlier, config.e_step) if config.e_step.replay else propose,
+        propose=pooled(propose, recall(run), config.e_step) if config.e_step.replay else propose,
         weigh=importance_weights(config.objective),
         tokens_per_batch=config.e_step.tokens_per_batch,
         questions_per_shard=config.e_step.questions_per_shard,
@@ -85,7 +91,7 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         judge=judge(config, setup.rag, run.variants),
     )
     run.log_e_step(iteration, weighted)
-    run.put_earlier(iteration, weighted)
+    remember(run, iteration, weighted)
     return weighted
 
 

@@ -26,15 +26,15 @@ from ragdro.training.targets import best_and_worst
 from ragdro.training.variants import REFERENCE, Fold, Variant, held_out
 
 
-def judge(config: Config, rag: Rag, variants: Mapping[str, Variant]) -> Judge:
-    """What `config.objective` wants; for most, nothing."""
+def judge(config: Config, rag: Rag, variants: Mapping[str, Variant]) -> Judge | None:
+    """What `config.objective` wants; None: nothing."""
     objective, tokens = config.objective, config.e_step.tokens_per_batch
     folds = [v for v in variants.values() if isinstance(v, Fold)]
     if isinstance(objective, Rloo) and (objective.kl or objective.reward != "log_likelihood"):
         return partial(_reward, objective, rag, folds, variants.get(REFERENCE), tokens)
     if isinstance(objective, Dpo) and objective.generator == "dpo":
         return partial(_reject, rag.generator, tokens)
-    return lambda weighted: weighted
+    return None
 
 
 @phase("score")
@@ -44,7 +44,7 @@ def _reward(
     folds: Sequence[Fold],
     reference: Variant | None,
     tokens_per_batch: int,
-    weighted: list[WeightedTask],
+    weighted: Sequence[WeightedTask],
 ) -> list[WeightedTask]:
     """The reward of every sample, less what its distance from the reference costs."""
     if objective.reward == "log_likelihood":
@@ -70,7 +70,9 @@ def _reward(
 
 
 @phase("score")
-def _reject(generator: Generator, tokens_per_batch: int, weighted: list[WeightedTask]) -> list[WeightedTask]:
+def _reject(
+    generator: Generator, tokens_per_batch: int, weighted: Sequence[WeightedTask]
+) -> list[WeightedTask]:
     """The answer from the worst permutation, where it is wrong, with log-probabilities from the best one."""
     extremes = [best_and_worst(w.samples) for w in weighted]
     worst = [

@@ -13,17 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from ragdro.config import EStep
 from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import from_main
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.e_step import WeightedTask
 from ragdro.training.objectives import balance
 from ragdro.training.proposals import Propose, log_proposals
-from ragdro.training.variants import Variant
+from ragdro.training.variants import EARLIER, LISTS, Variant
 from ragdro.types import Permutation, Task
+
+if TYPE_CHECKING:
+    from ragdro.training.run_folder import RunFolder
 
 
 @dataclass(slots=True)
@@ -61,6 +67,31 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
         return joined
 
     return joined
+
+
+def recall(run: RunFolder) -> list[Earlier]:
+    """What earlier iterations drew, as far as there were any."""
+    found = []
+    for at in range(run.config.e_step.replay):
+        key = f"{LISTS}{at}"
+        if key in run.state.files:
+            lists = from_main(partial(run.store.json, run.state, key))
+            found.append(
+                Earlier(
+                    run.variants[f"{EARLIER}{at}"], {q: [tuple(z) for z in zs] for q, zs in lists.items()}
+                )
+            )
+    return found
+
+
+def remember(run: RunFolder, iteration: int, weighted: Sequence[WeightedTask]) -> None:
+    """Keep what this iteration drew, and the selector that drew it, in the oldest one's place."""
+    step = run.config.e_step
+    if not step.replay or run.state.steps:  # a fit has been saved after it, and this with that
+        return
+    at = iteration % step.replay
+    run.store.put_json(run.state, f"{LISTS}{at}", fresh(weighted, step.samples))
+    run.remember(f"{EARLIER}{at}")
 
 
 def fresh(weighted: Sequence[WeightedTask], m: int) -> dict[str, list[Permutation]]:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 FOLDS = ("generator-fold-1", "generator-fold-2")
 REFERENCE = "selector-warm-up"
 EARLIER = "selector-earlier-"
+LISTS = "lists-"
+"""What the earlier selector of the same number drew, in the run's state."""
 
 
 class Variant:

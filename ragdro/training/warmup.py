@@ -2,7 +2,8 @@
 
 In: questions with candidates. Out: a selector that lists as a teacher does, a generator that answers from
 what the teacher selects. The teacher is the data's own ranking where it has one; elsewhere distant
-supervision: passages that hold a gold answer first, then the retriever's order.
+supervision: passages that hold a gold answer first, then the retriever's order. A perfect teacher, for
+studies, puts the passages labelled as gold first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ragdro.config import WarmUp
+from ragdro.errors import ConfigError
 from ragdro.evaluation.ranking import contains_answer
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import SequenceGroup
@@ -35,7 +37,9 @@ def warm_up(
     keeper: KeeperOf = lambda role: Keeper(),
 ) -> None:
     """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
-    teacher = [teacher_permutation(task, selector.k, stop=selector.grammar.stop) for task in tasks]
+    teacher = [
+        teacher_permutation(task, selector.k, settings.teacher, stop=selector.grammar.stop) for task in tasks
+    ]
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> Weighted:
@@ -52,18 +56,27 @@ def warm_up(
             fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
 
 
-def teacher_permutation(task: Task, k: int, *, stop: bool = False) -> Permutation:
-    """The K candidates that the teacher puts first; with `stop`, as many of them as it names (one at least):
-    those that it ranks, or those that hold an answer."""
+def teacher_permutation(task: Task, k: int, teacher: str = "auto", *, stop: bool = False) -> Permutation:
+    """The K candidates that the teacher puts first; `teacher` is `warm_up.teacher`. With `stop`, as many of
+    them as it names, one at least: those that it ranks, that are gold, or that hold an answer.
+
+    Raises `ConfigError` for a question without gold passages where the gold ones are the teacher.
+    """
     passages = task.candidates.passages
-    if task.question.ranking is not None:
-        rank = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
-        order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].id, len(rank)))
-        named = sum(p.id in rank for p in passages)
+    if teacher == "gold":
+        gold = {passage.content: at for at, passage in enumerate(task.question.gold_passages)}
+        if not gold:
+            raise ConfigError(f"warm_up.teacher: question '{task.question.id}' has no passages labelled gold")
+        ranks = [gold.get(p.content, len(gold)) for p in passages]
+        named = sum(rank < len(gold) for rank in ranks)
+    elif teacher == "auto" and task.question.ranking is not None:
+        place = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
+        ranks = [place.get(p.id, len(place)) for p in passages]
+        named = sum(rank < len(place) for rank in ranks)
     else:
-        holds = [contains_answer(p.text, task.question.answers) for p in passages]
-        order = sorted(range(len(passages)), key=lambda i: not holds[i])
-        named = sum(holds)
+        ranks = [int(not contains_answer(p.text, task.question.answers)) for p in passages]
+        named = ranks.count(0)
+    order = sorted(range(len(passages)), key=lambda i: ranks[i])
     return tuple(order[: min(k, max(1, named)) if stop else k])
 
 
