@@ -22,8 +22,8 @@ OBJECTIVES = {
     "dro-centered": ("objective=dro-centered",),
     "dro-tempered": ("objective=dro-tempered",),
     "cross-fitted": ("objective=dro", "cross_fitted=true"),
-    "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
     "marginal": ("objective=marginal",),
+    "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
     "rloo": ("objective=rloo",),
     "dpo": ("objective=dpo",),
     "sft": ("objective=sft",),
@@ -88,7 +88,7 @@ OBJECTIVES_STUDY = Study(
     ),
     seeds=(0, 1, 2, 3, 4),
     notes=(
-        "answers scored: m for each question of each iteration, the same for all rows that draw lists;"
-        " marginal reads each candidate alone, sft has one list a question and nothing to weigh",
+        "answers scored: m for each question of each iteration, the same for all rows with a latent variable;"
+        " sft has one list a question and nothing to weigh",
     ),
 )

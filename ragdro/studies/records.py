@@ -78,7 +78,7 @@ class Run:
 
     def generator_evaluations(self) -> int:
         """Answers scored in E-steps, m for each question of each iteration (one each without a latent
-        variable, one for each candidate where they are summed over)."""
+        variable, one a passage where passages are independent)."""
         objective, draws = self.config.objective, self.config.e_step.samples
         if isinstance(objective, Sft):
             draws = 1
