@@ -58,13 +58,13 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
         for e in earlier:
             with e.selector.in_place():
                 priors.append(score_all(selector.model, groups, tokens))
-        joined = list(draws)
+        found = list(draws)
         for at, (i, task, pool) in enumerate(zip(again, chosen, pools, strict=True)):
             of_each = [log_proposals(selector, task, pool, log_p[at], settings.mixture) for log_p in priors]
             counts = torch.tensor([len(source[at]) for source in sources], dtype=torch.float64)
             log_q = balance(torch.tensor(of_each, dtype=torch.float64), counts).tolist()
-            joined[i] = [Draw(*one) for one in zip(pool, log_q, priors[0][at], strict=True)]
-        return joined
+            found[i] = [Draw(*one) for one in zip(pool, log_q, priors[0][at], strict=True)]
+        return found
 
     return joined
 
