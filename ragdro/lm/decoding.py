@@ -119,8 +119,8 @@ class BranchDecoder(Decoder):
         self._branch = np.full((rows, width), -1)
         # A cache built without a config keeps every position, also under a sliding window: the window
         # is in our masks, counted in positions, where the library counts places in the cache.
-        self._cache = DynamicCache()
-        model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self._cache)
+        self.cache = DynamicCache()
+        model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
     def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
@@ -164,7 +164,7 @@ class BranchDecoder(Decoder):
             self._tensor(flat_positions),
             self._tensor(visible),
             self._tensor(self._positions),
-            self._cache,
+            self.cache,
         )
         return hidden.reshape(rows, branches, step, -1)
 
