@@ -113,10 +113,14 @@ class Config(Settings):
     @model_validator(mode="after")
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
-        elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        elsewhere = (
+            self.e_step.mixture is not None
+            or self.e_step.temperature != 1
+            or self.e_step.engine.kind != "transformers"
+        )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(
-                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"
-                " and no e_step.mixture"
+                f"objective: {self.objective.kind} takes samples of the selector itself:"
+                " e_step.temperature 1, e_step.engine transformers and no e_step.mixture"
             )
         return self

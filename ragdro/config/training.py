@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
+from ragdro.config.engine import EngineSettings, TransformersEngine
 
 
 class Optimisation(Settings):
@@ -67,11 +68,14 @@ class EStep(Settings):
         256, ge=1, description="questions drawn and scored together; a killed run repeats one shard at most"
     )
     mixture: Mixture | None = Field(None, description="draw some permutations elsewhere; null: none")
+    engine: EngineSettings = Field(TransformersEngine(), description="what samples; docs/scaling.md")
 
     @model_validator(mode="after")
     def _mixture_of_the_selector_itself(self) -> EStep:
         if self.mixture is not None and self.temperature != 1:
             raise ValueError("a mixture takes the selector at temperature 1")
+        if self.mixture is not None and self.engine.kind != "transformers":
+            raise ValueError("a mixture takes engine transformers")
         return self
 
 

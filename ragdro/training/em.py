@@ -71,16 +71,17 @@ def _run(config: Config, *, resume: bool) -> dict[str, Any]:
 def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> list[WeightedTask]:
     """Weighted permutations of this iteration's training questions, from the models as they stand."""
     tasks = questions_of(setup.train, config.e_step.questions, iteration)
-    weighted = e_step(
-        setup.rag.selector,
-        setup.rag.generator,
-        tasks,
-        propose=proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration),
-        weigh=importance_weights(config.objective),
-        tokens_per_batch=config.e_step.tokens_per_batch,
-        questions_per_shard=config.e_step.questions_per_shard,
-        keep=run.shards(f"iteration-{iteration}", len(tasks)),
-    )
+    with setup.engine.serving(setup.rag.selector.model) as decoder:
+        weighted = e_step(
+            setup.rag.selector,
+            setup.rag.generator,
+            tasks,
+            propose=proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration, decoder),
+            weigh=importance_weights(config.objective),
+            tokens_per_batch=config.e_step.tokens_per_batch,
+            questions_per_shard=config.e_step.questions_per_shard,
+            keep=run.shards(f"iteration-{iteration}", len(tasks)),
+        )
     run.log_e_step(iteration, weighted)
     return weighted
 
