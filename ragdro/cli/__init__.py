@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ragdro.cli import data, models, retrieve, tiny, watch
+from ragdro.cli import data, export, models, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.training.preemption import PREEMPTED
@@ -28,6 +28,9 @@ app.command()(models.warmup)
 app.command()(models.evaluate)
 app.command()(models.answer)
 app.command()(models.report)
+app.command()(export.merge)
+app.command()(export.export)
+app.command()(study.study)
 app.command()(watch.runs)
 app.command()(watch.watch)
 app.command()(retrieve.index)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from ragdro.errors import TrainingError
 from ragdro.files import write_atomically
@@ -34,7 +34,7 @@ class FitKeeper(Keeper):
         self._name = f"{stage}: {role}"
         self._shown = False
 
-    def begin(self, optimiser: AdamW) -> int:
+    def begin(self, optimiser: Optimizer) -> int:
         """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done)."""
         run, done = self._run, self._run.state.steps.get(self._role, 0)
         self._stay()
@@ -42,7 +42,7 @@ class FitKeeper(Keeper):
             restore_optimiser(optimiser, run.store.tensors(run.state, _MOMENTS))
         return done
 
-    def taken(self, update: Update, optimiser: AdamW) -> None:
+    def taken(self, update: Update, optimiser: Optimizer) -> None:
         """Log the update; save where it is time to, or where SIGTERM asks for it."""
         run = self._run
         run.preemption.hold()
@@ -87,11 +87,11 @@ class FitKeeper(Keeper):
         if size() > 1:
             self._run.preemption.hold()
 
-    def _save(self, step: int, optimiser: AdamW | None) -> None:
+    def _save(self, step: int, optimiser: Optimizer | None) -> None:
         """A state after `step`; no optimiser: the fit is done."""
         run = self._run
         run.state.steps[self._role] = step
-        moved = {name: gather(p) for name, p in trained(run.models[self._role].hf).items()}
+        moved = {name: gather(p) for name, p in trained(run.model(self._role).hf).items()}
         run.store.put_tensors(run.state, self._role, moved)
         if optimiser is None:
             run.state.files.pop(_MOMENTS, None)

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ragdro.config import Config, load_config
 from ragdro.config.engine import OpenAiEngine, VllmEngine
-from ragdro.config.objective import Dpo, DroCentered, DroTempered
+from ragdro.config.objective import Dpo, DroCentered, DroTempered, Marginal
 from ragdro.config.retriever import Bm25Settings, DenseSettings
 from ragdro.errors import ConfigError
 
@@ -31,6 +31,7 @@ KINDS = {
     ("retriever", "dense"): DenseSettings,
     ("objective", "dro-centered"): DroCentered,
     ("objective", "dro-tempered"): DroTempered,
+    ("objective", "marginal"): Marginal,
     ("objective", "dpo"): Dpo,
     ("e_step.engine", "vllm"): VllmEngine,
     ("e_step.engine", "openai-compatible"): OpenAiEngine,
