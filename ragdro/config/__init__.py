@@ -149,6 +149,27 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _sharded_whole(self) -> Config:
+        """Shards are of plain weights, which stay where they are, and of AdamW's own moments."""
+        if self.parallel.strategy != "ddp":
+            fits = (
+                self.warm_up.selector,
+                self.warm_up.generator,
+                self.m_step.selector,
+                self.m_step.generator,
+            )
+            for what, there in (
+                ("adapters", self.selector.adapter or self.generator.adapter),
+                ("cross_fitted", self.cross_fitted),
+                ("8-bit optimisers", any(f is not None and f.optimiser != "adamw" for f in fits)),
+            ):
+                if there:
+                    raise ValueError(
+                        f"parallel.strategy: {self.parallel.strategy} does not go with {what}; ddp does"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
         elsewhere = (

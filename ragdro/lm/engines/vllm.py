@@ -37,7 +37,7 @@ class InProcessVllm(Engine):
     @contextmanager
     def serving(self, model: LanguageModel) -> Iterator[DecoderOf]:
         """See `Engine`."""
-        if hasattr(model.hf, "peft_config"):
+        if model.adapter is not None:
             raise ModelError(
                 f"{model.tokenizer.name}: e_step.engine vllm takes a selector without an adapter"
             )

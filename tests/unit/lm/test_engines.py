@@ -289,7 +289,7 @@ def test_engines_that_do_not_go_with_the_rest_are_refused(
 
 def test_an_adapter_is_refused_by_vllm(vllm: type[FakeLlm], tmp_path: Path) -> None:
     model: LanguageModel = pocket_rag().selector.model
-    model.hf.peft_config = {}
+    model.adapter, model._adapted = "selector", SimpleNamespace(active_adapters=["selector"])
     with pytest.raises(ModelError, match="adapter"), open_engine(VllmEngine(), tmp_path).serving(model):
         pass
 
