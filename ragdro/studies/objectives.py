@@ -21,6 +21,8 @@ OBJECTIVES = {
     "dro": ("objective=dro",),
     "dro-centered": ("objective=dro-centered",),
     "dro-tempered": ("objective=dro-tempered",),
+    "cross-fitted": ("objective=dro", "cross_fitted=true"),
+    "marginal": ("objective=marginal",),
     "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
     "rloo": ("objective=rloo",),
     "dpo": ("objective=dpo",),
