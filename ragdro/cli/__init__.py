@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ragdro.cli import data, models, retrieve, study, tiny, watch
+from ragdro.cli import data, export, models, retrieve, study, tiny, watch
 from ragdro.errors import RagdroError
 from ragdro.training.preemption import PREEMPTED
 
@@ -28,6 +28,8 @@ app.command()(models.evaluate)
 app.command()(models.answer)
 app.command()(models.report)
 app.command()(study.study)
+app.command()(export.merge)
+app.command()(export.export)
 app.command()(watch.runs)
 app.command()(watch.watch)
 app.command()(retrieve.index)

@@ -12,8 +12,14 @@ from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
 from ragdro.config.load import dump_config, load_config
-from ragdro.config.models import GeneratorSettings, ModelSettings, ScratchModel, SelectorSettings
-from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Objective, Rloo, Sft
+from ragdro.config.models import (
+    GeneratorSettings,
+    LoraAdapter,
+    ModelSettings,
+    ScratchModel,
+    SelectorSettings,
+)
+from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Marginal, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
 
@@ -28,7 +34,9 @@ __all__ = [
     "EStep",
     "Evaluation",
     "GeneratorSettings",
+    "LoraAdapter",
     "MStep",
+    "Marginal",
     "Mixture",
     "ModelSettings",
     "Objective",
@@ -60,6 +68,11 @@ class DataSettings(Settings):
     skip_bad: int = Field(0, ge=0, description="bad records tolerated per file")
 
 
+_ITS_OWN = ("adapter", "question_tokens", "passage_tokens")
+_OF_THE_BASE = tuple(key for key in ModelSettings.model_fields if key not in _ITS_OWN)
+"""Of a model's settings those that say what is loaded."""
+
+
 class Config(Settings):
     """Everything a run is made of; a run folder holds it resolved as `config.yaml`."""
 
@@ -77,12 +90,18 @@ class Config(Settings):
     )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
+    shared_backbone: bool = Field(
+        False, description="selector and generator are two adapters on one base: half the weights in memory"
+    )
     warm_up: WarmUp = Field(WarmUp(), description="before the loop")
     iterations: int = Field(5, ge=0, description="most rounds of E-step and M-step (N in the paper)")
     patience: int | None = Field(
         2, ge=1, description="stop after this many rounds without a better one; null: never"
     )
     objective: Objective = Field(Dro(), description="what is maximised; docs/objectives.md")
+    cross_fitted: bool = Field(
+        False, description="questions are weighted by a generator that was not fitted to them (two folds)"
+    )
     e_step: EStep = Field(EStep(), description="sampling and weighting")
     m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
@@ -103,9 +122,30 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _one_base(self) -> Config:
+        """Two adapters share what is loaded: all that says what that is must be the same."""
+        if self.shared_backbone:
+            for role, settings in (("selector", self.selector), ("generator", self.generator)):
+                if settings.adapter is None:
+                    raise ValueError(f"shared_backbone: needs {role}.adapter (lora): the base is not trained")
+            for key in _OF_THE_BASE:
+                mine, other = getattr(self.selector, key), getattr(self.generator, key)
+                if mine != other:
+                    raise ValueError(
+                        f"shared_backbone: selector.{key} is {mine!r} and generator.{key} {other!r}; one base"
+                        " has one"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
         elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        if isinstance(self.objective, Marginal) and elsewhere:
+            raise ValueError(
+                "objective: marginal sums over the passages, it draws none: no e_step.temperature, no"
+                " e_step.mixture"
+            )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(
                 f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"

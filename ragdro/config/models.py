@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ragdro.config.base import Settings
 
@@ -18,6 +18,26 @@ class ScratchModel(Settings):
     layers: int = Field(4, ge=1, description="decoder layers")
     heads: int = Field(4, ge=1, description="attention heads (and key-value heads)")
     positions: int = Field(4096, ge=64, description="longest sequence")
+
+
+class LoraAdapter(Settings):
+    """Low-rank updates of the base's matrices (LoRA, through PEFT); they alone are trained and saved."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(16, ge=1, description="rank of an update")
+    alpha: float = Field(32.0, gt=0, description="an update counts alpha / rank times")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of an update's inputs left out in training")
+    targets: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = Field(
+        "all-linear", description="names of the modules updated; 'all-linear': all but the output embeddings"
+    )
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Adapter: TypeAlias = Annotated[LoraAdapter, BeforeValidator(_named)]
+"""An adapter's settings, or its name alone."""
 
 
 class ModelSettings(Settings):
@@ -35,6 +55,12 @@ class ModelSettings(Settings):
         "auto",
         description="dtype of matrix products: bfloat16 on a GPU that has it where 'auto', else the weights'",
     )
+    adapter: Adapter | None = Field(
+        None, description="'lora', or a mapping with its settings; null: every weight is trained"
+    )
+    quantisation: Literal["4bit"] | None = Field(
+        None, description="the frozen base's weights in 4 bits (QLoRA); needs an adapter and bitsandbytes"
+    )
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="attention kernel")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
@@ -46,6 +72,12 @@ class ModelSettings(Settings):
     def _one_source(self) -> ModelSettings:
         if (self.model is None) == (self.scratch is None):
             raise ValueError("give either `model` or `scratch`")
+        return self
+
+    @model_validator(mode="after")
+    def _four_bits_are_frozen(self) -> ModelSettings:
+        if self.quantisation is not None and self.adapter is None:
+            raise ValueError("quantisation: weights of 4 bits cannot be trained; give an `adapter` too")
         return self
 
 

@@ -10,8 +10,12 @@ from ragdro.config.base import Settings
 
 
 class Optimisation(Settings):
-    """How one model is fitted to a fixed set of weighted samples (AdamW)."""
+    """How one model is fitted to a fixed set of weighted samples."""
 
+    optimiser: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = Field(
+        "adamw",
+        description="AdamW, or bitsandbytes' with states of 8 bits, paged out of the GPU when it is full",
+    )
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     epochs: float = Field(1.0, gt=0, description="passes over the questions; fractions are fine")
@@ -92,6 +96,9 @@ class Evaluation(Settings):
 
     samples: int = Field(
         8, ge=1, description="permutations of the m-sample bound, with common random numbers"
+    )
+    tight_samples: int | None = Field(
+        None, ge=1, description="permutations of a second, tighter bound, such as 64; null: none"
     )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")

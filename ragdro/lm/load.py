@@ -18,7 +18,9 @@ from transformers.utils import logging as transformers_logging
 from ragdro.config import ModelSettings
 from ragdro.errors import ModelError
 from ragdro.files import rename_durably, sync
+from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.sources import resolve
 
@@ -46,10 +48,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def load_language_model(source: str, settings: ModelSettings, device: torch.device) -> LanguageModel:
-    """The causal LM and tokenizer in `source` (a folder, a hub name or a `tiny:` name), on `device`."""
+    """The causal LM and tokenizer in `source` (a folder, a hub name or a `tiny:` name), on `device`.
+
+    It is the base alone: what `settings.adapter` adds is `ragdro.lm.adapters`' affair.
+    """
     path = resolve(source)
     if (os.sep in source or path != source) and not Path(path).is_dir():
         raise ModelError(f"{source}: no such checkpoint folder")
+    if (Path(path) / ADAPTER_FILE).is_file():
+        raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
+    quantised = None if settings.quantisation is None else four_bits(_DTYPES[settings.dtype])
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
@@ -61,6 +69,7 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
             dtype=_DTYPES[settings.dtype],
             attn_implementation=settings.attention,
             use_safetensors=True,
+            **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{source}: cannot be loaded: {_first_line(error)}") from error
@@ -68,7 +77,9 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
         _cut(hf, settings.layers, source)
     if settings.gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return LanguageModel(hf.to(device), TextTokenizer(tokenizer, name=source), _autocast(settings, device))
+    if quantised is None:
+        hf = hf.to(device)
+    return LanguageModel(hf, TextTokenizer(tokenizer, name=source), _autocast(settings, device))
 
 
 def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:

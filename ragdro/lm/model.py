@@ -27,20 +27,37 @@ _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
 class LanguageModel:
-    """`hf` and `tokenizer`, plus `autocast`: the dtype matrix products run in (None: the weights')."""
+    """`hf` and `tokenizer`, plus `autocast`: the dtype matrix products run in (None: the weights').
+
+    `adapter` names the one of `hf`'s adapters that is this model's; others may share its base.
+    """
 
     def __init__(
-        self, hf: PreTrainedModel, tokenizer: TextTokenizer, autocast: torch.dtype | None = None
+        self,
+        hf: PreTrainedModel,
+        tokenizer: TextTokenizer,
+        autocast: torch.dtype | None = None,
+        *,
+        adapter: str | None = None,
     ) -> None:
-        self.hf = hf
+        self._hf = hf
         self.tokenizer = tokenizer
         self.autocast = autocast
+        self.adapter = adapter
+        self._adapted: Any = next((m for m in hf.modules() if hasattr(m, "lora_A")), None)
         self._weights: int | None = None
         self._in_blocks = attend_in_blocks(hf)
         self.shares_prefixes: bool | None = None
         """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
         self.shares_cache: bool | None = None
         """The same of decoding many branches from one cache."""
+
+    @property
+    def hf(self) -> PreTrainedModel:
+        """The model of Hugging Face, this model's adapter switched on: what it computes, trains and saves."""
+        if self.adapter is not None and self._adapted.active_adapters != [self.adapter]:
+            self._hf.set_adapter(self.adapter)
+        return self._hf
 
     @property
     def device(self) -> torch.device:
@@ -93,9 +110,7 @@ class LanguageModel:
     def flops(self, positions: Int[Tensor, "..."]) -> float:
         """What the layers take for tokens at these positions, forward (see `ragdro.profiling`)."""
         if self._weights is None:
-            table = self.hf.get_input_embeddings().weight
-            matrices = (p for p in self.hf.get_decoder().parameters() if p.dim() > 1 and p is not table)
-            self._weights = sum(p.numel() for p in matrices)
+            self._weights = self._matrix_weights()
         config = self.hf.config.get_text_config()
         heads, width = int(config.num_attention_heads), int(config.hidden_size)
         channels = heads * int(getattr(config, "head_dim", None) or width // heads)
@@ -108,7 +123,17 @@ class LanguageModel:
         """Tell the profile, if there is one, what is about to be computed."""
         profile = active_profile()
         if profile is not None:
-            profile.count(tokens, flops * (3 if torch.is_grad_enabled() else 1))
+            backward = 2 if self.adapter is None else 1  # a frozen base has gradients of its inputs alone
+            profile.count(tokens, flops * (1 + backward * torch.is_grad_enabled()))
+
+    def _matrix_weights(self) -> int:
+        """How many weights a token is multiplied by; another role's adapter on the same base is not."""
+        table = self.hf.get_input_embeddings().weight
+        total = 0
+        for name, p in self.hf.get_decoder().named_parameters():
+            if p.dim() > 1 and p is not table and ("lora_" not in name or f".{self.adapter}." in name):
+                total += p.numel() * (2 if p.dtype == torch.uint8 else 1)  # two 4-bit weights in a byte
+        return total
 
     def _decode(self, tokens: Tensor, mask: Any, positions: Tensor, **rest: Any) -> Tensor:
         if active_profile() is not None:

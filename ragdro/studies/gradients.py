@@ -61,7 +61,7 @@ def measure(run: Path) -> list[Row]:
     rows: list[Row] = []
     for iteration in range(1, min(ITERATIONS, config.iterations) + 1):
         folder = run / CHECKPOINTS / f"iteration-{iteration - 1}"
-        rag = build_rag(config, str(folder / "selector"), str(folder / "generator"))
+        rag = build_rag(config, folder)
         for split, tasks in splits.items():
             found = [spread(rag, config, task) for task in tasks[:QUESTIONS]]
             for m in SAMPLES:

@@ -22,6 +22,8 @@ OBJECTIVES = {
     "dro-centered": ("objective=dro-centered",),
     "dro-tempered": ("objective=dro-tempered",),
     "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
+    "cross-fitted": ("objective=dro", "cross_fitted=true"),
+    "marginal": ("objective={kind: marginal, passages: 8}",),
     "rloo": ("objective=rloo",),
     "dpo": ("objective=dpo",),
     "sft": ("objective=sft",),

@@ -77,9 +77,15 @@ class Run:
         return costs
 
     def generator_evaluations(self) -> int:
-        """Answers scored in E-steps, m for each question of each iteration (one each without a latent
-        variable)."""
-        draws = 1 if self.config.objective.kind == "sft" else self.config.e_step.samples
+        """Answers scored in E-steps: m for each question of each iteration.
+
+        One each where nothing is latent (sft), one a passage where passages are summed over (marginal).
+        """
+        objective, draws = self.config.objective, self.config.e_step.samples
+        if objective.kind == "sft":
+            draws = 1
+        elif objective.kind == "marginal":
+            draws = objective.passages or self.config.top_n
         return sum(
             int(record["questions"]) * draws for record in self.history.records if record["event"] == "e_step"
         )

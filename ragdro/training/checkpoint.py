@@ -1,7 +1,7 @@
 """Saved states of a run, in `RUN/state/`: what a killed run goes on from.
 
 000012.json                   where the run stands, which files that needs, a checksum of each and its own
-000012-selector.safetensors   the trained parameters of a model, 000012-optimiser.safetensors AdamW's moments
+000012-selector.safetensors   the trained parameters of a model, 000012-optimiser.safetensors its optimiser's
 000009-shard-0.json           the weighted permutations of one shard of an E-step
 
 A state names an earlier state's file where nothing has changed since. Its files are on disk before it is,
@@ -184,17 +184,28 @@ def restore_parameters(model: torch.nn.Module, saved: Mapping[str, torch.Tensor]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's moments and step counts, as `index.name` → tensor."""
-    states = optimiser.state_dict()["state"]
-    return {f"{i}.{name}": value for i, moments in states.items() for name, value in moments.items()}
+    """The optimiser's moments and step counts, as `index.name` → tensor.
+
+    A count that is an int becomes a tensor of one; what parameters share (the code book of 8-bit states) is
+    written for each, because the file format has no sharing.
+    """
+    found: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for i, moments in optimiser.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensor = torch.tensor(value) if isinstance(value, int) else value
+            found[f"{i}.{name}"] = tensor.clone() if tensor.data_ptr() in seen else tensor
+            seen.add(tensor.data_ptr())
+    return found
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, saved: Mapping[str, torch.Tensor]) -> None:
     """The inverse of `optimiser_tensors`, into a fresh optimiser over the same parameters."""
-    states: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[int, dict[str, torch.Tensor | int]] = {}
     for key, value in saved.items():
         index, name = key.split(".")
-        states.setdefault(int(index), {})[name] = value
+        count = value.ndim == 0 and value.dtype == torch.int64
+        states.setdefault(int(index), {})[name] = int(value) if count else value
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

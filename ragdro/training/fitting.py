@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from ragdro.errors import TrainingError
 from ragdro.files import write_atomically
@@ -32,14 +32,14 @@ class FitKeeper(Keeper):
         self._name = f"{stage}: {role}"
         self._shown = False
 
-    def begin(self, optimiser: AdamW) -> int:
+    def begin(self, optimiser: Optimizer) -> int:
         """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done)."""
         run, done = self._run, self._run.state.steps.get(self._role, 0)
         if _MOMENTS in run.state.files and done:
             restore_optimiser(optimiser, run.store.tensors(run.state, _MOMENTS))
         return done
 
-    def taken(self, update: Update, optimiser: AdamW) -> None:
+    def taken(self, update: Update, optimiser: Optimizer) -> None:
         """Log the update; save where it is time to, or where SIGTERM asks for it."""
         run = self._run
         run.preemption.hold()
@@ -82,11 +82,11 @@ class FitKeeper(Keeper):
             )
         run.display.say(f"{place}; skipped, written to {path}")
 
-    def _save(self, step: int, optimiser: AdamW | None) -> None:
+    def _save(self, step: int, optimiser: Optimizer | None) -> None:
         """A state after `step`; no optimiser: the fit is done."""
         run = self._run
         run.state.steps[self._role] = step
-        run.store.put_tensors(run.state, self._role, trained(run.models[self._role].hf))
+        run.store.put_tensors(run.state, self._role, trained(run.model(self._role).hf))
         if optimiser is None:
             run.state.files.pop(_MOMENTS, None)
         else:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from ragdro.config import Optimisation
 from ragdro.errors import TrainingError
@@ -24,6 +24,7 @@ from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.training.objectives import weighted_loss
+from ragdro.training.optimisers import make_optimiser
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,11 +54,11 @@ class Update:
 class Keeper:
     """What a fit tells and may be told, so that it can be watched and gone on with; this keeps nothing."""
 
-    def begin(self, optimiser: AdamW) -> int:
+    def begin(self, optimiser: Optimizer) -> int:
         """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
         return 0
 
-    def taken(self, update: Update, optimiser: AdamW) -> None:
+    def taken(self, update: Update, optimiser: Optimizer) -> None:
         """An update was taken."""
 
     def skipped(self, step: int, steps: int, what: str, batch: Sequence[Weighted]) -> None:
@@ -81,19 +82,14 @@ def fit(
     """
     keeper = keeper or Keeper()
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
-    optimiser = AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=(0.9, settings.beta2),
-        weight_decay=settings.weight_decay,
-        fused=model.device.type in ("cuda", "cpu"),
-    )
+    optimiser = make_optimiser(parameters, settings, fused=model.device.type in ("cuda", "cpu"))
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
-    order = _order(questions, rng)
+    order, noise = _order(questions, rng), rng.spawn(1)[0]
     begun = keeper.begin(optimiser)
     model.hf.train()
     for step in range(steps):
         chosen = [next(order) for _ in range(min(settings.questions_per_step, questions))]
+        torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit gone on with has the same
         if step < begun:
             continue
         rate = settings.learning_rate * rate_at(step, steps, settings)

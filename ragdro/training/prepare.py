@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ragdro.config import Config, ModelSettings, Sft
+from ragdro.config import Config, Marginal, Sft
 from ragdro.data import load_questions, read_corpus
-from ragdro.errors import ConfigError, DataError
+from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
-from ragdro.lm.load import load_language_model, pick_device
-from ragdro.lm.scratch import scratch_model
 from ragdro.lm.token_store import token_store
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
@@ -29,6 +27,8 @@ from ragdro.retrieval.cache import cached_candidates
 from ragdro.retrieval.degrade import degrade
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
+from ragdro.training.models import load_pair
+from ragdro.training.optimisers import require_optimisers
 from ragdro.training.reporters import require
 from ragdro.types import Candidates, Task
 
@@ -61,13 +61,14 @@ class Prepared:
 def prepare(config: Config) -> Prepared:
     """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
     require(config.report_to)
+    require_optimisers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = config.data
     train = load_tasks(config, data.train)[: data.train_questions]
     validation = load_tasks(config, data.validation)[: config.evaluation.questions]
     test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
-    rag = build_rag(config, _source(config, config.selector), _source(config, config.generator))
+    rag = build_rag(config)
     tasks = [*train, *validation, *(test or [])]
     _tokenise(rag, tasks, Path(config.cache))
     for task in tasks:
@@ -97,20 +98,21 @@ def degradation(config: Config) -> Callable[[Candidates], Candidates]:
     return lambda candidates: degrade(candidates, config.degrade, corpus, config.seed)
 
 
-def build_rag(config: Config, selector: str, generator: str, retrieve: Retrieve | None = None) -> Rag:
-    """The system whose two models are loaded from the given sources."""
-    device = pick_device(config.device)
+def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve | None = None) -> Rag:
+    """The system with new models, or with those saved in `checkpoint`."""
     chooser, reader = config.selector, config.generator
+    selector, generator = load_pair(config, checkpoint)
     return Rag(
         Selector(
-            load_language_model(selector, chooser, device),
+            selector,
             load_template(chooser.prompt),
             k=chooser.k,
             n=config.top_n,
             budget=Budget(chooser.question_tokens, chooser.passage_tokens),
+            independent=isinstance(config.objective, Marginal),
         ),
         Generator(
-            load_language_model(generator, reader, device),
+            generator,
             load_template(reader.prompt),
             budget=Budget(reader.question_tokens, reader.passage_tokens),
             answer_tokens=reader.answer_tokens,
@@ -130,20 +132,3 @@ def _tokenise(rag: Rag, tasks: Sequence[Task], cache: Path) -> None:
             texts |= {passage.title, passage.text}
     for tokenizer in (rag.selector.model.tokenizer, rag.generator.model.tokenizer):
         tokenizer.memory = token_store(tokenizer, texts, cache).get
-
-
-def _source(config: Config, settings: ModelSettings) -> str:
-    """The folder or name to load; a model from scratch is made once and kept in the cache."""
-    if settings.model is not None:
-        return settings.model
-    assert settings.scratch is not None
-    return str(scratch_model(settings.scratch, _texts(config), Path(config.cache), config.seed))
-
-
-def _texts(config: Config) -> Iterator[str]:
-    """What a tokenizer is trained on: the corpus, or the questions' own passages."""
-    if config.data.corpus is None:
-        raise DataError("a model from scratch needs data.corpus, to train its tokenizer on")
-    for passage in read_corpus(resolve(config.data.corpus)):
-        yield passage.title
-        yield passage.text

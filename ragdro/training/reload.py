@@ -17,7 +17,7 @@ from ragdro.files import write_atomically
 from ragdro.rag import Rag
 from ragdro.retrieval.cache import cached_retriever
 from ragdro.sources import resolve
-from ragdro.training.assess import sampled_figures
+from ragdro.training.assess import draw, sampled_figures
 from ragdro.training.prepare import build_rag, degradation, load_tasks
 from ragdro.training.run_folder import CHECKPOINTS
 from ragdro.types import Candidates, Question, Task
@@ -28,8 +28,8 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
 
     Raises `ConfigError` for a folder that is no run, `ModelError` for a checkpoint that is not there.
     """
-    folder, config = Path(run), _config(Path(run))
-    checkpoint = _checkpoint(folder, stage)
+    folder, config = Path(run), config_of(Path(run))
+    checkpoint = checkpoint_of(folder, stage)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     retriever = cached_retriever(corpus, config.retriever, Path(config.cache))
     worse = degradation(config)
@@ -37,35 +37,37 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
     def retrieve(question: Question) -> Candidates:
         return worse(next(iter(retriever.search([question], config.top_n))))
 
-    return build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"), retrieve)
+    return build_rag(config, checkpoint, retrieve)
 
 
 def reported_tasks(run: Path) -> list[Task]:
     """The questions that the run reports on, with their candidates."""
-    config = _config(run)
+    config = config_of(run)
     return load_tasks(config, config.data.test or config.data.validation)[: config.evaluation.questions]
 
 
 def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> dict[str, Any]:
     """The figures of a stage on `data` (None: the questions that the run reports on)."""
-    config = _config(run)
-    checkpoint = _checkpoint(run, stage)
+    config = config_of(run)
+    checkpoint = checkpoint_of(run, stage)
     tasks = load_tasks(config, data) if data else reported_tasks(run)
-    rag = build_rag(config, str(checkpoint / "selector"), str(checkpoint / "generator"))
+    rag = build_rag(config, checkpoint)
     records = [evaluate(prediction) for prediction in rag.predict(tasks)]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    figures = {**summarise(records), **sampled_figures(rag, config, tasks)}
+    figures = {**summarise(records), **sampled_figures(draw(rag, config, tasks), config)}
     return {**figures, "by_hops": by_hops(records)}
 
 
-def _config(run: Path) -> Config:
+def config_of(run: Path) -> Config:
+    """The run's resolved config. Raises `ConfigError` for a folder that is no run."""
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run}: not a run folder (it has no config.yaml)")
     return load_config(run / "config.yaml")
 
 
-def _checkpoint(run: Path, stage: str) -> Path:
+def checkpoint_of(run: Path, stage: str) -> Path:
+    """The folder of a stage's pair ('best', 'iteration-N'). Raises `ModelError` where there is none."""
     if not re.fullmatch(r"best|iteration-[0-9]+", stage):
         raise ModelError(f"{stage}: no such stage; there are 'best' and 'iteration-N'")
     folder = run / "best" if stage == "best" else run / CHECKPOINTS / stage

@@ -19,13 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ragdro.config import Config, dump_config
+from ragdro.config import Config, Marginal, dump_config
 from ragdro.environment import environment
 from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
+from ragdro.lm.model import LanguageModel
 from ragdro.profiling import phase
-from ragdro.training import shards
+from ragdro.training import diagnostics, shards
 from ragdro.training.checkpoint import State, StateStore, restore_parameters
 from ragdro.training.e_step import Shards, WeightedTask
 from ragdro.training.fitting import FitKeeper
@@ -36,9 +37,11 @@ from ragdro.training.prepare import Prepared
 from ragdro.training.progress import display
 from ragdro.training.reporters import open_reporters
 from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
+from ragdro.training.variants import Fold, variants_of
 from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
+_SAMPLES = "samples"
 
 
 class RunFolder:
@@ -54,6 +57,7 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = config
         self.models = {"selector": setup.rag.selector.model, "generator": setup.rag.generator.model}
+        self.variants = variants_of(config, setup.rag, setup.train)
         self.preemption = Preemption()
         self._lock = RunLock(self.folder)
         self.display = display()
@@ -79,6 +83,9 @@ class RunFolder:
         state = self.store.newest(self.display.say) or State(questions=questions)
         if state.questions != questions:
             raise TrainingError(f"{self.folder}: the run was begun on other questions or candidates")
+        for name, variant in self.variants.items():
+            if name in state.files:
+                variant.weights = self.store.tensors(state, name)
         for role, model in self.models.items():
             if role in state.files:
                 restore_parameters(model.hf, self.store.tensors(state, role), f"{role}.model")
@@ -107,6 +114,15 @@ class RunFolder:
             self._metrics.close()
         finally:
             self._lock.release()
+
+    def model(self, role: str) -> LanguageModel:
+        """The model that a fit of `role` moves: one of the pair, or a variant's."""
+        return self.models[role] if role in self.models else self.variants[role].model
+
+    @property
+    def folds(self) -> list[Fold]:
+        """The generators of cross-fitting; none without it."""
+        return [variant for variant in self.variants.values() if isinstance(variant, Fold)]
 
     @property
     def finished(self) -> int:
@@ -154,18 +170,23 @@ class RunFolder:
         """The means of what the training samples say about the fit, once an iteration."""
         if self.state.steps:  # a fit has been saved after it, and the record with that
             return
-        count = len(weighted)
-        self.log(
-            {
-                "event": "e_step",
-                "stage": f"iteration-{iteration}",
-                "questions": count,
-                "bound": sum(w.bound for w in weighted) / count,
-                "effective_sample_size": sum(w.effective_sample_size for w in weighted) / count,
-                "distinct": sum(len(w.samples) for w in weighted) / count,
-                "impossible_questions": sum(w.impossible for w in weighted),
-            }
-        )
+        stage, found = f"iteration-{iteration}", diagnostics.figures(weighted)
+        counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
+        self.log({"event": "e_step", "stage": stage, **found, **counts})
+        summed = isinstance(self.config.objective, Marginal)  # a sharp posterior is no lack of samples
+        for figure, told in diagnostics.warnings(found, 1 if summed else len(weighted[0].drawn)).items():
+            self.log({"event": "warning", "stage": stage, "figure": figure, "told": told})
+            self.display.say(f"{stage}: {told}")
+
+    def put_samples(self, sampled: Sequence[WeightedTask]) -> None:
+        """Keep what was drawn at this stage for the next one, once this one is committed."""
+        self.store.put_json(self.state, _SAMPLES, shards.encode(sampled))
+
+    def samples(self, tasks: Sequence[Task]) -> list[WeightedTask] | None:
+        """What was drawn for these questions at the stage before, None where there was none."""
+        if _SAMPLES not in self.state.files:
+            return None
+        return shards.decode(self.store.json(self.state, _SAMPLES), tasks)
 
     def write_predictions(self, stage: str, records: Sequence[dict[str, Any]]) -> None:
         """`predictions-<stage>.jsonl`, one record a question."""
@@ -191,7 +212,8 @@ class RunFolder:
         if state.scores.index(max(state.scores)) == iteration:
             state.results["best"] = {"iteration": iteration, **figures}
         state.finished, state.steps = iteration, {}
-        state.files = {key: file for key, file in state.files.items() if key in self.models}
+        lasting = {*self.models, *self.variants, _SAMPLES}
+        state.files = {key: file for key, file in state.files.items() if key in lasting}
         self.commit()
         self.settle()
 

@@ -1,0 +1,43 @@
+"""`ragdro merge` and `ragdro export`: a run's models as plain folders for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ragdro.cli.models import RunPath, Stage
+
+
+def merge(run: RunPath, stage: Stage = "best") -> None:
+    """Write both models with plain weights into RUN/merged (adapters are merged into their base)."""
+    from ragdro.report.export import export_run
+
+    _say(export_run(run, run / "merged", stage, overwrite=True))
+
+
+def export(
+    run: RunPath,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder to write them to")],
+    stage: Stage = "best",
+    push: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ORG/NAME", help="upload them too, as ORG/NAME-selector and ORG/NAME-generator"),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="new repositories on the hub are public")] = False,
+) -> None:
+    """Write both models with plain weights, tokenizer and model card into FOLDER; push them to a hub."""
+    from ragdro.report.export import export_run, push_to_hub, repositories
+
+    names = None if push is None else repositories(push)
+    folders = export_run(run, folder, stage)
+    _say(folders)
+    if names is not None:
+        for address in push_to_hub(folders, names, private=not public):
+            typer.echo(address)
+
+
+def _say(folders: dict[str, Path]) -> None:
+    for role, folder in folders.items():
+        typer.echo(f"{role}: {folder}")

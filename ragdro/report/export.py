@@ -1,0 +1,67 @@
+"""A run's models as plain Hugging Face folders: merged weights, tokenizer and a model card each.
+
+In: a finished run, a folder. Out: `FOLDER/selector` and `FOLDER/generator`, which `from_pretrained` loads
+without this package or PEFT, and repositories of them on a hub where that is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from ragdro.errors import ConfigError, ModelError, brief
+from ragdro.files import write_atomically
+from ragdro.lm.load import save_language_model
+from ragdro.report.card import model_card
+from ragdro.training.models import ROLES, whole_model
+from ragdro.training.reload import checkpoint_of, config_of
+
+CARD = "README.md"
+_CLIENT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]
+"""The error of whichever HTTP library the hub's client is built on; one of a connection is no OSError."""
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def export_run(run: Path, folder: Path, stage: str = "best", *, overwrite: bool = False) -> dict[str, Path]:
+    """Write both models of a stage; returns role → folder.
+
+    Raises `ConfigError` where `folder` holds something (unless `overwrite`), `DataError` for a run that
+    has not finished, `ModelError` for weights that cannot be loaded.
+    """
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: exists and is not empty; give a new folder")
+    config, checkpoint = config_of(run), checkpoint_of(run, stage)
+    folders: dict[str, Path] = {}
+    for role in ROLES:
+        card = model_card(run, config, role, checkpoint.resolve().name)
+        folders[role] = folder / role
+        save_language_model(whole_model(config, role, checkpoint), folders[role])
+        write_atomically(folders[role] / CARD, card)
+    return folders
+
+
+def repositories(name: str) -> dict[str, str]:
+    """Role → the repository it goes to. Raises `ConfigError` for what is no 'org/name'."""
+    if not _REPOSITORY.fullmatch(name):
+        raise ConfigError(f"--push: {brief(name)} is not of the form org/name")
+    return {role: f"{name}-{role}" for role in ROLES}
+
+
+def push_to_hub(folders: Mapping[str, Path], names: Mapping[str, str], *, private: bool) -> list[str]:
+    """Create what is missing and upload; the account is the hub client's own affair (`hf auth login`).
+
+    Returns the repositories' addresses. Raises `ModelError` naming the one that the hub refused.
+    """
+    api, addresses = HfApi(), []
+    for role, folder in folders.items():
+        try:
+            made = api.create_repo(names[role], private=private, exist_ok=True)
+            api.upload_folder(repo_id=names[role], folder_path=folder, commit_message="ragdro export")
+        except (_CLIENT_ERROR, OSError, ValueError) as error:
+            raise ModelError(f"{names[role]}: the hub refused: {str(error).strip() or error!r}") from error
+        addresses.append(str(made))
+    return addresses

@@ -1,0 +1,88 @@
+"""The two models of a run: each its own, or two adapters on one base.
+
+In: a `Config` and, for a trained pair, the folder of its checkpoint. Out: the selector's and the generator's
+`LanguageModel`. A role with an adapter is its base as the config names it with the adapter that the
+checkpoint holds; a role without one is the checkpoint itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+
+from ragdro.config import Config, GeneratorSettings, SelectorSettings
+from ragdro.data import read_corpus
+from ragdro.errors import DataError
+from ragdro.lm.adapters import merged, with_adapter
+from ragdro.lm.load import load_language_model, pick_device
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.quantised import bitsandbytes
+from ragdro.lm.scratch import scratch_model
+from ragdro.sources import resolve
+
+Role: TypeAlias = Literal["selector", "generator"]
+ROLES: tuple[Role, Role] = ("selector", "generator")
+
+
+def load_pair(config: Config, checkpoint: Path | None = None) -> tuple[LanguageModel, LanguageModel]:
+    """The selector's and the generator's model: new ones, or those in `checkpoint`.
+
+    Raises `ModelError` for what cannot be loaded, `ConfigError` for a library that is not installed.
+    """
+    selector = _load(config, "selector", checkpoint)
+    shared = selector if config.shared_backbone else None
+    return selector, _load(config, "generator", checkpoint, shared)
+
+
+def whole_model(config: Config, role: Role, checkpoint: Path) -> LanguageModel:
+    """The role's trained model as one of plain weights, on the CPU: an adapter is merged into its base.
+
+    A base that was quantised for training is taken as it was before. Raises as `load_pair` does.
+    """
+    settings, saved, cpu = settings_of(config, role), checkpoint / role, torch.device("cpu")
+    if settings.adapter is None:
+        return load_language_model(str(saved), settings, cpu)
+    plain = settings.model_copy(update={"quantisation": None})
+    base = load_language_model(base_of(config, role), plain, cpu)
+    return LanguageModel(merged(base.hf, saved), base.tokenizer)
+
+
+def settings_of(config: Config, role: Role) -> SelectorSettings | GeneratorSettings:
+    """The role's section of the config."""
+    return config.selector if role == "selector" else config.generator
+
+
+def _load(
+    config: Config, role: Role, checkpoint: Path | None, base: LanguageModel | None = None
+) -> LanguageModel:
+    """`base`: what this role's adapter is to share; None: its own."""
+    settings = settings_of(config, role)
+    saved = None if checkpoint is None else checkpoint / role
+    device = pick_device(config.device)
+    if settings.adapter is None:
+        return load_language_model(str(saved or base_of(config, role)), settings, device)
+    if settings.quantisation is not None:
+        bitsandbytes(f"{role}.quantisation: {settings.quantisation}")
+    base = base or load_language_model(base_of(config, role), settings, device)
+    return with_adapter(base, role, settings.adapter, seed=config.seed, saved=saved)
+
+
+def base_of(config: Config, role: Role) -> str:
+    """The folder or name to load; a model from scratch is made once and kept in the cache."""
+    settings = settings_of(config, role)
+    if settings.model is not None:
+        return settings.model
+    assert settings.scratch is not None
+    return str(scratch_model(settings.scratch, _texts(config), Path(config.cache), config.seed))
+
+
+def _texts(config: Config) -> Iterator[str]:
+    """What a tokenizer is trained on: the corpus, or the questions' own passages."""
+    if config.data.corpus is None:
+        raise DataError("a model from scratch needs data.corpus, to train its tokenizer on")
+    for passage in read_corpus(resolve(config.data.corpus)):
+        yield passage.title
+        yield passage.text
