@@ -40,9 +40,13 @@ def train(
     if dry_run:
         typer.echo(dump_config(settings), nl=False)
         return
+    from ragdro.environment import process
     from ragdro.training.em import train as run
 
     folder = Path(settings.runs) / settings.name
+    if process():  # one process reports
+        run(settings, overwrite=overwrite, resume=resume)
+        return
     if profile:
         from ragdro.report.profile import print_profile, profile_run
 

@@ -21,7 +21,16 @@ from ragdro.config.models import (
 )
 from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Marginal, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
+from ragdro.config.training import (
+    Checkpoints,
+    EStep,
+    Evaluation,
+    Mixture,
+    MStep,
+    Optimisation,
+    Parallel,
+    WarmUp,
+)
 
 __all__ = [
     "Checkpoints",
@@ -41,6 +50,7 @@ __all__ = [
     "ModelSettings",
     "Objective",
     "Optimisation",
+    "Parallel",
     "RetrieverSettings",
     "Rloo",
     "ScratchModel",
@@ -108,6 +118,7 @@ class Config(Settings):
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
     evaluation: Evaluation = Field(Evaluation(), description="measuring")
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
+    parallel: Parallel = Field(Parallel(), description="several processes")
     bad_batches: int = Field(
         10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
     )

@@ -107,6 +107,15 @@ class Evaluation(Settings):
     )
 
 
+class Parallel(Settings):
+    """What several processes (torchrun) share beside the questions; docs/scaling.md."""
+
+    strategy: Literal["ddp", "fsdp2"] = Field(
+        "ddp",
+        description="ddp: each process has both models whole; fsdp2: parts of the one in training",
+    )
+
+
 class Checkpoints(Settings):
     """What a run keeps on disk, to go on from and to load."""
 

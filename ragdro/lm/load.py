@@ -93,16 +93,19 @@ def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def save_language_model(model: LanguageModel, folder: Path) -> None:
+def save_language_model(
+    model: LanguageModel, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
     """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone.
 
+    `weights` stand for the model's own where it could not give them itself.
     The folder is whole or absent; one that is there is replaced. Raises `OSError` where the disk refuses.
     """
     making = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
-        model.hf.save_pretrained(making)
+        model.hf.save_pretrained(making, state_dict=weights)
         model.tokenizer.hf.save_pretrained(making)
         for file in making.iterdir():
             sync(file)

@@ -15,6 +15,7 @@ import torch
 from ragdro.config import Config, EStep
 from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
 from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.rag import Rag
 from ragdro.training import diagnostics, objectives
@@ -73,7 +74,10 @@ def _measure(
 def _greedy(
     setup: Prepared, run: RunFolder, stage: str, tasks: Sequence[Task], split: str, *, select: bool
 ) -> dict[str, Any]:
-    records = [evaluate(prediction) for prediction in setup.rag.predict(tasks, select=select)]
+    def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
+        return [evaluate(prediction) for prediction in setup.rag.predict(part, select=select)]
+
+    records = in_parts(tasks, predicted)
     if split == "reported":
         run.write_predictions(stage, records)
     run.log({"event": "breakdown", "stage": stage, "split": split, "by_hops": by_hops(records)})

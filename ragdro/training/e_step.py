@@ -18,6 +18,7 @@ import torch
 from ragdro.config import EStep
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training import objectives
@@ -64,14 +65,18 @@ def e_step(
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
-    `questions_per_shard` are in memory at once, and `keep` sees each shard. `score` is how p(y|x,d_z) is
-    computed (None: by `generator` as it is).
+    `questions_per_shard` are in memory at once, and `keep` sees each shard; processes share a shard out.
+    `score` is how p(y|x,d_z) is computed (None: by `generator` as it is).
     """
 
+    def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
+        draws = propose(selector, part)
+        scores = (score or answer_log_likelihoods)(generator, part, draws, tokens_per_batch)
+        return list(zip(draws, scores, strict=True))
+
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
-        draws = propose(selector, shard)
-        scores = (score or answer_log_likelihoods)(generator, shard, draws, tokens_per_batch)
-        return [_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)]
+        found = in_parts(shard, measured)
+        return [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, found, strict=True)]
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from ragdro.config import Config
+from ragdro.parallel.sharding import spread
+from ragdro.parallel.world import from_main, joined
 from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
@@ -41,13 +43,17 @@ def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> d
 
     Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
     replaces an earlier run of the same name, `resume` goes on with it from its last saved state and ends
-    with what an uninterrupted run ends with.
+    with what an uninterrupted run ends with. Started by `torchrun`, its processes share the work.
     """
-    done = finished_results(config, overwrite=overwrite, resume=resume)
-    if done is not None:
-        return done
+    with joined(config.device):
+        done = from_main(partial(finished_results, config, overwrite=overwrite, resume=resume))
+        return _run(config, resume=resume) if done is None else done
+
+
+def _run(config: Config, *, resume: bool) -> dict[str, Any]:
     setup = prepare(config)
     with RunFolder(config, setup, resume=resume) as run:
+        spread(config.parallel, run.models)
         if run.finished < 0:
             rng = np.random.default_rng([config.seed, _WARM_UP])
             keeper = run.fitting("warm_up")

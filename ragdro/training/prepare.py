@@ -19,6 +19,7 @@ from ragdro.data import load_questions, read_corpus
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.token_store import token_store
+from ragdro.parallel.world import is_main
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
@@ -82,7 +83,7 @@ def load_tasks(config: Config, source: str) -> list[Task]:
     questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     found = cached_candidates(
-        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=True
+        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=is_main()
     )
     worse = degradation(config)
     return [Task(q, worse(c)) for q, c in zip(questions, found, strict=True)]

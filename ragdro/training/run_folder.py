@@ -15,6 +15,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,16 +26,18 @@ from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
+from ragdro.parallel.sharding import weights
+from ragdro.parallel.world import from_main, is_main
 from ragdro.profiling import phase
 from ragdro.training import diagnostics, shards
 from ragdro.training.checkpoint import State, StateStore, restore_parameters
 from ragdro.training.e_step import Shards, WeightedTask
 from ragdro.training.fitting import FitKeeper
 from ragdro.training.lock import LOCK, RunLock
-from ragdro.training.metrics_log import MetricsLog, finite
+from ragdro.training.metrics_log import MetricsLog, SilentLog, finite
 from ragdro.training.preemption import Preemption
 from ragdro.training.prepare import Prepared
-from ragdro.training.progress import display
+from ragdro.training.progress import Silent, display
 from ragdro.training.reporters import open_reporters
 from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
 from ragdro.training.variants import Fold, variants_of
@@ -49,29 +52,29 @@ class RunFolder:
 
     `state` is where the run stands; each `commit` makes that what a killed run comes back to. Raises
     `ConfigError` where another process has the folder or another run the name, `TrainingError` where no
-    saved state can be used.
+    saved state can be used. Of several processes all keep the same `state`, and one `writes`.
     """
 
     def __init__(self, config: Config, setup: Prepared, *, resume: bool) -> None:
         self.folder = Path(config.runs) / config.name
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.writes = is_main()
         self.config = config
         self.models = {"selector": setup.rag.selector.model, "generator": setup.rag.generator.model}
         self.variants = variants_of(config, setup.rag, setup.train)
         self.preemption = Preemption()
-        self._lock = RunLock(self.folder)
-        self.display = display()
+        self._lock: RunLock | None = None
+        self.display = display() if self.writes else Silent()
         with ExitStack() as undo:
-            undo.callback(self._lock.release)
-            undo.callback(self.display.close)
-            self.state = self._begin(setup.fingerprint(), resume)
-            values = config.model_dump(mode="json")
-            reporters = open_reporters(config.report_to, self.folder, values, self.state.records)
-            self._metrics = MetricsLog(self.folder, self.state, reporters)
+            undo.callback(self._leave)
+            self.state = from_main(partial(self._begin, setup.fingerprint(), resume))
+            self._restore()
+            self._metrics = self._open_log()
             undo.pop_all()
 
     def _begin(self, questions: str, resume: bool) -> State:
-        """The state to go on from, the models put where they stood then; the first one for a new run."""
+        """The state to go on from; the first one for a new run."""
+        self._lock = RunLock(self.folder)
         if not (resume and (self.folder / CONFIG).is_file()):
             self._clear()
             write_atomically(self.folder / CONFIG, dump_config(self.config))
@@ -79,20 +82,35 @@ class RunFolder:
         refuse_another_run(self.config)
         for folder in (self.folder, *(self.folder / CHECKPOINTS).glob("iteration-*")):
             remove_temporary_files(folder)
-        self.store = StateStore(self.folder)
-        state = self.store.newest(self.display.say) or State(questions=questions)
+        state = StateStore(self.folder).newest(self.display.say) or State(questions=questions)
         if state.questions != questions:
             raise TrainingError(f"{self.folder}: the run was begun on other questions or candidates")
-        for name, variant in self.variants.items():
-            if name in state.files:
-                variant.weights = self.store.tensors(state, name)
-        for role, model in self.models.items():
-            if role in state.files:
-                restore_parameters(model.hf, self.store.tensors(state, role), f"{role}.model")
-            model.shares_prefixes = state.shares_prefixes.get(role)
         if state.serial:
             self.display.say(f"{self.folder}: going on from saved state {state.serial}")
         return state
+
+    def _restore(self) -> None:
+        """Put the models where they stood."""
+        self.store = StateStore(self.folder, writes=self.writes)
+        for name, variant in self.variants.items():
+            if name in self.state.files:
+                variant.weights = self.store.tensors(self.state, name)
+        for role, model in self.models.items():
+            if role in self.state.files:
+                restore_parameters(model.hf, self.store.tensors(self.state, role), f"{role}.model")
+            model.shares_prefixes = self.state.shares_prefixes.get(role)
+
+    def _open_log(self) -> MetricsLog:
+        if not self.writes:
+            return SilentLog()
+        values = self.config.model_dump(mode="json")
+        reporters = open_reporters(self.config.report_to, self.folder, values, self.state.records)
+        return MetricsLog(self.folder, self.state, reporters)
+
+    def _leave(self) -> None:
+        self.display.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
@@ -108,12 +126,11 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.display.close()
         self.preemption.__exit__(kind, error, trace)
         try:
             self._metrics.close()
         finally:
-            self._lock.release()
+            self._leave()
 
     def model(self, role: str) -> LanguageModel:
         """The model that a fit of `role` moves: one of the pair, or a variant's."""
@@ -190,6 +207,8 @@ class RunFolder:
 
     def write_predictions(self, stage: str, records: Sequence[dict[str, Any]]) -> None:
         """`predictions-<stage>.jsonl`, one record a question."""
+        if not self.writes:
+            return
         lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
         write_atomically(self.folder / f"predictions-{stage}.jsonl", lines)
 
@@ -203,7 +222,8 @@ class RunFolder:
         """Save the pair after `iteration` (0: the warm-up) and point `best` at the best so far."""
         folder, state = self.folder / CHECKPOINTS / f"iteration-{iteration}", self.state
         for role, model in self.models.items():
-            save_language_model(model, folder / role)
+            if self.writes:
+                save_language_model(model, folder / role, weights(model.hf))
         if iteration:
             state.results["iterations"].append(figures)
         else:
@@ -220,7 +240,7 @@ class RunFolder:
     def settle(self) -> None:
         """Point `best` where it belongs and remove the checkpoints that `checkpoints.keep` does not name."""
         best = self.state.results["best"]
-        if best is None:
+        if best is None or not self.writes:
             return
         checkpoints = self.folder / CHECKPOINTS
         _point(self.folder / "best", Path(CHECKPOINTS) / f"iteration-{best['iteration']}")
@@ -240,7 +260,8 @@ class RunFolder:
         self.settle()
         self._metrics.mark(self.state)
         results: dict[str, Any] = finite(self.state.results)
-        write_atomically(self.folder / RESULTS, _json(results))
+        if self.writes:
+            write_atomically(self.folder / RESULTS, _json(results))
         self.store.remove()
         return results
 
