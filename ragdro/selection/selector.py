@@ -17,6 +17,7 @@ import torch
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.decoding import Decoder, branch_decoder
+from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
@@ -111,19 +112,21 @@ class Selector:
         *,
         temperature: float,
         tokens_per_batch: int,
+        decoder: DecoderOf = branch_decoder,
     ) -> list[list[Draw]]:
         """m permutations for each question by inverse transform sampling.
 
         `uniforms[question]` [samples, steps]: numbers in [0, 1) that decide the choices, at least as many
         steps as the grammar has choices (`choices_per_list`). Who draws them decides what is shared: the
-        outcome of a question depends on its own numbers alone, not on the batch it is in.
+        outcome of a question depends on its own numbers alone, not on the batch it is in. `decoder` says what
+        is drawn from: with another engine's, `log_prior` is the engine's too.
         """
         results: list[list[Draw]] = [[] for _ in tasks]
         prompts = [self.prompt(t) for t in tasks]
         for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
             pick = _Inverse(np.stack([uniforms[i] for i in batch]), temperature)
             for i, branches in zip(
-                batch, self._decode([tasks[i] for i in batch], prompts, batch, pick), strict=True
+                batch, self._decode([tasks[i] for i in batch], prompts, batch, pick, decoder), strict=True
             ):
                 results[i] = [Draw(b.walk.chosen, b.log_proposal, b.log_prior) for b in branches]
         return results
@@ -159,7 +162,12 @@ class Selector:
 
     @phase("decode")
     def _decode(
-        self, tasks: Sequence[Task], prompts: Sequence[Ints], batch: Sequence[int], pick: _Inverse | _Greedy
+        self,
+        tasks: Sequence[Task],
+        prompts: Sequence[Ints],
+        batch: Sequence[int],
+        pick: _Inverse | _Greedy,
+        decoder_of: DecoderOf = branch_decoder,
     ) -> list[list[_Branch]]:
         """Write the lists of a batch, all branches of all questions one choice a step."""
         rows = [
@@ -168,7 +176,7 @@ class Selector:
         ]
         self.model.hf.eval()
         with torch.no_grad():
-            decoder = branch_decoder(self.model, [prompts[i] for i in batch], pick.branches)
+            decoder = decoder_of(self.model, [prompts[i] for i in batch], pick.branches)
             while any(b.walk.competing is not None for row in rows for b in row):
                 decoder.feed(
                     [[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows]

@@ -24,6 +24,8 @@ OBJECTIVES = {
     "cross-fitted": ("objective=dro", "cross_fitted=true"),
     "marginal": ("objective=marginal",),
     "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
+    "cross-fitted": ("objective=dro", "cross_fitted=true"),
+    "marginal": ("objective={kind: marginal, passages: 8}",),
     "rloo": ("objective=rloo",),
     "dpo": ("objective=dpo",),
     "sft": ("objective=sft",),

@@ -77,19 +77,20 @@ def _run(config: Config, *, resume: bool) -> dict[str, Any]:
 def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> list[WeightedTask]:
     """Weighted permutations of this iteration's training questions, from the models as they stand."""
     tasks = questions_of(setup.train, config.e_step.questions, iteration)
-    propose = proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration)
-    weighted = e_step(
-        setup.rag.selector,
-        setup.rag.generator,
-        tasks,
-        propose=pooled(propose, recall(run), config.e_step) if config.e_step.replay else propose,
-        weigh=importance_weights(config.objective),
-        tokens_per_batch=config.e_step.tokens_per_batch,
-        questions_per_shard=config.e_step.questions_per_shard,
-        keep=run.shards(f"iteration-{iteration}", len(tasks)),
-        score=partial(held_out_log_likelihoods, run.folds),
-        judge=judge(config, setup.rag, run.variants),
-    )
+    with setup.engine.serving(setup.rag.selector.model) as decoder:
+        propose = proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration, decoder)
+        weighted = e_step(
+            setup.rag.selector,
+            setup.rag.generator,
+            tasks,
+            propose=pooled(propose, recall(run), config.e_step) if config.e_step.replay else propose,
+            weigh=importance_weights(config.objective),
+            tokens_per_batch=config.e_step.tokens_per_batch,
+            questions_per_shard=config.e_step.questions_per_shard,
+            keep=run.shards(f"iteration-{iteration}", len(tasks)),
+            score=partial(held_out_log_likelihoods, run.folds),
+            judge=judge(config, setup.rag, run.variants),
+        )
     run.log_e_step(iteration, weighted)
     remember(run, iteration, weighted)
     return weighted

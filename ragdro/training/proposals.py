@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -23,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragdro.config import EStep, Marginal, Mixture, Objective, Sft
+from ragdro.lm.decoding import branch_decoder
+from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.scoring import score_all
 from ragdro.selection.selector import Draw, Selector, likeliest
 from ragdro.types import Permutation, Task
@@ -31,8 +34,14 @@ Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
 """The draws of each question."""
 
 
-def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> Propose:
-    """What `settings` ask for; `stream` sets apart draws that must not share random numbers."""
+def proposals(
+    objective: Objective, settings: EStep, seed: int, stream: int, decoder: DecoderOf = branch_decoder
+) -> Propose:
+    """What `settings` ask for; `stream` sets apart draws that must not share random numbers.
+
+    `decoder` is the sampling engine's. What another engine than our own drew has that engine's q; p(z|x) is
+    our own forward pass's, and the weights take p/q.
+    """
     if isinstance(objective, Sft):
         return retrievers_first
     if isinstance(objective, Marginal):
@@ -42,8 +51,14 @@ def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> 
         shape = (settings.samples, selector.choices_per_list)
         uniforms = [_generator(task, seed, stream).random(shape) for task in tasks]
         draws = selector.sample(
-            tasks, uniforms, temperature=settings.temperature, tokens_per_batch=settings.tokens_per_batch
+            tasks,
+            uniforms,
+            temperature=settings.temperature,
+            tokens_per_batch=settings.tokens_per_batch,
+            decoder=decoder,
         )
+        if decoder is not branch_decoder:
+            return _rescored(selector, tasks, draws, settings.tokens_per_batch)
         if settings.mixture is None:
             return draws
         return _mixed(selector, tasks, draws, settings.mixture, settings.tokens_per_batch, (seed, stream))
@@ -86,6 +101,20 @@ def plackett_luce(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -
         chosen.append(index)
         left[index] = 0.0
     return tuple(chosen)
+
+
+def _rescored(
+    selector: Selector, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
+) -> list[list[Draw]]:
+    """The same draws with the selector's own log p(z|x)."""
+    distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
+    groups = [selector.group(task, zs) for task, zs in zip(tasks, distinct, strict=True)]
+    priors = score_all(selector.model, groups, tokens_per_batch)
+    tables = [dict(zip(zs, ps, strict=True)) for zs, ps in zip(distinct, priors, strict=True)]
+    return [
+        [replace(d, log_prior=table[d.permutation]) for d in drawn]
+        for drawn, table in zip(draws, tables, strict=True)
+    ]
 
 
 def _mixed(
