@@ -246,13 +246,13 @@ def _peak_mib(trial: Trial, side: Side) -> float:
         before = torch.cuda.memory_allocated()
         side()
         return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
     side()
-    return round((_resident("VmHWM") - before) / 2**10, 1)
+    return round((resident("VmHWM") - before) / 2**10, 1)
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """KiB of this process's memory."""
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))

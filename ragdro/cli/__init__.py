@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ragdro.cli import data, export, models, retrieve, study, tiny, watch
+from ragdro.cli import data, export, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.training.preemption import PREEMPTED
@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Train the selector and the generator of a retrieval-augmented system together.",
 )
 app.command()(models.train)
+app.command()(plan.plan)
 app.command()(models.warmup)
 app.command()(models.evaluate)
 app.command()(models.answer)

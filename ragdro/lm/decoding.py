@@ -148,8 +148,8 @@ class BranchDecoder(Decoder):
             self._valid[r, : len(prompt) - 1] = True
         self._positions = np.tile(np.arange(width), (rows, 1))
         self._branch = np.full((rows, width), -1)
-        self._cache = Cache(layer_class_to_replicate=RoomyLayer)
-        model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self._cache)
+        self.cache = Cache(layer_class_to_replicate=RoomyLayer)
+        model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
     def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
@@ -193,7 +193,7 @@ class BranchDecoder(Decoder):
             self._tensor(flat_positions),
             self._tensor(visible),
             self._tensor(self._positions),
-            self._cache,
+            self.cache,
         )
         return hidden.reshape(rows, branches, step, -1)
 

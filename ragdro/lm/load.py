@@ -25,7 +25,7 @@ from ragdro.lm.tokens import TextTokenizer
 from ragdro.sources import resolve
 
 transformers_logging.disable_progress_bar()  # It would write into the run's own progress display.
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_tokenizer(source: str) -> TextTokenizer:
@@ -57,7 +57,7 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
         raise ModelError(f"{source}: no such checkpoint folder")
     if (Path(path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
-    quantised = None if settings.quantisation is None else four_bits(_DTYPES[settings.dtype])
+    quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
@@ -66,7 +66,7 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
             path,
             revision=settings.revision,
             trust_remote_code=settings.trust_remote_code,
-            dtype=_DTYPES[settings.dtype],
+            dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attention,
             use_safetensors=True,
             **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
@@ -79,7 +79,7 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if quantised is None:
         hf = hf.to(device)
-    return LanguageModel(hf, TextTokenizer(tokenizer, name=source), _autocast(settings, device))
+    return LanguageModel(hf, TextTokenizer(tokenizer, name=source), autocast_dtype(settings, device))
 
 
 def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
@@ -120,10 +120,11 @@ def save_language_model(
 
 def matmul_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
     """The dtype that a model with these settings multiplies matrices in."""
-    return _autocast(settings, device) or _DTYPES[settings.dtype]
+    return autocast_dtype(settings, device) or DTYPES[settings.dtype]
 
 
-def _autocast(settings: ModelSettings, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype | None:
+    """What a model with these settings is autocast to on `device`; None: its matrices stay as they are."""
     if settings.amp == "bfloat16":
         return torch.bfloat16
     if settings.amp == "auto" and device.type == "cuda" and settings.dtype == "float32":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 from ragdro.config import ScratchModel
 from ragdro.files import atomic_folder
@@ -34,11 +34,21 @@ def scratch_model(settings: ScratchModel, texts: Iterator[str], cache: Path, see
 
 
 def _make(settings: ScratchModel, texts: list[str], seed: int, folder: Path) -> None:
-    tokenizer = _tokenizer(texts, settings.vocabulary)
+    tokenizer = train_tokenizer(texts, settings.vocabulary)
     tokenizer.save_pretrained(folder)
-    config = AutoConfig.for_model(
+    config = make_config(settings, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def make_config(
+    settings: ScratchModel, vocabulary: int, end_id: int | None = None, pad_id: int | None = None
+) -> PretrainedConfig:
+    """The Hugging Face config of a model with these settings."""
+    return AutoConfig.for_model(
         settings.architecture,
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         hidden_size=settings.width,
         intermediate_size=3 * settings.width,
         num_hidden_layers=settings.layers,
@@ -47,16 +57,13 @@ def _make(settings: ScratchModel, texts: list[str], seed: int, folder: Path) -> 
         head_dim=settings.width // settings.heads,
         max_position_embeddings=settings.positions,
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=end_id,
+        pad_token_id=pad_id,
         bos_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-def _tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE, words alike at the start of a piece and inside it, identifiers of one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,0 +1,154 @@
+"""`ragdro plan` against measured peaks of memory, phase by phase, as one JSON line. CPU, Linux.
+
+    python -m benchmarks.plan [--variant lora]
+
+Each phase runs in a process of its own on random weights: the largest batch of `Selector.sample`, of
+`score_all`, and two updates of `fit`. Measured is the most resident memory over what was resident before the
+models were made (after a small run of everything, which loads the kernels). Memory that is freed goes back
+to the system at once (MALLOC_MMAP_THRESHOLD_), so that resident is what is alive. `ratio` is planned over
+measured. About three minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.trial import resident
+from ragdro.config import Config
+from ragdro.lm.scoring import SequenceGroup, score_all
+from ragdro.planning.plan import plan
+from ragdro.planning.stand_in import longest_tasks, stand_in_pair, unlike_lists
+from ragdro.report.profile import device_name
+from ragdro.training.e_step import reading
+from ragdro.training.m_step import Weighted, fit
+
+CPU = torch.device("cpu")
+QUESTIONS = 24
+PHASES = ("sampling", "scoring", "selector update", "generator update")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"adapter": {"rank": 8}},
+    "shared": {"adapter": {"rank": 8}},
+    "checkpointing": {"gradient_checkpointing": True},
+    "bf16": {"amp": "bfloat16"},
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "full": {
+        "scratch": {"width": 256, "layers": 6, "vocabulary": 8192}, "passage_tokens": 90, "n": 20, "k": 5,
+        "samples": 8, "tokens": 4096,
+    },
+    "tiny": {
+        "scratch": {"width": 256, "layers": 5, "vocabulary": 16384}, "passage_tokens": 30, "n": 5, "k": 2,
+        "samples": 2, "tokens": 1024,
+    },
+}  # fmt: skip
+
+
+def config_of(size: str, variant: str) -> Config:
+    """A config of this size; its data does not matter."""
+    told = SIZES[size]
+    role = {"scratch": told["scratch"], "passage_tokens": told["passage_tokens"], "question_tokens": 20}
+    role |= VARIANTS[variant]
+    step = {"tokens_per_batch": told["tokens"], "questions_per_step": QUESTIONS // 2}
+    return Config.model_validate(
+        {
+            "data": {"train": "-", "validation": "-"},
+            "top_n": told["n"],
+            "selector": {**role, "k": told["k"], "prompt": "tiny-selector"},
+            "generator": {**role, "answer_tokens": 12, "prompt": "tiny-generator"},
+            "shared_backbone": variant == "shared",
+            "e_step": {"samples": told["samples"], "tokens_per_batch": told["tokens"]},
+            "m_step": {"selector": step, "generator": step},
+        }
+    )
+
+
+def work(config: Config, phase: str, questions: int) -> None:
+    """The phase itself, as a run does it, on models made here."""
+    layers = config.selector.scratch.layers if config.selector.scratch else 0
+    selector, generator = stand_in_pair(config, CPU, {"selector": layers, "generator": layers})
+    tasks, lists = longest_tasks(config, questions), unlike_lists(config, questions)
+    budget = config.e_step.tokens_per_batch
+
+    def chosen(i: int) -> SequenceGroup:
+        return selector.group(tasks[i], lists[i])
+
+    def read(i: int) -> SequenceGroup:
+        return generator.group([reading(tasks[i], z) for z in lists[i]])
+
+    if phase == "sampling":
+        shape = (config.e_step.samples, selector.choices_per_list)
+        uniforms = [np.random.default_rng(i).random(shape) for i in range(questions)]
+        selector.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=budget)
+    elif phase == "scoring":
+        score_all(generator.model, [read(i) for i in range(questions)], budget)
+    else:
+        role = phase.split()[0]
+        model, build = (selector.model, chosen) if role == "selector" else (generator.model, read)
+        settings = config.m_step.selector if role == "selector" else config.m_step.generator
+
+        def weighted(i: int) -> Weighted:
+            return Weighted(tasks[i].question.id, build(i), (1 / len(lists[i]),) * len(lists[i]))
+
+        fit(model, questions, weighted, settings, np.random.default_rng(0))
+
+
+def measured(config: Config, phase: str) -> int:
+    """Bytes at the peak, in this process."""
+    small = {"width": 32, "layers": 1, "vocabulary": 512, "heads": 2}
+    little = config.model_dump(mode="json")
+    for role in ("selector", "generator"):
+        little[role]["scratch"].update(small)
+    work(Config.model_validate(little), phase, 2)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    work(config, phase, QUESTIONS)
+    return (resident("VmHWM") - before) * 1024
+
+
+def compared(size: str, variant: str, phases: Sequence[str] = PHASES) -> dict[str, dict[str, float]]:
+    """Each phase: MiB planned and measured, and their ratio."""
+    config = config_of(size, variant)
+    planned = plan(config, QUESTIONS, CPU)["phases"]
+    found = {}
+    for phase in phases:
+        command = [sys.executable, "-m", "benchmarks.plan", "--size", size, "--variant", variant]
+        told = subprocess.run(
+            [*command, "--only", phase],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "65536"},
+        )
+        real, ours = int(told.stdout), planned[phase]["memory"]
+        mib = {"planned_mib": round(ours / 2**20, 1), "measured_mib": round(real / 2**20, 1)}
+        found[phase] = {**mib, "ratio": round(ours / real, 3)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", choices=tuple(SIZES), default="full")
+    parser.add_argument("--variant", choices=tuple(VARIANTS), default="full")
+    parser.add_argument("--only", choices=PHASES, help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    if told.only:
+        print(measured(config_of(told.size, told.variant), told.only))
+        return
+    found = compared(told.size, told.variant)
+    sizes = {"size": told.size, "variant": told.variant}
+    print(json.dumps({"benchmark": "plan", "device": device_name(CPU), **sizes, **found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""What an iteration will take, before anything is loaded: memory of each phase, tokens and FLOPs.
+
+In: a `Config`, the number of questions of an iteration. Out: for each phase (sampling, scoring, the update of
+each role) the bytes that a device holds at the worst moment, by what they are, and what is computed. Each
+phase's own code runs once on tensors without data (`ragdro.planning.live`), at its largest batch, with every
+text as long as its budget. A decoder's layers are alike, so models deeper than that are run with two and four
+layers and the difference is carried on to their depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from ragdro.config import Config, Optimisation, Sft
+from ragdro.lm.batching import batches_by_tokens, packs_by_tokens
+from ragdro.lm.decoding import BranchDecoder
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scoring import SequenceGroup, choice_table, sequence_log_probs
+from ragdro.planning.live import most_bytes, without_data
+from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
+from ragdro.selection.selector import Selector
+from ragdro.training.e_step import reading
+from ragdro.training.models import ROLES, Role, settings_of
+
+_DEPTHS = (2, 4)
+_NF4 = 4.127 / 8
+"""Bytes a weight in 4 bits takes with its scales, which are quantised too (QLoRA: 0.127 bits a weight)."""
+_STATE_BYTES = {"adamw": None, "adamw-8bit": 2.0 + 8 / 256, "paged-adamw-8bit": 2.0 + 8 / 256}
+"""An optimiser's bytes a trained number; None: two moments of the number's own dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Bytes at the worst moment by what they are (`activations` with logits and everything passing), and
+    tokens and model FLOPs of all questions of an iteration (see `ragdro.profiling`)."""
+
+    weights: float
+    gradients: float
+    optimiser: float
+    kv_cache: float
+    activations: float
+    tokens: float
+    flops: float
+
+    @property
+    def memory(self) -> float:
+        """Everything a device holds."""
+        return self.weights + self.gradients + self.optimiser + self.kv_cache + self.activations
+
+    def deeper(self, other: Phase, layers: float) -> Phase:
+        """What `self` comes to with `layers` times the layers that `other` has more."""
+        mine, theirs = asdict(self), asdict(other)
+        return Phase(**{name: mine[name] + layers * (theirs[name] - mine[name]) for name in mine})
+
+
+def plan(config: Config, questions: int, device: torch.device) -> dict[str, Any]:
+    """The phases of an iteration over `questions` questions on `device` (which need not be there).
+
+    Raises `ModelError` for a model whose config cannot be read, `ConfigError` for prompts that it has no
+    positions for.
+    """
+    depths = {role: int(model_config(config, role).get_text_config().num_hidden_layers) for role in ROLES}
+    lower, upper = ({role: min(d, depths[role]) for role in ROLES} for d in _DEPTHS)
+    first, second = (_phases(config, questions, device, cut) for cut in (lower, upper))
+    phases = {}
+    for name, phase in first.items():
+        role = _ROLE_OF[name]
+        more = (depths[role] - lower[role]) / max(1, upper[role] - lower[role])
+        phases[name] = phase.deeper(second[name], more)
+    others = {role: phases[name].weights for name, role in _ROLE_OF.items() if name in phases}
+    described = {}
+    for name, phase in phases.items():
+        other = 0.0 if config.shared_backbone else others[_OTHER[_ROLE_OF[name]]]
+        values = {**asdict(phase), "weights": phase.weights + other}
+        described[name] = {"memory": phase.memory + other, **values}
+    return {
+        "questions": questions,
+        "memory": max(p["memory"] for p in described.values()),
+        "tokens": sum(p["tokens"] for p in described.values()),
+        "flops": sum(p["flops"] for p in described.values()),
+        "phases": described,
+    }
+
+
+_ROLE_OF: dict[str, Role] = {
+    "sampling": "selector",
+    "scoring": "generator",
+    "selector update": "selector",
+    "generator update": "generator",
+}
+_OTHER: dict[Role, Role] = {"selector": "generator", "generator": "selector"}
+
+
+def _phases(
+    config: Config, questions: int, device: torch.device, layers: dict[Role, int]
+) -> dict[str, Phase]:
+    """Every phase of models cut to `layers`."""
+    with without_data():
+        selector, generator = stand_in_pair(config, device, layers)
+
+        def lists(count: int) -> list[SequenceGroup]:
+            tasks = longest_tasks(config, count)
+            return [selector.group(t, z) for t, z in zip(tasks, unlike_lists(config, count), strict=True)]
+
+        def answers(count: int) -> list[SequenceGroup]:
+            return [
+                generator.group([reading(task, z) for z in drawn])
+                for task, drawn in zip(longest_tasks(config, count), unlike_lists(config, count), strict=True)
+            ]
+
+        shard = min(questions, config.e_step.questions_per_shard)
+        budget = config.e_step.tokens_per_batch
+        found = {
+            "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
+            "scoring": _scoring(_Side(config, "generator", generator.model, answers), shard, budget),
+        }
+        if config.train_selector and not isinstance(config.objective, Sft):
+            side = _Side(config, "selector", selector.model, lists)
+            found["selector update"] = _update(side, config.m_step.selector)
+        if config.train_generator:
+            side = _Side(config, "generator", generator.model, answers)
+            found["generator update"] = _update(side, config.m_step.generator)
+    return {
+        name: replace(phase, tokens=phase.tokens * questions, flops=phase.flops * questions)
+        for name, phase in found.items()
+    }
+
+
+class _Side:
+    """A role's model with what it computes for a number of questions."""
+
+    def __init__(
+        self, config: Config, role: Role, model: LanguageModel, groups: Callable[[int], list[SequenceGroup]]
+    ) -> None:
+        self.config, self.model, self.groups = config, model, groups
+        hf = model.hf
+        self.held = [*hf.parameters(), *hf.buffers()]
+        self.dense = sum(map(_size, self.held))
+        self.trained = [p for p in hf.parameters() if p.requires_grad]
+        self.weights = float(self.dense)
+        self.passing = 0
+        """Bytes that weights of 4 bits take while they are unpacked."""
+        if settings_of(config, role).quantisation is not None:
+            table = hf.get_input_embeddings().weight
+            packed = [
+                p
+                for p in hf.get_decoder().parameters()
+                if p.dim() == 2 and not p.requires_grad and p is not table
+            ]
+            self.weights -= sum(_size(p) - _NF4 * p.numel() for p in packed)
+            self.passing = max(map(_size, packed))
+        self.one = groups(1)[0]
+
+    def phase(
+        self, most: int, factor: float, *, kv_cache: int = 0, head: float = 0.0,
+        gradients: int = 0, optimiser: float = 0.0,
+    ) -> Phase:  # fmt: skip
+        """What a question is, `most` bytes being the most that were alive; `factor` counts the passes."""
+        with unset_fake_temporarily():  # these numbers are looked at
+            flops = self.model.flops(torch.from_numpy(self.one.tree.positions))
+        return Phase(
+            weights=float(self.weights),
+            gradients=float(gradients),
+            optimiser=optimiser,
+            kv_cache=float(kv_cache),
+            activations=float(max(0, most - self.dense - gradients - kv_cache) + self.passing),
+            tokens=float(len(self.one)),
+            flops=factor * (flops + head),
+        )
+
+    @property
+    def head(self) -> float:
+        """FLOPs of a question's logits: over the whole vocabulary, or over the identifiers alone."""
+        config = self.model.hf.config.get_text_config()
+        scored = sum(len(s.targets) for s in self.one.sequences)
+        allowed = self.one.sequences[0].allowed
+        width = config.vocab_size if allowed is None else max(map(len, allowed))
+        return 2.0 * scored * int(config.hidden_size) * int(width)
+
+
+def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
+    """All lists of a batch, written as `Selector.sample` writes them; which is drawn changes no size."""
+    config, model = side.config, selector.model
+    prompt = selector.prompt(longest_tasks(config, 1)[0])
+    rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.tokens_per_batch)[0])
+    cache = 0
+
+    def write() -> None:
+        nonlocal cache
+        branches = range(config.e_step.samples)
+        walks = [[selector.grammar.walk(config.top_n, selector.k) for _ in branches] for _ in range(rows)]
+        decoder = BranchDecoder(model, [prompt] * rows, config.e_step.samples)
+        while any(w.competing is not None for row in walks for w in row):
+            active = [(r, b) for r in range(rows) for b in branches if walks[r][b].competing is not None]
+            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in walks])
+            sets = [c for r, b in active if (c := walks[r][b].competing) is not None]
+            choices, allowed, _ = choice_table(sets)
+            decoder.choice_logits(torch.tensor(active), choices, allowed).double().log_softmax(-1)
+            for (r, b), competing in zip(active, sets, strict=True):
+                walks[r][b].take(int(competing[b % len(competing)]))
+        cache = sum(_size(t) for layer in decoder.cache.layers for t in (layer.keys, layer.values))
+
+    model.hf.eval()
+    with torch.no_grad():
+        most = most_bytes(write, side.held)
+    return side.phase(most, 1.0, kv_cache=cache, head=side.head)
+
+
+def _scoring(side: _Side, shard: int, tokens_per_batch: int) -> Phase:
+    """The largest batch of answers under every list."""
+    groups = side.groups(len(packs_by_tokens([len(side.one)] * shard, tokens_per_batch)[0]))
+    side.model.hf.eval()
+    with torch.no_grad():
+        most = most_bytes(lambda: sequence_log_probs(side.model, groups), side.held)
+    return side.phase(most, 1.0, head=side.head)
+
+
+def _update(side: _Side, settings: Optimisation) -> Phase:
+    """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
+    packs = packs_by_tokens([len(side.one)] * settings.questions_per_step, settings.tokens_per_batch)
+    groups, held = side.groups(len(packs[0])), side.held
+    model = side.model
+    if len(packs) > 1:  # gradients of the micro-batches before are there
+        for parameter in side.trained:
+            parameter.grad = torch.zeros_like(parameter)
+        held = [*held, *(p.grad for p in side.trained if p.grad is not None)]
+    model.hf.train()
+
+    def step() -> None:
+        loss = -torch.cat(sequence_log_probs(model, groups)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    most = most_bytes(step, held)
+    for parameter in side.trained:
+        parameter.grad = None
+    gradients = sum(map(_size, side.trained))
+    each = _STATE_BYTES[settings.optimiser]
+    numbers = sum(p.numel() for p in side.trained)
+    state = 2.0 * gradients if each is None else each * numbers
+    passes = 3.0 if model.adapter is None else 2.0
+    return side.phase(most, passes, gradients=gradients, optimiser=state, head=side.head)
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

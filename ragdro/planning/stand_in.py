@@ -1,0 +1,141 @@
+"""A pair of models of the right shapes and questions of the greatest length, made from a config alone.
+
+In: a `Config` and, if wanted, a depth. Out: a selector and a generator whose weights are random (inside
+`ragdro.planning.live.without_data`: none at all), and tasks in which every question, passage and answer
+takes all the tokens that the config allows it. The tokenizer is trained on the prompts, so that a prompt's
+own words are about as many tokens as with the model's.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from ragdro.config import Config
+from ragdro.errors import ModelError
+from ragdro.generation.generator import Generator
+from ragdro.lm.adapters import with_adapter
+from ragdro.lm.load import DTYPES, autocast_dtype
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.scratch import make_config, train_tokenizer
+from ragdro.lm.tokens import TextTokenizer
+from ragdro.prompts import load_template
+from ragdro.prompts.template import Budget
+from ragdro.selection.selector import Selector
+from ragdro.sources import resolve
+from ragdro.training.models import Role, settings_of
+from ragdro.types import Candidates, Passage, Permutation, Question, Task
+
+_VOCABULARY = 1024
+
+
+def model_config(config: Config, role: Role) -> PretrainedConfig:
+    """The Hugging Face config of a role's model. Raises `ModelError` where it has none."""
+    settings = settings_of(config, role)
+    if settings.scratch is not None:
+        return make_config(settings.scratch, settings.scratch.vocabulary)
+    assert settings.model is not None
+    try:
+        return AutoConfig.from_pretrained(
+            resolve(settings.model),
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ModelError(f"{settings.model}: its config cannot be read: {told}") from error
+
+
+def stand_in_pair(
+    config: Config, device: torch.device, layers: dict[Role, int]
+) -> tuple[Selector, Generator]:
+    """Both roles with `layers` decoder layers, on the CPU; `device` decides what `amp: auto` comes to."""
+    chooser, reader = config.selector, config.generator
+    selector = _model(config, "selector", device, layers["selector"])
+    generator = _model(
+        config, "generator", device, layers["generator"], selector if config.shared_backbone else None
+    )
+    return (
+        Selector(
+            selector,
+            load_template(chooser.prompt),
+            k=chooser.k,
+            n=config.top_n,
+            budget=Budget(chooser.question_tokens, chooser.passage_tokens),
+        ),
+        Generator(
+            generator,
+            load_template(reader.prompt),
+            budget=Budget(reader.question_tokens, reader.passage_tokens),
+            answer_tokens=reader.answer_tokens,
+        ),
+    )
+
+
+def _model(
+    config: Config, role: Role, device: torch.device, layers: int, shared: LanguageModel | None = None
+) -> LanguageModel:
+    settings = settings_of(config, role)
+    base = shared
+    if base is None:
+        hf = AutoModelForCausalLM.from_config(
+            _cut(model_config(config, role), layers),
+            dtype=DTYPES[settings.dtype],
+            attn_implementation=settings.attention,
+            trust_remote_code=settings.trust_remote_code,
+        ).eval()
+        if settings.gradient_checkpointing:
+            hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        template = load_template(settings.prompt)
+        tokenizer = train_tokenizer([template.user, template.passage] * 9, _VOCABULARY)
+        base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), autocast_dtype(settings, device))
+    model = base
+    if settings.adapter is not None:
+        model = with_adapter(base, role, settings.adapter, seed=0)
+    model.shares_prefixes = model.shares_cache = True  # what is found out in a run, and nearly always so
+    return model
+
+
+def _cut(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    """The config with its first `layers` layers alone."""
+    config = copy.deepcopy(config)
+    inner = config.get_text_config()
+    inner.num_hidden_layers = layers
+    if getattr(inner, "layer_types", None):
+        inner.layer_types = inner.layer_types[:layers]
+    return config
+
+
+def longest_tasks(config: Config, count: int) -> list[Task]:
+    """`count` questions whose texts all fill their budgets; no two passages of a question begin alike."""
+    words = (
+        max(max(s.question_tokens, s.passage_tokens) for s in (config.selector, config.generator))
+        + config.generator.answer_tokens
+    )
+    tasks = []
+    for i in range(count):
+        passages = tuple(
+            Passage(f"{i}-{j}", f"{j}", f"{j} " + "passage " * words) for j in range(config.top_n)
+        )
+        question = Question(f"{i}", f"{i} " + "question " * words, ("answer " * words,))
+        tasks.append(Task(question, Candidates(question.id, passages)))
+    return tasks
+
+
+def unlike_lists(config: Config, count: int) -> list[list[Permutation]]:
+    """m distinct lists for each of `count` questions, drawn uniformly (fewer where there are fewer)."""
+    found: list[list[Permutation]] = []
+    for i in range(count):
+        rng: Any = np.random.default_rng(i)
+        drawn = (tuple(rng.permutation(config.top_n)[: config.selector.k].tolist()) for _ in range(10_000))
+        lists: dict[Permutation, None] = {}
+        for permutation in drawn:
+            lists[permutation] = None
+            if len(lists) == config.e_step.samples:
+                break
+        found.append(list(lists))
+    return found

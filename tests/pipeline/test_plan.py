@@ -1,0 +1,100 @@
+"""`ragdro plan` against what is measured: a process's resident memory, real tensors, the profile's counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks.plan import PHASES, compared, config_of, work
+from ragdro.cli import app
+from ragdro.config import Config
+from ragdro.planning import plan as planning
+from ragdro.planning.live import most_bytes
+from ragdro.planning.plan import plan
+from ragdro.profiling import Profile, profiled
+from tests.pipeline.test_train import write_config
+
+CPU = torch.device("cpu")
+
+
+def pocket(variant: str, **changes: Any) -> Config:
+    """A config whose models take a moment to run."""
+    values = config_of("tiny", variant).model_dump(mode="json")
+    for role in ("selector", "generator"):
+        values[role]["scratch"].update(width=64, layers=6, vocabulary=2048)
+        values["m_step"][role].update(questions_per_step=8, tokens_per_batch=600)
+    return Config.model_validate({**values, **changes})
+
+
+def test_a_process_takes_the_memory_that_was_planned() -> None:
+    """To 20 %, resident memory of a process of its own; the other phases and variants: benchmarks/plan.py."""
+    (found,) = compared("tiny", "full", ["generator update"]).values()
+    assert found["measured_mib"] > 100 and 0.8 <= found["ratio"] <= 1.2
+
+
+@pytest.mark.parametrize("variant", ["full", "lora", "checkpointing"])
+def test_real_tensors_take_the_bytes_that_were_planned(variant: str) -> None:
+    """Each phase as a run does it, with data, at its full depth; both models are made inside."""
+    config = pocket(variant)
+    planned = plan(config, 8, CPU)["phases"]
+    for phase in PHASES:
+        real = most_bytes(lambda p=phase: work(config, p, 8), [])  # type: ignore[misc]
+        assert planned[phase]["memory"] == pytest.approx(real, rel=0.2), phase
+
+
+def test_deeper_models_are_what_two_and_four_layers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = pocket("full")
+    carried_on = plan(config, 8, CPU)["phases"]
+    monkeypatch.setattr(planning, "_DEPTHS", (6, 6))
+    for name, phase in plan(config, 8, CPU)["phases"].items():
+        assert carried_on[name] == pytest.approx(phase, rel=0.02)
+
+
+@pytest.mark.parametrize("variant", ["full", "lora"])
+def test_tokens_and_flops_are_those_that_a_profile_counts(variant: str) -> None:
+    config = pocket(variant)
+    planned = plan(config, 8, CPU)["phases"]
+    for phase in ("scoring", "generator update"):
+        with profiled(Profile(1.0)) as profile:
+            work(config, phase, 8)
+        assert planned[phase]["tokens"] == sum(profile.tokens.values())
+        assert planned[phase]["flops"] == pytest.approx(sum(profile.flops.values()), rel=0.01)
+
+
+def test_one_base_is_counted_once_and_adapters_need_little_beside_it() -> None:
+    full, lora, shared = (
+        plan(pocket(v), 8, CPU)["phases"]["selector update"] for v in ("full", "lora", "shared")
+    )
+    assert 0.5 * lora["weights"] < shared["weights"] < 0.6 * lora["weights"]
+    assert lora["gradients"] < 0.5 * full["gradients"] and lora["flops"] < full["flops"]
+    assert full["optimiser"] == 2 * full["gradients"]
+
+
+def test_four_bits_and_eight_bit_states_take_less(tmp_path: Path) -> None:
+    values = pocket("lora").model_dump(mode="json")
+    values["selector"]["quantisation"] = values["generator"]["quantisation"] = "4bit"
+    values["m_step"]["selector"]["optimiser"] = "paged-adamw-8bit"
+    small, large = (
+        plan(c, 8, CPU)["phases"]["selector update"] for c in (Config.model_validate(values), pocket("lora"))
+    )
+    matrices = 2 * 6 * (4 * 64 * 64 + 3 * 64 * 192)  # of two models with six layers
+    assert large["weights"] - small["weights"] == pytest.approx(matrices * (4 - 4.127 / 8), rel=0.01)
+    assert small["optimiser"] == pytest.approx(large["optimiser"] / 8 * 2.03 / 2, rel=0.05)
+
+
+def test_the_command_prints_it_without_loading_weights(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    (tmp_path / "model/model.safetensors").unlink()
+    done = CliRunner().invoke(app, ["plan", str(path), "--json"], catch_exceptions=False)
+    told = json.loads(done.stdout)
+    assert told["questions"] == 4 and set(told["phases"]) == set(PHASES)
+    assert told["memory"] == max(p["memory"] for p in told["phases"].values())
+    more = CliRunner().invoke(app, ["plan", str(path), "--json", "--questions", "8"], catch_exceptions=False)
+    assert json.loads(more.stdout)["flops"] == pytest.approx(2 * told["flops"])
+    shown = CliRunner().invoke(app, ["plan", str(path), "train_selector=false"], catch_exceptions=False)
+    assert "generator update" in shown.stdout and "selector update" not in shown.stdout
