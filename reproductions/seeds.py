@@ -14,17 +14,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ragdro.report.tables import breakdowns, read_results
+from ragdro.evaluation.significance import student_interval
+from ragdro.report.tables import breakdowns
+from ragdro.training.standing import read_results
 
 VARIANTS = {
     "full": [],
     "selector frozen": ["train_selector=false"],
     "generator frozen": ["train_generator=false"],
 }
-STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
-"""Two-sided 95 % points of Student's t with 1 to 9 degrees of freedom."""
 KEYS = ("exact_match", "two_hop", "recall_at_5", "all_gold_selected", "bound")
 
 
@@ -67,8 +65,8 @@ def interval(values: list[float]) -> str:
     """Mean and half the width of its 95 % interval."""
     if len(values) < 2:
         return f"{values[0]:.3f}"
-    half = STUDENT[len(values) - 2] * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{np.mean(values):.3f} ± {half:.3f}"
+    found = student_interval(values)
+    return f"{found.mean:.3f} ± {found.high - found.mean:.3f}"
 
 
 def row(label: str, stages: list[dict[str, float | None]]) -> str:

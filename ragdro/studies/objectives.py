@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ragdro.evaluation.significance import holm, paired_permutation_test
+from ragdro.report.plot import Panel, Series
 from ragdro.report.sheet import Cell, Sheet
 from ragdro.studies.outcome import (
     Outcome,
-    curve_panel,
     curve_table,
     differences,
     final_panel,
@@ -46,11 +46,28 @@ def _conclude(runs: Runs) -> Outcome:
         f"Against {first}": paired_table(runs),
         "By iteration": curve_table(runs, ("exact_match", "all_gold_selected", "bound")),
     }
-    panels = (
-        final_panel(runs, {"best iteration": lambda run: run.best("exact_match")}),
-        curve_panel(runs, "exact_match"),
+    stages = {"iteration 1": _first, "best iteration": lambda run: run.best("exact_match")}
+    return Outcome(tables, (final_panel(runs, stages), _difference_panel(runs)))
+
+
+def _first(run: Run) -> float | None:
+    return run.curve("exact_match")[1] if run.results["iterations"] else None
+
+
+def _difference_panel(runs: Runs) -> Panel:
+    """A row an objective: what it gains over the first, seed by seed."""
+    (name, first), *others = runs.items()
+    points = tuple(
+        (float(at), differences(first, seeds, "exact_match")) for at, (_, seeds) in enumerate(others)
     )
-    return Outcome(tables, panels)
+    return Panel(
+        f"against {name}",
+        "",
+        "difference in exact match",
+        (Series("best iteration", points),),
+        categories=tuple(label for label, _ in others),
+        marks=((f"as {name}", 0.0),),
+    )
 
 
 def paired_table(runs: Runs) -> Sheet:

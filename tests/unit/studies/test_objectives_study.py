@@ -35,6 +35,9 @@ def test_p_values_are_those_of_all_sign_patterns_with_holm(tmp_path: Path) -> No
     assert rows["worse"][1] == pytest.approx(2 / 32) and rows["worse"][2] == pytest.approx(4 / 32)
     assert rows["near"][1:] == (1.0, 1.0)
     assert rows["worse"][0].mean == pytest.approx(-0.5)  # type: ignore[union-attr]
+    outcome = OBJECTIVES_STUDY.conclude({"dro": ours, "worse": worse, "near": near})
+    gains = dict(outcome.panels[1].series[0].points)
+    assert outcome.panels[1].categories == ("worse", "near") and gains[1.0] == pytest.approx((-0.1,) * 3)
 
 
 def test_every_objective_has_a_row_and_the_same_budget() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ragdro.config import load_config
 from ragdro.evaluation.significance import Interval
 from ragdro.report.sheet import Sheet
 from ragdro.studies.catalogue import STUDIES
@@ -93,7 +94,9 @@ def test_what_is_asked_for_replaces_the_study_s_sizes_and_full_leaves_the_config
     assert small.runs[0].config.e_step.questions == 64 and asked.runs[0].config.e_step.questions == 7
     whole = plan(ABLATION, CONFIG, seeds=(3,), full=True)
     assert [run.seed for run in whole.runs] == [3] * 4
-    assert whole.runs[0].config.e_step.questions == 128 and whole.runs[0].config.iterations == 5
+    own, taken = load_config(CONFIG), whole.runs[0].config
+    assert (taken.e_step, taken.iterations, taken.data) == (own.e_step, own.iterations, own.data)
+    assert own.e_step != small.runs[0].config.e_step
     assert whole.command == f"ragdro study ablation {CONFIG} --seeds 3 --full"
 
 
