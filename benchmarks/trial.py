@@ -1,8 +1,8 @@
 """What the speed benchmarks share: random models, a made-up world, and two sides timed in one run.
 
 A side is a function that does the whole job once. Sides are timed in turn, so that whatever else the machine
-does meets all of them; what is reported is the median. Peak memory is what the job takes over what was held
-before it; on a CPU each side's is taken in a process of its own.
+does meets all of them; a ratio is the median of the ratios within a turn. Peak memory is what the job takes
+over what was held before it; on a CPU each side's is taken in a process of its own.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def parse(description: str | None, **defaults: int) -> Trial:
     parser.add_argument("--model", choices=tuple(MODELS), default="tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int)
-    for name, value in {"samples": 8, "questions": 1, "repeats": 3, **defaults}.items():
+    for name, value in {"samples": 8, "questions": 1, "repeats": 5, **defaults}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--only", help=argparse.SUPPRESS)
     told = parser.parse_args()
@@ -178,8 +178,8 @@ def tolerance(trial: Trial) -> float:
     return 2e-4 if trial.device.type == "cpu" else 0.05
 
 
-def timed(trial: Trial, sides: dict[str, Side]) -> dict[str, float]:
-    """Median seconds of each side; sides take turns."""
+def timed(trial: Trial, sides: dict[str, Side]) -> dict[str, list[float]]:
+    """Seconds of each side, turn by turn."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(trial.repeats):
         for name, side in sides.items():
@@ -188,7 +188,18 @@ def timed(trial: Trial, sides: dict[str, Side]) -> dict[str, float]:
             side()
             synchronise(trial.device)
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
+
+
+def middle(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Each side's median."""
+    return {name: round(statistics.median(values), 4) for name, values in seconds.items()}
+
+
+def ratio(seconds: dict[str, list[float]], of: str, over: str) -> float:
+    """The median, over the turns, of one side's seconds over another's in the same turn."""
+    turns = zip(seconds[of], seconds[over], strict=True)
+    return round(statistics.median(a / b for a, b in turns), 3)
 
 
 def compare(trial: Trial, sides: dict[str, Side], *, memory: bool = False) -> dict[str, Any]:
@@ -197,9 +208,9 @@ def compare(trial: Trial, sides: dict[str, Side], *, memory: bool = False) -> di
         return {"peak_mib": _peak_mib(trial, sides[trial.only])}
     seconds = timed(trial, sides)
     result: dict[str, Any] = {
-        "ratio": {name: round(seconds[name] / seconds["ours"], 2) for name in sides if name != "ours"},
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        **_rates(trial, sides["ours"], seconds["ours"]),
+        "ratio": {name: ratio(seconds, name, "ours") for name in sides if name != "ours"},
+        "seconds": middle(seconds),
+        **_rates(trial, sides["ours"], middle(seconds)["ours"]),
     }
     if memory and trial.model != "smallest":
         result["peak_mib"] = {name: _peak_of(trial, name, side) for name, side in sides.items()}

@@ -10,7 +10,8 @@ import sys
 
 import typer
 
-from ragdro.cli import data, export, models, plan, retrieve, tiny, watch
+from ragdro.cli import data, export, models, plan, retrieve, study, tiny, watch
+from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.training.preemption import PREEMPTED
 
@@ -30,6 +31,7 @@ app.command()(models.answer)
 app.command()(models.report)
 app.command()(export.merge)
 app.command()(export.export)
+app.command()(study.study)
 app.command()(watch.runs)
 app.command()(watch.watch)
 app.command()(retrieve.index)
@@ -53,12 +55,14 @@ def main() -> None:
         if stop.code == INTERRUPTED:
             _say("interrupted", INTERRUPTED)
         elif stop.code == PREEMPTED:
-            _say("stopped by SIGTERM; the same command with --resume goes on", PREEMPTED)
+            sent = " (torchrun sends it to every process when one has ended)" if processes() > 1 else ""
+            _say(f"stopped by SIGTERM{sent}; the same command with --resume goes on", PREEMPTED)
         raise
     except KeyboardInterrupt:
         sys.exit(_say("interrupted", INTERRUPTED))
 
 
 def _say(message: str, code: int) -> int:
-    print(f"ragdro: error: {' '.join(message.split())}", file=sys.stderr)
+    who = f" (process {process()} of {processes()})" if process() else ""
+    print(f"ragdro: error{who}: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -40,9 +40,13 @@ def train(
     if dry_run:
         typer.echo(dump_config(settings), nl=False)
         return
+    from ragdro.environment import process
     from ragdro.training.em import train as run
 
     folder = Path(settings.runs) / settings.name
+    if process():  # one process reports
+        run(settings, overwrite=overwrite, resume=resume)
+        return
     if profile:
         from ragdro.report.profile import print_profile, profile_run
 
@@ -97,12 +101,14 @@ def answer(
 
 
 def report(run: RunPath) -> None:
-    """Print a run's table and an example, and draw its curves (RUN/curves.png)."""
+    """Print a run's table and an example; write its page (RUN/report.html) and curves (RUN/curves.png)."""
     from ragdro.report.figures import draw_curves
     from ragdro.report.predictions import print_example
+    from ragdro.report.run_page import write_report
     from ragdro.report.tables import print_results
     from ragdro.training.reload import reported_tasks
 
     print_results(run)
     print_example(run, reported_tasks(run))
     typer.echo(f"curves: {draw_curves(run)}")
+    typer.echo(f"page: {write_report(run)}")

@@ -19,9 +19,18 @@ from ragdro.config.models import (
     ScratchModel,
     SelectorSettings,
 )
-from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Objective, Rloo, Sft
+from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Marginal, Objective, Rloo, Sft
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.config.training import Checkpoints, EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
+from ragdro.config.training import (
+    Checkpoints,
+    EStep,
+    Evaluation,
+    Mixture,
+    MStep,
+    Optimisation,
+    Parallel,
+    WarmUp,
+)
 
 __all__ = [
     "Checkpoints",
@@ -36,10 +45,12 @@ __all__ = [
     "GeneratorSettings",
     "LoraAdapter",
     "MStep",
+    "Marginal",
     "Mixture",
     "ModelSettings",
     "Objective",
     "Optimisation",
+    "Parallel",
     "RetrieverSettings",
     "Rloo",
     "ScratchModel",
@@ -84,6 +95,9 @@ class Config(Settings):
     data: DataSettings = Field(description="questions and corpus")
     retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")
+    degrade: float = Field(
+        0, ge=0, le=1, description="share of each question's candidates replaced by random passages (a study)"
+    )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
     shared_backbone: bool = Field(
@@ -95,12 +109,16 @@ class Config(Settings):
         2, ge=1, description="stop after this many rounds without a better one; null: never"
     )
     objective: Objective = Field(Dro(), description="what is maximised; docs/objectives.md")
+    cross_fitted: bool = Field(
+        False, description="questions are weighted by a generator that was not fitted to them (two folds)"
+    )
     e_step: EStep = Field(EStep(), description="sampling and weighting")
     m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
     evaluation: Evaluation = Field(Evaluation(), description="measuring")
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
+    parallel: Parallel = Field(Parallel(), description="several processes")
     bad_batches: int = Field(
         10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
     )
@@ -134,6 +152,11 @@ class Config(Settings):
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
         elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        if isinstance(self.objective, Marginal) and elsewhere:
+            raise ValueError(
+                "objective: marginal sums over the passages, it draws none: no e_step.temperature, no"
+                " e_step.mixture"
+            )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(
                 f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"

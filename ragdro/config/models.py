@@ -47,6 +47,9 @@ class ModelSettings(Settings):
         None, description="hub name or folder of a causal LM; 'tiny:base' for the embedded one"
     )
     scratch: ScratchModel | None = Field(None, description="in place of `model`: start from random weights")
+    layers: int | None = Field(
+        None, ge=1, description="keep only the model's first decoder layers, this many; null for all"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the weights")
     amp: Literal["auto", "off", "bfloat16"] = Field(
         "auto",

@@ -35,6 +35,16 @@ class DroTempered(Settings):
     floor: float = Field(2.0, ge=1, description="least effective sample size of a question's weights")
 
 
+class Marginal(Settings):
+    """Passages are independent (RAG-Sequence): the selector's first choice is the latent variable, summed
+    over and not sampled; the generator reads one passage at a time while it is trained."""
+
+    kind: Literal["marginal"] = "marginal"
+    passages: int | None = Field(
+        None, ge=1, description="the likeliest first choices alone are summed over; null: all candidates"
+    )
+
+
 class Rloo(Settings):
     """Policy gradient of the answer's log-likelihood with a leave-one-out baseline; the generator learns from
     all samples alike."""
@@ -71,13 +81,14 @@ Objective: TypeAlias = Annotated[
         Annotated[Dro, Tag("dro")]
         | Annotated[DroCentered, Tag("dro-centered")]
         | Annotated[DroTempered, Tag("dro-tempered")]
+        | Annotated[Marginal, Tag("marginal")]
         | Annotated[Rloo, Tag("rloo")]
         | Annotated[Dpo, Tag("dpo")]
         | Annotated[Sft, Tag("sft")],
         Discriminator(
             _kind_of,
             custom_error_type="objective",
-            custom_error_message="must be dro, dro-centered, dro-tempered, rloo, dpo or sft",
+            custom_error_message="must be dro, dro-centered, dro-tempered, marginal, rloo, dpo or sft",
         ),
     ],
     BeforeValidator(_named),

@@ -34,6 +34,11 @@ class WarmUp(Settings):
     generator: Optimisation | None = Field(
         Optimisation(), description="null: the generator is taken as it is"
     )
+    teacher: Literal["auto", "distant", "gold"] = Field(
+        "auto",
+        description="whose lists are taught: 'distant' puts passages that hold an answer first, 'gold' those"
+        " labelled as gold, 'auto' follows the data's own ranking and is distant where there is none",
+    )
     loss: Literal["answer", "all_tokens"] = Field(
         "answer",
         description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs",
@@ -92,10 +97,22 @@ class Evaluation(Settings):
     samples: int = Field(
         8, ge=1, description="permutations of the m-sample bound, with common random numbers"
     )
+    tight_samples: int | None = Field(
+        None, ge=1, description="permutations of a second, tighter bound, such as 64; null: none"
+    )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metric: Literal["exact_match", "f1", "bound"] = Field(
         "exact_match", description="what the best iteration and early stopping go by, on the validation split"
+    )
+
+
+class Parallel(Settings):
+    """What several processes (torchrun) share beside the questions; docs/scaling.md."""
+
+    strategy: Literal["ddp", "fsdp2"] = Field(
+        "ddp",
+        description="ddp: each process has both models whole; fsdp2: parts of the one in training",
     )
 
 

@@ -3,11 +3,13 @@
 In: per-question scores as one-dimensional arrays (or a matrix, a metric a column), and the generator that
 draws. Out: numbers in the units of the scores; p-values in (0, 1]. Resampling is over questions.
 Sources: Efron & Tibshirani 1993 (percentile bootstrap); Good 2005 (sign-flip permutation test), with the
-count of Phipson & Smyth 2010, so that no p-value is 0; Holm 1979.
+count of Phipson & Smyth 2010, so that no p-value is 0; Holm 1979. The few runs of a study (its seeds) have
+Student's t instead: too few to resample.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -135,3 +137,34 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(ordered) - rank) * p_value))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p_values}
+
+
+def student_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Mean ± t · s / √n of independent values. Raises DataError for fewer than two."""
+    if len(values) < 2:
+        raise DataError("an interval over runs needs at least two")
+    mean = float(np.mean(values))
+    half = student_quantile(len(values) - 1, level) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def student_quantile(freedom: int, level: float = 0.95) -> float:
+    """The t with P(|T| ≤ t) = `level` for T of Student's distribution with `freedom` degrees of freedom."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
+    return math.tan(high) * math.sqrt(freedom)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """P(|T| ≤ √freedom · tan(angle)), a finite sum (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    odd = freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for power in range(odd, freedom - 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
+    if odd:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total

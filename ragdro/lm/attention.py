@@ -2,10 +2,11 @@
 
 In: a packed `TokenTree` (any number of questions, one behind another) and, in each layer, queries, keys and
 values of its nodes. Out: what attention to ancestors alone gives, softmax(q k' + mask) v, with gradients.
-The row is cut into blocks of queries. A tree's first chain (a prompt that everything shares) is one block of
-plain causal attention, for which there are fast kernels; of the rest, a block takes a hundred nodes or so and
-attends to just the chains that some node of it descends from, under a mask of that size. So the work is
-about that of the nodes' own attention, and questions cost nothing to one another.
+The row is cut into blocks of queries. A tree's first chain (a prompt that everything shares), and every long
+chain with less before it than in it, is one block of plain causal attention, for which there are fast
+kernels; of the rest, a block takes a hundred nodes or so and attends to just the chains that some node of it
+descends from, under a mask of that size. So the work is about that of the nodes' own attention, and questions
+cost nothing to one another.
 
 It is registered with transformers as the attention `ragdro_tree`, which without a plan is its `sdpa`.
 """
@@ -44,7 +45,7 @@ def attend_in_blocks(hf: PreTrainedModel) -> bool:
 class Block:
     """Queries `pieces[first:last]` of a cut row and which pieces they attend to.
 
-    `visible` [queries, keys] says what of those they see; None is causal.
+    `visible` [queries, keys] says which they see; None is causal (the queries are the last of the keys).
     """
 
     first: int
@@ -105,10 +106,12 @@ def tree_attention(
     outputs = []
     for q, block in zip(queries, cut.blocks, strict=True):
         k, v = _joined(keys, block.keys), _joined(values, block.keys)
-        if block.visible is None:
+        if block.visible is None:  # causal kernels want as many queries as keys: the first are made up
+            lead = k.shape[2] - q.shape[2]
+            q = F.pad(q, (0, 0, lead, 0)) if lead else q
             out = F.scaled_dot_product_attention(
                 q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
-            )
+            )[:, :, lead:]
         else:  # with a mask, kernels for grouped queries are missing on some devices
             k, v = repeat_kv(k, groups), repeat_kv(v, groups)
             out = F.scaled_dot_product_attention(
@@ -127,7 +130,9 @@ def _cut(tree: TokenTree, window: int | None, device: torch.device) -> Cut:
     pieces: list[tuple[int, int]] = []
     causal: set[int] = set()
     for start, stop in tree.chains():
-        if tree.positions[start] == 0 and (window is None or stop - start <= window):
+        lead, length = int(tree.positions[start]), stop - start
+        plain = lead == 0 or QUERIES_PER_BLOCK // 2 <= length >= lead
+        if plain and (window is None or lead + length <= window):
             causal.add(len(pieces))
             pieces.append((start, stop))
         else:
@@ -141,7 +146,7 @@ def _cut(tree: TokenTree, window: int | None, device: torch.device) -> Cut:
         if goes_on and pieces[last][1] - pieces[first][0] <= QUERIES_PER_BLOCK:
             continue
         blocks.append(
-            Block(i, last, (i,), None)
+            Block(i, last, _seen(tree, pieces[:last], first), None)
             if i in causal
             else _masked_block(tree, pieces[:last], first, window, device)
         )
@@ -158,14 +163,19 @@ def _masked_block(
 ) -> Block:
     """The block of the pieces from `first` on: which of all pieces so far they see, and the mask."""
     begin, stop = pieces[first][0], pieces[-1][1]
-    starts, stops = np.array(pieces).T
-    # A piece is part of a chain, so its nodes have one subtree end: if one of them is an ancestor, all are.
-    seen = tree.ends[starts] > begin
+    chosen = _seen(tree, pieces, first)
     if window is not None:
-        seen &= tree.positions[stops - 1] > tree.positions[begin:stop].min() - window
-    chosen = np.flatnonzero(seen).tolist()
+        reach = tree.positions[begin:stop].min() - window
+        chosen = tuple(i for i in chosen if tree.positions[pieces[i][1] - 1] > reach)
     keys: Ints = np.concatenate([np.arange(*pieces[i]) for i in chosen])
     visible = tree.visible(slice(begin, stop), keys)
     if window is not None:
         visible &= tree.positions[begin:stop, None] - tree.positions[keys] < window
-    return Block(first, len(pieces), tuple(chosen), torch.from_numpy(visible).to(device))
+    return Block(first, len(pieces), chosen, torch.from_numpy(visible).to(device))
+
+
+def _seen(tree: TokenTree, pieces: Sequence[tuple[int, int]], first: int) -> tuple[int, ...]:
+    """Which pieces those from `first` on descend from, or are."""
+    # A piece is part of a chain, so its nodes have one subtree end: if one of them is an ancestor, all are.
+    starts = np.array(pieces)[:, 0]
+    return tuple(np.flatnonzero(tree.ends[starts] > pieces[first][0]).tolist())

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from ragdro.lm.agreement import agree
 from ragdro.lm.model import LanguageModel
@@ -96,6 +97,36 @@ class SeparateDecoder(Decoder):
         return torch.stack(rows)[:, choices].masked_fill(~allowed, -torch.inf)
 
 
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A layer's keys and values with room behind them, so that a step copies its own and not the prompt's.
+
+    It keeps every position, also under a sliding window: the window is in our masks, counted in positions,
+    where the library counts places in the cache.
+    """
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append [questions heads new width] to both; returns all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._stored = [key_states[:, :, :0], value_states[:, :, :0]]
+        held, news = self.get_seq_length(), (key_states, value_states)
+        length = held + key_states.shape[2]
+        if length > self._stored[0].shape[2]:
+            self._stored = [
+                torch.cat(
+                    [old[:, :, :held], new, new.new_empty(*new.shape[:2], length // 8 + 64, new.shape[3])], 2
+                )
+                for old, new in zip(self._stored, news, strict=True)
+            ]
+        else:
+            for old, new in zip(self._stored, news, strict=True):
+                old[:, :, held:length] = new
+        self.keys, self.values = (stored[:, :, :length] for stored in self._stored)
+        return self.keys, self.values
+
+
 class BranchDecoder(Decoder):
     """Prefills `prompts` (each non-empty) once; `feed` then extends the branches.
 
@@ -117,9 +148,7 @@ class BranchDecoder(Decoder):
             self._valid[r, : len(prompt) - 1] = True
         self._positions = np.tile(np.arange(width), (rows, 1))
         self._branch = np.full((rows, width), -1)
-        # A cache built without a config keeps every position, also under a sliding window: the window
-        # is in our masks, counted in positions, where the library counts places in the cache.
-        self.cache = DynamicCache()
+        self.cache = Cache(layer_class_to_replicate=RoomyLayer)
         model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
     def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:

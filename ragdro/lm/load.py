@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ragdro.config import ModelSettings
@@ -73,6 +73,8 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{source}: cannot be loaded: {_first_line(error)}") from error
+    if settings.layers is not None:
+        _cut(hf, settings.layers, source)
     if settings.gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if quantised is None:
@@ -80,16 +82,30 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
     return LanguageModel(hf, TextTokenizer(tokenizer, name=source), autocast_dtype(settings, device))
 
 
-def save_language_model(model: LanguageModel, folder: Path) -> None:
+def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
+    """Leave the model its first decoder layers; its config says so wherever it is saved."""
+    decoder, config = hf.get_decoder(), hf.config.get_text_config()
+    if layers > len(decoder.layers):
+        raise ModelError(f"{source}: has {len(decoder.layers)} decoder layers, {layers} are asked for")
+    decoder.layers = decoder.layers[:layers]
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+
+
+def save_language_model(
+    model: LanguageModel, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
     """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone.
 
+    `weights` stand for the model's own where it could not give them itself.
     The folder is whole or absent; one that is there is replaced. Raises `OSError` where the disk refuses.
     """
     making = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
-        model.hf.save_pretrained(making)
+        model.hf.save_pretrained(making, state_dict=weights)
         model.tokenizer.hf.save_pretrained(making)
         for file in making.iterdir():
             sync(file)

@@ -15,7 +15,7 @@ from ragdro.config import Config
 from ragdro.evaluation.evaluate import FIGURES
 from ragdro.evaluation.significance import bootstrap_interval
 from ragdro.prompts import load_template
-from ragdro.report.predictions import read_predictions
+from ragdro.report.predictions import read_records
 from ragdro.training.models import Role, settings_of
 from ragdro.training.standing import read_json, read_results
 
@@ -77,7 +77,7 @@ def _header(config: Config, role: Role) -> dict[str, Any]:
 def _table(run: Path, stage: str) -> list[str]:
     """A row a figure: vanilla RAG against the pair, counts where a figure is a yes or no."""
     after = "warm_up" if stage == "iteration-0" else stage
-    records = [read_predictions(run / f"predictions-{name}.jsonl") for name in ("vanilla_rag", after)]
+    records = [read_records(run, name) for name in ("vanilla_rag", after)]
     rows = [f"| {len(records[1])} questions | retriever's order, warmed-up generator | this pair |"]
     rows.append("|---|---|---|")
     rows += [f"| {name} | {_figure(records[0], name)} | {_figure(records[1], name)} |" for name in FIGURES]

@@ -1,57 +1,58 @@
 """The curves of a run, as a picture.
 
-In: a run folder. Out: `curves.png` in it: answers, selection, and the bound with the effective sample
-size, by iteration. Colours are Okabe and Ito's, told apart by the colour-blind too.
+In: a run folder. Out: panels by iteration (answers, selection, the bound, the effective sample size), and
+`curves.png` in the run folder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ragdro.report.plot import Panel, Series, draw
 from ragdro.training.standing import read_results
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_ANSWERS = {"exact_match": "exact match", "f1": "F1"}
+_SELECTION = {
+    "recall_at_1": "recall@1",
+    "recall_at_3": "recall@3",
+    "recall_at_5": "recall@5",
+    "all_gold_selected": "all gold selected",
+}
 
 
 def draw_curves(run: Path) -> Path:
     """Draw RUN/curves.png and return its path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    results = read_results(run)
-    rows = [results["warm_up"], *results["iterations"]]
-    figure, (answers, selection, fit) = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    _lines(answers, rows, {"exact_match": "exact match", "f1": "F1"}, "answers (share of 1)")
-    vanilla = results["vanilla_rag"]["exact_match"]
-    answers.axhline(vanilla, color="0.5", linestyle=":", label="vanilla RAG, exact match")
-    names = {"recall_at_1": "recall@1", "recall_at_3": "recall@3", "recall_at_5": "recall@5"}
-    _lines(selection, rows, {**names, "all_gold_selected": "all gold selected"}, "selection (share of 1)")
-    _lines(fit, rows, {"bound": "bound"}, "bound (nats)", share=False)
-    sizes = fit.twinx()
-    sizes.plot(range(len(rows)), [r["effective_sample_size"] for r in rows], "s--", color=_COLOURS[1])
-    sizes.set_ylabel("effective sample size (dashed)", color=_COLOURS[1])
-    for axes in (answers, selection):
-        axes.legend(fontsize=8)
-    figure.suptitle(f"{run.name}: {rows[0]['questions']} questions; 0 is the warm-up")
     path = run / "curves.png"
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    draw(run_panels(run), curves_title(run), path)
     return path
 
 
-def _lines(
-    axes: Any, rows: list[dict[str, Any]], names: dict[str, str], label: str, *, share: bool = True
-) -> None:
+def curves_title(run: Path) -> str:
+    """What stands above a run's curves."""
+    return f"{run.resolve().name}: {read_results(run)['warm_up']['questions']} questions"
+
+
+def run_panels(run: Path) -> list[Panel]:
+    """The run's figures by iteration, those that it has."""
+    results = read_results(run)
+    rows = [results["warm_up"], *results["iterations"]]
+    vanilla = results["vanilla_rag"]["exact_match"]
+    marks = () if vanilla is None else (("vanilla RAG, exact match", float(vanilla)),)
+    x, share = "iteration (0: warm-up)", "share of 1"
+    return [
+        Panel("answers", x, share, _series(rows, _ANSWERS), share=True, marks=marks),
+        Panel("selection", x, share, _series(rows, _SELECTION), share=True),
+        Panel("bound", x, "bound (nats)", _series(rows, {"bound": "bound"})),
+        Panel("weights", x, "effective sample size", _series(rows, {"effective_sample_size": "samples"})),
+    ]
+
+
+def _series(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> tuple[Series, ...]:
     """One line a figure that the run has."""
-    for colour, (key, name) in zip(_COLOURS, names.items(), strict=False):
-        if rows[0][key] is not None:
-            axes.plot(range(len(rows)), [r[key] for r in rows], "o-", color=colour, label=name)
-    axes.set_xlabel("iteration")
-    axes.set_xticks(range(len(rows)))
-    axes.set_ylabel(label)
-    if share:
-        axes.set_ylim(0, 1)
-    axes.grid(alpha=0.3)
+    return tuple(
+        Series(name, tuple((float(at), row[key]) for at, row in enumerate(rows)))
+        for key, name in names.items()
+        if any(row[key] is not None for row in rows)
+    )

@@ -15,7 +15,12 @@ _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 
 def one_line(text: str) -> str:
     """`text` as it can be shown anywhere."""
-    return _STEERING.sub("\ufffd", " ".join(text.split()))
+    return harmless(" ".join(text.split()))
+
+
+def harmless(text: str) -> str:
+    """`text`, a single line, its spaces as they are."""
+    return _STEERING.sub("\ufffd", text)
 
 
 def marked_up(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ragdro.errors import DataError
 from ragdro.report.plain import marked_up
 from ragdro.training.standing import read_results
 from ragdro.types import Prediction, Task
@@ -49,8 +50,8 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
     `tasks` are the questions that the run reports on.
     """
     best = read_results(run)["best"]["iteration"]
-    before = read_predictions(run / "predictions-warm_up.jsonl")
-    after = read_predictions(run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl")
+    before = read_records(run, "warm_up")
+    after = read_records(run, f"iteration-{best}" if best else "warm_up")
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: _gain(*pair), reverse=True)
     first, last = pairs[0]
     console = Console(highlight=False)
@@ -84,6 +85,18 @@ def _gain(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float, 
     return after["exact_match"] - before["exact_match"], complete, after["hops"] or 0
 
 
-def read_predictions(path: Path) -> list[dict[str, Any]]:
-    """The records of a `predictions-<stage>.jsonl`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_records(run: Path, stage: str) -> list[dict[str, Any]]:
+    """`predictions-STAGE.jsonl` of a run. Raises `DataError` naming the line of a damaged file."""
+    path = run / f"predictions-{stage}.jsonl"
+    if not path.is_file():
+        raise DataError("missing: the run has not measured this stage", path=path)
+    records = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError("is not valid JSON", path=path, line=number) from error
+        if not isinstance(record, dict) or not {"id", "exact_match", "answer", "answers"} <= set(record):
+            raise DataError("is no prediction of a run", path=path, line=number)
+        records.append(record)
+    return records

@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ragdro.report.sheet import Cell, Sheet
 from ragdro.training.standing import read_results
 
 COLUMNS = {
@@ -47,26 +48,35 @@ def breakdowns(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
-def print_results(run: Path, console: Console | None = None) -> None:
-    """The table of all stages; the best one is marked."""
+LEGEND = (
+    "* best on the validation questions. Shares of 1: exact match and F1 of the answer, recall of the answer"
+    " in the first passages selected, all gold passages selected, exact match by hops. Bound in nats."
+)
+_MARK = " *"
+
+
+def results_sheet(run: Path) -> Sheet:
+    """A row a stage; the best one is marked."""
     results, hops = read_results(run), breakdowns(run)
     best = results["best"]["iteration"]
     depths = sorted({h for by in hops.values() for h in by})
-    title = f"{run.name}: {results['warm_up']['questions']} questions"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("stage", no_wrap=True)
-    for title in [*COLUMNS.values(), *(f"{h}-hop" for h in depths)]:
-        table.add_column(title, justify="right", no_wrap=True)
+    rows: list[tuple[Cell, ...]] = []
     for name, label, figures in stages(results):
         chosen = name == ("warm_up" if best == 0 else f"iteration-{best}")
-        cells = [figures[key] for key in COLUMNS]
-        cells += [hops.get(name, {}).get(h, {}).get("exact_match") for h in depths]
-        shown = ["–" if c is None else f"{c:.2f}" for c in cells]
-        table.add_row(label + (" *" if chosen else ""), *shown, style="bold" if chosen else None)
+        of_hops = (hops.get(name, {}).get(h, {}).get("exact_match") for h in depths)
+        rows.append((label + _MARK * chosen, *(figures[key] for key in COLUMNS), *of_hops))
+    return Sheet(("stage", *COLUMNS.values(), *(f"{h}-hop" for h in depths)), tuple(rows))
+
+
+def print_results(run: Path, console: Console | None = None) -> None:
+    """The table of all stages; the best one is marked."""
+    results, sheet = read_results(run), results_sheet(run)
+    title = f"{run.name}: {results['warm_up']['questions']} questions"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in sheet.columns:
+        table.add_column(title, justify="left" if title == "stage" else "right", no_wrap=True)
+    for label, *cells in sheet.rows:
+        shown = [f"{cell:.2f}" if isinstance(cell, float) else "–" for cell in cells]
+        table.add_row(str(label), *shown, style="bold" if str(label).endswith(_MARK) else None)
     (console or Console()).print(table)
-    (console or Console()).print(
-        "* best on the validation questions. Shares of 1: exact match and F1 of the answer, recall of"
-        " the answer in the first passages selected, all gold passages selected, exact match by hops."
-        " Bound in nats.",
-        style="dim",
-    )
+    (console or Console()).print(LEGEND, style="dim")

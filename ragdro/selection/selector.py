@@ -37,10 +37,20 @@ class Draw:
 
 
 class Selector:
-    """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates."""
+    """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates.
+
+    `independent`: `greedy` gives the k likeliest first choices instead of a list (`objective: marginal`).
+    """
 
     def __init__(
-        self, model: LanguageModel, template: PromptTemplate, *, k: int, n: int, budget: Budget
+        self,
+        model: LanguageModel,
+        template: PromptTemplate,
+        *,
+        k: int,
+        n: int,
+        budget: Budget,
+        independent: bool = False,
     ) -> None:
         if k > n:
             raise ConfigError(f"selector.k: K = {k} passages cannot be selected out of N = {n} candidates")
@@ -48,6 +58,7 @@ class Selector:
         self.template = template
         self.k = k
         self.budget = budget
+        self.independent = independent
         self.grammar = IdentifierGrammar(model.tokenizer, n, template.output_start(model.tokenizer))
 
     @phase("tokenise")
@@ -109,8 +120,15 @@ class Selector:
                 results[i] = [Draw(b.walk.chosen, b.log_proposal, b.log_prior) for b in branches]
         return results
 
+    def first_choices(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[list[float]]:
+        """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
+        groups = [self.group(t, [(i,) for i in range(len(t.candidates.passages))]) for t in tasks]
+        return score_all(self.model, groups, tokens_per_batch)
+
     def greedy(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[Selection]:
         """The list that takes the most probable token at each choice, with each choice's probability."""
+        if self.independent:
+            return [self._top(log_p) for log_p in self.first_choices(tasks, tokens_per_batch)]
         results: dict[int, Selection] = {}
         prompts = [self.prompt(t) for t in tasks]
         for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
@@ -118,6 +136,10 @@ class Selector:
             for i, (branch,) in zip(batch, branches, strict=True):
                 results[i] = Selection(branch.walk.chosen, tuple(map(math.exp, branch.log_choices)))
         return [results[i] for i in range(len(tasks))]
+
+    def _top(self, log_p: Sequence[float]) -> Selection:
+        best = likeliest(log_p, self.k)
+        return Selection(tuple(best), tuple(math.exp(log_p[i]) for i in best))
 
     @property
     def choices_per_list(self) -> int:
@@ -159,6 +181,11 @@ class Selector:
         ids = choices.numpy()
         for at, (r, b) in enumerate(active):
             rows[r][b].take(int(ids[columns[at]]), float(log_p[at, columns[at]]), float(log_q[at]))
+
+
+def likeliest(log_p: Sequence[float], count: int | None) -> list[int]:
+    """The places of the `count` largest (None: all), the largest first; ties keep their order."""
+    return sorted(range(len(log_p)), key=lambda i: -log_p[i])[:count]
 
 
 class _Branch:

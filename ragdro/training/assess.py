@@ -10,17 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from ragdro.config import Config, EStep
 from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
+from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.rag import Rag
-from ragdro.training.e_step import e_step
+from ragdro.training import diagnostics, objectives
+from ragdro.training.e_step import WeightedTask, e_step
 from ragdro.training.prepare import Prepared
 from ragdro.training.proposals import proposals
 from ragdro.training.run_folder import RunFolder
 from ragdro.types import Task
 
+SAMPLED = (*diagnostics.FIGURES, "tight_bound", "kl_to_previous")
+"""Figures of a stage that come from samples."""
 _EVALUATION_STREAM = 0
+_COMPARED = 64
+"""Questions on which a selector is compared with the one before it."""
 
 
 def assess_retriever(setup: Prepared, run: RunFolder) -> None:
@@ -31,7 +40,7 @@ def assess_retriever(setup: Prepared, run: RunFolder) -> None:
     if run.state.results["vanilla_rag"] is not None:
         return
     figures = _greedy(setup, run, "vanilla_rag", setup.reported, "reported", select=False)
-    run.record({**figures, "bound": None, "effective_sample_size": None})
+    run.record({**figures, **dict.fromkeys(SAMPLED)})
 
 
 def assess(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> None:
@@ -52,7 +61,11 @@ def _measure(
 ) -> dict[str, Any]:
     figures = _greedy(setup, run, stage, tasks, split, select=True)
     if split == "reported" or config.evaluation.metric == "bound":
-        figures.update(sampled_figures(setup.rag, config, tasks))
+        sampled = draw(setup.rag, config, tasks)
+        figures.update(sampled_figures(sampled, config))
+        if split == "reported":
+            figures["kl_to_previous"] = _moved(setup.rag, config, run, tasks[:_COMPARED])
+            run.put_samples(sampled[:_COMPARED])
     run.log({"event": "evaluation", "stage": stage, "split": split, **figures})
     return figures
 
@@ -61,7 +74,10 @@ def _measure(
 def _greedy(
     setup: Prepared, run: RunFolder, stage: str, tasks: Sequence[Task], split: str, *, select: bool
 ) -> dict[str, Any]:
-    records = [evaluate(prediction) for prediction in setup.rag.predict(tasks, select=select)]
+    def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
+        return [evaluate(prediction) for prediction in setup.rag.predict(part, select=select)]
+
+    records = in_parts(tasks, predicted)
     if split == "reported":
         run.write_predictions(stage, records)
     run.log({"event": "breakdown", "stage": stage, "split": split, "by_hops": by_hops(records)})
@@ -69,17 +85,49 @@ def _greedy(
 
 
 @phase("evaluate", whole=True)
-def sampled_figures(rag: Rag, config: Config, tasks: Sequence[Task]) -> dict[str, float]:
-    """The m-sample bound (nats) and the effective sample size, means over the questions."""
-    settings = EStep(samples=config.evaluation.samples, tokens_per_batch=config.evaluation.tokens_per_batch)
-    sampled = e_step(
+def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> list[WeightedTask]:
+    """Weighted permutations from the random numbers that every stage has in common."""
+    measuring = config.evaluation
+    settings = EStep(
+        samples=max(measuring.samples, measuring.tight_samples or 0),
+        tokens_per_batch=measuring.tokens_per_batch,
+    )
+    return e_step(
         rag.selector,
         rag.generator,
         tasks,
         propose=proposals(config.objective, settings, config.seed, _EVALUATION_STREAM),
         tokens_per_batch=settings.tokens_per_batch,
     )
+
+
+def sampled_figures(sampled: Sequence[WeightedTask], config: Config) -> dict[str, float | None]:
+    """Of the first `evaluation.samples` draws everything in `diagnostics.FIGURES`, of the first
+    `evaluation.tight_samples` the bound: the smaller number's draws are among the larger one's."""
+    tight = config.evaluation.tight_samples
     return {
-        "bound": sum(w.bound for w in sampled) / len(sampled),
-        "effective_sample_size": sum(w.effective_sample_size for w in sampled) / len(sampled),
+        **diagnostics.figures(sampled, config.evaluation.samples),
+        "tight_bound": None if tight is None else diagnostics.figures(sampled, tight)["bound"],
     }
+
+
+@phase("evaluate", whole=True)
+def _moved(rag: Rag, config: Config, run: RunFolder, tasks: Sequence[Task]) -> float | None:
+    """KL from the selector of the stage before to this one in nats, None where there is none before.
+
+    The permutations drawn then are scored once more; nothing is drawn.
+    """
+    before = run.samples(tasks)
+    if before is None or not rag.selects:
+        return None
+    groups = [rag.selector.group(w.task, [s.permutation for s in w.samples]) for w in before]
+    scores = score_all(rag.selector.model, groups, config.evaluation.tokens_per_batch)
+    found = [
+        objectives.divergence(
+            diagnostics.column(w, "log_prior"),
+            torch.tensor([[now[at] for at in w.drawn]], dtype=torch.float64),
+            diagnostics.column(w, "log_proposal"),
+        )
+        for w, now in zip(before, scores, strict=True)
+    ]
+    return float(torch.cat(found).mean())

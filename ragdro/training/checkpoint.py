@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, atomic_path
+from ragdro.parallel.sharding import gather, part_like
 from ragdro.training.standing import STATE
 
 _KEPT = 2
@@ -57,9 +58,13 @@ class State:
 
 
 class StateStore:
-    """Reads and writes the states in `RUN/state/`."""
+    """Reads and writes the states in `RUN/state/`.
 
-    def __init__(self, run: Path) -> None:
+    Of several processes one `writes`; the others only note what was written.
+    """
+
+    def __init__(self, run: Path, *, writes: bool = True) -> None:
+        self.writes = writes
         self.folder = run / STATE
         self.folder.mkdir(exist_ok=True)
 
@@ -87,6 +92,9 @@ class StateStore:
     def put_tensors(self, state: State, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write tensors for the next `commit` under `key`. Raises OSError where the disk refuses."""
         path = self.folder / f"{state.serial + 1:06d}-{key}.safetensors"
+        state.files[key] = [path.name, ""]
+        if not self.writes:
+            return
         try:
             with atomic_path(path) as temporary:
                 save_file({name: t.detach().contiguous() for name, t in tensors.items()}, temporary)
@@ -97,6 +105,9 @@ class StateStore:
     def put_json(self, state: State, key: str, value: Any) -> None:
         """Write a JSON value for the next `commit` under `key`."""
         path = self.folder / f"{state.serial + 1:06d}-{key}.json"
+        state.files[key] = [path.name, ""]
+        if not self.writes:
+            return
         with atomic_file(path, "w") as file:
             json.dump(value, file)
         state.files[key] = [path.name, _file_hash(path)]
@@ -112,6 +123,8 @@ class StateStore:
     def commit(self, state: State) -> None:
         """Make `state` the newest and remove what the last two do not need."""
         state.serial += 1
+        if not self.writes:
+            return
         values = asdict(state)
         values["sha256"] = _value_hash(values)
         with atomic_file(self._path(state.serial), "w") as file:
@@ -120,7 +133,8 @@ class StateStore:
 
     def remove(self) -> None:
         """The run is done: no state is needed any more."""
-        shutil.rmtree(self.folder)
+        if self.writes:
+            shutil.rmtree(self.folder)
 
     def _prune(self) -> None:
         needed: set[str] = set()
@@ -193,7 +207,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tenso
     seen: set[int] = set()
     for i, moments in optimiser.state_dict()["state"].items():
         for name, value in moments.items():
-            tensor = torch.tensor(value) if isinstance(value, int) else value
+            tensor = torch.tensor(value) if isinstance(value, int) else gather(value)
             found[f"{i}.{name}"] = tensor.clone() if tensor.data_ptr() in seen else tensor
             seen.add(tensor.data_ptr())
     return found
@@ -201,11 +215,14 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, saved: Mapping[str, torch.Tensor]) -> None:
     """The inverse of `optimiser_tensors`, into a fresh optimiser over the same parameters."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     states: dict[int, dict[str, torch.Tensor | int]] = {}
     for key, value in saved.items():
         index, name = key.split(".")
         count = value.ndim == 0 and value.dtype == torch.int64
-        states.setdefault(int(index), {})[name] = int(value) if count else value
+        states.setdefault(int(index), {})[name] = (
+            int(value) if count else part_like(value, parameters[int(index)])
+        )
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

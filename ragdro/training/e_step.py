@@ -18,6 +18,7 @@ import torch
 from ragdro.config import EStep
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training import objectives
@@ -27,17 +28,25 @@ from ragdro.types import Permutation, Task, WeightedSample
 
 @dataclass(frozen=True, slots=True)
 class WeightedTask:
-    """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m."""
+    """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m.
+
+    `drawn`: for each of the m draws, in order, which of the samples it was.
+    """
 
     task: Task
     samples: tuple[WeightedSample, ...]
     bound: float
     effective_sample_size: float
     impossible: bool
+    drawn: tuple[int, ...] = ()
 
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
+
+Scores: TypeAlias = list[dict[Permutation, float]]
+"""log p(y|x,d_z) of each question's distinct permutations."""
+Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
 
 QUESTIONS_PER_SHARD: int = EStep.model_fields["questions_per_shard"].default
 
@@ -52,16 +61,22 @@ def e_step(
     weigh: objectives.Weigh = objectives.importance_weights,
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     keep: Shards = lambda number, tasks, compute: compute(),
+    score: Score | None = None,
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
-    `questions_per_shard` are in memory at once, and `keep` sees each shard.
+    `questions_per_shard` are in memory at once, and `keep` sees each shard; processes share a shard out.
+    `score` is how p(y|x,d_z) is computed (None: by `generator` as it is).
     """
 
+    def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
+        draws = propose(selector, part)
+        scores = (score or answer_log_likelihoods)(generator, part, draws, tokens_per_batch)
+        return list(zip(draws, scores, strict=True))
+
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
-        draws = propose(selector, shard)
-        scores = _answer_log_likelihoods(generator, shard, draws, tokens_per_batch)
-        return [_weigh(t, d, s, weigh) for t, d, s in zip(shard, draws, scores, strict=True)]
+        found = in_parts(shard, measured)
+        return [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, found, strict=True)]
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):
@@ -71,9 +86,9 @@ def e_step(
 
 
 @phase("score")
-def _answer_log_likelihoods(
+def answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
-) -> list[dict[Permutation, float]]:
+) -> Scores:
     """log p(y|x,d_z) of each question's distinct permutations: one drawn twice is scored once."""
     distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
     groups = [
@@ -103,6 +118,7 @@ def _weigh(
         shares[draw.permutation] += weight
     counts = Counter(d.permutation for d in draws)
     first = {d.permutation: d for d in reversed(draws)}
+    places = {z: at for at, z in enumerate(first)}
     samples = tuple(
         WeightedSample(z, counts[z], first[z].log_proposal, first[z].log_prior, scores[z], shares[z])
         for z in first
@@ -113,4 +129,5 @@ def _weigh(
         float(objectives.bound(ratios)),
         float(objectives.effective_sample_size(objectives.importance_weights(ratios))),
         bool(objectives.impossible(ratios)),
+        tuple(places[d.permutation] for d in draws),
     )

@@ -13,13 +13,17 @@ a latent variable; the loop maximises a lower bound of log p(y|x) = log sum_z p(
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ragdro.config import Config
+from ragdro.parallel.sharding import spread
+from ragdro.parallel.world import from_main, joined
 from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
+from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
 from ragdro.training.e_step import WeightedTask, e_step
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
@@ -39,17 +43,22 @@ def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> d
 
     Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
     replaces an earlier run of the same name, `resume` goes on with it from its last saved state and ends
-    with what an uninterrupted run ends with.
+    with what an uninterrupted run ends with. Started by `torchrun`, its processes share the work.
     """
-    done = finished_results(config, overwrite=overwrite, resume=resume)
-    if done is not None:
-        return done
+    with joined(config.device):
+        done = from_main(partial(finished_results, config, overwrite=overwrite, resume=resume))
+        return _run(config, resume=resume) if done is None else done
+
+
+def _run(config: Config, *, resume: bool) -> dict[str, Any]:
     setup = prepare(config)
     with RunFolder(config, setup, resume=resume) as run:
+        spread(config.parallel, run.models)
         if run.finished < 0:
             rng = np.random.default_rng([config.seed, _WARM_UP])
             keeper = run.fitting("warm_up")
             warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, keeper)
+            warm_up_folds(run.folds, setup.rag, setup.train, config, keeper)
             assess_retriever(setup, run)
             assess(setup, config, run, iteration=0)
         for iteration in range(run.finished + 1, config.iterations + 1):
@@ -73,6 +82,7 @@ def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int
         tokens_per_batch=config.e_step.tokens_per_batch,
         questions_per_shard=config.e_step.questions_per_shard,
         keep=run.shards(f"iteration-{iteration}", len(tasks)),
+        score=partial(held_out_log_likelihoods, run.folds),
     )
     run.log_e_step(iteration, weighted)
     return weighted
@@ -90,6 +100,7 @@ def _maximisation(
     def answer(i: int) -> Weighted:
         return answers(objective, generator, weighted[i])
 
+    keeper = run.fitting(f"iteration-{iteration}")
     selecting = config.train_selector and setup.rag.selects
     for role, wanted, model, build, settings in (
         ("selector", selecting, selector.model, selection, config.m_step.selector),
@@ -97,9 +108,10 @@ def _maximisation(
     ):
         if wanted:
             rng = np.random.default_rng([config.seed, _TRAIN, iteration])
-            keeper = run.fitting(f"iteration-{iteration}")(role)
             with phase(f"{role} update"):
-                fit(model, len(weighted), build, settings, rng, keeper)
+                fit(model, len(weighted), build, settings, rng, keeper(role))
+    if config.train_generator:
+        fit_folds(run.folds, [w.task for w in weighted], answer, config, iteration, keeper)
 
 
 def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:

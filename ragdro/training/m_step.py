@@ -3,7 +3,7 @@
 In: a model, a way to build question i's `SequenceGroup` with its weights, and `Optimisation` settings.
 Out: the model, moved. The same function serves the M-step of both models and both warm-ups (a warm-up is
 an M-step whose one sample has weight 1). The loss of an update is the mean over its questions of
--sum_i w_i log p_i (or of another objective's loss), however it is cut into micro-batches.
+-sum_i w_i log p_i (or of another objective's loss), however it is cut into micro-batches and processes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -19,10 +20,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ragdro.config import Optimisation
-from ragdro.errors import TrainingError
+from ragdro.errors import ModelError, TrainingError
 from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
+from ragdro.parallel.gradients import add_up, clip
+from ragdro.parallel.sharding import is_sharded, make_whole, take_parts
+from ragdro.parallel.world import any_of, most, part, total
 from ragdro.training.objectives import weighted_loss
 from ragdro.training.optimisers import make_optimiser
 
@@ -62,9 +66,11 @@ class Keeper:
         """An update was taken."""
 
     def skipped(self, step: int, steps: int, what: str, batch: Sequence[Weighted]) -> None:
-        """Update `step` (1-based) has a loss or gradient that is not finite. Raises `TrainingError`
-        naming the questions, where it must not be left out."""
-        raise TrainingError(f"{what} at questions {question_names(batch)}; try a lower learning_rate")
+        """Update `step` (1-based) has a loss or gradient that is not finite; `batch` is this process's part.
+        Raises `TrainingError` naming the questions, where it must not be left out."""
+        raise TrainingError(
+            f"{what} at questions {question_names([w.question_id for w in batch])}; try a lower learning_rate"
+        )
 
 
 def fit(
@@ -81,8 +87,12 @@ def fit(
     had begun draws the same order and takes the updates that are left.
     """
     keeper = keeper or Keeper()
+    sharded = is_sharded(model.hf)
+    if sharded:
+        _agree(model, build(0))
+    take_parts(model.hf)
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
-    optimiser = make_optimiser(parameters, settings, fused=model.device.type in ("cuda", "cpu"))
+    optimiser = make_optimiser(parameters, settings, sharded=sharded)
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
     order, noise = _order(questions, rng), rng.spawn(1)[0]
     begun = keeper.begin(optimiser)
@@ -95,16 +105,20 @@ def fit(
         rate = settings.learning_rate * rate_at(step, steps, settings)
         for place in optimiser.param_groups:
             place["lr"] = rate
-        batch = [build(i) for i in chosen]
-        loss = _accumulate(model, batch, settings.tokens_per_batch)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+        batch = [build(i) for i in part(chosen)]
+        idle = partial(build, chosen[0])
+        mine = _accumulate(model, batch, len(chosen), settings.tokens_per_batch, idle)
+        loss, tokens = total(mine, sum(len(w.group) for w in batch))
+        add_up(parameters)
+        norm = clip(parameters, settings.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
             keeper.skipped(step + 1, steps, what, batch)
         else:
             optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        keeper.taken(Update(step + 1, steps, loss, norm, rate, sum(len(w.group) for w in batch)), optimiser)
+        keeper.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
+    make_whole(model.hf)
     model.hf.eval()
 
 
@@ -119,24 +133,51 @@ def rate_at(step: int, steps: int, settings: Optimisation) -> float:
     return 1 - done if settings.schedule == "linear" else 1.0
 
 
-def _accumulate(model: LanguageModel, batch: list[Weighted], tokens_per_batch: int) -> float:
-    """Gradients of the mean loss over `batch`, a micro-batch at a time; returns that loss, or at once
-    one that is not finite."""
-    total = 0.0
-    for chosen in packs_by_tokens([len(w.group) for w in batch], tokens_per_batch):
-        part = [batch[i] for i in chosen]
-        log_probs = sequence_log_probs(model, [w.group for w in part])
+def _accumulate(
+    model: LanguageModel,
+    batch: list[Weighted],
+    questions: int,
+    tokens_per_batch: int,
+    idle: Callable[[], Weighted],
+) -> float:
+    """Gradients of the loss of `batch`, summed and over the update's `questions`, a micro-batch at a time;
+    returns that loss, or at once one that is not finite.
+
+    The layers of a sharded model are gathered by all processes together: one that has fewer micro-batches
+    than another goes along with `idle`, which counts for nothing.
+    """
+    accumulated, sharded = 0.0, is_sharded(model.hf)
+    packs = packs_by_tokens([len(w.group) for w in batch], tokens_per_batch)
+    rounds = most(len(packs)) if sharded else len(packs)
+    for chosen in [*packs, *[[]] * (rounds - len(packs))]:
+        together = [batch[i] for i in chosen] or [idle()]
+        log_probs = sequence_log_probs(model, [w.group for w in together])
         losses = [
             w.loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
-            for w, values in zip(part, log_probs, strict=True)
+            for w, values in zip(together, log_probs, strict=True)
         ]
-        loss = torch.stack(losses).sum() / len(batch)
+        loss = torch.stack(losses).sum() / questions if chosen else torch.stack(losses).sum() * 0.0
         value = float(loss.detach())
-        if not math.isfinite(value):
+        if not (math.isfinite(value) or sharded):
             return value
         loss.backward()  # type: ignore[no-untyped-call]
-        total += value
-    return total
+        accumulated += value
+    return accumulated
+
+
+def _agree(model: LanguageModel, weighted: Weighted) -> None:
+    """Have all processes look at the same question whether prompts can be shared, while the model is whole.
+
+    Raises `ModelError` where they cannot: one forward pass a sequence is not the same number everywhere.
+    """
+    if model.shares_prefixes is None:
+        with torch.no_grad():
+            sequence_log_probs(model, [weighted.group])
+    if any_of(not model.shares_prefixes):
+        raise ModelError(
+            f"{model.tokenizer.name}: its sequences have to be computed separately, so parallel.strategy must"
+            " be ddp"
+        )
 
 
 def _order(questions: int, rng: np.random.Generator) -> Iterator[int]:
@@ -145,7 +186,7 @@ def _order(questions: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(questions).tolist()
 
 
-def question_names(batch: Sequence[Weighted]) -> str:
+def question_names(ids: Sequence[str]) -> str:
     """The first question ids of a batch, for a message."""
-    ids = [f"'{w.question_id}'" for w in batch]
-    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    named = ", ".join(f"'{i}'" for i in ids[:5])
+    return named + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

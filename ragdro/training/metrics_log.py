@@ -67,6 +67,22 @@ class MetricsLog:
             reporter.close()
 
 
+class SilentLog(MetricsLog):
+    """What the processes have that write nothing."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Nothing is written."""
+
+    def mark(self, state: State) -> None:
+        """Nothing was written."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def finite(value: Any) -> Any:
     """`value` with None for every number that is not finite, which JSON has no way to write."""
     if isinstance(value, dict):

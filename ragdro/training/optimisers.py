@@ -5,7 +5,7 @@ In: parameters and `Optimisation` settings. Out: a `torch.optim.Optimizer` whose
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch.optim import AdamW, Optimizer
@@ -17,18 +17,20 @@ _CLASSES = {"adamw-8bit": "AdamW8bit", "paged-adamw-8bit": "PagedAdamW8bit"}
 
 
 def make_optimiser(
-    parameters: Iterable[torch.nn.Parameter], settings: Optimisation, *, fused: bool
+    parameters: Sequence[torch.nn.Parameter], settings: Optimisation, *, sharded: bool
 ) -> Optimizer:
-    """The optimiser that `settings.optimiser` names; `fused` is AdamW's own. Raises `ConfigError` where it
-    needs a library that is not installed."""
+    """The optimiser that `settings.optimiser` names. Raises `ConfigError` where it needs a library that is
+    not installed."""
     betas = (0.9, settings.beta2)
+    fused = parameters[0].device.type in ("cuda", "cpu")
     if settings.optimiser == "adamw":
         return AdamW(
             parameters,
             lr=settings.learning_rate,
             betas=betas,
             weight_decay=settings.weight_decay,
-            fused=fused,
+            fused=fused and not sharded,
+            foreach=False if sharded else None,  # neither takes whole and sharded ones together
         )
     library = bitsandbytes(f"optimiser: {settings.optimiser}")
     made: Optimizer = getattr(library.optim, _CLASSES[settings.optimiser])(

@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ragdro.config import Config, Sft
-from ragdro.data import load_questions
+from ragdro.config import Config, Marginal, Sft
+from ragdro.data import load_questions, read_corpus
+from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.token_store import token_store
+from ragdro.parallel.world import is_main
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.rag import Rag, Retrieve
 from ragdro.retrieval.cache import cached_candidates
+from ragdro.retrieval.degrade import degrade
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
 from ragdro.training.models import load_pair
 from ragdro.training.optimisers import require_optimisers
 from ragdro.training.reporters import require
-from ragdro.types import Task
+from ragdro.types import Candidates, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,20 @@ def load_tasks(config: Config, source: str) -> list[Task]:
     questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     found = cached_candidates(
-        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=True
+        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=is_main()
     )
-    return [Task(q, c) for q, c in zip(questions, found, strict=True)]
+    worse = degradation(config)
+    return [Task(q, worse(c)) for q, c in zip(questions, found, strict=True)]
+
+
+def degradation(config: Config) -> Callable[[Candidates], Candidates]:
+    """What `degrade` makes of a question's candidates. Raises `ConfigError` where there is no corpus."""
+    if not config.degrade:
+        return lambda candidates: candidates
+    if config.data.corpus is None:
+        raise ConfigError("degrade: needs data.corpus, to take other passages from")
+    corpus = list(read_corpus(resolve(config.data.corpus)))
+    return lambda candidates: degrade(candidates, config.degrade, corpus, config.seed)
 
 
 def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve | None = None) -> Rag:
@@ -96,6 +110,7 @@ def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve
             k=chooser.k,
             n=config.top_n,
             budget=Budget(chooser.question_tokens, chooser.passage_tokens),
+            independent=isinstance(config.objective, Marginal),
         ),
         Generator(
             generator,

@@ -93,6 +93,22 @@ class Lines(Display):
         return None
 
 
+class Silent(Display):
+    """What the processes have that print nothing."""
+
+    def start(self, name: str, total: int, done: int = 0) -> None:
+        return None
+
+    def advance(self, name: str, count: int = 1) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
 def duration(seconds: float) -> str:
     """A length of time as a person says it: '40 s', '12 min', '3 h 05 min'."""
     if seconds < 60:

@@ -12,26 +12,30 @@ with decay 1 every list is equally likely, so that none is out of reach. Every r
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragdro.config import EStep, Mixture, Objective, Sft
+from ragdro.config import EStep, Marginal, Mixture, Objective, Sft
 from ragdro.lm.scoring import score_all
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Draw, Selector, likeliest
 from ragdro.types import Permutation, Task
 
 Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
-"""m draws for each question, the same number for all."""
+"""The draws of each question."""
 
 
 def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> Propose:
     """What `settings` ask for; `stream` sets apart draws that must not share random numbers."""
     if isinstance(objective, Sft):
         return retrievers_first
+    if isinstance(objective, Marginal):
+        return partial(each_alone, passages=objective.passages, tokens_per_batch=settings.tokens_per_batch)
 
     def propose(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
         shape = (settings.samples, selector.choices_per_list)
@@ -49,6 +53,18 @@ def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> 
 def retrievers_first(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
     """The retriever's first K as the one draw, certain: no latent variable."""
     return [[Draw(tuple(range(selector.k)), 0.0, 0.0)] for _ in tasks]
+
+
+def each_alone(
+    selector: Selector, tasks: Sequence[Task], *, passages: int | None, tokens_per_batch: int
+) -> list[list[Draw]]:
+    """Every candidate (or the `passages` likeliest first choices) as a list of its own, once, so that the
+    bound is the logarithm of the sum over them and the weights are the exact posterior."""
+    drawn = []
+    for log_p in selector.first_choices(tasks, tokens_per_batch):
+        chosen = likeliest(log_p, passages)
+        drawn.append([Draw((i,), -math.log(len(chosen)), log_p[i]) for i in chosen])
+    return drawn
 
 
 def log_plackett_luce(permutation: Permutation, weights: NDArray[np.float64]) -> float:

@@ -17,8 +17,8 @@ from ragdro.files import write_atomically
 from ragdro.rag import Rag
 from ragdro.retrieval.cache import cached_retriever
 from ragdro.sources import resolve
-from ragdro.training.assess import sampled_figures
-from ragdro.training.prepare import build_rag, load_tasks
+from ragdro.training.assess import draw, sampled_figures
+from ragdro.training.prepare import build_rag, degradation, load_tasks
 from ragdro.training.run_folder import CHECKPOINTS
 from ragdro.types import Candidates, Question, Task
 
@@ -32,9 +32,10 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
     checkpoint = checkpoint_of(folder, stage)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     retriever = cached_retriever(corpus, config.retriever, Path(config.cache))
+    worse = degradation(config)
 
     def retrieve(question: Question) -> Candidates:
-        return next(iter(retriever.search([question], config.top_n)))
+        return worse(next(iter(retriever.search([question], config.top_n))))
 
     return build_rag(config, checkpoint, retrieve)
 
@@ -54,7 +55,7 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
     records = [evaluate(prediction) for prediction in rag.predict(tasks)]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    figures = {**summarise(records), **sampled_figures(rag, config, tasks)}
+    figures = {**summarise(records), **sampled_figures(draw(rag, config, tasks), config)}
     return {**figures, "by_hops": by_hops(records)}
 
 

@@ -15,30 +15,36 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ragdro.config import Config, dump_config
+from ragdro.config import Config, Marginal, dump_config
 from ragdro.environment import environment
 from ragdro.errors import TrainingError
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
+from ragdro.lm.model import LanguageModel
+from ragdro.parallel.sharding import weights
+from ragdro.parallel.world import from_main, is_main
 from ragdro.profiling import phase
-from ragdro.training import shards
+from ragdro.training import diagnostics, shards
 from ragdro.training.checkpoint import State, StateStore, restore_parameters
 from ragdro.training.e_step import Shards, WeightedTask
 from ragdro.training.fitting import FitKeeper
 from ragdro.training.lock import LOCK, RunLock
-from ragdro.training.metrics_log import MetricsLog, finite
+from ragdro.training.metrics_log import MetricsLog, SilentLog, finite
 from ragdro.training.preemption import Preemption
 from ragdro.training.prepare import Prepared
-from ragdro.training.progress import display
+from ragdro.training.progress import Silent, display
 from ragdro.training.reporters import open_reporters
 from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
+from ragdro.training.variants import Fold, variants_of
 from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
+_SAMPLES = "samples"
 
 
 class RunFolder:
@@ -46,28 +52,29 @@ class RunFolder:
 
     `state` is where the run stands; each `commit` makes that what a killed run comes back to. Raises
     `ConfigError` where another process has the folder or another run the name, `TrainingError` where no
-    saved state can be used.
+    saved state can be used. Of several processes all keep the same `state`, and one `writes`.
     """
 
     def __init__(self, config: Config, setup: Prepared, *, resume: bool) -> None:
         self.folder = Path(config.runs) / config.name
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.writes = is_main()
         self.config = config
         self.models = {"selector": setup.rag.selector.model, "generator": setup.rag.generator.model}
+        self.variants = variants_of(config, setup.rag, setup.train)
         self.preemption = Preemption()
-        self._lock = RunLock(self.folder)
-        self.display = display()
+        self._lock: RunLock | None = None
+        self.display = display() if self.writes else Silent()
         with ExitStack() as undo:
-            undo.callback(self._lock.release)
-            undo.callback(self.display.close)
-            self.state = self._begin(setup.fingerprint(), resume)
-            values = config.model_dump(mode="json")
-            reporters = open_reporters(config.report_to, self.folder, values, self.state.records)
-            self._metrics = MetricsLog(self.folder, self.state, reporters)
+            undo.callback(self._leave)
+            self.state = from_main(partial(self._begin, setup.fingerprint(), resume))
+            self._restore()
+            self._metrics = self._open_log()
             undo.pop_all()
 
     def _begin(self, questions: str, resume: bool) -> State:
-        """The state to go on from, the models put where they stood then; the first one for a new run."""
+        """The state to go on from; the first one for a new run."""
+        self._lock = RunLock(self.folder)
         if not (resume and (self.folder / CONFIG).is_file()):
             self._clear()
             write_atomically(self.folder / CONFIG, dump_config(self.config))
@@ -75,17 +82,35 @@ class RunFolder:
         refuse_another_run(self.config)
         for folder in (self.folder, *(self.folder / CHECKPOINTS).glob("iteration-*")):
             remove_temporary_files(folder)
-        self.store = StateStore(self.folder)
-        state = self.store.newest(self.display.say) or State(questions=questions)
+        state = StateStore(self.folder).newest(self.display.say) or State(questions=questions)
         if state.questions != questions:
             raise TrainingError(f"{self.folder}: the run was begun on other questions or candidates")
-        for role, model in self.models.items():
-            if role in state.files:
-                restore_parameters(model.hf, self.store.tensors(state, role), f"{role}.model")
-            model.shares_prefixes = state.shares_prefixes.get(role)
         if state.serial:
             self.display.say(f"{self.folder}: going on from saved state {state.serial}")
         return state
+
+    def _restore(self) -> None:
+        """Put the models where they stood."""
+        self.store = StateStore(self.folder, writes=self.writes)
+        for name, variant in self.variants.items():
+            if name in self.state.files:
+                variant.weights = self.store.tensors(self.state, name)
+        for role, model in self.models.items():
+            if role in self.state.files:
+                restore_parameters(model.hf, self.store.tensors(self.state, role), f"{role}.model")
+            model.shares_prefixes = self.state.shares_prefixes.get(role)
+
+    def _open_log(self) -> MetricsLog:
+        if not self.writes:
+            return SilentLog()
+        values = self.config.model_dump(mode="json")
+        reporters = open_reporters(self.config.report_to, self.folder, values, self.state.records)
+        return MetricsLog(self.folder, self.state, reporters)
+
+    def _leave(self) -> None:
+        self.display.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
@@ -101,12 +126,20 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.display.close()
         self.preemption.__exit__(kind, error, trace)
         try:
             self._metrics.close()
         finally:
-            self._lock.release()
+            self._leave()
+
+    def model(self, role: str) -> LanguageModel:
+        """The model that a fit of `role` moves: one of the pair, or a variant's."""
+        return self.models[role] if role in self.models else self.variants[role].model
+
+    @property
+    def folds(self) -> list[Fold]:
+        """The generators of cross-fitting; none without it."""
+        return [variant for variant in self.variants.values() if isinstance(variant, Fold)]
 
     @property
     def finished(self) -> int:
@@ -154,21 +187,28 @@ class RunFolder:
         """The means of what the training samples say about the fit, once an iteration."""
         if self.state.steps:  # a fit has been saved after it, and the record with that
             return
-        count = len(weighted)
-        self.log(
-            {
-                "event": "e_step",
-                "stage": f"iteration-{iteration}",
-                "questions": count,
-                "bound": sum(w.bound for w in weighted) / count,
-                "effective_sample_size": sum(w.effective_sample_size for w in weighted) / count,
-                "distinct": sum(len(w.samples) for w in weighted) / count,
-                "impossible_questions": sum(w.impossible for w in weighted),
-            }
-        )
+        stage, found = f"iteration-{iteration}", diagnostics.figures(weighted)
+        counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
+        self.log({"event": "e_step", "stage": stage, **found, **counts})
+        summed = isinstance(self.config.objective, Marginal)  # a sharp posterior is no lack of samples
+        for figure, told in diagnostics.warnings(found, 1 if summed else len(weighted[0].drawn)).items():
+            self.log({"event": "warning", "stage": stage, "figure": figure, "told": told})
+            self.display.say(f"{stage}: {told}")
+
+    def put_samples(self, sampled: Sequence[WeightedTask]) -> None:
+        """Keep what was drawn at this stage for the next one, once this one is committed."""
+        self.store.put_json(self.state, _SAMPLES, shards.encode(sampled))
+
+    def samples(self, tasks: Sequence[Task]) -> list[WeightedTask] | None:
+        """What was drawn for these questions at the stage before, None where there was none."""
+        if _SAMPLES not in self.state.files:
+            return None
+        return shards.decode(self.store.json(self.state, _SAMPLES), tasks)
 
     def write_predictions(self, stage: str, records: Sequence[dict[str, Any]]) -> None:
         """`predictions-<stage>.jsonl`, one record a question."""
+        if not self.writes:
+            return
         lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
         write_atomically(self.folder / f"predictions-{stage}.jsonl", lines)
 
@@ -182,7 +222,8 @@ class RunFolder:
         """Save the pair after `iteration` (0: the warm-up) and point `best` at the best so far."""
         folder, state = self.folder / CHECKPOINTS / f"iteration-{iteration}", self.state
         for role, model in self.models.items():
-            save_language_model(model, folder / role)
+            if self.writes:
+                save_language_model(model, folder / role, weights(model.hf))
         if iteration:
             state.results["iterations"].append(figures)
         else:
@@ -191,14 +232,15 @@ class RunFolder:
         if state.scores.index(max(state.scores)) == iteration:
             state.results["best"] = {"iteration": iteration, **figures}
         state.finished, state.steps = iteration, {}
-        state.files = {key: file for key, file in state.files.items() if key in self.models}
+        lasting = {*self.models, *self.variants, _SAMPLES}
+        state.files = {key: file for key, file in state.files.items() if key in lasting}
         self.commit()
         self.settle()
 
     def settle(self) -> None:
         """Point `best` where it belongs and remove the checkpoints that `checkpoints.keep` does not name."""
         best = self.state.results["best"]
-        if best is None:
+        if best is None or not self.writes:
             return
         checkpoints = self.folder / CHECKPOINTS
         _point(self.folder / "best", Path(CHECKPOINTS) / f"iteration-{best['iteration']}")
@@ -218,7 +260,8 @@ class RunFolder:
         self.settle()
         self._metrics.mark(self.state)
         results: dict[str, Any] = finite(self.state.results)
-        write_atomically(self.folder / RESULTS, _json(results))
+        if self.writes:
+            write_atomically(self.folder / RESULTS, _json(results))
         self.store.remove()
         return results
 

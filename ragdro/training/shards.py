@@ -24,6 +24,7 @@ def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
             "bound": w.bound,
             "effective_sample_size": w.effective_sample_size,
             "impossible": w.impossible,
+            "drawn": w.drawn,
         }
         for w in weighted
     ]
@@ -40,6 +41,7 @@ def decode(values: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[Weig
             value["bound"],
             value["effective_sample_size"],
             value["impossible"],
+            tuple(value["drawn"]),
         )
         for value, task in zip(values, tasks, strict=True)
     ]

@@ -20,8 +20,8 @@ RESULTS = "results.json"
 STATE = "state"
 Standing: TypeAlias = Literal["running", "finished", "interrupted"]
 
-_FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to")
-"""What may change when a run is gone on with: none of it changes a figure."""
+_FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to", "parallel")
+"""What may change when a run is gone on with: none of it changes a figure by more than rounding."""
 
 
 def standing(run: Path) -> Standing:

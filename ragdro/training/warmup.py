@@ -2,7 +2,8 @@
 
 In: questions with candidates. Out: a selector that lists as a teacher does, a generator that answers from
 what the teacher selects. The teacher is the data's own ranking where it has one; elsewhere distant
-supervision: passages that hold a gold answer first, then the retriever's order.
+supervision: passages that hold a gold answer first, then the retriever's order. A perfect teacher, for
+studies, puts the passages labelled as gold first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ragdro.config import WarmUp
+from ragdro.errors import ConfigError
 from ragdro.evaluation.ranking import contains_answer
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import SequenceGroup
@@ -35,7 +37,7 @@ def warm_up(
     keeper: KeeperOf = lambda role: Keeper(),
 ) -> None:
     """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
-    teacher = [teacher_permutation(task, selector.k) for task in tasks]
+    teacher = [teacher_permutation(task, selector.k, settings.teacher) for task in tasks]
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> Weighted:
@@ -52,12 +54,20 @@ def warm_up(
             fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
 
 
-def teacher_permutation(task: Task, k: int) -> Permutation:
-    """The K candidates that the teacher puts first."""
+def teacher_permutation(task: Task, k: int, teacher: str = "auto") -> Permutation:
+    """The K candidates that the teacher puts first; `teacher` is `warm_up.teacher`.
+
+    Raises `ConfigError` for a question without gold passages where the gold ones are the teacher.
+    """
     passages = task.candidates.passages
-    if task.question.ranking is not None:
-        rank = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
-        order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].id, len(rank)))
+    if teacher == "gold":
+        rank = {passage.content: at for at, passage in enumerate(task.question.gold_passages)}
+        if not rank:
+            raise ConfigError(f"warm_up.teacher: question '{task.question.id}' has no passages labelled gold")
+        order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].content, len(rank)))
+    elif teacher == "auto" and task.question.ranking is not None:
+        place = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
+        order = sorted(range(len(passages)), key=lambda i: place.get(passages[i].id, len(place)))
     else:
         order = sorted(
             range(len(passages)), key=lambda i: not contains_answer(passages[i].text, task.question.answers)

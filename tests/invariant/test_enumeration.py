@@ -15,11 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from ragdro.config import EStep, Marginal
 from ragdro.lm.scoring import sequence_log_probs
 from ragdro.lm.tree import ScoredSequence
 from ragdro.rag import Rag
-from ragdro.training.e_step import reading
+from ragdro.training.e_step import e_step, reading
 from ragdro.training.objectives import bound, importance_weights, log_ratios, weighted_loss
+from ragdro.training.proposals import proposals as proposals_of
+from ragdro.training.targets import answers, selections
 from ragdro.types import Task
 from tests.worlds import pocket_rag, pocket_tasks
 
@@ -141,7 +144,7 @@ def test_the_gradients_error_falls_with_the_root_of_m_and_its_bias_with_m() -> N
     truth = exact()
     both = torch.cat([truth.selector_scores, truth.generator_scores], dim=1)
     roles = (slice(0, DIRECTIONS), slice(DIRECTIONS, None))
-    ms, few = [16, 64, 256, 1024, 4096], [8, 16, 32, 64]
+    ms, few = [1, 4, 16, 64, 256, 1024, 4096], [1, 4, 8, 16, 32, 64]
     errors = {
         m: shares(truth, truth.prior, max(200, 50_000 // m), m) @ both - truth.posterior @ both for m in ms
     }
@@ -163,10 +166,43 @@ def proposals() -> dict[str, Tensor]:
         "colder": (truth.prior * 1.5).log_softmax(0),
         "an earlier selector": exact(seed=3).prior,
         "mixture with uniform": mixed.log(),
+        "top-p cut, a fifth uniform": (0.8 * cut(0.6).exp() + 0.2 / len(LISTS)).log(),
+        "an engine of low precision": quantised(),
     }
 
 
-@pytest.mark.parametrize("name", ["hotter", "colder", "an earlier selector", "mixture with uniform"])
+def cut(p: float) -> Tensor:
+    """The likeliest lists that together reach `p`, renormalised; minus infinity for the others."""
+    prior = exact().prior
+    order = prior.argsort(descending=True)
+    kept = order[: int((prior[order].exp().cumsum(0) < p).sum()) + 1]
+    proposal = torch.full_like(prior, -torch.inf)
+    proposal[kept] = prior[kept].log_softmax(0)
+    return proposal
+
+
+def quantised() -> Tensor:
+    """What an engine draws from that holds the same selector in eight bits a weight."""
+    rag, task = system()
+    model = rag.selector.model.hf
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(torch.float8_e5m2))
+        found = [textbook(model.double(), rag.selector.scored(task, z)) for z in LISTS]
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hotter",
+        "colder",
+        "an earlier selector",
+        "mixture with uniform",
+        "top-p cut, a fifth uniform",
+        "an engine of low precision",
+    ],
+)
 def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corrected_for(name: str) -> None:
     truth, proposal = exact(), proposals()[name]
     z = draw(proposal, 1, 200_000)
@@ -184,11 +220,8 @@ def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corre
 
 def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> None:
     """Weights cannot bring back what is never drawn: why samples are drawn without a top-p cut."""
-    truth = exact()
-    order = truth.prior.argsort(descending=True)
-    kept = order[: int((truth.prior[order].exp().cumsum(0) < 0.8).sum()) + 1]
-    proposal = torch.full_like(truth.prior, -torch.inf)
-    proposal[kept] = truth.prior[kept].log_softmax(0)
+    truth, proposal = exact(), cut(0.8)
+    kept = proposal.isfinite()
     z = draw(proposal, 1, 200_000)
     weights = importance_weights(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]))
     found = torch.zeros(len(LISTS), dtype=torch.float64).index_add_(0, z[0], weights[0])
@@ -196,6 +229,35 @@ def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> Non
     rest[kept] = truth.posterior[kept] / truth.posterior[kept].sum()
     assert float((found - rest).abs().sum()) < 0.04
     assert float((found - truth.posterior).abs().sum()) > 0.05
+
+
+@pytest.mark.parametrize("role", ["selector", "generator"])
+def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> None:
+    """log sum_k p(d_k|x) p(y|x,d_k), p(d_k|x) being the sum of p(z|x) over the lists that begin with k."""
+    rag, task = system()
+    (weighted,) = e_step(
+        rag.selector,
+        rag.generator,
+        [task],
+        propose=proposals_of(Marginal(), EStep(), 0, 1),
+        tokens_per_batch=9999,
+    )
+    built = (
+        selections(Marginal(), rag.selector, weighted)
+        if role == "selector"
+        else answers(Marginal(), rag.generator, weighted)
+    )
+    model = rag.selector.model if role == "selector" else rag.generator.model
+    values = sequence_log_probs(model, [built.group])[0]
+    found = projected(model.hf, -built.loss(torch.tensor(built.weights), values))
+    chooser, reader = rag.selector.model.hf.double(), rag.generator.model.hf.double()
+    lists = [textbook(chooser, rag.selector.scored(task, z)) for z in LISTS]
+    first = torch.stack([p for _, p in sorted(zip(LISTS, lists, strict=True))]).view(5, 4).logsumexp(1)
+    alone = [textbook(reader, rag.generator.scored(reading(task, (k,)))) for k in range(5)]
+    exact_sum = (first + torch.stack(alone)).logsumexp(0)
+    assert weighted.bound == pytest.approx(float(exact_sum.detach()), abs=2e-4)
+    expected = projected(model.hf, exact_sum)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_the_bound_is_below_the_evidence_and_rises_with_m() -> None:

@@ -30,7 +30,7 @@ def weighted_tasks() -> list[WeightedTask]:
 
 
 def curve(
-    role: str, *, tokens_per_batch: int = 4000, shared: bool | None = None, backwards: bool = False
+    role: str, *, tokens_per_batch: int = 8000, shared: bool | None = None, backwards: bool = False
 ) -> tuple[list[float], LanguageModel]:
     """Losses of six updates of one role."""
     found, rag = weighted_tasks(), pocket_rag()
@@ -47,8 +47,8 @@ def curve(
 
     settings = Optimisation(
         learning_rate=1e-3,
-        epochs=3,
-        questions_per_step=4,
+        epochs=6,
+        questions_per_step=8,
         tokens_per_batch=tokens_per_batch,
         max_grad_norm=100,
     )
@@ -60,7 +60,7 @@ def curve(
 @pytest.mark.parametrize("role", ["selector", "generator"])
 @pytest.mark.parametrize("other", [{"tokens_per_batch": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
-    """A micro-batch against one question at a time; shared prefix against none; another order."""
+    """A batch of 8 against 8 of one question; shared prefix against none; samples in another order."""
     losses, model = curve(role)
     again, same = curve(role, **other)  # type: ignore[arg-type]
     assert len(losses) == 6 and losses[-1] < losses[0]

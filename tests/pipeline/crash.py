@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -59,6 +60,47 @@ def _main(arguments: tuple[str, ...], log: str, prepare: Callable[..., None] | N
     from ragdro.cli import main
 
     main()
+
+
+class Processes:
+    """`ragdro ARGUMENTS` in two processes that find one another as `torchrun`'s do.
+
+    `prepare` runs in the second one first.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, prepare: Callable[..., None] | None = None, given: Any = None
+    ) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.both = []
+        for rank in range(2):
+            place = folder / f"process-{rank}"
+            place.mkdir(exist_ok=True)
+            told = (rank, port, prepare if rank else None, given)
+            self.both.append(Command(place, *arguments, prepare=_as_launched, given=told))
+
+    def wait(self, seconds: float = 120) -> list[int]:
+        """Both exit codes."""
+        return [one.wait(seconds) for one in self.both]
+
+    @property
+    def said(self) -> list[str]:
+        return [one.said for one in self.both]
+
+
+def _as_launched(told: tuple[int, int, Callable[..., None] | None, Any]) -> None:
+    rank, port, prepare, given = told
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    if prepare is not None:
+        prepare(given)
 
 
 def die_at_sync(number: int) -> None:

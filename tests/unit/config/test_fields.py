@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ragdro.config import Config, load_config
-from ragdro.config.objective import Dpo, DroCentered, DroTempered
+from ragdro.config.objective import Dpo, DroCentered, DroTempered, Marginal
 from ragdro.config.retriever import Bm25Settings, DenseSettings
 from ragdro.errors import ConfigError
 
@@ -30,6 +30,7 @@ KINDS = {
     ("retriever", "dense"): DenseSettings,
     ("objective", "dro-centered"): DroCentered,
     ("objective", "dro-tempered"): DroTempered,
+    ("objective", "marginal"): Marginal,
     ("objective", "dpo"): Dpo,
 }
 

@@ -14,6 +14,8 @@ from ragdro.evaluation.significance import (
     holm,
     paired_bootstrap,
     paired_permutation_test,
+    student_interval,
+    student_quantile,
 )
 
 
@@ -108,3 +110,19 @@ def test_what_cannot_be_computed_is_refused() -> None:
         bootstrap_interval([], rng())
     with pytest.raises(DataError, match="cannot pair 2 scores with 3"):
         paired_permutation_test([0.0, 1.0], [0.0, 1.0, 1.0], rng())
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.706205), (2, 4.302653), (3, 3.182446), (4, 2.776445), (9, 2.262157), (30, 2.042272)],
+)
+def test_student_s_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
+    assert student_quantile(freedom) == pytest.approx(quantile, abs=1e-6)
+    assert student_quantile(5, 0.99) == pytest.approx(4.032143, abs=1e-6)
+
+
+def test_an_interval_over_runs_by_hand() -> None:
+    # mean 3, s = sqrt((4 + 0 + 4) / 2) = 2, half = 4.302653 * 2 / sqrt(3)
+    assert student_interval([1.0, 3.0, 5.0]) == pytest.approx((3.0, 3 - 4.968276, 3 + 4.968276), abs=1e-5)
+    with pytest.raises(DataError, match="two"):
+        student_interval([1.0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ragdro.lm.decoding import BranchDecoder, SeparateDecoder, branch_decoder
+from ragdro.lm.decoding import BranchDecoder, RoomyLayer, SeparateDecoder, branch_decoder
 from ragdro.lm.model import LanguageModel
 from tests.conftest import byte_level, random_model
 from tests.unit.lm.test_scoring import VARIANTS
@@ -59,3 +59,13 @@ def test_a_model_whose_numbers_the_cache_changes_is_decoded_separately_and_says_
         warnings.simplefilter("error")
         assert isinstance(branch_decoder(model, [prompt], 2), SeparateDecoder)
         assert isinstance(branch_decoder(random_model(byte_level()), [prompt], 2), BranchDecoder)
+
+
+def test_a_roomy_layer_holds_what_was_appended_however_often_it_moved() -> None:
+    layer, parts = RoomyLayer(), []
+    for new in (5, 3, 60, 9, 1, 200):  # the third and the last need more room than there is
+        parts.append((torch.randn(2, 3, new, 4), torch.randn(2, 3, new, 4)))
+        held = layer.update(*parts[-1])
+        for ours, appended in zip(held, zip(*parts, strict=True), strict=True):
+            assert torch.equal(ours, torch.cat(appended, 2))
+        assert layer.get_seq_length() == sum(k.shape[2] for k, _ in parts)

@@ -160,7 +160,7 @@ def test_an_optimiser_gone_on_with_takes_the_same_steps(
     monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=optim))
     models = [pocket_rag(tie_word_embeddings=True).selector.model.hf for _ in range(2)]
     settings = Optimisation(optimiser=kind, learning_rate=1e-2)  # type: ignore[arg-type]
-    optimisers = [make_optimiser(m.parameters(), settings, fused=True) for m in models]
+    optimisers = [make_optimiser(list(m.parameters()), settings, sharded=False) for m in models]
     assert all(isinstance(o, AdamW if kind == "adamw" else EightBits) for o in optimisers)
 
     def step(which: int, number: int) -> None:

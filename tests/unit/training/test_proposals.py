@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ragdro.config import Dro, EStep, Mixture, Sft
+from ragdro.config import Dro, EStep, Marginal, Mixture, Sft
 from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
 from tests.worlds import pocket_rag, pocket_tasks
 
@@ -55,6 +55,22 @@ def test_a_questions_draws_do_not_depend_on_its_neighbours() -> None:
     propose = proposals(Dro(), EStep(samples=6, mixture=Mixture(retriever=0.4, uniform=0.4)), 0, 1)
     together, alone = propose(rag.selector, tasks), propose(rag.selector, tasks[2:])
     assert [d.permutation for d in together[2]] == [d.permutation for d in alone[0]]
+
+
+@pytest.mark.parametrize("passages", [None, 3])
+def test_marginal_takes_each_first_choice_once_the_likeliest_first(passages: int | None) -> None:
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    drawn = proposals(Marginal(passages=passages), EStep(), 0, 1)(rag.selector, [task])[0]
+    prior = np.exp(rag.selector.log_prob(task, LISTS, 10_000))
+    first = np.array([sum(p for z, p in zip(LISTS, prior, strict=True) if z[0] == k) for k in range(5)])
+    assert [d.permutation[0] for d in drawn] == first.argsort()[::-1].tolist()[:passages]
+    for draw in drawn:
+        assert np.exp(draw.log_prior) == pytest.approx(first[draw.permutation[0]], abs=1e-5)
+        assert np.exp(draw.log_proposal) == pytest.approx(1 / len(drawn))
+    rag.selector.independent = True
+    (found,) = rag.selector.greedy([task], 9999)
+    assert list(found.permutation) == first.argsort()[::-1].tolist()[:2]
+    assert found.probabilities == pytest.approx(sorted(first, reverse=True)[:2], abs=1e-5)
 
 
 def test_sft_reads_what_the_retriever_put_first() -> None:

@@ -1,0 +1,103 @@
+"""FSDP2: a model's decoder layers in equal parts over the processes while it is trained, else whole.
+
+In: a model. Out: the same module, whose decoder layers hold a part of each parameter, of its gradient and of
+its optimiser's moments, and gather a layer at a time. Embeddings, the last norm and the head stay whole: we
+call them as often as a process has tokens to score, and gathering takes every process equally often.
+
+Sampling, scoring and answering take each process as many forward passes as it has questions, so outside of an
+update all layers are gathered (`make_whole`) and nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from ragdro.config import Parallel
+from ragdro.errors import ModelError
+from ragdro.lm.model import LanguageModel
+from ragdro.parallel.world import is_main, size
+
+
+def spread(settings: Parallel, models: Mapping[str, LanguageModel]) -> None:
+    """Shard the models where `settings` ask for it and there is more than one process."""
+    if settings.strategy == "fsdp2" and size() > 1:
+        for role, model in models.items():
+            shard(model.hf, f"{role}.model")
+
+
+def shard(hf: PreTrainedModel, name: str) -> None:
+    """Shard the decoder layers of `hf`, and leave it whole. Raises `ModelError` where it names no layers."""
+    kinds = set(hf._no_split_modules or ())
+    layers = [m for m in hf.modules() if type(m).__name__ in kinds]
+    if not layers:
+        raise ModelError(
+            f"{name}: the model does not say what its layers are, so parallel.strategy must be ddp"
+        )
+    mesh = init_device_mesh(hf.device.type, (size(),))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    decoder = hf.get_decoder()
+    inside = {p for layer in layers for p in layer.parameters()}
+    fully_shard(decoder, mesh=mesh, ignored_params=set(decoder.parameters()) - inside)
+    make_whole(hf)
+
+
+def is_sharded(hf: torch.nn.Module) -> bool:
+    """Whether `hf` went through `shard`."""
+    return any(True for _ in _shards(hf))
+
+
+def make_whole(hf: torch.nn.Module) -> None:
+    """Gather all layers, and keep them; nothing where `hf` is not sharded."""
+    for module in _shards(hf):
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+
+
+def take_parts(hf: torch.nn.Module) -> None:
+    """Let go of what other processes hold; nothing where `hf` is not sharded."""
+    for module in _shards(hf):
+        module.set_reshard_after_forward(True, recurse=False)
+        module.reshard()
+
+
+def weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
+    """The state of a sharded model that is whole, None for any other.
+
+    `state_dict` itself would put the parts back, in the one process that saves.
+    """
+    if not is_sharded(hf):
+        return None
+    state = {name: p.detach() for name, p in hf.named_parameters(remove_duplicate=False)}
+    for path, module in hf.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                state[f"{path}.{name}"] = buffer
+    return state
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """The whole of a sharded tensor, on the main process's CPU (elsewhere nothing); others as they are."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole = tensor.full_tensor()
+    return whole.cpu() if is_main() else whole.new_empty(0)
+
+
+def part_like(whole: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a tensor that every process has, sharded as `like` is."""
+    if not isinstance(like, DTensor) or whole.shape != like.shape:
+        return whole
+    on_device = whole.to(like.device)
+    return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _shards(hf: torch.nn.Module) -> Iterator[FSDPModule]:
+    return (m for m in hf.modules() if isinstance(m, FSDPModule))

@@ -1,0 +1,150 @@
+"""The processes of one run: who takes what, and what all must agree on.
+
+In: what `torchrun` tells each process (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR …). Out: work shared out,
+with its results back in order, sums over the processes, and answers that are the same everywhere. A process
+alone is a world of its own, in which all of this is the identity.
+
+All processes make the same calls in the same order: whatever decides about a call is agreed on first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from ragdro.environment import processes
+from ragdro.errors import ConfigError, RagdroError, TrainingError
+from ragdro.lm.load import pick_device
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_PATIENCE = timedelta(hours=6)
+"""How long a process waits for one that lives (it may be building an index); a death is known at once."""
+_LOST = re.compile(r"Connection (closed|reset|refused)|Broken pipe|remote (process|error)|NCCL communicator")
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Be one of the processes that `torchrun` started, over gloo and, on GPUs, NCCL; alone, do nothing.
+
+    `device` is the config's. Raises `TrainingError` in here where another process has ended, `ConfigError`
+    for a device that this process cannot have.
+    """
+    if processes() == 1:
+        yield
+        return
+    backend = "gloo"
+    if _own_gpu(device):
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=_PATIENCE)
+    try:
+        yield
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        raise TrainingError(
+            "another process of the run has ended, so this one stops; the other said why, if it could. Start"
+            " again with --resume"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _own_gpu(device: str) -> bool:
+    """Take the GPU of this process; false on a CPU."""
+    chosen = pick_device(device)
+    if chosen.type != "cuda":
+        return False
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if chosen.index is not None:
+        raise ConfigError(
+            f"device: '{device}' is one GPU, and each of {processes()} processes takes its own: cuda"
+        )
+    if local >= there:
+        raise ConfigError(f"device: this machine has {there} GPUs and more processes (--nproc_per_node)")
+    torch.cuda.set_device(local)
+    return True
+
+
+def size() -> int:
+    """How many processes there are."""
+    return int(dist.get_world_size()) if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(dist.get_rank()) if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the one process that writes and prints."""
+    return rank() == 0
+
+
+def part(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's items: every `size`-th. The processes' parts differ by one item at most."""
+    return items[rank() :: size()]
+
+
+def in_parts(items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]) -> Sequence[Result]:
+    """One result an item, in the items' order, each process working on its part alone."""
+    if size() == 1:
+        return work(items)
+    mine = part(items)
+    parts = gathered(work(mine) if mine else [])
+    return [parts[i % size()][i // size()] for i in range(len(items))]
+
+
+def gathered(value: Item) -> list[Item]:
+    """Every process's value, in their order."""
+    if size() == 1:
+        return [value]
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def total(*values: float | int) -> list[float | int]:
+    """The sum over the processes of each value."""
+    if size() == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def most(value: int) -> int:
+    """The largest of the processes' values."""
+    return max(gathered(value))
+
+
+def any_of(value: bool) -> bool:
+    """Whether it is so in any process."""
+    return total(int(value))[0] > 0
+
+
+def from_main(work: Callable[[], Result]) -> Result:
+    """What `work` gives in the main process, in all. Where it raises one of our errors, the others end in
+    silence with its exit code."""
+    if size() == 1:
+        return work()
+    told: list[Any] = [None, None]
+    if is_main():
+        try:
+            told[0] = work()
+        except RagdroError as error:
+            dist.broadcast_object_list([None, error.exit_code])
+            raise
+    dist.broadcast_object_list(told)
+    if told[1] is not None:
+        raise SystemExit(told[1])
+    result: Result = told[0]
+    return result

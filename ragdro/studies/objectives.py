@@ -1,0 +1,92 @@
+"""The study that compares objectives: one line each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragdro.evaluation.significance import holm, paired_permutation_test
+from ragdro.report.sheet import Cell, Sheet
+from ragdro.studies.outcome import (
+    Outcome,
+    curve_panel,
+    curve_table,
+    differences,
+    final_panel,
+    final_table,
+)
+from ragdro.studies.records import Run, Runs
+from ragdro.studies.study import Study, sized
+
+OBJECTIVES = {
+    "dro": ("objective=dro",),
+    "dro-centered": ("objective=dro-centered",),
+    "dro-tempered": ("objective=dro-tempered",),
+    "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
+    "rloo": ("objective=rloo",),
+    "dpo": ("objective=dpo",),
+    "sft": ("objective=sft",),
+}
+"""Row → overrides. The first is what the others are compared with."""
+
+
+def _evaluations(run: Run) -> float:
+    return float(run.generator_evaluations())
+
+
+def _conclude(runs: Runs) -> Outcome:
+    first = next(iter(runs))
+    tables = {
+        "Best iteration": final_table(runs, answers_scored=_evaluations),
+        f"Against {first}": paired_table(runs),
+        "By iteration": curve_table(runs, ("exact_match", "all_gold_selected", "bound")),
+    }
+    panels = (
+        final_panel(runs, {"best iteration": lambda run: run.best("exact_match")}),
+        curve_panel(runs, "exact_match"),
+    )
+    return Outcome(tables, panels)
+
+
+def paired_table(runs: Runs) -> Sheet:
+    """Each variant's best iterations against the first's: the difference over seeds, and the paired
+    permutation test over questions (a question's score is its mean over seeds) with Holm's correction over
+    the rows."""
+    (_, first), *others = runs.items()
+    p_values = {}
+    for label, seeds in others:
+        scores = [_by_question(first[seed], seeds[seed]) for seed in first]
+        mine, theirs = (np.mean([pair[at] for pair in scores], axis=0) for at in (0, 1))
+        p_values[label] = paired_permutation_test(mine, theirs, np.random.default_rng(0))
+    adjusted = holm(p_values)
+    rows: list[tuple[Cell, ...]] = [
+        (label, differences(first, seeds, "exact_match"), p_values[label], adjusted[label])
+        for label, seeds in others
+    ]
+    return Sheet(("", "difference in exact match", "p (questions)", "p by Holm"), tuple(rows))
+
+
+def _by_question(first: Run, second: Run) -> tuple[list[float], list[float]]:
+    mine, theirs = first.by_question("exact_match"), second.by_question("exact_match")
+    return list(mine.values()), [theirs[question] for question in mine]
+
+
+OBJECTIVES_STUDY = Study(
+    name="objectives",
+    about="every objective with the same questions, samples and iterations, 5 seeds, paired tests with Holm",
+    variants=OBJECTIVES,
+    conclude=_conclude,
+    sizes=sized(
+        {
+            "iterations": 2,
+            "data.train_questions": 96,
+            "e_step.questions": 48,
+            "evaluation.questions": 60,
+            "evaluation.samples": 4,
+        }
+    ),
+    seeds=(0, 1, 2, 3, 4),
+    notes=(
+        "answers scored: m for each question of each iteration, the same for all rows with a latent variable;"
+        " sft has one list a question and nothing to weigh",
+    ),
+)

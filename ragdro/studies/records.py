@@ -1,0 +1,94 @@
+"""A finished run of a study, read back.
+
+In: a run folder. Out: its figures by stage and what each iteration cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ragdro.config import Config
+from ragdro.evaluation.significance import Interval
+from ragdro.report.history import History, read_history
+from ragdro.report.predictions import read_records
+from ragdro.report.sheet import estimate
+from ragdro.training.standing import read_json, read_results
+
+FIGURES = {
+    "exact_match": "exact match",
+    "f1": "F1",
+    "recall_at_5": "recall@5",
+    "all_gold_selected": "all gold selected",
+    "bound": "bound (nats)",
+    "effective_sample_size": "effective sample size",
+}
+"""The figures that studies report, by their names in `results.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. `measured` is what the study's own measurement found, None where it has none."""
+
+    folder: Path
+    results: dict[str, Any]
+    history: History
+    measured: Any
+
+    @classmethod
+    def read(cls, folder: Path, measured: Path | None) -> Run:
+        """Raises `DataError` for a run that has not finished."""
+        found = None if measured is None else read_json(measured)
+        return cls(folder, read_results(folder), read_history(folder), found)
+
+    @property
+    def config(self) -> Config:
+        """The resolved config."""
+        return self.history.config
+
+    def curve(self, figure: str) -> list[float | None]:
+        """A figure after the warm-up and after each iteration."""
+        return [stage[figure] for stage in (self.results["warm_up"], *self.results["iterations"])]
+
+    def best(self, figure: str) -> float | None:
+        """A figure of the iteration that the validation questions choose."""
+        value: float | None = self.results["best"][figure]
+        return value
+
+    def by_question(self, figure: str) -> dict[str, float]:
+        """A figure of the best iteration for each question that it applies to."""
+        best = self.results["best"]["iteration"]
+        records = read_records(self.folder, f"iteration-{best}" if best else "warm_up")
+        return {record["id"]: record[figure] for record in records if record[figure] is not None}
+
+    def seconds(self) -> list[float]:
+        """What each iteration's E-step and M-step took; measuring is left out."""
+        costs, since, updated = [], 0.0, 0.0
+        for record in self.history.records:
+            event, reported = record["event"], record.get("split") == "reported"
+            if event in ("update", "shard"):
+                updated = record["seconds"]
+            elif event == "breakdown" and reported and record["stage"].startswith("iteration-"):
+                costs.append(updated - since)
+            if event in ("evaluation", "breakdown"):
+                since = record["seconds"]
+        return costs
+
+    def generator_evaluations(self) -> int:
+        """Answers scored in E-steps, m for each question of each iteration (one each without a latent
+        variable)."""
+        draws = 1 if self.config.objective.kind == "sft" else self.config.e_step.samples
+        return sum(
+            int(record["questions"]) * draws for record in self.history.records if record["event"] == "e_step"
+        )
+
+
+Runs: TypeAlias = Mapping[str, Mapping[int, Run]]
+"""Variant → seed → run, both in the study's order."""
+
+
+def over_seeds(runs: Mapping[int, Run], figure: Callable[[Run], float | None]) -> Interval | float | None:
+    """A figure's estimate over the seeds of one variant."""
+    return estimate([figure(run) for run in runs.values()])

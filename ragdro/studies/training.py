@@ -1,0 +1,153 @@
+"""Studies of the training itself: what each model contributes, whether the loop converges, how many samples
+it takes."""
+
+from __future__ import annotations
+
+from ragdro.evaluation.significance import Interval
+from ragdro.report.plot import Panel, Series
+from ragdro.report.sheet import Cell, Sheet, estimate, shown
+from ragdro.studies.outcome import (
+    Outcome,
+    curve_panel,
+    curve_table,
+    differences_table,
+    final_table,
+    mean_curve,
+)
+from ragdro.studies.records import FIGURES, Run, Runs, over_seeds
+from ragdro.studies.study import Study, sized
+
+_NEAR = 0.02
+"""A run has reached its score when it is this close to its best exact match."""
+
+
+def _ablation(runs: Runs) -> Outcome:
+    panels = (
+        curve_panel(runs, "exact_match"),
+        curve_panel(runs, "all_gold_selected"),
+        curve_panel(runs, "bound", share=False),
+    )
+    tables = {
+        "Best iteration": final_table(runs),
+        "Difference from training both": differences_table(runs),
+        "By iteration": curve_table(runs, ("exact_match", "f1", "all_gold_selected", "bound")),
+    }
+    return Outcome(tables, panels)
+
+
+ABLATION = Study(
+    name="ablation",
+    about="both models trained, one of them frozen, both frozen, over the iterations (the paper's Figure 5)",
+    variants={
+        "both trained": (),
+        "selector frozen": ("train_selector=false",),
+        "generator frozen": ("train_generator=false",),
+        "both frozen": ("train_selector=false", "train_generator=false", "iterations=0"),
+    },
+    conclude=_ablation,
+    notes=(
+        "frozen: as the warm-up left it; with both frozen nothing moves: measured once and drawn through",
+    ),
+)
+
+
+def _convergence(runs: Runs) -> Outcome:
+    (seeds,) = runs.values()
+    rows: list[tuple[Cell, ...]] = []
+    findings = []
+    keys = ("exact_match", "f1", "bound")
+    curves = {key: mean_curve(seeds, key) for key in keys}
+    for at in range(len(curves["bound"])):
+        change = None
+        if at:
+            bounds = [run.curve("bound") for run in seeds.values()]
+            pairs = [(b[at - 1], b[at]) for b in bounds]
+            change = estimate([y - x if x is not None and y is not None else None for x, y in pairs])
+        fell = isinstance(change, Interval) and change.high < 0
+        rows.append((at, *(curves[key][at] for key in keys), change, "falls" if fell else ""))
+        if fell:
+            findings.append(
+                f"iteration {at}: the bound falls by more than its interval ({shown(change)} nats)"
+            )
+    if len(seeds) < 2:
+        findings.append("whether the bound falls is not judged: one seed has no interval")
+    elif not findings:
+        findings.append("the bound never falls by more than its interval")
+    names = ("iteration", *(FIGURES[key] for key in keys), "change of the bound (nats)", "flag")
+    panels = (
+        curve_panel(runs, "exact_match"),
+        curve_panel(runs, "f1"),
+        curve_panel(runs, "bound", share=False),
+    )
+    return Outcome({"By iteration": Sheet(names, tuple(rows))}, panels, tuple(findings))
+
+
+CONVERGENCE = Study(
+    name="convergence",
+    about="exact match, F1 and the bound by iteration, a falling bound flagged (the paper's Table 3)",
+    variants={"trained": ()},
+    conclude=_convergence,
+    sizes=sized({"iterations": 5}),
+    seeds=(0, 1, 2, 3, 4),
+    notes=(
+        "0 is the warm-up; the bound is of `evaluation.samples` lists with the same random numbers at every"
+        " iteration; a fall is flagged when the 95 % interval of the change, seed by seed, lies below 0",
+    ),
+)
+
+
+def iterations_to_reach(run: Run) -> float | None:
+    """The first iteration whose exact match is within 0.02 of the run's best."""
+    known = [-1.0 if value is None else value for value in run.curve("exact_match")]
+    return float(next(at for at, value in enumerate(known) if value >= max(known) - _NEAR))
+
+
+def seconds_per_iteration(run: Run) -> float | None:
+    """Mean seconds of an iteration's E-step and M-step."""
+    spent = run.seconds()
+    return sum(spent) / len(spent) if spent else None
+
+
+def _samples(runs: Runs) -> Outcome:
+    numbers = [next(iter(seeds.values())).config.e_step.samples for seeds in runs.values()]
+    table = final_table(
+        runs,
+        iterations_to_reach=iterations_to_reach,
+        seconds_per_iteration=seconds_per_iteration,
+    )
+
+    def line(label: str, values: list[Interval | float | None]) -> Series:
+        return Series(label, tuple((float(m), v) for m, v in zip(numbers, values, strict=True)))
+
+    def panel(title: str, y: str, *series: Series, share: bool = False) -> Panel:
+        return Panel(title, "samples m (log scale)", y, series, scale="log2", share=share)
+
+    score = [over_seeds(seeds, lambda run: run.best("exact_match")) for seeds in runs.values()]
+    gold = [over_seeds(seeds, lambda run: run.best("all_gold_selected")) for seeds in runs.values()]
+    reached = [over_seeds(seeds, iterations_to_reach) for seeds in runs.values()]
+    cost = [over_seeds(seeds, seconds_per_iteration) for seeds in runs.values()]
+    panels = (
+        panel(
+            "final score",
+            "share of 1",
+            line("exact match", score),
+            line("all gold selected", gold),
+            share=True,
+        ),
+        panel("iterations to reach it", "iterations", line("iterations", reached)),
+        panel("cost", "seconds an iteration (one thread)", line("seconds", cost)),
+    )
+    curves = curve_table(runs, ("exact_match", "f1", "bound"))
+    return Outcome({"Best iteration": table, "By iteration": curves}, panels)
+
+
+SAMPLES = Study(
+    name="samples",
+    about="m in 1, 2, 4, 8, 16: final score, iterations to reach it, cost (the paper's Figure 6)",
+    variants={f"m = {m}": (f"e_step.samples={m}",) for m in (1, 2, 4, 8, 16)},
+    conclude=_samples,
+    notes=(
+        f"reached: within {_NEAR} of the run's best exact match; cost: E-step and M-step, without measuring,"
+        " on the machine that ran the study, whatever else it was doing",
+    ),
+)

@@ -1,0 +1,133 @@
+"""A study's processes: runs in parallel, each the ordinary `ragdro train`, gone on with where they were
+stopped.
+
+In: jobs, how many at once. Out: nothing but what the jobs leave. Whatever ends this process (Ctrl-C,
+SIGTERM, a job that fails) ends the jobs, which save what they have; the same command with --resume goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragdro.errors import TrainingError
+from ragdro.report.history import read_history
+from ragdro.studies.plan import Plan, Planned
+from ragdro.training.preemption import Preemption
+from ragdro.training.progress import display
+from ragdro.training.standing import CONFIG
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command of ours to run. `units` is how much work it is, `done` how much of that is done by now."""
+
+    name: str
+    arguments: tuple[str, ...]
+    units: int
+    done: Callable[[], int]
+    log: Path
+
+
+def training_jobs(plan: Plan) -> list[Job]:
+    """A job for each run; a unit is a measured stage."""
+
+    def job(run: Planned) -> Job:
+        arguments = ("ragdro", "train", str(plan.config), *run.overrides, "--resume")
+        name, stages = run.config.name, run.config.iterations + 1
+        return Job(
+            name, arguments, stages, lambda: _stages(run, stages), plan.folder / "logs" / f"{name}.log"
+        )
+
+    return [job(run) for run in plan.runs]
+
+
+def measuring_jobs(plan: Plan, module: str) -> list[Job]:
+    """A job for each run that leaves `measured_file`."""
+
+    def job(run: Planned) -> Job:
+        out, name = measured_file(plan, run), f"{run.config.name}: measuring"
+        log = plan.folder / "logs" / f"{run.config.name}-measuring.log"
+        return Job(name, (module, str(run.folder), str(out)), 1, lambda: int(out.is_file()), log)
+
+    return [job(run) for run in plan.runs]
+
+
+def measured_file(plan: Plan, run: Planned) -> Path:
+    """Where a study's own measurement of a run is written."""
+    return plan.folder / "measured" / f"{run.config.name}.json"
+
+
+def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
+    """Do the jobs that are not done. Raises `TrainingError` naming a job that failed and its log."""
+    progress = {job.name: job.done() for job in jobs}
+    waiting = [job for job in jobs if progress[job.name] < job.units]
+    running: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
+    show = display()
+    show.start(title, sum(job.units for job in jobs), sum(progress.values()))
+    with Preemption():
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    job = waiting.pop(0)
+                    running[job.name] = (job, _start(job))
+                time.sleep(_POLL_SECONDS)
+                for job, process in list(running.values()):
+                    code = process.poll()
+                    reached = job.done()
+                    if reached > progress[job.name]:
+                        show.advance(title, reached - progress[job.name])
+                        progress[job.name] = reached
+                    if code is not None:
+                        del running[job.name]
+                        _refuse_failure(job, code)
+                        show.say(f"{job.name}: done")
+        finally:
+            _stop([process for _, process in running.values()])
+            show.close()
+
+
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    """The job in a session of its own: a Ctrl-C in the terminal reaches it through us alone."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *job.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        process.wait()
+
+
+def _refuse_failure(job: Job, code: int) -> None:
+    if code == 0 and job.done() >= job.units:
+        return
+    lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1].removeprefix("ragdro: error: ")[:300] if lines else "it said nothing"
+    raise TrainingError(f"{job.name}: ended with exit code {code}: {last} (all of it: {job.log})")
+
+
+def _stages(run: Planned, stages: int) -> int:
+    """The stages of a run that are measured; all of them when it is finished, however early it stopped."""
+    if run.is_finished:
+        return stages
+    if not (run.folder / CONFIG).is_file():
+        return 0
+    return min(stages - 1, len(read_history(run.folder).evaluations("reported")))

@@ -1,0 +1,188 @@
+"""Runs in two processes: what they leave is what one process leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from tests.pipeline.crash import KILLED, Command, Processes
+from tests.pipeline.test_train import write_config
+
+
+def uneven(folder: Path, **changes: object) -> Path:
+    """Shards of two questions and of one, updates of three questions and of one, one question to measure."""
+    path = write_config(folder, "llama", threads=1, iterations=1, **changes)
+    config = yaml.safe_load(path.read_text())
+    config["e_step"] = {"samples": 3, "questions": 3, "questions_per_shard": 2}
+    config["evaluation"]["questions"] = 1
+    config["checkpoints"] = {"every": 1, "keep": "all"}
+    for fits in (config["warm_up"], config["m_step"]):
+        for role, questions in (("selector", 3), ("generator", 1)):
+            fits[role] = {"learning_rate": 1e-4, "questions_per_step": questions, "epochs": 1.5}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the config and `runs/alone`, a run of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    running = Command(folder, "train", str(uneven(folder)), "name=alone")
+    assert running.wait() == 0, running.said
+    return folder
+
+
+def start(folder: Path, name: str, *options: str, **prepare: object) -> Processes:
+    arguments = ("train", str(folder / "config.yaml"), f"name={name}", *options)
+    return Processes(folder, *arguments, **prepare)  # type: ignore[arg-type]
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_equal_runs(run: Path, other: Path) -> None:
+    """The same permutations, and figures, log and weights to 1e-4."""
+    assert close(
+        json.loads((run / "results.json").read_text()), json.loads((other / "results.json").read_text())
+    )
+    assert close(log(run), log(other))
+    weights = sorted(p.relative_to(run) for p in run.glob("checkpoints/*/*/*.safetensors"))
+    assert len(weights) == 4
+    for path in weights:
+        mine, others = load_file(run / path), load_file(other / path)
+        assert mine.keys() == others.keys()
+        for key, tensor in mine.items():
+            assert float((tensor - others[key]).abs().max()) <= 1e-4, (path, key)
+    for path in run.glob("predictions-*.jsonl"):
+        both = [[json.loads(x) for x in (r / path.name).read_text().splitlines()] for r in (run, other)]
+        assert close(*both)
+
+
+def close(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    return bool(a == pytest.approx(b, abs=1e-4, rel=1e-4)) if isinstance(a, float) else bool(a == b)
+
+
+def test_two_processes_leave_what_one_leaves(alone: Path) -> None:
+    running = start(alone, "both")
+    assert running.wait() == [0, 0], running.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs/both")
+    assert "warm-up" in running.said[0] and running.said[1] == ""
+    assert start(alone, "both").wait() == [2, 2]
+
+
+def test_torchrun_starts_the_very_same_command(alone: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "ragdro", "train", str(alone / "config.yaml"), "name=torchrun"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert_equal_runs(alone / "runs/alone", alone / "runs/torchrun")
+    assert json.loads((alone / "runs/torchrun/environment.json").read_text())["processes"] == 2
+
+
+def test_where_one_dies_the_other_stops_and_both_go_on_later(alone: Path) -> None:
+    running = start(alone, "died", prepare=die_in_update, given=5)
+    begun = time.monotonic()
+    assert running.wait(60) == [1, KILLED]
+    assert time.monotonic() - begun < 60
+    assert running.said[0].count("ragdro: error: another process of the run has ended") == 1
+    assert "Traceback" not in running.said[0]
+    again = start(alone, "died", "--resume")
+    assert again.wait() == [0, 0], again.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs/died")
+
+
+def die_in_update(number: int) -> None:
+    """The process ends, as by kill -9, in the `number`-th update of the run."""
+    on_update(number, lambda optimiser: os._exit(KILLED))
+
+
+def on_update(number: int, act: Any) -> None:
+    from torch.optim import AdamW
+
+    done, step = [0], AdamW.step
+
+    def taken(self: AdamW) -> None:
+        done[0] += 1
+        if done[0] == number:
+            act(self)
+        step(self)
+
+    AdamW.step = taken  # type: ignore[assignment,method-assign]
+
+
+def test_sigterm_at_one_of_them_saves_and_stops_both(alone: Path) -> None:
+    running = start(alone, "term", "checkpoints.every=1000", prepare=terminated_in_update, given=5)
+    assert running.wait() == [75, 75], running.said
+    assert list((alone / "runs/term/state").glob("*-optimiser.safetensors"))
+    again = start(alone, "term", "--resume", "checkpoints.every=1")
+    assert again.wait() == [0, 0], again.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs/term")
+
+
+def terminated_in_update(number: int) -> None:
+    """SIGTERM comes to one process while the `number`-th update is computed."""
+    on_update(number, lambda optimiser: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def test_a_loss_that_is_not_finite_in_one_process_is_left_out_by_both(alone: Path) -> None:
+    running = start(alone, "bad", "bad_batches=0", prepare=bad_loss)
+    assert running.wait() == [1, 1], running.said
+    assert "more than bad_batches = 0" in running.said[0]
+    (batch,) = (alone / "runs/bad/bad_batches").iterdir()
+    told = json.loads(batch.read_text())
+    assert len(told["sequences"]) == 3 and told["what"] == "the loss is nan"
+
+
+def bad_loss(given: None) -> None:
+    """The loss of this process's first micro-batch is NaN."""
+    from ragdro.training import m_step
+
+    log_probs, done = m_step.sequence_log_probs, []
+
+    def once(*arguments: Any) -> Any:
+        found = log_probs(*arguments)
+        if not done:
+            done.append(True)
+            found[0] = found[0] * float("nan")
+        return found
+
+    m_step.sequence_log_probs = once
+
+
+def test_sharded_layers_leave_what_whole_ones_leave_also_after_a_stop(alone: Path) -> None:
+    sharded = "parallel.strategy=fsdp2"
+    running = start(alone, "fsdp2", sharded, prepare=terminated_in_sharded_update, given=5)
+    assert running.wait() == [75, 75], running.said
+    whole, mine = map(int, running.said[1].split()[:2])
+    assert mine == whole / 2 > 5_000  # the layers' weights, and those of them that this process has
+    again = start(alone, "fsdp2", sharded, "--resume")
+    assert again.wait() == [0, 0], again.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs/fsdp2")
+
+
+def terminated_in_sharded_update(number: int) -> None:
+    """Says how many weights are sharded and how many of them are here, then SIGTERM comes."""
+
+    def act(optimiser: Any) -> None:
+        from torch.distributed.tensor import DTensor
+
+        sharded = [p for p in optimiser.param_groups[0]["params"] if isinstance(p, DTensor)]
+        print(sum(p.numel() for p in sharded), sum(p.to_local().numel() for p in sharded))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    on_update(number, act)

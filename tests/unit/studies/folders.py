@@ -1,0 +1,75 @@
+"""Run folders as `train` leaves them, with figures of our choice and no model behind them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ragdro.config import dump_config, load_config
+from ragdro.studies.records import Run
+
+CONFIG = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+
+
+def figures(value: float, bound: float | None = -1.0) -> dict[str, Any]:
+    """Every share is `value`."""
+    shares = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
+    return {**dict.fromkeys(shares, value), "bound": bound, "effective_sample_size": 2.0, "questions": 10}
+
+
+def write_run(
+    folder: Path, shares: list[float], bounds: list[float], overrides: tuple[str, ...] = ()
+) -> Path:
+    """A finished run whose stages, the warm-up first, have these figures; the best is the last highest."""
+    folder.mkdir(parents=True)
+    config = load_config(CONFIG, [*overrides, f"name={folder.name}", f"runs={folder.parent}"])
+    (folder / "config.yaml").write_text(dump_config(config))
+    warm_up, *iterations = (figures(s, b) for s, b in zip(shares, bounds, strict=True))
+    best = shares.index(max(shares))
+    results = {
+        "vanilla_rag": figures(0.1, None),
+        "warm_up": warm_up,
+        "iterations": iterations,
+        "best": {"iteration": best, **figures(shares[best], bounds[best])},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in _records(results)))
+    return folder
+
+
+def _records(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ten seconds a warm-up, 3 an E-step, 4 an M-step, 2 to measure."""
+    at = 10.0
+    records: list[dict[str, Any]] = []
+    for number, stage in enumerate([results["warm_up"], *results["iterations"]]):
+        name = f"iteration-{number}" if number else "warm_up"
+        if number:
+            at += 3
+            records.append({"event": "shard", "stage": name, "questions": 64, "of": 64, "seconds": at})
+            records.append({"event": "e_step", "stage": name, "questions": 64, "seconds": at})
+            at += 4
+        update = {"event": "update", "stage": name, "role": "selector", "step": 1, "steps": 1}
+        records.append({**update, "seconds": at})
+        records.append(
+            {"event": "breakdown", "stage": name, "split": "reported", "by_hops": {}, "seconds": at + 1}
+        )
+        at += 2
+        records.append({"event": "evaluation", "stage": name, "split": "reported", **stage, "seconds": at})
+    return records
+
+
+def run(
+    folder: Path,
+    shares: list[float],
+    bounds: list[float] | None = None,
+    *overrides: str,
+    measured: Any = None,
+) -> Run:
+    """`write_run`, read back."""
+    path = write_run(folder, shares, bounds or [-1.0] * len(shares), overrides)
+    if measured is None:
+        return Run.read(path, None)
+    file = folder.parent / f"{folder.name}-measured.json"
+    file.write_text(json.dumps(measured))
+    return Run.read(path, file)

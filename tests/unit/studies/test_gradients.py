@@ -1,0 +1,71 @@
+"""The variances of gradient estimates, against estimates that are made one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ragdro.config import load_config
+from ragdro.lm.scoring import sequence_log_probs
+from ragdro.studies import gradients
+from ragdro.studies.gradients import spread, trace_of_covariance
+from ragdro.studies.variance import VARIANCE
+from ragdro.training.e_step import reading
+from tests.unit.studies.folders import CONFIG, run
+from tests.worlds import pocket_rag, pocket_tasks
+
+
+def test_the_trace_is_that_of_the_covariance_matrix() -> None:
+    rng = np.random.default_rng(0)
+    shares, vectors = rng.random((7, 4)), rng.normal(size=(4, 9))
+    direct = np.trace(np.cov((shares @ vectors).T))
+    gram = torch.from_numpy(vectors @ vectors.T)
+    assert trace_of_covariance(torch.from_numpy(shares), gram) == pytest.approx(direct)
+
+
+def test_variances_are_those_of_estimates_made_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "DRAWS", 8)
+    monkeypatch.setattr(gradients, "SAMPLES", (1, 4))
+    rag, (task,) = pocket_rag(), pocket_tasks(1, 5)
+    config = load_config(CONFIG)
+    found = spread(rag, config, task)[4]
+    settings = gradients.EStep(samples=8)
+    (draws,) = gradients.proposals(config.objective, settings, config.seed, gradients._STREAM)(
+        rag.selector, [task]
+    )
+    assert len({d.permutation for d in draws}) > 2
+    weighted, uniform, likelihoods = [], [], []
+    for part in (draws[:4], draws[4:]):
+        model = rag.generator.model
+        group = rag.generator.group([reading(task, d.permutation) for d in part])
+        with torch.no_grad():
+            scores = sequence_log_probs(model, [group])[0].double()
+        likelihoods.append(float(scores.exp().mean()))
+        for weights, kept in ((scores.softmax(0), weighted), (torch.full((4,), 0.25), uniform)):
+            model.hf.zero_grad()
+            (weights * sequence_log_probs(model, [group])[0]).sum().backward()
+            kept.append(torch.cat([p.grad.flatten() for p in model.hf.parameters()]).double())
+    for estimates, key in ((weighted, "generator_weighted"), (uniform, "generator_uniform")):
+        by_hand = float((estimates[0] - estimates[1]).square().sum()) / 2
+        assert found[key] == pytest.approx(by_hand, rel=1e-3)
+    assert found["likelihood"] == pytest.approx((likelihoods[0] - likelihoods[1]) ** 2 / 2, rel=1e-3)
+
+
+def test_the_claim_is_judged_by_what_was_measured(tmp_path: Path) -> None:
+    def row(m: int, weighted: float) -> dict[str, object]:
+        values = {
+            f"{role}_{kind}": value
+            for role in ("selector", "generator")
+            for kind, value in (("weighted", weighted), ("uniform", 1.0), ("raised", float(weighted > 1)))
+        }
+        where = {"iteration": 1, "split": "training", "m": m}
+        return {**where, "likelihood": 0.1, "selector_centered": 0.5, **values}
+
+    for at, (weighted, said) in enumerate([(2.0, "does not hold"), (0.5, "is not contradicted")]):
+        finished = run(tmp_path / f"run-{at}", [0.3, 0.4], measured=[row(1, 9.0), row(2, weighted)])
+        outcome = VARIANCE.conclude({"trained": {0: finished}})
+        assert all(said in finding for finding in outcome.findings) and len(outcome.findings) == 2
+        assert outcome.tables["Variances"].rows[1][:4] == ("training", 1, 2, 0.1)

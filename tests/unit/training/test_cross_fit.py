@@ -1,0 +1,101 @@
+"""Cross-fitting: no question is scored by a generator that was fitted to it, and everything comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ragdro
+from ragdro.config import Config, Dro, EStep, Optimisation
+from ragdro.lm.model import LanguageModel
+from ragdro.rag import Rag
+from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
+from ragdro.training.e_step import answer_log_likelihoods, reading
+from ragdro.training.m_step import Keeper, Weighted, fit
+from ragdro.training.proposals import proposals
+from ragdro.training.variants import Fold, Variant, variants_of
+from ragdro.types import Task
+from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
+from tests.worlds import pocket_rag, pocket_tasks
+
+FIT = Optimisation(learning_rate=1e-2, epochs=2, questions_per_step=2)
+
+
+def settings() -> Config:
+    role = {"model": "m"}
+    fits = {"selector": FIT.model_dump(), "generator": FIT.model_dump()}
+    values = {"data": {"train": "a", "validation": "b"}, "selector": role, "generator": role}
+    return Config.model_validate({**values, "cross_fitted": True, "warm_up": fits, "m_step": fits})
+
+
+def weights(model: LanguageModel) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.hf.parameters()]
+
+
+def target(rag: Rag, task: Task) -> Weighted:
+    return Weighted(task.question.id, rag.generator.group([reading(task, (2, 3))]), (1.0,))
+
+
+def test_a_variants_weights_are_in_place_within_and_the_models_own_again_without() -> None:
+    model = pocket_rag().generator.model
+    before, variant = weights(model), Variant("other", model)
+    with variant.in_place(), torch.no_grad():
+        next(model.hf.parameters()).zero_()
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
+    with variant.in_place():
+        assert not next(model.hf.parameters()).any()
+    with pytest.raises(ZeroDivisionError), variant.in_place():
+        raise ZeroDivisionError
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
+
+
+def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> None:
+    """Against fits and scores of the same made one at a time, with models of their own."""
+    rag, tasks, config = pocket_rag(), pocket_tasks(5, 5), settings()
+    before = weights(rag.generator.model)
+    folds = [v for v in variants_of(config, rag, tasks).values() if isinstance(v, Fold)]
+    warm_up_folds(folds, rag, tasks, config, lambda role: Keeper())
+    fit_folds(folds, tasks, lambda i: target(rag, tasks[i]), config, 1, lambda role: Keeper())
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(rag.generator.model), strict=True))
+    draws = proposals(Dro(), EStep(samples=3), 0, 1)(rag.selector, tasks)
+    found = held_out_log_likelihoods(folds, rag.generator, tasks, draws, 9999)
+    for number, theirs, others in ((0, [0, 2, 4], [1, 3]), (1, [1, 3], [0, 2, 4])):
+        alone = pocket_rag()
+        mine = [tasks[i] for i in theirs]
+        teacher = [(3, 0), (3, 0), (3, 0)]  # the passage with the answer, then the retriever's first
+        for stage, lists in (((), teacher), ((1,), [(2, 3)] * 3)):
+            built = [
+                Weighted(t.question.id, alone.generator.group([reading(t, z)]), (1.0,))
+                for t, z in zip(mine, lists)
+            ]
+            rng = np.random.default_rng([config.seed, 17, number, *stage])
+            fit(alone.generator.model, len(mine), built.__getitem__, FIT, rng)
+        expected = answer_log_likelihoods(
+            alone.generator, [tasks[i] for i in others], [draws[i] for i in others], 9999
+        )
+        for i, scores in zip(others, expected, strict=True):
+            assert found[i] == pytest.approx(scores, abs=1e-3)
+    own = answer_log_likelihoods(rag.generator, tasks, draws, 9999)
+    assert all(abs(found[i][z] - own[i][z]) > 0.01 for i in range(5) for z in own[i])
+
+
+def test_a_cross_fitted_run_that_is_killed_ends_as_one_that_never_was(tmp_path: Path) -> None:
+    small_run(tmp_path, cross_fitted=True, iterations=1)
+    command = ("train", str(tmp_path / "config.yaml"))
+    assert Command(tmp_path, *command, "name=whole").wait() == 0
+    cut = Command(tmp_path, *command, "name=cut", prepare=die_at_sync, given=75)
+    assert cut.wait() == KILLED
+    log = (tmp_path / "runs/cut/metrics.jsonl").read_text()
+    assert "generator-fold" in log and "results.json" not in [
+        p.name for p in (tmp_path / "runs/cut").iterdir()
+    ]
+    resumed = Command(tmp_path, *command, "name=cut", "--resume")
+    assert resumed.wait() == 0, resumed.said
+    assert outcome(tmp_path / "runs/cut") == outcome(tmp_path / "runs/whole")
+    plain = ragdro.train(ragdro.load_config(tmp_path / "config.yaml", ["name=plain", "cross_fitted=false"]))
+    assert plain["warm_up"]["bound"] is not None
+    whole = (tmp_path / "runs/whole/results.json").read_bytes()
+    assert whole != (tmp_path / "runs/plain/results.json").read_bytes()

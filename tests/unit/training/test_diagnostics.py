@@ -1,0 +1,113 @@
+"""Diagnostics against hand calculation, enumeration of 20 lists, and models that were moved."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ragdro
+import ragdro.training.reload
+from ragdro.config import Dro, EStep
+from ragdro.training import diagnostics
+from ragdro.training.e_step import WeightedTask, e_step
+from ragdro.training.objectives import divergence, entropy, weight_entropy, weight_variance
+from ragdro.training.proposals import proposals
+from ragdro.types import WeightedSample
+from tests.pipeline.test_train import write_config
+from tests.unit.training.test_objectives import draw, model
+from tests.worlds import pocket_rag, pocket_tasks
+
+
+def test_entropy_and_variance_of_weights_by_hand() -> None:
+    weights = torch.tensor([[0.25] * 4, [1.0, 0, 0, 0], [0.5, 0.5, 0, 0]], dtype=torch.float64)
+    assert weight_entropy(weights).tolist() == pytest.approx([math.log(4), 0, math.log(2)])
+    assert weight_variance(weights).tolist() == pytest.approx([0, 3 / 16, 1 / 16])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_entropy_and_divergence_converge_to_the_sums_over_all_lists(own: bool) -> None:
+    then, now = model(1)[0], model(2)[0]
+    proposal = then if own else (0.5 * then).log_softmax(0)
+    z = draw(proposal, 1, 400_000, seed=0)
+    assert float(entropy(then[z], proposal[z])) == pytest.approx(float(-(then.exp() @ then)), abs=0.01)
+    exact = float(then.exp() @ (then - now))
+    assert float(divergence(then[z], now[z], proposal[z])) == pytest.approx(exact, abs=0.02)
+
+
+def test_divergence_is_exact_where_every_list_is_there_once_and_never_negative() -> None:
+    then, now = model(1)[0][None], model(2)[0][None]
+    level = torch.full_like(then, -math.log(20))
+    assert float(divergence(then, now, level)) == pytest.approx(float((then.exp() * (then - now)).sum()))
+    z = draw(then[0], 500, 2, seed=3)
+    found = divergence(then[0][z], now[0][z], then[0][z])
+    assert found.min() >= 0
+    assert float(divergence(then, then, level)) == 0
+
+
+def test_figures_of_the_first_draws_are_those_of_an_e_step_that_drew_no_more() -> None:
+    rag, tasks = pocket_rag(), pocket_tasks(3, 5)
+
+    def sampled(m: int) -> list[WeightedTask]:
+        propose = proposals(Dro(), EStep(samples=m), 0, 1)
+        return e_step(rag.selector, rag.generator, tasks, propose=propose, tokens_per_batch=9999)
+
+    few, many = sampled(4), sampled(32)
+    found = diagnostics.figures(few)
+    assert diagnostics.figures(many, 4) == pytest.approx(found, abs=1e-4)
+    assert found["bound"] == pytest.approx(np.mean([w.bound for w in few]))
+    assert found["effective_sample_size"] == pytest.approx(np.mean([w.effective_sample_size for w in few]))
+    assert diagnostics.figures(many)["bound"] != pytest.approx(found["bound"], abs=1e-3)
+
+
+def test_figures_count_every_draw() -> None:
+    """Three draws, the first list twice."""
+    twice = WeightedSample((0, 1), 2, -1.0, -1.0, -2.0, 0.5)
+    once = WeightedSample((2, 3), 1, -4.0, -4.0, -2.0, 0.5)
+    weighted = WeightedTask(pocket_tasks(1, 5)[0], (once, twice), 0.0, 0.0, False, (1, 0, 1))
+    found = diagnostics.figures([weighted])
+    assert found["distinct_fraction"] == pytest.approx(2 / 3)
+    assert found["selector_entropy"] == pytest.approx(2)
+    assert found["effective_sample_size"] == pytest.approx(3) and found["bound"] == pytest.approx(-2)
+
+
+def test_a_selector_or_a_weight_that_collapses_is_told_with_a_remedy() -> None:
+    sound = {"effective_sample_size": 3.0, "selector_entropy": 1.0}
+    assert not diagnostics.warnings(sound, 8)
+    told = diagnostics.warnings({"effective_sample_size": 1.4, "selector_entropy": 0.01}, 8)
+    assert "1.40 of 8" in told["effective_sample_size"] and "dro-tempered" in told["effective_sample_size"]
+    assert "0.010 nats" in told["selector_entropy"] and "dro-centered" in told["selector_entropy"]
+    assert not diagnostics.warnings({"effective_sample_size": 1.0, "selector_entropy": 0.0}, 1)
+
+
+def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(diagnostics, "LEAST_EFFECTIVE", 99.0)
+    overrides = ["evaluation.tight_samples=400", "evaluation.samples=2", "checkpoints.keep=all"]
+    ragdro.train(ragdro.load_config(write_config(tmp_path), overrides))
+    run = tmp_path / "runs/run"
+    records = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    measured = [r for r in records if r["event"] == "evaluation"]
+    assert [r["stage"] for r in measured] == ["warm_up", "iteration-1", "iteration-2"]
+    assert measured[0]["kl_to_previous"] is None and measured[2]["kl_to_previous"] > 0
+    assert all(r["tight_bound"] != r["bound"] for r in measured)
+    told = [r for r in records if r["event"] == "warning"]
+    assert [(r["stage"], r["figure"]) for r in told] == [
+        ("iteration-1", "effective_sample_size"),
+        ("iteration-2", "effective_sample_size"),
+    ]
+    assert capfd.readouterr().err.count("the effective sample size is") == 2
+    before, after = (ragdro.load(run, stage=f"iteration-{i}").selector for i in (0, 1))
+    lists = list(permutations(range(6), 3))
+    tasks = ragdro.training.reload.reported_tasks(run)
+    exact = 0.0
+    for task in tasks:
+        p, q = (np.array(s.log_prob(task, lists, 99_999)) for s in (before, after))
+        exact += float(np.exp(p) @ (p - q)) / len(tasks)
+    assert measured[1]["kl_to_previous"] == pytest.approx(exact, rel=0.25)
