@@ -79,7 +79,7 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         if config.parallel.strategy == "fsdp2" and name.endswith("update"):
             whole = _shared_out(whole, phase, phase.deeper(second[name], more), depths[role], processes)
         phases[name] = whole
-    others = {role: phases[name].weights for name, role in _ROLE_OF.items() if name in phases}
+    others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
     described = {}
     for name, phase in phases.items():
         other = 0.0 if config.shared_backbone else others[_OTHER[_ROLE_OF[name]]]

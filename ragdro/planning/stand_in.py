@@ -9,8 +9,6 @@ own words are about as many tokens as with the model's.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import torch
@@ -96,23 +94,11 @@ def _model(
         base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), autocast_dtype(settings, device))
     model = base
     if settings.adapter is not None:
-        with _adapters_where_they_are():
+        # PEFT moves what it adds, by swapping parameters, which those without data do not allow.
+        with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             model = with_adapter(base, role, settings.adapter, seed=0)
     model.shares_prefixes = model.shares_cache = True  # what is found out in a run, and nearly always so
     return model
-
-
-@contextmanager
-def _adapters_where_they_are() -> Iterator[None]:
-    """Have PEFT leave new adapters on the CPU in float32: moving them would swap parameters, which tensors
-    without data do not allow."""
-    try:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-    except ImportError:  # `with_adapter` says so
-        yield
-        return
-    with patch.object(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_, **__: None):
-        yield
 
 
 def _cut(config: PretrainedConfig, layers: int) -> PretrainedConfig:
