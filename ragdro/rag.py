@@ -49,10 +49,10 @@ class Rag:
             selections = self.selector.greedy(tasks, self.tokens_per_batch)
         else:
             selections = [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
-        chosen = [
-            tuple(task.candidates.passages[i] for i in selection.permutation)
+        read = [
+            tuple(task.candidates.passages[i] for i in self.generator.ordered(selection.permutation))
             for task, selection in zip(tasks, selections, strict=True)
         ]
-        readings = [Reading(task.question, passages) for task, passages in zip(tasks, chosen, strict=True)]
+        readings = [Reading(task.question, passages) for task, passages in zip(tasks, read, strict=True)]
         answers = self.generator.answer(readings, self.tokens_per_batch)
         return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]

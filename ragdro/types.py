@@ -77,7 +77,8 @@ class WeightedSample:
     `count` is how often it was drawn, `log_proposal` its log-probability under the distribution that
     drew it (log q), `log_prior` under the selector (log p(z|x)), `log_likelihood` that of the gold
     answer (log p(y|x,d_z)), all in nats; `weight` is the share of the question's total importance
-    weight (it already contains `count`), so the weights of a question sum to 1.
+    weight (it already contains `count`), so the weights of a question sum to 1. `reward` is what a policy
+    gradient compares (None: the log-likelihood).
     """
 
     permutation: Permutation
@@ -86,17 +87,20 @@ class WeightedSample:
     log_prior: float
     log_likelihood: float
     weight: float
+    reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 
-    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K).
+    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is how
+    many could have been selected (None: as many as were).
     """
 
     permutation: Permutation
     probabilities: tuple[float, ...] | None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,5 +113,5 @@ class Prediction:
 
     @property
     def selected(self) -> tuple[Passage, ...]:
-        """The selected passages in reading order."""
+        """The selected passages in the order selected."""
         return tuple(self.task.candidates.passages[i] for i in self.selection.permutation)

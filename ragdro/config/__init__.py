@@ -149,17 +149,48 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _whole_weights(self) -> Config:
+        """Shards are of plain weights, which stay where they are, and of AdamW's own moments."""
+        if self.parallel.strategy == "ddp":
+            return self
+        fits = (*self.warm_up.fits, *self.m_step.fits)
+        for what, there in (
+            ("adapters", self.selector.adapter or self.generator.adapter),
+            ("cross_fitted", self.cross_fitted),
+            ("objective.kl", isinstance(self.objective, Rloo) and self.objective.kl > 0),
+            ("e_step.replay", self.e_step.replay),
+            ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),
+        ):
+            if there:
+                raise ValueError(
+                    f"parallel.strategy: {self.parallel.strategy} does not go with {what}; ddp does"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_stop(self) -> Config:
+        if self.selector.stop and isinstance(self.objective, Marginal | Sft):
+            raise ValueError(f"selector.stop: objective {self.objective.kind} writes no lists")
+        if self.selector.stop and self.e_step.engine.kind != "transformers":
+            raise ValueError(f"selector.stop: e_step.engine {self.e_step.engine.kind} writes whole lists")
+        return self
+
+    @model_validator(mode="after")
     def _on_policy(self) -> Config:
         """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
-        elsewhere = self.e_step.mixture is not None or self.e_step.temperature != 1
+        step = self.e_step
+        own = step.engine.kind == "transformers" and step.temperature == 1
+        elsewhere = not own or step.mixture is not None or step.replay > 0
+        if isinstance(self.objective, Sft) and step.replay:
+            raise ValueError("e_step.replay: objective sft draws nothing")
         if isinstance(self.objective, Marginal) and elsewhere:
             raise ValueError(
-                "objective: marginal sums over the passages, it draws none: no e_step.temperature, no"
-                " e_step.mixture"
+                "objective: marginal sums over the passages, it draws none: no e_step.temperature,"
+                " e_step.engine, e_step.mixture or e_step.replay"
             )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(
-                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature 1"
-                " and no e_step.mixture"
+                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature"
+                " 1, e_step.engine transformers, no e_step.mixture and no e_step.replay"
             )
         return self

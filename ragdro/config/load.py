@@ -65,6 +65,7 @@ def _apply(values: dict[Any, Any], override: str) -> None:
 
 _TAGS: dict[int | str, tuple[str, ...]] = {
     "retriever": ("bm25", "dense", "colbert", "hybrid", "external", "given"),
+    "e_step": ("transformers", "vllm", "openai-compatible"),
     "objective": ("dro", "dro-centered", "dro-tempered", "marginal", "rloo", "dpo", "sft"),
 }
 """Kinds that pydantic puts into an error's location, by section: no part of a dotted key."""

@@ -85,6 +85,7 @@ class SelectorSettings(ModelSettings):
     """The selector: reads all candidates, writes an ordered list of K identifiers."""
 
     k: int = Field(5, ge=1, description="passages selected (K)")
+    stop: bool = Field(False, description="the selector may stop early: K passages at most, one at least")
     prompt: str = Field("selector", description="template by name, or path of a YAML file")
 
 
@@ -92,4 +93,7 @@ class GeneratorSettings(ModelSettings):
     """The generator: reads the selected passages, writes the answer."""
 
     answer_tokens: int = Field(32, ge=1, description="longest answer, in tokens")
+    order: Literal["selected", "retriever"] = Field(
+        "selected", description="of the passages it reads; by the retriever's rank, a list is but a set"
+    )
     prompt: str = Field("generator", description="template by name, or path of a YAML file")

@@ -46,20 +46,28 @@ class Marginal(Settings):
 
 
 class Rloo(Settings):
-    """Policy gradient of the answer's log-likelihood with a leave-one-out baseline; the generator learns from
-    all samples alike."""
+    """Policy gradient of a reward with a leave-one-out baseline; the generator learns from all samples."""
 
     kind: Literal["rloo"] = "rloo"
+    reward: Literal["log_likelihood", "exact_match", "f1"] = Field(
+        "log_likelihood", description="of the gold answer, or the score of the generator's greedy answer"
+    )
+    kl: float = Field(
+        0.0, ge=0, description="what a nat of distance from the warmed-up selector costs; 0: nothing"
+    )
     clip: float = Field(
         0.2, gt=0, lt=1, description="change of a list's probability at which it pulls no more"
     )
 
 
 class Dpo(Settings):
-    """The best of the samples against the worst as a preference pair; the generator learns from the best."""
+    """The best of the samples against the worst as a preference pair; the generator reads the best."""
 
     kind: Literal["dpo"] = "dpo"
-    beta: float = Field(0.1, gt=0, description="how firmly the selector is held to where it stood")
+    beta: float = Field(0.1, gt=0, description="how firmly a model is held to where it stood")
+    generator: Literal["sft", "dpo"] = Field(
+        "sft", description="learn the gold answer, or to prefer it to a wrong one of its own"
+    )
 
 
 class Sft(Settings):

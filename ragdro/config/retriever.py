@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from ragdro.config.base import Settings
+from ragdro.config.http import HttpService
 from ragdro.errors import ConfigError, brief
 
 DEFAULT_KIND = "bm25"
@@ -147,28 +148,13 @@ class DprResults(Settings):
     path: Path = Field(description="the results file")
 
 
-class _Http(Settings):
-    url: str = Field(pattern="^https?://", description="address that questions are sent to")
-    headers: dict[str, str] = Field(
-        default_factory=dict,
-        description="headers sent along; a value `$NAME` is taken from that environment variable",
-    )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="longest wait for one reply")
-    retries: int = Field(
-        default=4, ge=0, description="further tries after time-outs, refused connections, 429 and 5xx"
-    )
-    backoff_seconds: float = Field(
-        default=0.5, ge=0, description="wait before the first further try; doubles each time"
-    )
-
-
-class JsonService(_Http):
+class JsonService(HttpService):
     """Our minimal protocol, described in `ragdro.retrieval.http`."""
 
     type: Literal["json"] = "json"
 
 
-class ElasticService(_Http):
+class ElasticService(HttpService):
     """Elasticsearch or OpenSearch; `url` is the index's, for instance http://host:9200/wiki."""
 
     type: Literal["elasticsearch"] = "elasticsearch"

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
+from ragdro.config.engine import EngineSettings, TransformersEngine
 
 
 class Optimisation(Settings):
@@ -44,6 +45,11 @@ class WarmUp(Settings):
         description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs",
     )
 
+    @property
+    def fits(self) -> list[Optimisation]:
+        """Those that there are."""
+        return [fit for fit in (self.selector, self.generator) if fit is not None]
+
 
 class Mixture(Settings):
     """Proposals that do not come from the selector; the weights correct for them exactly."""
@@ -76,11 +82,19 @@ class EStep(Settings):
         256, ge=1, description="questions drawn and scored together; a killed run repeats one shard at most"
     )
     mixture: Mixture | None = Field(None, description="draw some permutations elsewhere; null: none")
+    replay: int = Field(
+        0, ge=0, description="earlier iterations whose permutations are used again, where a question returns"
+    )
+    engine: EngineSettings = Field(TransformersEngine(), description="what samples; docs/scaling.md")
 
     @model_validator(mode="after")
     def _mixture_of_the_selector_itself(self) -> EStep:
         if self.mixture is not None and self.temperature != 1:
             raise ValueError("a mixture takes the selector at temperature 1")
+        if self.replay and self.temperature != 1:
+            raise ValueError("replay takes the selector at temperature 1")
+        if (self.mixture is not None or self.replay) and self.engine.kind != "transformers":
+            raise ValueError("mixture and replay take engine transformers")
         return self
 
 
@@ -89,6 +103,11 @@ class MStep(Settings):
 
     selector: Optimisation = Field(Optimisation(), description="the selector's update")
     generator: Optimisation = Field(Optimisation(), description="the generator's update")
+
+    @property
+    def fits(self) -> list[Optimisation]:
+        """Both."""
+        return [self.selector, self.generator]
 
 
 class Evaluation(Settings):

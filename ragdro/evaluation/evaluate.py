@@ -20,10 +20,11 @@ _CUTS = (1, 3, 5)
 def evaluate(prediction: Prediction) -> dict[str, Any]:
     """One question's record: what was answered from which passages, and every figure of it.
 
-    recall_at_k looks at the first k *selected* passages; it is None where fewer than k are selected.
+    recall_at_k looks at the first k *selected* passages; it is None where there can be no k of them. A
+    selector that stopped early has selected what it has.
     """
     question, selected = prediction.task.question, prediction.selected
-    probabilities = prediction.selection.probabilities
+    probabilities, most = prediction.selection.probabilities, prediction.selection.most or len(selected)
     return {
         "id": question.id,
         "question": question.question,
@@ -32,8 +33,7 @@ def evaluate(prediction: Prediction) -> dict[str, Any]:
         "exact_match": exact_match(prediction.answer, question.answers),
         "f1": f1(prediction.answer, question.answers),
         **{
-            f"recall_at_{k}": recall_at_k(selected, question.answers, k) if k <= len(selected) else None
-            for k in _CUTS
+            f"recall_at_{k}": recall_at_k(selected, question.answers, k) if k <= most else None for k in _CUTS
         },
         "all_gold_selected": all_gold_selected(selected, question.gold_passages),
         "hops": question.hops,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import active_profile, phase
 from ragdro.prompts import PromptTemplate
 from ragdro.prompts.template import Budget
-from ragdro.types import Passage, Question
+from ragdro.types import Passage, Permutation, Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,30 @@ class Reading:
 
 
 class Generator:
-    """`model` behind the prompt `template`; answers take at most `answer_tokens` tokens."""
+    """`model` behind the prompt `template`; answers take at most `answer_tokens` tokens.
+
+    `order`: whether passages are read as they were selected or by the retriever's rank.
+    """
 
     def __init__(
-        self, model: LanguageModel, template: PromptTemplate, *, budget: Budget, answer_tokens: int
+        self,
+        model: LanguageModel,
+        template: PromptTemplate,
+        *,
+        budget: Budget,
+        answer_tokens: int,
+        order: Literal["selected", "retriever"] = "selected",
     ) -> None:
         self.model = model
         self.template = template
         self.budget = budget
         self.answer_tokens = answer_tokens
+        self.order = order
         self._start = template.output_start(model.tokenizer)
+
+    def ordered(self, permutation: Permutation) -> Permutation:
+        """The selection as it is read: by the retriever's rank all orders of a set are one."""
+        return tuple(sorted(permutation)) if self.order == "retriever" else permutation
 
     @phase("tokenise")
     def prompt(self, reading: Reading) -> Ints:
@@ -63,12 +78,13 @@ class Generator:
             )
         return np.array(ids)
 
-    def scored(self, reading: Reading) -> ScoredSequence:
-        """The sequence whose log-probability is log p(y|x,d_z) of the first gold answer."""
+    def scored(self, reading: Reading, answer: str | None = None) -> ScoredSequence:
+        """The sequence whose log-probability is log p(y|x,d_z) of `answer` (None: the first gold one)."""
         tokenizer = self.model.tokenizer
         prompt = self.prompt(reading)
-        answer = tokenizer.continuation("", self._start + reading.question.answers[0])[: self.answer_tokens]
-        tokens = np.concatenate([prompt, np.array([*answer, tokenizer.end_id])])
+        text = reading.question.answers[0] if answer is None else answer
+        ids = tokenizer.continuation("", self._start + text)[: self.answer_tokens]
+        tokens = np.concatenate([prompt, np.array([*ids, tokenizer.end_id])])
         return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
 
     def group(self, readings: Sequence[Reading]) -> SequenceGroup:

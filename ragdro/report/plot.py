@@ -91,7 +91,7 @@ def render(panels: Sequence[Panel], title: str, kind: str) -> bytes:
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
     for at, series in enumerate(panel.series):
-        _draw_series(axes, series, at, rows=panel.categories is not None, of=len(panel.series))
+        _draw_series(axes, series, at, panel)
     for name, value in panel.marks:
         line = axes.axvline if panel.categories else axes.axhline
         line(value, color="0.35", linestyle=":", linewidth=1.2, label=name)
@@ -116,11 +116,11 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.legend()
 
 
-def _draw_series(axes: Any, series: Series, at: int, *, rows: bool, of: int) -> None:
-    """One series; in a panel of rows the series stand a little below one another."""
+def _draw_series(axes: Any, series: Series, at: int, panel: Panel) -> None:
+    """One series, a little beside the others, so that their intervals can be told apart."""
+    rows = panel.categories is not None
     known = [(x, value) for x, value in series.points if value is not None]
-    shift = (at - (of - 1) / 2) * 0.18 if rows else 0.0
-    places = [x + shift for x, _ in known]
+    places = _beside([x for x, _ in known], at - (len(panel.series) - 1) / 2, panel)
     means = [v.mean if isinstance(v, Interval) else v for _, v in known]
     below = [v.mean - v.low if isinstance(v, Interval) else 0.0 for _, v in known]
     above = [v.high - v.mean if isinstance(v, Interval) else 0.0 for _, v in known]
@@ -138,3 +138,13 @@ def _draw_series(axes: Any, series: Series, at: int, *, rows: bool, of: int) -> 
         capsize=2.5,
         label=series.label,
     )
+
+
+def _beside(places: list[float], step: float, panel: Panel) -> list[float]:
+    """Places moved by `step` small widths."""
+    if panel.categories is not None:
+        return [x + 0.18 * step for x in places]
+    if panel.scale == "log2":
+        return [x * 2 ** (0.04 * step) for x in places]
+    every = [x for series in panel.series for x, _ in series.points]
+    return [x + 0.008 * step * (max(every) - min(every)) for x in places]

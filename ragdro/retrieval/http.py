@@ -14,24 +14,17 @@ best first, `scores` null or absent where there are none. Elasticsearch gets one
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from ragdro.config.retriever import ElasticService, ExternalSettings, JsonService
 from ragdro.errors import DataError, RetrievalError
+from ragdro.posting import Poster
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.candidates import decode_line
 from ragdro.types import Candidates, Passage, Question
-
-RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
-LONGEST_WAIT = 60.0
-"""Seconds; no wait between two tries is longer, whatever the service asks for."""
 
 
 class JsonServiceRetriever(Retriever[ExternalSettings]):
@@ -44,8 +37,8 @@ class JsonServiceRetriever(Retriever[ExternalSettings]):
         service = self.settings.source
         assert isinstance(service, JsonService)
         asked = [{"id": question.id, "question": question.question} for question in questions]
-        with _client(service) as client:
-            reply = _post(client, service.url, {"questions": asked, "top_n": top_n}, service)
+        with _poster(service) as poster:
+            reply = poster.post(service.url, {"questions": asked, "top_n": top_n})
         listed = reply.get("candidates")
         if not isinstance(listed, list):
             raise RetrievalError(f"{service.url}: the reply has no list 'candidates'")
@@ -77,9 +70,9 @@ class ElasticRetriever(Retriever[ExternalSettings]):
         def search(question: Question) -> Candidates:
             query = {"multi_match": {"query": question.question, "fields": fields}}
             body = {"size": top_n, "query": query, "_source": [service.title_field, service.text_field]}
-            return _from_elastic(_post(client, address, body, service), question.id, service)
+            return _from_elastic(poster.post(address, body), question.id, service)
 
-        with _client(service) as client, ThreadPoolExecutor(service.concurrency) as pool:
+        with _poster(service) as poster, ThreadPoolExecutor(service.concurrency) as pool:
             return list(pool.map(search, questions))
 
 
@@ -107,55 +100,5 @@ def _cut(candidates: Candidates, top_n: int) -> Candidates:
     return Candidates(candidates.question_id, candidates.passages[:top_n], scores)
 
 
-def _client(service: JsonService | ElasticService) -> httpx.Client:
-    headers = {name: _from_environment(value) for name, value in service.headers.items()}
-    return httpx.Client(headers=headers, timeout=service.timeout_seconds)
-
-
-def _from_environment(value: str) -> str:
-    """A header's value; `$NAME` stands for an environment variable, so that no config holds a secret."""
-    if not value.startswith("$"):
-        return value
-    try:
-        return os.environ[value[1:]]
-    except KeyError as error:
-        raise RetrievalError(f"retriever.source.headers: {value} is not set in the environment") from error
-
-
-def _post(
-    client: httpx.Client, url: str, body: dict[str, Any], service: JsonService | ElasticService
-) -> dict[str, Any]:
-    """The reply's JSON object, after at most `retries` further tries; RetrievalError names the cause."""
-    wait, cause = service.backoff_seconds, ""
-    for attempt in range(service.retries + 1):
-        if attempt:
-            time.sleep(min(wait, LONGEST_WAIT))
-            wait = service.backoff_seconds * 2**attempt
-        try:
-            reply = client.post(url, json=body)
-        except httpx.TransportError as error:
-            cause = f"{type(error).__name__} {error}".strip()
-            continue
-        if reply.status_code == httpx.codes.OK:
-            return _json_object(reply, url)
-        cause = f"status {reply.status_code}: {reply.text[:200]}"
-        if reply.status_code not in RETRIED_STATUS:
-            raise RetrievalError(f"{url}: {cause}")
-        wait = max(wait, _asked_wait(reply))
-    raise RetrievalError(f"{url}: gave up after {service.retries + 1} tries: {cause}")
-
-
-def _asked_wait(reply: httpx.Response) -> float:
-    """Seconds that the service's Retry-After asks for; 0 without one (or with a date)."""
-    asked = reply.headers.get("Retry-After", "")
-    return float(asked) if asked.isdigit() else 0.0
-
-
-def _json_object(reply: httpx.Response, url: str) -> dict[str, Any]:
-    try:
-        values = reply.json()
-    except ValueError as error:
-        raise RetrievalError(f"{url}: the reply is not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise RetrievalError(f"{url}: the reply is not a JSON object")
-    return values
+def _poster(service: JsonService | ElasticService) -> Poster:
+    return Poster(service, RetrievalError, "retriever.source")

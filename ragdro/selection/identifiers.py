@@ -22,6 +22,8 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.types import Permutation
 
 SEPARATOR = " > "
+_STOP = -1
+"""In place of an identifier's index: the list ends here."""
 _LIST = re.compile(r"\[[1-9][0-9]{0,8}\](?: > \[[1-9][0-9]{0,8}\])*")
 
 
@@ -47,39 +49,54 @@ class IdentifierGrammar:
     """The identifiers of up to `candidates` passages as one tokenizer writes them.
 
     `start` is what stands before the list in the model's output (" " after a plain prompt's colon,
-    nothing at the beginning of a chat turn). Raises `ModelError` for a tokenizer that writes two
-    identifiers alike, so that no constraint could tell them apart.
+    nothing at the beginning of a chat turn). `stop`: behind each identifier the end token competes with the
+    separator, so that lists of 1 to K identifiers together have probability 1. Raises `ModelError` for a
+    tokenizer that writes two identifiers alike, so that no constraint could tell them apart.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, candidates: int, start: str = "") -> None:
+    def __init__(
+        self, tokenizer: TextTokenizer, candidates: int, start: str = "", *, stop: bool = False
+    ) -> None:
         self.tokenizer = tokenizer
+        self.stop = stop
         self.candidates = candidates
         self.first = [tuple(tokenizer.continuation("", f"{start}[{i + 1}]")) for i in range(candidates)]
         self.later = [
             tuple(tokenizer.continuation("[1]", f"{SEPARATOR}[{i + 1}]")) for i in range(candidates)
         ]
-        for items in (self.first, self.later):
+        self._end = (tokenizer.end_id,)
+        for items in (self.first, [*self.later, self._end] if stop else self.later):
             _refuse_ambiguous(items, tokenizer.name)
         self.branch = lru_cache(maxsize=100_000)(self._branch)
 
     def walk(self, candidates: int, k: int) -> Walk:
-        """A fresh walk through the grammar: K distinct identifiers among the first `candidates`."""
+        """A fresh walk through the grammar: K distinct identifiers (at most K, with `stop`) among the first
+        `candidates`."""
         assert 1 <= k <= candidates <= self.candidates
         return Walk(self, candidates, k)
 
-    def scored(self, prompt: Sequence[int], permutation: Permutation, candidates: int) -> ScoredSequence:
-        """The prompt followed by the permutation and the end token; its choices are what is scored."""
-        walk = self.walk(candidates, len(permutation))
+    def scored(
+        self, prompt: Sequence[int], permutation: Permutation, candidates: int, k: int | None = None
+    ) -> ScoredSequence:
+        """The prompt followed by the permutation and the end token; its choices are what is scored.
+
+        With `stop`, `k` is the most identifiers that there could have been (None: as many as there are).
+        """
+        walk = self.walk(candidates, len(permutation) if k is None else k)
         tokens = [*prompt, *walk.pending]
         targets: list[int] = []
         allowed: list[Ints] = []
         while walk.competing is not None:
             targets.append(len(tokens))
             allowed.append(walk.competing)
-            walk.take(self.item(permutation[len(walk.chosen)], first=not walk.chosen)[len(walk.path)])
+            at = len(walk.chosen)
+            done = at == len(permutation)
+            item = self._end if done else self.item(permutation[at], first=not at)
+            walk.take(item[len(walk.path)])
             tokens.extend(walk.pending)
         assert walk.chosen == permutation
-        tokens.append(self.tokenizer.end_id)
+        if not walk.stopped:
+            tokens.append(self.tokenizer.end_id)
         return ScoredSequence(np.array(tokens), np.array(targets), tuple(allowed))
 
     def item(self, index: int, *, first: bool) -> tuple[int, ...]:
@@ -91,6 +108,8 @@ class IdentifierGrammar:
     ) -> tuple[tuple[int, ...], Ints | None, int | None]:
         """From `path` on: the forced tokens, then either the competing ones or the index that is decided."""
         items = {i: s for i in remaining if (s := self.item(i, first=first))[: len(path)] == path}
+        if self.stop and not first and self._end[: len(path)] == path:
+            items[_STOP] = self._end
         forced: list[int] = []
         while True:
             at = len(path) + len(forced)
@@ -106,7 +125,8 @@ class IdentifierGrammar:
 class Walk:
     """One list being written: `pending` tokens to append, then `competing` ones to choose from (None: done).
 
-    `chosen`: the permutation so far; `path`: the tokens of the identifier that is being written.
+    `chosen`: the permutation so far; `path`: the tokens of the identifier that is being written; `stopped`:
+    whether the list was ended before its K-th identifier.
     """
 
     def __init__(self, grammar: IdentifierGrammar, candidates: int, k: int) -> None:
@@ -114,6 +134,7 @@ class Walk:
         self._remaining = frozenset(range(candidates))
         self.k = k
         self.chosen: Permutation = ()
+        self.stopped = False
         self.path: tuple[int, ...] = ()
         self.pending: list[int] = []
         self.competing: Ints | None = None
@@ -129,12 +150,15 @@ class Walk:
     def _settle(self) -> None:
         """Append what is forced until there is a choice or the list is complete."""
         self.competing = None
-        while len(self.chosen) < self.k:
+        while len(self.chosen) < self.k and not self.stopped:
             forced, competing, index = self._grammar.branch(not self.chosen, self._remaining, self.path)
             self.pending.extend(forced)
             self.path = (*self.path, *forced)
             if index is None:
                 self.competing = competing
+                return
+            if index == _STOP:
+                self.stopped = True
                 return
             self.chosen = (*self.chosen, index)
             self._remaining -= {index}

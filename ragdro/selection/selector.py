@@ -17,6 +17,7 @@ import torch
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.decoding import Decoder, branch_decoder
+from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
@@ -40,6 +41,7 @@ class Selector:
     """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates.
 
     `independent`: `greedy` gives the k likeliest first choices instead of a list (`objective: marginal`).
+    `stop`: it may select fewer than k.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Selector:
         n: int,
         budget: Budget,
         independent: bool = False,
+        stop: bool = False,
     ) -> None:
         if k > n:
             raise ConfigError(f"selector.k: K = {k} passages cannot be selected out of N = {n} candidates")
@@ -59,7 +62,9 @@ class Selector:
         self.k = k
         self.budget = budget
         self.independent = independent
-        self.grammar = IdentifierGrammar(model.tokenizer, n, template.output_start(model.tokenizer))
+        self.grammar = IdentifierGrammar(
+            model.tokenizer, n, template.output_start(model.tokenizer), stop=stop
+        )
 
     @phase("tokenise")
     def prompt(self, task: Task) -> Ints:
@@ -85,12 +90,16 @@ class Selector:
 
     def scored(self, task: Task, permutation: Permutation) -> ScoredSequence:
         """The sequence whose log-probability is log p(z|x)."""
-        return self.grammar.scored(self.prompt(task).tolist(), permutation, len(task.candidates.passages))
+        return self._scored(self.prompt(task).tolist(), permutation, len(task.candidates.passages))
 
     def group(self, task: Task, permutations: Sequence[Permutation]) -> SequenceGroup:
         """All of a question's permutations over one shared prompt."""
         prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
-        return SequenceGroup.of([self.grammar.scored(prompt, z, count) for z in permutations])
+        return SequenceGroup.of([self._scored(prompt, z, count) for z in permutations])
+
+    def _scored(self, prompt: list[int], permutation: Permutation, candidates: int) -> ScoredSequence:
+        """A list may be of any length unless it might have gone on: then it must be known how far."""
+        return self.grammar.scored(prompt, permutation, candidates, self.k if self.grammar.stop else None)
 
     def log_prob(self, task: Task, permutations: Sequence[Permutation], tokens_per_batch: int) -> list[float]:
         """log p(z|x) of each permutation, in nats, without gradients."""
@@ -103,19 +112,21 @@ class Selector:
         *,
         temperature: float,
         tokens_per_batch: int,
+        decoder: DecoderOf = branch_decoder,
     ) -> list[list[Draw]]:
         """m permutations for each question by inverse transform sampling.
 
         `uniforms[question]` [samples, steps]: numbers in [0, 1) that decide the choices, at least as many
         steps as the grammar has choices (`choices_per_list`). Who draws them decides what is shared: the
-        outcome of a question depends on its own numbers alone, not on the batch it is in.
+        outcome of a question depends on its own numbers alone, not on the batch it is in. `decoder` says what
+        is drawn from: with another engine's, `log_prior` is the engine's too.
         """
         results: list[list[Draw]] = [[] for _ in tasks]
         prompts = [self.prompt(t) for t in tasks]
         for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
             pick = _Inverse(np.stack([uniforms[i] for i in batch]), temperature)
             for i, branches in zip(
-                batch, self._decode([tasks[i] for i in batch], prompts, batch, pick), strict=True
+                batch, self._decode([tasks[i] for i in batch], prompts, batch, pick, decoder), strict=True
             ):
                 results[i] = [Draw(b.walk.chosen, b.log_proposal, b.log_prior) for b in branches]
         return results
@@ -134,7 +145,10 @@ class Selector:
         for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
             branches = self._decode([tasks[i] for i in batch], prompts, batch, _Greedy(len(batch)))
             for i, (branch,) in zip(batch, branches, strict=True):
-                results[i] = Selection(branch.walk.chosen, tuple(map(math.exp, branch.log_choices)))
+                chosen = branch.walk.chosen
+                results[i] = Selection(
+                    chosen, tuple(map(math.exp, branch.log_choices[: len(chosen)])), self.k
+                )
         return [results[i] for i in range(len(tasks))]
 
     def _top(self, log_p: Sequence[float]) -> Selection:
@@ -148,7 +162,12 @@ class Selector:
 
     @phase("decode")
     def _decode(
-        self, tasks: Sequence[Task], prompts: Sequence[Ints], batch: Sequence[int], pick: _Inverse | _Greedy
+        self,
+        tasks: Sequence[Task],
+        prompts: Sequence[Ints],
+        batch: Sequence[int],
+        pick: _Inverse | _Greedy,
+        decoder_of: DecoderOf = branch_decoder,
     ) -> list[list[_Branch]]:
         """Write the lists of a batch, all branches of all questions one choice a step."""
         rows = [
@@ -157,7 +176,7 @@ class Selector:
         ]
         self.model.hf.eval()
         with torch.no_grad():
-            decoder = branch_decoder(self.model, [prompts[i] for i in batch], pick.branches)
+            decoder = decoder_of(self.model, [prompts[i] for i in batch], pick.branches)
             while any(b.walk.competing is not None for row in rows for b in row):
                 decoder.feed(
                     [[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ragdro.config import Config
+from ragdro.config import Config, Marginal, Sft
 from ragdro.evaluation.significance import Interval
 from ragdro.report.history import History, read_history
 from ragdro.report.predictions import read_records
@@ -78,8 +78,12 @@ class Run:
 
     def generator_evaluations(self) -> int:
         """Answers scored in E-steps, m for each question of each iteration (one each without a latent
-        variable)."""
-        draws = 1 if self.config.objective.kind == "sft" else self.config.e_step.samples
+        variable, one a passage where passages are independent)."""
+        objective, draws = self.config.objective, self.config.e_step.samples
+        if isinstance(objective, Sft):
+            draws = 1
+        elif isinstance(objective, Marginal):
+            draws = objective.passages or self.config.top_n
         return sum(
             int(record["questions"]) * draws for record in self.history.records if record["event"] == "e_step"
         )

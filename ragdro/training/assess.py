@@ -28,7 +28,7 @@ from ragdro.types import Task
 SAMPLED = (*diagnostics.FIGURES, "tight_bound", "kl_to_previous")
 """Figures of a stage that come from samples."""
 _EVALUATION_STREAM = 0
-_COMPARED = 64
+_COMPARED = 32
 """Questions on which a selector is compared with the one before it."""
 
 
@@ -46,28 +46,38 @@ def assess_retriever(setup: Prepared, run: RunFolder) -> None:
 def assess(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> None:
     """Measure the pair after `iteration` (0: the warm-up) and keep it.
 
-    The validation figure that `config.evaluation.metric` names says which iteration is best.
+    What samples say is measured on the validation questions, whose figure that `config.evaluation.metric`
+    names says which iteration is best.
     """
     stage = f"iteration-{iteration}" if iteration else "warm_up"
-    reported = _measure(setup, config, run, stage, setup.reported, "reported")
-    chosen = reported
+    sampled = _sampled(setup, config, run)
+    chosen = reported = _measure(setup, run, stage, setup.reported, "reported", sampled)
     if setup.test is not None:
-        chosen = _measure(setup, config, run, stage, setup.validation, "validation")
+        chosen = _measure(setup, run, stage, setup.validation, "validation", sampled)
     run.keep(iteration, reported, float(chosen[config.evaluation.metric]))
 
 
 def _measure(
-    setup: Prepared, config: Config, run: RunFolder, stage: str, tasks: Sequence[Task], split: str
+    setup: Prepared,
+    run: RunFolder,
+    stage: str,
+    tasks: Sequence[Task],
+    split: str,
+    sampled: dict[str, float | None],
 ) -> dict[str, Any]:
-    figures = _greedy(setup, run, stage, tasks, split, select=True)
-    if split == "reported" or config.evaluation.metric == "bound":
-        sampled = draw(setup.rag, config, tasks)
-        figures.update(sampled_figures(sampled, config))
-        if split == "reported":
-            figures["kl_to_previous"] = _moved(setup.rag, config, run, tasks[:_COMPARED])
-            run.put_samples(sampled[:_COMPARED])
+    figures = {**_greedy(setup, run, stage, tasks, split, select=True), **sampled}
     run.log({"event": "evaluation", "stage": stage, "split": split, **figures})
     return figures
+
+
+@phase("evaluate", whole=True)
+def _sampled(setup: Prepared, config: Config, run: RunFolder) -> dict[str, float | None]:
+    """Every figure in `SAMPLED`."""
+    tasks = setup.validation
+    sampled = draw(setup.rag, config, tasks)
+    moved = _moved(setup.rag, config, run, tasks[:_COMPARED])
+    run.put_samples(sampled[:_COMPARED])
+    return {**sampled_figures(sampled, config), "kl_to_previous": moved}
 
 
 @phase("evaluate", whole=True)
@@ -84,7 +94,6 @@ def _greedy(
     return summarise(records)
 
 
-@phase("evaluate", whole=True)
 def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> list[WeightedTask]:
     """Weighted permutations from the random numbers that every stage has in common."""
     measuring = config.evaluation
@@ -111,7 +120,6 @@ def sampled_figures(sampled: Sequence[WeightedTask], config: Config) -> dict[str
     }
 
 
-@phase("evaluate", whole=True)
 def _moved(rag: Rag, config: Config, run: RunFolder, tasks: Sequence[Task]) -> float | None:
     """KL from the selector of the stage before to this one in nats, None where there is none before.
 

@@ -23,6 +23,7 @@ FIGURES = (
     "weight_variance",
     "selector_entropy",
     "distinct_fraction",
+    "passages",
 )
 LEAST_EFFECTIVE = 1.5
 """Effective sample size under which one sample has nearly all the weight."""
@@ -33,7 +34,8 @@ LEAST_LISTS = 1.05
 def figures(weighted: Sequence[WeightedTask], m: int | None = None) -> dict[str, float]:
     """Each of `FIGURES`, from the first `m` draws of every question (None: all).
 
-    `distinct_fraction` is the share of the draws that were not drawn before; the rest is in `objectives.py`.
+    `distinct_fraction` is the share of the draws that were not drawn before, `passages` how many a draw has;
+    the rest is in `objectives.py`.
     The weights are the posterior's, whatever an objective makes of them.
     """
     found = [_of_one(w, m) for w in weighted]
@@ -52,6 +54,7 @@ def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
         "weight_variance": float(objectives.weight_variance(weights)),
         "selector_entropy": float(objectives.entropy(log_prior, log_proposal)),
         "distinct_fraction": len(set(drawn)) / len(drawn),
+        "passages": sum(len(weighted.samples[at].permutation) for at in drawn) / len(drawn),
     }
 
 

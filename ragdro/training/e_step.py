@@ -27,10 +27,20 @@ from ragdro.types import Permutation, Task, WeightedSample
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """A wrong answer of the generator's own, with its log-probability and the gold answer's (nats)."""
+
+    answer: str
+    log_prob: float
+    gold_log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class WeightedTask:
     """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m.
 
-    `drawn`: for each of the m draws, in order, which of the samples it was.
+    `drawn`: for each of the m draws, in order, which of the samples it was. `rejected`: what the generator
+    is to prefer the gold answer to, where an objective asks for that.
     """
 
     task: Task
@@ -39,11 +49,13 @@ class WeightedTask:
     effective_sample_size: float
     impossible: bool
     drawn: tuple[int, ...] = ()
+    rejected: Rejected | None = None
 
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
 
+Judge: TypeAlias = Callable[[Sequence[WeightedTask]], list[WeightedTask]]
 Scores: TypeAlias = list[dict[Permutation, float]]
 """log p(y|x,d_z) of each question's distinct permutations."""
 Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
@@ -62,11 +74,13 @@ def e_step(
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     keep: Shards = lambda number, tasks, compute: compute(),
     score: Score | None = None,
+    judge: Judge | None = None,
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
     `questions_per_shard` are in memory at once, and `keep` sees each shard; processes share a shard out.
-    `score` is how p(y|x,d_z) is computed (None: by `generator` as it is).
+    `score` is how p(y|x,d_z) is computed (None: by `generator` as it is), `judge` adds what an objective
+    wants of the samples besides.
     """
 
     def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
@@ -76,7 +90,8 @@ def e_step(
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
         found = in_parts(shard, measured)
-        return [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, found, strict=True)]
+        weighted = [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, found, strict=True)]
+        return weighted if judge is None else list(in_parts(weighted, judge))
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):
@@ -89,14 +104,18 @@ def e_step(
 def answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
 ) -> Scores:
-    """log p(y|x,d_z) of each question's distinct permutations: one drawn twice is scored once."""
-    distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
+    """log p(y|x,d_z) of each question's distinct permutations: what is read alike is scored once."""
+    distinct = [list(dict.fromkeys(generator.ordered(d.permutation) for d in drawn)) for drawn in draws]
     groups = [
         generator.group([reading(task, z) for z in lists])
         for task, lists in zip(tasks, distinct, strict=True)
     ]
     scores = score_all(generator.model, groups, tokens_per_batch)
-    return [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
+    found = [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
+    return [
+        {d.permutation: of[generator.ordered(d.permutation)] for d in drawn}
+        for of, drawn in zip(found, draws, strict=True)
+    ]
 
 
 def reading(task: Task, permutation: Permutation) -> Reading:

@@ -25,12 +25,15 @@ from ragdro.profiling import phase
 from ragdro.training.assess import assess, assess_retriever
 from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
 from ragdro.training.e_step import WeightedTask, e_step
+from ragdro.training.judge import judge
 from ragdro.training.m_step import Weighted, fit
 from ragdro.training.prepare import Prepared, prepare
 from ragdro.training.proposals import proposals
+from ragdro.training.replay import pooled, recall, remember
 from ragdro.training.run_folder import RunFolder
 from ragdro.training.standing import finished_results
 from ragdro.training.targets import answers, importance_weights, selections
+from ragdro.training.variants import REFERENCE
 from ragdro.training.warmup import warm_up
 from ragdro.types import Task
 
@@ -59,6 +62,7 @@ def _run(config: Config, *, resume: bool) -> dict[str, Any]:
             keeper = run.fitting("warm_up")
             warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, keeper)
             warm_up_folds(run.folds, setup.rag, setup.train, config, keeper)
+            run.remember(REFERENCE)
             assess_retriever(setup, run)
             assess(setup, config, run, iteration=0)
         for iteration in range(run.finished + 1, config.iterations + 1):
@@ -73,18 +77,22 @@ def _run(config: Config, *, resume: bool) -> dict[str, Any]:
 def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> list[WeightedTask]:
     """Weighted permutations of this iteration's training questions, from the models as they stand."""
     tasks = questions_of(setup.train, config.e_step.questions, iteration)
-    weighted = e_step(
-        setup.rag.selector,
-        setup.rag.generator,
-        tasks,
-        propose=proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration),
-        weigh=importance_weights(config.objective),
-        tokens_per_batch=config.e_step.tokens_per_batch,
-        questions_per_shard=config.e_step.questions_per_shard,
-        keep=run.shards(f"iteration-{iteration}", len(tasks)),
-        score=partial(held_out_log_likelihoods, run.folds),
-    )
+    with setup.engine.serving(setup.rag.selector.model) as decoder:
+        propose = proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration, decoder)
+        weighted = e_step(
+            setup.rag.selector,
+            setup.rag.generator,
+            tasks,
+            propose=pooled(propose, recall(run), config.e_step) if config.e_step.replay else propose,
+            weigh=importance_weights(config.objective),
+            tokens_per_batch=config.e_step.tokens_per_batch,
+            questions_per_shard=config.e_step.questions_per_shard,
+            keep=run.shards(f"iteration-{iteration}", len(tasks)),
+            score=partial(held_out_log_likelihoods, run.folds),
+            judge=judge(config, setup.rag, run.variants),
+        )
     run.log_e_step(iteration, weighted)
+    remember(run, iteration, weighted)
     return weighted
 
 

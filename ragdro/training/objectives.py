@@ -35,6 +35,14 @@ def log_ratios(
     return log_likelihood + log_prior - log_proposal
 
 
+def balance(
+    log_proposals: Float[Tensor, "sources samples"], counts: Float[Tensor, " sources"]
+) -> Float[Tensor, " samples"]:
+    """log sum_j m_j / M q_j(z_i): the proposal of samples pooled from several sources, `counts[j]` = m_j of
+    them from source j (the balance heuristic, Veach & Guibas 1995). A source of no sample plays no part."""
+    return (log_proposals + (counts / counts.sum()).log()[:, None]).logsumexp(dim=0)
+
+
 def impossible(ratios: QuestionsBySamples) -> Bool[Tensor, " questions"]:
     """Questions none of whose samples the generator finds possible (all weights are zero)."""
     return torch.isneginf(ratios).all(dim=1)
@@ -125,6 +133,14 @@ def leave_one_out(rewards: QuestionsBySamples) -> QuestionsBySamples:
     if m == 1:
         return torch.zeros_like(rewards)
     return (rewards - rewards.mean(dim=1, keepdim=True)) / (m - 1)
+
+
+def penalised(
+    rewards: QuestionsBySamples, log_prior: QuestionsBySamples, log_reference: QuestionsBySamples, kl: float
+) -> QuestionsBySamples:
+    """r_i - kl (log p(z_i) - log ref(z_i)): on-policy, the policy gradient of these is that of the mean
+    reward less kl KL(p || ref), because E_p[grad log p] = 0."""
+    return rewards - kl * (log_prior - log_reference)
 
 
 def clipped_loss(

@@ -18,6 +18,8 @@ from ragdro.config import Config, Marginal, Sft
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
+from ragdro.lm.engines import open_engine
+from ragdro.lm.engines.base import Engine
 from ragdro.lm.token_store import token_store
 from ragdro.parallel.world import is_main
 from ragdro.profiling import phase
@@ -36,12 +38,13 @@ from ragdro.types import Candidates, Task
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The system and the splits; `test` is None where the config names none."""
+    """The system, the splits (`test` is None where the config names none) and what samples in the E-step."""
 
     rag: Rag
     train: list[Task]
     validation: list[Task]
     test: list[Task] | None
+    engine: Engine
 
     @property
     def reported(self) -> list[Task]:
@@ -62,6 +65,7 @@ class Prepared:
 def prepare(config: Config) -> Prepared:
     """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
     require(config.report_to)
+    engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
     require_optimisers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -74,7 +78,7 @@ def prepare(config: Config) -> Prepared:
     _tokenise(rag, tasks, Path(config.cache))
     for task in tasks:
         rag.selector.prompt(task)
-    return Prepared(rag, train, validation, test)
+    return Prepared(rag, train, validation, test, engine)
 
 
 @phase("retrieve")
@@ -111,12 +115,14 @@ def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve
             n=config.top_n,
             budget=Budget(chooser.question_tokens, chooser.passage_tokens),
             independent=isinstance(config.objective, Marginal),
+            stop=chooser.stop,
         ),
         Generator(
             generator,
             load_template(reader.prompt),
             budget=Budget(reader.question_tokens, reader.passage_tokens),
             answer_tokens=reader.answer_tokens,
+            order=reader.order,
         ),
         retrieve,
         config.evaluation.tokens_per_batch,

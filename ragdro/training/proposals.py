@@ -6,7 +6,8 @@ In: the selector and questions with candidates. Out: m `Draw`s a question. The d
     q(z) = (1 - a - b) p(z|x) + a PL(z; decay) + b PL(z; 1),
 
 PL being the Plackett-Luce distribution that takes the candidate at rank r (from 0) with a weight of decay^r:
-with decay 1 every list is equally likely, so that none is out of reach. Every random number is a function of
+with decay 1 every list is equally likely, so that none is out of reach. Where the selector may stop early,
+their lists are of every length alike. Every random number is a function of
 (seed, stream, question id), so a question's draws depend on nothing that is computed beside it.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -22,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragdro.config import EStep, Marginal, Mixture, Objective, Sft
+from ragdro.lm.decoding import branch_decoder
+from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.scoring import score_all
 from ragdro.selection.selector import Draw, Selector, likeliest
 from ragdro.types import Permutation, Task
@@ -30,8 +34,14 @@ Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
 """The draws of each question."""
 
 
-def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> Propose:
-    """What `settings` ask for; `stream` sets apart draws that must not share random numbers."""
+def proposals(
+    objective: Objective, settings: EStep, seed: int, stream: int, decoder: DecoderOf = branch_decoder
+) -> Propose:
+    """What `settings` ask for; `stream` sets apart draws that must not share random numbers.
+
+    `decoder` is the sampling engine's. What another engine than our own drew has that engine's q; p(z|x) is
+    our own forward pass's, and the weights take p/q.
+    """
     if isinstance(objective, Sft):
         return retrievers_first
     if isinstance(objective, Marginal):
@@ -41,8 +51,14 @@ def proposals(objective: Objective, settings: EStep, seed: int, stream: int) -> 
         shape = (settings.samples, selector.choices_per_list)
         uniforms = [_generator(task, seed, stream).random(shape) for task in tasks]
         draws = selector.sample(
-            tasks, uniforms, temperature=settings.temperature, tokens_per_batch=settings.tokens_per_batch
+            tasks,
+            uniforms,
+            temperature=settings.temperature,
+            tokens_per_batch=settings.tokens_per_batch,
+            decoder=decoder,
         )
+        if decoder is not branch_decoder:
+            return _rescored(selector, tasks, draws, settings.tokens_per_batch)
         if settings.mixture is None:
             return draws
         return _mixed(selector, tasks, draws, settings.mixture, settings.tokens_per_batch, (seed, stream))
@@ -87,6 +103,20 @@ def plackett_luce(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -
     return tuple(chosen)
 
 
+def _rescored(
+    selector: Selector, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
+) -> list[list[Draw]]:
+    """The same draws with the selector's own log p(z|x)."""
+    distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
+    groups = [selector.group(task, zs) for task, zs in zip(tasks, distinct, strict=True)]
+    priors = score_all(selector.model, groups, tokens_per_batch)
+    tables = [dict(zip(zs, ps, strict=True)) for zs, ps in zip(distinct, priors, strict=True)]
+    return [
+        [replace(d, log_prior=table[d.permutation]) for d in drawn]
+        for drawn, table in zip(draws, tables, strict=True)
+    ]
+
+
 def _mixed(
     selector: Selector,
     tasks: Sequence[Task],
@@ -101,24 +131,42 @@ def _mixed(
         rng = _generator(task, *numbers, _MIXTURE)
         ranked, level = _weights(task, mixture)
         which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
+        if selector.grammar.stop:
+            lengths = rng.integers(1, selector.k, len(drawn), endpoint=True)
+        else:
+            lengths = np.full(len(drawn), selector.k)
         lists.append(
             [
-                plackett_luce(ranked, u)
+                plackett_luce(ranked, u[:length])
                 if w < mixture.retriever
-                else plackett_luce(level, u)
+                else plackett_luce(level, u[:length])
                 if w < mixture.retriever + mixture.uniform
                 else draw.permutation
-                for draw, w, u in zip(drawn, which, uniforms, strict=True)
+                for draw, w, u, length in zip(drawn, which, uniforms, lengths, strict=True)
             ]
         )
     groups = [selector.group(task, zs) for task, zs in zip(tasks, lists, strict=True)]
     priors = score_all(selector.model, groups, tokens_per_batch)
     return [
-        [
-            Draw(z, log_mixture(z, log_p, *_weights(task, mixture), mixture), log_p)
-            for z, log_p in zip(zs, ps, strict=True)
-        ]
+        [Draw(*one) for one in zip(zs, log_proposals(selector, task, zs, ps, mixture), ps, strict=True)]
         for task, zs, ps in zip(tasks, lists, priors, strict=True)
+    ]
+
+
+def log_proposals(
+    selector: Selector,
+    task: Task,
+    permutations: Sequence[Permutation],
+    log_priors: Sequence[float],
+    mixture: Mixture | None,
+) -> list[float]:
+    """log q(z) of each permutation whose log p(z|x) is given (temperature 1)."""
+    if mixture is None:
+        return list(log_priors)
+    weights, lengths = _weights(task, mixture), selector.k if selector.grammar.stop else 1
+    return [
+        log_mixture(z, log_p, *weights, mixture, lengths=lengths)
+        for z, log_p in zip(permutations, log_priors, strict=True)
     ]
 
 
@@ -128,12 +176,13 @@ def log_mixture(
     ranked: NDArray[np.float64],
     level: NDArray[np.float64],
     mixture: Mixture,
+    lengths: int = 1,
 ) -> float:
-    """log q(z) of the mixture."""
+    """log q(z) of the mixture; its last two components take each of so many `lengths` alike."""
     shares = np.array([1 - mixture.retriever - mixture.uniform, mixture.retriever, mixture.uniform])
     logs = np.array(
         [log_prior, log_plackett_luce(permutation, ranked), log_plackett_luce(permutation, level)]
-    )
+    ) - np.log([1, lengths, lengths])
     return float(np.logaddexp.reduce(np.log(shares[shares > 0]) + logs[shares > 0]))
 
 

@@ -43,11 +43,16 @@ def load(run: str | Path, *, stage: str = "best") -> Rag:
 def reported_tasks(run: Path) -> list[Task]:
     """The questions that the run reports on, with their candidates."""
     config = config_of(run)
-    return load_tasks(config, config.data.test or config.data.validation)[: config.evaluation.questions]
+    return _tasks(config, config.data.test or config.data.validation)
+
+
+def _tasks(config: Config, source: str) -> list[Task]:
+    return load_tasks(config, source)[: config.evaluation.questions]
 
 
 def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> dict[str, Any]:
-    """The figures of a stage on `data` (None: the questions that the run reports on)."""
+    """The figures of a stage on `data` (None: as in the run, on the questions that it reports on, what
+    samples say on the validation questions)."""
     config = config_of(run)
     checkpoint = checkpoint_of(run, stage)
     tasks = load_tasks(config, data) if data else reported_tasks(run)
@@ -55,7 +60,8 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
     records = [evaluate(prediction) for prediction in rag.predict(tasks)]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    figures = {**summarise(records), **sampled_figures(draw(rag, config, tasks), config)}
+    sampled = draw(rag, config, tasks if data else _tasks(config, config.data.validation))
+    figures = {**summarise(records), **sampled_figures(sampled, config)}
     return {**figures, "by_hops": by_hops(records)}
 
 

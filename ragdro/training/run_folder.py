@@ -40,7 +40,7 @@ from ragdro.training.prepare import Prepared
 from ragdro.training.progress import Silent, display
 from ragdro.training.reporters import open_reporters
 from ragdro.training.standing import CONFIG, RESULTS, refuse_another_run
-from ragdro.training.variants import Fold, variants_of
+from ragdro.training.variants import LISTS, Fold, variants_of
 from ragdro.types import Task
 
 CHECKPOINTS = "checkpoints"
@@ -136,6 +136,12 @@ class RunFolder:
         """The model that a fit of `role` moves: one of the pair, or a variant's."""
         return self.models[role] if role in self.models else self.variants[role].model
 
+    def remember(self, name: str) -> None:
+        """The variant of this name, if the run has it, is its model as it is now."""
+        if name in self.variants:
+            self.variants[name].take()
+            self.store.put_tensors(self.state, name, self.variants[name].weights)
+
     @property
     def folds(self) -> list[Fold]:
         """The generators of cross-fitting; none without it."""
@@ -203,7 +209,7 @@ class RunFolder:
         """What was drawn for these questions at the stage before, None where there was none."""
         if _SAMPLES not in self.state.files:
             return None
-        return shards.decode(self.store.json(self.state, _SAMPLES), tasks)
+        return shards.decode(from_main(partial(self.store.json, self.state, _SAMPLES)), tasks)
 
     def write_predictions(self, stage: str, records: Sequence[dict[str, Any]]) -> None:
         """`predictions-<stage>.jsonl`, one record a question."""
@@ -233,7 +239,7 @@ class RunFolder:
             state.results["best"] = {"iteration": iteration, **figures}
         state.finished, state.steps = iteration, {}
         lasting = {*self.models, *self.variants, _SAMPLES}
-        state.files = {key: file for key, file in state.files.items() if key in lasting}
+        state.files = {k: file for k, file in state.files.items() if k in lasting or k.startswith(LISTS)}
         self.commit()
         self.settle()
 

@@ -11,7 +11,7 @@ from dataclasses import astuple
 from typing import Any
 
 from ragdro.errors import TrainingError
-from ragdro.training.e_step import WeightedTask
+from ragdro.training.e_step import Rejected, WeightedTask
 from ragdro.types import Task, WeightedSample
 
 
@@ -25,6 +25,7 @@ def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
             "effective_sample_size": w.effective_sample_size,
             "impossible": w.impossible,
             "drawn": w.drawn,
+            "rejected": None if w.rejected is None else astuple(w.rejected),
         }
         for w in weighted
     ]
@@ -42,6 +43,7 @@ def decode(values: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[Weig
             value["effective_sample_size"],
             value["impossible"],
             tuple(value["drawn"]),
+            None if value["rejected"] is None else Rejected(*value["rejected"]),
         )
         for value, task in zip(values, tasks, strict=True)
     ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ragdro.config import Config
+from ragdro.config import Config, Rloo
 from ragdro.lm.model import LanguageModel
 from ragdro.rag import Rag
 from ragdro.training.checkpoint import restore_parameters, trained
@@ -18,6 +18,10 @@ from ragdro.types import Task
 
 T = TypeVar("T")
 FOLDS = ("generator-fold-1", "generator-fold-2")
+REFERENCE = "selector-warm-up"
+EARLIER = "selector-earlier-"
+LISTS = "lists-"
+"""What the earlier selector of the same number drew, in the run's state."""
 
 
 class Variant:
@@ -66,6 +70,9 @@ def variants_of(config: Config, rag: Rag, train: Sequence[Task]) -> dict[str, Va
     if config.cross_fitted:
         ids = [task.question.id for task in train]
         found += [Fold(name, rag.generator.model, ids[at::2]) for at, name in enumerate(FOLDS)]
+    if isinstance(config.objective, Rloo) and config.objective.kl:
+        found.append(Variant(REFERENCE, rag.selector.model))
+    found += [Variant(f"{EARLIER}{at}", rag.selector.model) for at in range(config.e_step.replay)]
     return {variant.name: variant for variant in found}
 
 

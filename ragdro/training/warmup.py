@@ -37,14 +37,16 @@ def warm_up(
     keeper: KeeperOf = lambda role: Keeper(),
 ) -> None:
     """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
-    teacher = [teacher_permutation(task, selector.k, settings.teacher) for task in tasks]
+    teacher = [
+        teacher_permutation(task, selector.k, settings.teacher, stop=selector.grammar.stop) for task in tasks
+    ]
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> Weighted:
         return _one(tasks[i], selector.scored(tasks[i], teacher[i]), whole)
 
     def answer(i: int) -> Weighted:
-        return _one(tasks[i], generator.scored(reading(tasks[i], teacher[i])), whole)
+        return _one(tasks[i], generator.scored(reading(tasks[i], generator.ordered(teacher[i]))), whole)
 
     if settings.selector is not None:
         with phase("selector update"):
@@ -54,25 +56,28 @@ def warm_up(
             fit(generator.model, len(tasks), answer, settings.generator, rng, keeper("generator"))
 
 
-def teacher_permutation(task: Task, k: int, teacher: str = "auto") -> Permutation:
-    """The K candidates that the teacher puts first; `teacher` is `warm_up.teacher`.
+def teacher_permutation(task: Task, k: int, teacher: str = "auto", *, stop: bool = False) -> Permutation:
+    """The K candidates that the teacher puts first; `teacher` is `warm_up.teacher`. With `stop`, as many of
+    them as it names, one at least: those that it ranks, that are gold, or that hold an answer.
 
     Raises `ConfigError` for a question without gold passages where the gold ones are the teacher.
     """
     passages = task.candidates.passages
     if teacher == "gold":
-        rank = {passage.content: at for at, passage in enumerate(task.question.gold_passages)}
-        if not rank:
+        gold = {passage.content: at for at, passage in enumerate(task.question.gold_passages)}
+        if not gold:
             raise ConfigError(f"warm_up.teacher: question '{task.question.id}' has no passages labelled gold")
-        order = sorted(range(len(passages)), key=lambda i: rank.get(passages[i].content, len(rank)))
+        ranks = [gold.get(p.content, len(gold)) for p in passages]
+        named = sum(rank < len(gold) for rank in ranks)
     elif teacher == "auto" and task.question.ranking is not None:
         place = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
-        order = sorted(range(len(passages)), key=lambda i: place.get(passages[i].id, len(place)))
+        ranks = [place.get(p.id, len(place)) for p in passages]
+        named = sum(rank < len(place) for rank in ranks)
     else:
-        order = sorted(
-            range(len(passages)), key=lambda i: not contains_answer(passages[i].text, task.question.answers)
-        )
-    return tuple(order[:k])
+        ranks = [int(not contains_answer(p.text, task.question.answers)) for p in passages]
+        named = ranks.count(0)
+    order = sorted(range(len(passages)), key=lambda i: ranks[i])
+    return tuple(order[: min(k, max(1, named)) if stop else k])
 
 
 def _one(task: Task, sequence: ScoredSequence, whole: bool) -> Weighted:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import ragdro
 from ragdro.cli import app
 from ragdro.errors import TrainingError
-from ragdro.training import e_step, warmup
+from ragdro.training import cross_fit, e_step, warmup
 from tests.pipeline.crash import outcome
 from tests.pipeline.test_train import write_config
 
@@ -73,7 +73,7 @@ def test_impossible_questions_are_weighted_alike_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The generator finds every permutation of q1 impossible."""
-    scored = e_step.answer_log_likelihoods
+    scored = cross_fit.answer_log_likelihoods
     drawn: dict[str, list[float]] = {}
 
     def likelihoods(generator: Any, tasks: Any, draws: Any, tokens: int) -> Any:
@@ -89,7 +89,7 @@ def test_impossible_questions_are_weighted_alike_and_counted(
         return weighted
 
     weigh_one = e_step._weigh
-    monkeypatch.setattr(e_step, "answer_log_likelihoods", likelihoods)
+    monkeypatch.setattr(cross_fit, "answer_log_likelihoods", likelihoods)
     monkeypatch.setattr(e_step, "_weigh", weigh)
     ragdro.train(ragdro.load_config(write_config(tmp_path), ["iterations=1"]))
     (told,) = [r for r in records(tmp_path / "runs/run") if r["event"] == "e_step"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -158,7 +159,10 @@ def test_an_altered_state_is_refused_by_name_and_the_one_before_it_used(
 ) -> None:
     folder, expected, _ = reference
     assert start(folder, "altered", prepare=die_at_sync, given=100).wait() == KILLED
-    newest = max((folder / "runs/altered/state").glob("*.safetensors"))
+    states = folder / "runs/altered/state"
+    newest = max(p for p in states.glob("*.json") if p.stem.isdigit())
+    files = {name for name, _ in json.loads(newest.read_text())["files"].values()}
+    newest = states / max(name for name in files if name.startswith(newest.stem))
     data = newest.read_bytes()
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     running = start(folder, "altered", "--resume")

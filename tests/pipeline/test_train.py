@@ -20,7 +20,7 @@ from tests.conftest import ARCHITECTURES, byte_level, random_model
 FIGURES = {
     "exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5",
     "all_gold_selected", "bound", "effective_sample_size", "questions", "weight_entropy",
-    "weight_variance", "selector_entropy", "distinct_fraction", "tight_bound", "kl_to_previous",
+    "passages", "weight_variance", "selector_entropy", "distinct_fraction", "tight_bound", "kl_to_previous",
 }  # fmt: skip
 
 
@@ -135,13 +135,13 @@ def test_an_ablation_leaves_the_frozen_model_alone(frozen: str, moving: str, tmp
         "{kind: dro-tempered, floor: 2.5}",
         "{kind: marginal, passages: 4}",
         "rloo",
-        "dpo",
+        "{kind: dpo, generator: dpo}",
         "sft",
     ],
 )
 def test_every_objective_runs_through_the_same_loop(objective: str, tmp_path: Path) -> None:
     overrides = [f"objective={objective}", "iterations=1"]
-    if objective in ("{kind: dro-tempered, floor: 2.5}", "dpo", "sft"):
+    if objective in ("{kind: dro-tempered, floor: 2.5}", "{kind: dpo, generator: dpo}", "sft"):
         overrides.append("e_step.mixture={retriever: 0.2, uniform: 0.2}")
     config = ragdro.load_config(write_config(tmp_path), [*overrides, "checkpoints.keep=all"])
     results = ragdro.train(config)

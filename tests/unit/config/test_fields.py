@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ragdro.config import Config, load_config
-from ragdro.config.objective import Dpo, DroCentered, DroTempered, Marginal
+from ragdro.config.engine import OpenAiEngine, VllmEngine
+from ragdro.config.objective import Dpo, DroCentered, DroTempered, Marginal, Rloo
 from ragdro.config.retriever import Bm25Settings, DenseSettings
 from ragdro.errors import ConfigError
 
@@ -31,7 +32,10 @@ KINDS = {
     ("objective", "dro-centered"): DroCentered,
     ("objective", "dro-tempered"): DroTempered,
     ("objective", "marginal"): Marginal,
+    ("objective", "rloo"): Rloo,
     ("objective", "dpo"): Dpo,
+    ("e_step.engine", "vllm"): VllmEngine,
+    ("e_step.engine", "openai-compatible"): OpenAiEngine,
 }
 
 
@@ -45,7 +49,7 @@ def kinds_of(annotation: Any) -> tuple[Any, ...]:
 def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...], list[Any]]]:
     """(dotted key, alternatives, bounds) of every field below `model`, sections of several kinds left out."""
     for name, field in model.model_fields.items():
-        if name in ("retriever", "objective"):
+        if prefix + name in ("retriever", "objective", "e_step.engine"):
             continue
         kinds = kinds_of(field.annotation)
         yield prefix + name, kinds, field.metadata
@@ -99,9 +103,12 @@ def written(folder: Path, key: str, value: Any) -> Path:
     values = yaml.safe_load(yaml.safe_dump(BASE))
     if key in KIND_OF:
         section, kind = KIND_OF[key]
-        values[section] = {"kind": kind}
-        if kind == "dense":
-            values[section]["model"] = "m"
+        *above, name = section.split(".")
+        chosen = (values.setdefault(above[0], {}) if above else values).setdefault(name, {"kind": kind})
+        if kind in ("dense", "openai-compatible"):
+            chosen["model"] = "m"
+        if kind == "openai-compatible":
+            chosen["url"] = "http://host/v1"
     *parents, last = key.split(".")
     place = values
     for parent in parents:

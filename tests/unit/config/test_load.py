@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ragdro.config import load_config
+from ragdro.errors import ConfigError
 
 SOURCE = """
 data: {train: a.jsonl, validation: b.jsonl, corpus: c.jsonl}
@@ -27,3 +30,13 @@ def test_an_override_leaves_the_other_places_of_a_yaml_alias_alone(tmp_path: Pat
     assert changed.warm_up.selector.epochs == 2
     assert changed.warm_up.generator == plain.warm_up.generator
     assert changed.m_step.selector.learning_rate == 1e-3 and changed.m_step.selector.epochs == 1
+
+
+@pytest.mark.parametrize(
+    "other", ["cross_fitted=true", "selector.adapter=lora", "m_step.selector.optimiser=adamw-8bit"]
+)
+def test_what_cannot_be_sharded_is_refused(other: str) -> None:
+    path = Path(__file__).parents[3] / "configs/tiny.yaml"
+    assert load_config(path, ["parallel.strategy=fsdp2"]).parallel.strategy == "fsdp2"
+    with pytest.raises(ConfigError, match=r"parallel\.strategy: fsdp2 does not go with"):
+        load_config(path, ["parallel.strategy=fsdp2", other])

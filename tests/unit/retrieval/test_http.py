@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from ragdro import posting as module
 from ragdro.config.retriever import ElasticService, ExternalSettings, JsonService
 from ragdro.errors import RetrievalError
-from ragdro.retrieval import http as module
 from ragdro.retrieval import make_retriever
 from ragdro.types import Candidates, Question
 

@@ -57,6 +57,51 @@ def test_sampling_reports_the_probability_that_scoring_finds(tokenizer: PreTrain
     assert [d.permutation for d in alone[0]] == [d.permutation for d in draws[1]]
 
 
+def any_length(count: int, k: int) -> list[tuple[int, ...]]:
+    return [z for length in range(1, k + 1) for z in permutations(range(count), length)]
+
+
+def stopping(tokenizer: PreTrainedTokenizerFast, k: int, n: int) -> Selector:
+    budget = Budget(20, 20)
+    return Selector(
+        random_model(tokenizer), load_template("tiny-selector"), k=k, n=n, budget=budget, stop=True
+    )
+
+
+@pytest.mark.parametrize(("count", "k"), [(4, 3), (3, 3), (12, 2)])
+def test_lists_that_may_stop_early_sum_to_one_over_all_lengths(
+    tokenizer: PreTrainedTokenizerFast, count: int, k: int
+) -> None:
+    chooser, lists = stopping(tokenizer, k, count), any_length(count, k)
+    probabilities = np.exp(chooser.log_prob(task(count), lists, 100_000))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    lengths = [probabilities[[len(z) == n for z in lists]].sum() for n in range(1, k + 1)]
+    assert min(lengths) > 1e-4
+    plain = selector(tokenizer, k, count)  # a first choice is the same whether the list may stop or not
+    firsts = [
+        np.exp(c.log_prob(task(count), [z for z in ls if z[0] == 1], 100_000)).sum()
+        for c, ls in ((chooser, lists), (plain, list(permutations(range(count), k))))
+    ]
+    assert firsts[0] == pytest.approx(firsts[1], abs=1e-5)
+
+
+def test_samples_that_may_stop_early_carry_their_probability_and_follow_it() -> None:
+    from tests.conftest import byte_level
+
+    chooser, lists = stopping(byte_level(), 2, 4), any_length(4, 2)
+    assert len(lists) == 16
+    expected = 4000 * np.exp(chooser.log_prob(task(4), lists, 4096))
+    uniforms = np.random.default_rng(0).random((4000, chooser.choices_per_list))
+    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, tokens_per_batch=10_000)[0]
+    observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
+    assert ((observed - expected) ** 2 / expected).sum() < 37.7  # 15 degrees, the 0.999 quantile
+    for draw in draws[:40]:
+        at = lists.index(draw.permutation)
+        assert draw.log_prior == pytest.approx(np.log(expected[at] / 4000), abs=1e-4)
+    (found,) = chooser.greedy([task(4)], 9999)
+    assert found.most == 2 and len(found.permutation) == len(found.probabilities or ())
+
+
 def test_samples_follow_the_distribution() -> None:
     """4,000 draws against the 12 enumerated probabilities: a chi-square of 11 degrees of freedom."""
     from tests.conftest import byte_level

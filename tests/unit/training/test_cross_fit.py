@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import ragdro
 from ragdro.config import Config, Dro, EStep, Optimisation
 from ragdro.lm.model import LanguageModel
 from ragdro.rag import Rag
@@ -82,20 +81,24 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
     assert all(abs(found[i][z] - own[i][z]) > 0.01 for i in range(5) for z in own[i])
 
 
-def test_a_cross_fitted_run_that_is_killed_ends_as_one_that_never_was(tmp_path: Path) -> None:
-    small_run(tmp_path, cross_fitted=True, iterations=1)
+@pytest.mark.parametrize(
+    ("changes", "variant", "number"),
+    [
+        ({"cross_fitted": True}, "generator-fold-2", 75),
+        ({"objective": {"kind": "rloo", "kl": 0.5, "reward": "f1"}}, "selector-warm-up", 75),
+        ({"e_step": {"samples": 3, "replay": 1}, "iterations": 2}, "selector-earlier-0", 115),
+    ],
+)
+def test_a_run_with_other_weights_beside_it_that_is_killed_ends_as_one_that_never_was(
+    changes: dict[str, object], variant: str, number: int, tmp_path: Path
+) -> None:
+    small_run(tmp_path, **{"iterations": 1, **changes})
     command = ("train", str(tmp_path / "config.yaml"))
     assert Command(tmp_path, *command, "name=whole").wait() == 0
-    cut = Command(tmp_path, *command, "name=cut", prepare=die_at_sync, given=75)
+    cut = Command(tmp_path, *command, "name=cut", prepare=die_at_sync, given=number)
     assert cut.wait() == KILLED
-    log = (tmp_path / "runs/cut/metrics.jsonl").read_text()
-    assert "generator-fold" in log and "results.json" not in [
-        p.name for p in (tmp_path / "runs/cut").iterdir()
-    ]
+    assert list((tmp_path / "runs/cut/state").glob(f"*-{variant}.safetensors"))
     resumed = Command(tmp_path, *command, "name=cut", "--resume")
     assert resumed.wait() == 0, resumed.said
     assert outcome(tmp_path / "runs/cut") == outcome(tmp_path / "runs/whole")
-    plain = ragdro.train(ragdro.load_config(tmp_path / "config.yaml", ["name=plain", "cross_fitted=false"]))
-    assert plain["warm_up"]["bound"] is not None
-    whole = (tmp_path / "runs/whole/results.json").read_bytes()
-    assert whole != (tmp_path / "runs/plain/results.json").read_bytes()
+    assert not list((tmp_path / "runs/whole/checkpoints").rglob("*fold*"))

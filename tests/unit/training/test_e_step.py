@@ -13,6 +13,7 @@ from ragdro.lm.scoring import score_all
 from ragdro.rag import Rag
 from ragdro.training.e_step import WeightedTask, e_step, reading
 from ragdro.training.proposals import proposals
+from ragdro.training.targets import answers
 from tests.worlds import pocket_rag, pocket_tasks
 
 
@@ -70,6 +71,26 @@ def test_duplicates_keep_their_multiplicity_and_are_scored_once(monkeypatch: pyt
     for weighted in found:
         by_sample = np.array([s.weight / s.count for s in weighted.samples for _ in range(s.count)])
         assert weighted.effective_sample_size == pytest.approx(1 / (by_sample**2).sum(), rel=1e-6)
+
+
+def test_all_orders_of_a_set_are_one_reading_where_passages_are_read_by_rank() -> None:
+    """Against sums over the orders of each set, one permutation at a time."""
+    rag = pocket_rag()
+    rag.generator.order = "retriever"
+    propose = proposals(Dro(), EStep(samples=64), 3, 1)
+    (found,) = e_step(rag.selector, rag.generator, pocket_tasks(1, 5), propose=propose, tokens_per_batch=9999)
+    by_set: dict[frozenset[int], float] = {}
+    for s in found.samples:
+        alone = rag.generator.group([reading(found.task, tuple(sorted(s.permutation)))])
+        likelihood = score_all(rag.generator.model, [alone], 10_000)[0][0]
+        assert s.log_likelihood == pytest.approx(likelihood, abs=1e-4)
+        read = frozenset(s.permutation)
+        by_set[read] = by_set.get(read, 0) + s.count * np.exp(likelihood)
+    assert len(by_set) < len(found.samples)  # some set was drawn in both orders
+    target = answers(Dro(), rag.generator, found)
+    assert len(target.weights) == len(by_set)
+    total = sum(by_set.values())
+    assert sorted(target.weights) == pytest.approx(sorted(v / total for v in by_set.values()), rel=1e-3)
 
 
 def test_a_questions_samples_do_not_depend_on_its_neighbours() -> None:

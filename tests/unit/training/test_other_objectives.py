@@ -15,6 +15,7 @@ from ragdro.training.objectives import (
     importance_weights,
     leave_one_out,
     log_ratios,
+    penalised,
     preference_loss,
     tempered_weights,
 )
@@ -81,6 +82,22 @@ def test_leave_one_out_by_hand_and_without_bias() -> None:
     error = estimates.std(0) / len(estimates) ** 0.5
     assert exact.grad is not None
     assert ((estimates.mean(0) - exact.grad).abs() < 4.5 * error).all()
+
+
+def test_the_penalised_reward_has_the_gradient_of_reward_less_divergence() -> None:
+    """By summation over all lists, and without bias from samples."""
+    prior, reward = model(6)
+    reference, kl = model(7)[0], 0.7
+    exact = prior.clone().requires_grad_()
+    p = exact.log_softmax(0)
+    (p.exp() @ reward - kl * (p.exp() @ (p - reference))).backward()
+    assert exact.grad is not None
+    found = penalised(reward[None], prior[None], reference[None], kl)[0]
+    assert ((prior.exp() * found) @ scores(prior) - exact.grad).abs().max() < 1e-12
+    z = draw(prior, 200_000, 4, seed=6)
+    advantages = leave_one_out(penalised(reward[z], prior[z], reference[z], kl))
+    estimates = (advantages[:, :, None] * scores(prior)[z]).sum(1)
+    assert ((estimates.mean(0) - exact.grad).abs() < 4.5 * estimates.std(0) / len(estimates) ** 0.5).all()
 
 
 def test_the_clipped_loss_starts_as_the_policy_gradient_and_stops_where_it_has_gone_far_enough() -> None:

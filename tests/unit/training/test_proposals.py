@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from ragdro.config import Dro, EStep, Marginal, Mixture, Sft
+from ragdro.selection.selector import Selector
 from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
 from tests.worlds import pocket_rag, pocket_tasks
 
@@ -43,6 +44,25 @@ def test_a_mixtures_draws_carry_its_exact_probability_and_follow_it() -> None:
     observed = np.array([counts[z] for z in LISTS])
     assert ((observed - 4000 * expected) ** 2 / (4000 * expected)).sum() < 43.8
     assert ((observed - 4000 * prior) ** 2 / (4000 * prior)).sum() > 100  # not simply the selector's
+
+
+def test_a_mixture_over_lists_that_may_stop_early() -> None:
+    mixture = Mixture(retriever=0.3, uniform=0.3, decay=0.7)
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    budget, template = rag.selector.budget, rag.selector.template
+    chooser = Selector(rag.selector.model, template, k=2, n=5, budget=budget, stop=True)
+    lists = [*((i,) for i in range(5)), *LISTS]
+    drawn = proposals(Dro(), EStep(samples=4000, mixture=mixture), 0, 1)(chooser, [task])[0]
+    prior = np.exp(chooser.log_prob(task, lists, 10_000))
+    ranked = np.exp([log_plackett_luce(z, RANKED) for z in lists]) / 2
+    level = np.array([1 / 5 if len(z) == 1 else 1 / 20 for z in lists]) / 2
+    expected = 0.4 * prior + 0.3 * ranked + 0.3 * level
+    assert expected.sum() == pytest.approx(1, abs=1e-5)
+    for draw in drawn[:50]:
+        assert draw.log_proposal == pytest.approx(np.log(expected[lists.index(draw.permutation)]), abs=1e-4)
+    counts = Counter(d.permutation for d in drawn)
+    observed = np.array([counts[z] for z in lists])
+    assert ((observed - 4000 * expected) ** 2 / (4000 * expected)).sum() < 51.2  # 24 degrees, 0.999
 
 
 def test_a_component_without_a_share_is_left_out() -> None:

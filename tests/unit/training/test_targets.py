@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 
 from ragdro.config import Config, Dpo, Dro, DroCentered, DroTempered, Objective, Rloo
-from ragdro.training.e_step import WeightedTask
+from ragdro.training.e_step import Rejected, WeightedTask, reading
 from ragdro.training.targets import answers, importance_weights, selections
 from ragdro.types import WeightedSample
 from tests.worlds import pocket_rag, pocket_tasks
@@ -73,6 +74,30 @@ def test_preference_is_best_against_worst() -> None:
     assert loss == pytest.approx(math.log1p(math.exp(-margin)))
     assert gradient == pytest.approx([-0.5 / (1 + math.exp(margin)), 0.5 / (1 + math.exp(margin))])
     assert generator_weights(Dpo()) == [1.0]
+
+
+def test_rewards_are_compared_in_place_of_likelihoods() -> None:
+    """1, 1, 0, 0 for four draws: mean 0.5; each draw gets (r - mean) / 3."""
+    rewarded = tuple(replace(s, reward=r) for s, r in zip(SAMPLES, (1.0, 0.0, 0.0), strict=True))
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    target = selections(Rloo(), rag.selector, WeightedTask(task, rewarded, 0.0, 0.0, False))
+    assert target.weights == pytest.approx((1 / 3, -0.5 / 3, -0.5 / 3))
+
+
+def test_the_generators_preference_is_gold_against_its_own_wrong_answer() -> None:
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    objective = Dpo(beta=0.5, generator="dpo")
+    weighted = WeightedTask(task, SAMPLES, 0.0, 0.0, False, (), Rejected("Firm0", -3.0, -1.0))
+    target = answers(objective, rag.generator, weighted)
+    best = reading(task, (2, 3))
+    gold, own = (rag.generator.scored(best, a).tokens.tolist() for a in ("Freedonia", "Firm0"))
+    assert [s.tokens.tolist() for s in target.group.sequences] == [gold, own] and gold != own
+    values = torch.tensor([-0.5, -4.0], requires_grad=True)
+    loss = target.loss(torch.tensor(target.weights), values)
+    margin = 0.5 * ((-0.5 + 1.0) - (-4.0 + 3.0))
+    assert float(loss.detach()) == pytest.approx(math.log1p(math.exp(-margin)))
+    nothing = answers(objective, rag.generator, replace(weighted, rejected=None))
+    assert nothing.weights == (0.0,)
 
 
 def test_without_a_difference_there_is_no_preference() -> None:

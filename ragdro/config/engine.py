@@ -1,0 +1,59 @@
+"""What draws the E-step's permutations: our own forward passes, vLLM, or a server that is already deployed.
+
+Written `engine: vllm` or, with settings of its own, `engine: {kind: openai-compatible, url: …}`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from ragdro.config.base import Settings
+from ragdro.config.http import HttpService
+
+
+class TransformersEngine(Settings):
+    """The model that is trained, as it stands in this process."""
+
+    kind: Literal["transformers"] = "transformers"
+
+
+class VllmEngine(Settings):
+    """vLLM in this process, on the device of the run; it gets the selector's weights for every E-step."""
+
+    kind: Literal["vllm"] = "vllm"
+    memory: float = Field(0.4, gt=0, lt=1, description="share of the GPU that vLLM takes while it samples")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that vLLM spreads the selector over")
+
+
+class OpenAiEngine(HttpService):
+    """A server that speaks OpenAI's completions protocol with vLLM's additions; it keeps its weights."""
+
+    kind: Literal["openai-compatible"] = "openai-compatible"
+    model: str = Field(description="the model's name on the server: a selector with the same tokenizer")
+    concurrency: int = Field(32, ge=1, description="requests under way at once")
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _kind_of(value: Any) -> Any:
+    return value.get("kind", "transformers") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+EngineSettings: TypeAlias = Annotated[
+    Annotated[
+        Annotated[TransformersEngine, Tag("transformers")]
+        | Annotated[VllmEngine, Tag("vllm")]
+        | Annotated[OpenAiEngine, Tag("openai-compatible")],
+        Discriminator(
+            _kind_of,
+            custom_error_type="engine",
+            custom_error_message="must be transformers, vllm or openai-compatible",
+        ),
+    ],
+    BeforeValidator(_named),
+]
+"""Settings of any engine, or its name alone."""

@@ -1,0 +1,32 @@
+"""Engines that sample for the E-step: which is which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragdro.config.engine import EngineSettings, OpenAiEngine, VllmEngine
+from ragdro.environment import processes
+from ragdro.errors import ConfigError
+from ragdro.lm.engines.base import Engine, OwnEngine
+
+
+def open_engine(settings: EngineSettings, folder: Path) -> Engine:
+    """The engine of a config; `folder` is where it may keep weights.
+
+    Raises `ConfigError` for a library that is not installed.
+    """
+    if isinstance(settings, OpenAiEngine):
+        try:
+            from ragdro.lm.engines.http import HttpEngine
+        except ImportError as error:
+            raise ConfigError(f"e_step.engine: needs httpx (pip install 'ragdro[http]'): {error}") from error
+        return HttpEngine(settings)
+    if isinstance(settings, VllmEngine):
+        if processes() > 1:
+            raise ConfigError("e_step.engine: vllm is for one process; with torchrun use openai-compatible")
+        try:
+            from ragdro.lm.engines.vllm import InProcessVllm
+        except ImportError as error:
+            raise ConfigError(f"e_step.engine: needs vLLM (pip install 'ragdro[vllm]'): {error}") from error
+        return InProcessVllm(settings, folder)
+    return OwnEngine()

@@ -1,0 +1,106 @@
+"""What the E-step asks of an engine: how likely each allowed token is, behind a prompt and what was chosen.
+
+In: token sequences, each with the tokens that the grammar allows next. Out: their log-probabilities, from
+which the selector draws with its own random numbers, as it does from its own forward passes. So q(z) is just
+what was drawn from, whatever the engine's precision and however old its weights, and a draw can be repeated;
+the importance weights make up for what q is not of p(z|x).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ragdro.errors import TrainingError
+from ragdro.lm.decoding import Decoder, SeparateDecoder, branch_decoder
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.tree import Ints
+
+DecoderOf: TypeAlias = Callable[[LanguageModel, Sequence[Ints], int], Decoder]
+"""From a model, the prompts of a batch and how many branches each has to what writes them."""
+
+
+SAMPLING: dict[str, Any] = {
+    "max_tokens": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""What leaves the model's own distribution as it is, in vLLM's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What stands there so far, and the tokens that may come next."""
+
+    tokens: tuple[int, ...]
+    allowed: tuple[int, ...]
+
+
+class Engine(ABC):
+    """Something that samples."""
+
+    @abstractmethod
+    def serving(self, model: LanguageModel) -> AbstractContextManager[DecoderOf]:
+        """While this is open the engine samples for `model` (with its weights, if it can take them)."""
+
+
+class OwnEngine(Engine):
+    """The model's own forward passes."""
+
+    @contextmanager
+    def serving(self, model: LanguageModel) -> Iterator[DecoderOf]:
+        """See `Engine`."""
+        yield branch_decoder
+
+
+Ask: TypeAlias = Callable[[Sequence[Choice]], Sequence[Sequence[float]]]
+"""log-probabilities (nats) of each choice's allowed tokens, up to a constant of the choice."""
+
+
+class EngineDecoder(SeparateDecoder):
+    """Branches whose next tokens an engine weighs; branches that say the same are asked about once."""
+
+    def __init__(self, ask: Ask, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
+        super().__init__(model, prompts, branches)
+        self._ask = ask
+
+    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+        """See `Decoder`."""
+        ids, mask = choices.cpu().numpy(), allowed.cpu().numpy()
+        rows = [
+            Choice(tuple(self._sequences[r][b]), tuple(ids[m].tolist()))
+            for (r, b), m in zip(at.tolist(), mask, strict=True)
+        ]
+        distinct = list(dict.fromkeys(rows))
+        found = dict(zip(distinct, self._ask(distinct), strict=True))
+        logits = np.full(mask.shape, -np.inf, np.float32)
+        for row, m, choice in zip(logits, mask, rows, strict=True):
+            row[m] = found[choice]
+        return torch.from_numpy(logits).to(self.model.device)
+
+
+def allowed_log_probs(told: dict[int, float], allowed: Sequence[int], who: str) -> list[float]:
+    """The log-probabilities of the allowed tokens, in their order.
+
+    Raises `TrainingError` where one is not told: a token that cannot be drawn is no proposal.
+    """
+    missing = [token for token in allowed if token not in told]
+    if missing:
+        raise TrainingError(
+            f"{who}: told the log-probabilities of {len(told)} tokens without {len(missing)} of the"
+            f" {len(allowed)} allowed ones; they have to be taken after masking (--logprobs-mode"
+            f" processed_logprobs), and --max-logprobs has to be {len(allowed)} at least"
+        )
+    return [told[token] for token in allowed]

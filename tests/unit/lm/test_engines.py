@@ -1,0 +1,298 @@
+"""Sampling engines against stand-ins: a server and a `vllm` module behind which small random models stand."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import ragdro
+from ragdro import posting
+from ragdro.config import Dro, EStep
+from ragdro.config.engine import OpenAiEngine, VllmEngine
+from ragdro.errors import ConfigError, ModelError, TrainingError
+from ragdro.lm.engines import open_engine
+from ragdro.lm.engines.base import Engine
+from ragdro.lm.model import LanguageModel
+from ragdro.rag import Rag
+from ragdro.training.e_step import WeightedTask, e_step
+from ragdro.training.proposals import proposals
+from tests.pipeline.test_train import write_config
+from tests.unit.retrieval.test_http import Reply, StandIn, server, waits  # noqa: F401
+from tests.unit.training.test_e_step import by_definition
+from tests.worlds import pocket_rag, pocket_tasks
+
+NEUTRAL = {
+    "max_tokens": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+
+
+def told(
+    hf: Any, tokens: Sequence[int], allowed: Sequence[int], count: int, raw: bool = False
+) -> dict[int, float]:
+    """The `count` largest log-probabilities of the next token, masked before (processed) or after (raw)."""
+    with torch.no_grad():
+        logits = hf(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits[0, -1]
+    if not raw:
+        mask = torch.full_like(logits, -math.inf)
+        mask[list(allowed)] = 0
+        logits = logits + mask
+    best = logits.log_softmax(-1).topk(count)
+    return dict(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+def completions(hf: Any, raw: bool = False) -> Any:
+    """A server's answer, as vLLM's: JSON has no minus infinity."""
+
+    def answer(path: str, body: Any) -> Reply:
+        assert path == "/v1/completions" and body["model"] == "selector"
+        assert {k: body[k] for k in NEUTRAL} == NEUTRAL and body["return_tokens_as_token_ids"]
+        found = told(hf, body["prompt"], body["allowed_token_ids"], body["logprobs"], raw)
+        top = {f"token_id:{token}": max(value, -9999.0) for token, value in found.items()}
+        first = next(iter(top))
+        logprobs = {
+            "tokens": [first],
+            "token_logprobs": [top[first]],
+            "top_logprobs": [top],
+            "text_offset": [0],
+        }
+        return (
+            200,
+            {},
+            {"choices": [{"index": 0, "text": "?", "logprobs": logprobs, "finish_reason": "length"}]},
+        )
+
+    return answer
+
+
+def sampled(rag: Rag, engine: Engine | None, temperature: float = 1.0) -> list[WeightedTask]:
+    settings = EStep(samples=6, temperature=temperature)
+    asked = {"tokens_per_batch": 2000}
+    tasks = pocket_tasks(3, 5)
+    if engine is None:
+        return e_step(rag.selector, rag.generator, tasks, propose=proposals(Dro(), settings, 3, 1), **asked)
+    with engine.serving(rag.selector.model) as decoder:
+        propose = proposals(Dro(), settings, 3, 1, decoder)
+        return e_step(rag.selector, rag.generator, tasks, propose=propose, **asked)
+
+
+def http(server: StandIn, **settings: Any) -> Engine:  # noqa: F811
+    return open_engine(
+        OpenAiEngine(url=f"{server.url}/v1", model="selector", concurrency=2, **settings), Path("unused")
+    )
+
+
+def assert_equal_samples(found: list[WeightedTask], expected: list[WeightedTask]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        assert [(s.permutation, s.count) for s in a.samples] == [(s.permutation, s.count) for s in b.samples]
+        for x, y in zip(a.samples, b.samples, strict=True):
+            assert (x.log_proposal, x.log_prior, x.weight) == pytest.approx(
+                (y.log_proposal, y.log_prior, y.weight), abs=1e-4
+            )
+        assert a.bound == pytest.approx(b.bound, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_a_server_with_the_selectors_weights_samples_as_the_selector(
+    temperature: float,
+    server: StandIn,  # noqa: F811
+) -> None:
+    rag = pocket_rag()
+    server.answer = completions(rag.selector.model.hf)
+    found = sampled(rag, http(server), temperature)
+    assert_equal_samples(found, sampled(rag, None, temperature))
+    # Five or so choices of six branches each, and beginnings that branches share are asked about once.
+    assert len(server.requests) < sum(s.count for w in found for s in w.samples) * 2
+
+
+def test_an_older_models_samples_are_corrected_for(server: StandIn) -> None:  # noqa: F811
+    rag, older = pocket_rag(), pocket_rag(seed=1)
+    server.answer = completions(older.selector.model.hf)
+    found = sampled(rag, http(server))
+    for weighted in found:
+        zs = [s.permutation for s in weighted.samples]
+        q, p = (r.selector.log_prob(weighted.task, zs, 2000) for r in (older, rag))
+        assert [s.log_proposal for s in weighted.samples] == pytest.approx(q, abs=1e-4)
+        assert [s.log_prior for s in weighted.samples] == pytest.approx(p, abs=1e-4)
+        assert max(abs(a - b) for a, b in zip(q, p, strict=True)) > 0.1
+        expected = by_definition(rag, weighted)
+        assert {s.permutation: s.weight for s in weighted.samples} == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_server_that_tells_of_unmasked_probabilities_is_refused(server: StandIn) -> None:  # noqa: F811
+    rag = pocket_rag()
+    server.answer = completions(rag.selector.model.hf, raw=True)
+    with pytest.raises(TrainingError, match=r"5 allowed ones; .*--logprobs-mode processed_logprobs"):
+        sampled(rag, http(server))
+
+
+def test_overload_is_waited_out_and_what_is_no_reply_named(server: StandIn, waits: list[float]) -> None:  # noqa: F811
+    rag = pocket_rag()
+    right, failures = completions(rag.selector.model.hf), [503, 429, 500]
+    server.answer = lambda path, body: (failures.pop(), {}, {}) if failures else right(path, body)
+    assert_equal_samples(sampled(rag, http(server)), sampled(rag, None))
+    assert len(waits) == 3
+    server.answer = lambda path, body: (200, {}, {"choices": []})
+    with pytest.raises(TrainingError, match=r"/v1/completions: unexpected reply: IndexError"):
+        sampled(rag, http(server))
+    server.answer = lambda path, body: (404, {}, {"error": "no model 'selector'"})
+    with pytest.raises(TrainingError, match=r"status 404.*no model"):
+        sampled(rag, http(server))
+    with pytest.raises(TrainingError, match="gave up after 2 tries: Connect"):
+        sampled(
+            rag, open_engine(OpenAiEngine(url="http://127.0.0.1:9/v1", model="m", retries=1), Path("unused"))
+        )
+
+
+def test_a_run_with_a_deployed_server(server: StandIn, tmp_path: Path) -> None:  # noqa: F811
+    config = write_config(tmp_path, iterations=1)
+    hf = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    server.answer = completions(hf)
+    engine = f"{{kind: openai-compatible, url: {server.url}/v1, model: selector}}"
+    ragdro.train(ragdro.load_config(config, [f"e_step.engine={engine}"]))
+    log = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
+    (event,) = [r for r in log if r["event"] == "e_step"]
+    assert event["questions"] == 4 and 1 <= event["effective_sample_size"] <= 3
+    assert server.requests
+
+
+@dataclass(kw_only=True)
+class SamplingParams:
+    """vLLM's, as far as it is used: any other name is a TypeError."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    allowed_token_ids: list[int]
+    logprobs: int
+    detokenize: bool
+
+
+class FakeLlm:
+    """vLLM's `LLM`: weights from a folder, again at `reload_weights`; nothing is generated asleep."""
+
+    made: list[FakeLlm] = []  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        enable_prefix_caching: bool,
+        enable_sleep_mode: bool,
+        logprobs_mode: str,
+        max_logprobs: int,
+        gpu_memory_utilization: float,
+        tensor_parallel_size: int,
+    ) -> None:
+        assert enable_prefix_caching and enable_sleep_mode and logprobs_mode == "processed_logprobs"
+        self.model, self.asleep = model, set[str]()
+        self.reload_weights()
+        FakeLlm.made.append(self)
+
+    def reload_weights(self) -> None:
+        self.hf = AutoModelForCausalLM.from_pretrained(self.model)
+
+    def sleep(self, level: int) -> None:
+        assert level == 2
+        self.hf, self.asleep = None, {"weights", "kv_cache"}
+
+    def wake_up(self, tags: list[str]) -> None:
+        self.asleep -= set(tags)
+
+    def collective_rpc(self, method: str) -> None:
+        assert "weights" not in self.asleep
+        getattr(self, method)()
+
+    def generate(
+        self, prompts: list[Any], sampling_params: list[SamplingParams], use_tqdm: bool
+    ) -> list[Any]:
+        assert not self.asleep and not use_tqdm
+        outputs = []
+        for prompt, p in zip(prompts, sampling_params, strict=True):
+            assert p.max_tokens == 1 and p.temperature == 1.0
+            found = told(self.hf, prompt["prompt_token_ids"], p.allowed_token_ids, p.logprobs)
+            logprobs = [{token: SimpleNamespace(logprob=value) for token, value in found.items()}]
+            outputs.append(SimpleNamespace(outputs=[SimpleNamespace(logprobs=logprobs)]))
+        return outputs
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeLlm]]:
+    module = ModuleType("vllm")
+    module.LLM, module.SamplingParams = FakeLlm, SamplingParams  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.delitem(sys.modules, "ragdro.lm.engines.vllm", raising=False)
+    FakeLlm.made.clear()
+    yield FakeLlm
+    sys.modules.pop("ragdro.lm.engines.vllm", None)
+
+
+def test_vllm_gets_the_weights_of_every_e_step_and_sleeps_between_them(
+    vllm: type[FakeLlm], tmp_path: Path
+) -> None:
+    rag = pocket_rag()
+    engine = open_engine(VllmEngine(), tmp_path / "engine")
+    assert_equal_samples(sampled(rag, engine), sampled(rag, None))
+    with torch.no_grad():  # an M-step
+        for p in rag.selector.model.hf.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+    (llm,) = vllm.made
+    assert llm.asleep
+    assert_equal_samples(sampled(rag, engine), sampled(rag, None))
+    assert llm.asleep and len(vllm.made) == 1
+
+
+def test_engines_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.delitem(sys.modules, "ragdro.lm.engines.vllm", raising=False)
+    with pytest.raises(ConfigError, match=r"pip install 'ragdro\[vllm\]'"):
+        open_engine(VllmEngine(), tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="one process"):
+        open_engine(VllmEngine(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["e_step.engine=vlm"], "e_step.engine: must be transformers, vllm or openai-compatible"),
+        (["e_step.engine.kind=openai-compatible"], "e_step.engine.url: Field required"),
+        (["e_step.engine=vllm", "objective=rloo"], "e_step.engine transformers"),
+        (["e_step.engine=vllm", "e_step.mixture={}"], "engine transformers"),
+    ],
+)
+def test_engines_that_do_not_go_with_the_rest_are_refused(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ragdro.load_config(write_config(tmp_path), overrides)
+
+
+def test_an_adapter_is_refused_by_vllm(vllm: type[FakeLlm], tmp_path: Path) -> None:
+    model: LanguageModel = pocket_rag().selector.model
+    model.adapter, model._adapted = "selector", SimpleNamespace(active_adapters=["selector"])
+    with pytest.raises(ModelError, match="adapter"), open_engine(VllmEngine(), tmp_path).serving(model):
+        pass
+
+
+def test_the_waits_are_the_shared_ones(waits: list[float]) -> None:  # noqa: F811
+    assert posting.time.sleep(1) is None and waits == [1]
