@@ -47,6 +47,10 @@ SIZES: dict[str, dict[str, Any]] = {
         "scratch": {"width": 256, "layers": 6, "vocabulary": 8192}, "passage_tokens": 90, "n": 20, "k": 5,
         "samples": 8, "tokens": 4096,
     },
+    "small": {
+        "scratch": {"width": 128, "layers": 6, "vocabulary": 8192}, "passage_tokens": 60, "n": 6, "k": 3,
+        "samples": 3, "tokens": 2048,
+    },
     "tiny": {
         "scratch": {"width": 256, "layers": 5, "vocabulary": 16384}, "passage_tokens": 30, "n": 5, "k": 2,
         "samples": 2, "tokens": 1024,

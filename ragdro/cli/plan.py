@@ -17,6 +17,7 @@ def plan(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="questions of an iteration; default: what the config says, or its data"),
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="processes (torchrun), a device each")] = 1,
     json_: Annotated[bool, typer.Option("--json", help="print bytes, tokens and FLOPs as JSON")] = False,
 ) -> None:
     """Say what each phase of an iteration will take: memory of a device, tokens, FLOPs. Loads no weights.
@@ -27,7 +28,7 @@ def plan(
     from ragdro.config import load_config
     from ragdro.report.plan import plan_config, print_plan
 
-    found = plan_config(load_config(config, overrides or ()), questions)
+    found = plan_config(load_config(config, overrides or ()), questions, processes)
     if json_:
         typer.echo(json.dumps(found))
     else:

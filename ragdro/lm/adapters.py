@@ -49,7 +49,7 @@ def with_adapter(
             raise ConfigError(f"{name}.adapter.targets: {settings.targets}: {error}") from error
         raise ModelError(f"{saved}: no adapter can be loaded: {error}") from error
     for parameter in hf.parameters():  # small steps would vanish in 16 bits
-        if parameter.requires_grad:
+        if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
     if saved is not None:
         _read(peft, hf, name, saved)

@@ -9,6 +9,7 @@ layers and the difference is carried on to their depth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -59,21 +60,26 @@ class Phase:
         return Phase(**{name: mine[name] + layers * (theirs[name] - mine[name]) for name in mine})
 
 
-def plan(config: Config, questions: int, device: torch.device) -> dict[str, Any]:
-    """The phases of an iteration over `questions` questions on `device` (which need not be there).
+def plan(config: Config, questions: int, device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """The phases of an iteration over `questions` questions on `device` (which need not be there), memory
+    being that of one of `processes` processes with a device each.
 
     Raises `ModelError` for a model whose config cannot be read, `ConfigError` for prompts that it has no
     positions for.
     """
-    depths = {role: int(model_config(config, role).get_text_config().num_hidden_layers) for role in ROLES}
-    lower, upper = ({role: min(d, depths[role]) for role in ROLES} for d in _DEPTHS)
-    first, second = (_phases(config, questions, device, cut) for cut in (lower, upper))
+    depths = {role: _depth(config, role) for role in ROLES}
+    upper = {role: min(_DEPTHS[1], depths[role]) for role in ROLES}
+    lower = {role: max(1, min(_DEPTHS[0], upper[role] - 1)) for role in ROLES}
+    first, second = (_phases(config, questions, device, cut, processes) for cut in (lower, upper))
     phases = {}
     for name, phase in first.items():
         role = _ROLE_OF[name]
-        more = (depths[role] - lower[role]) / max(1, upper[role] - lower[role])
-        phases[name] = phase.deeper(second[name], more)
-    others = {role: phases[name].weights for name, role in _ROLE_OF.items() if name in phases}
+        more = 1 / max(1, upper[role] - lower[role])
+        whole = phase.deeper(second[name], more * (depths[role] - lower[role]))
+        if config.parallel.strategy == "fsdp2" and name.endswith("update"):
+            whole = _shared_out(whole, phase, phase.deeper(second[name], more), depths[role], processes)
+        phases[name] = whole
+    others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
     described = {}
     for name, phase in phases.items():
         other = 0.0 if config.shared_backbone else others[_OTHER[_ROLE_OF[name]]]
@@ -88,6 +94,30 @@ def plan(config: Config, questions: int, device: torch.device) -> dict[str, Any]
     }
 
 
+def _depth(config: Config, role: Role) -> int:
+    """How many decoder layers the role's model has."""
+    told = settings_of(config, role).layers
+    return told or int(model_config(config, role).get_text_config().num_hidden_layers)
+
+
+def _shared_out(whole: Phase, less: Phase, more: Phase, layers: int, processes: int) -> Phase:
+    """An update whose decoder layers are in parts over `processes`; `more` has one layer more than `less`.
+
+    Two layers are gathered at a time, the one that is computed and the next, and one has its whole gradient.
+    """
+    if processes == 1:
+        return whole
+    weights, gradients = more.weights - less.weights, more.gradients - less.gradients
+    state = more.optimiser - less.optimiser
+    kept = 1 - 1 / processes
+    return replace(
+        whole,
+        weights=whole.weights - kept * layers * weights + 2 * weights,
+        gradients=whole.gradients - kept * layers * gradients + gradients,
+        optimiser=whole.optimiser - kept * layers * state,
+    )
+
+
 _ROLE_OF: dict[str, Role] = {
     "sampling": "selector",
     "scoring": "generator",
@@ -98,7 +128,7 @@ _OTHER: dict[Role, Role] = {"selector": "generator", "generator": "selector"}
 
 
 def _phases(
-    config: Config, questions: int, device: torch.device, layers: dict[Role, int]
+    config: Config, questions: int, device: torch.device, layers: dict[Role, int], processes: int
 ) -> dict[str, Phase]:
     """Every phase of models cut to `layers`."""
     with without_data():
@@ -114,7 +144,7 @@ def _phases(
                 for task, drawn in zip(longest_tasks(config, count), unlike_lists(config, count), strict=True)
             ]
 
-        shard = min(questions, config.e_step.questions_per_shard)
+        shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
         budget = config.e_step.tokens_per_batch
         found = {
             "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
@@ -122,10 +152,10 @@ def _phases(
         }
         if config.train_selector and not isinstance(config.objective, Sft):
             side = _Side(config, "selector", selector.model, lists)
-            found["selector update"] = _update(side, config.m_step.selector)
+            found["selector update"] = _update(side, config.m_step.selector, processes)
         if config.train_generator:
             side = _Side(config, "generator", generator.model, answers)
-            found["generator update"] = _update(side, config.m_step.generator)
+            found["generator update"] = _update(side, config.m_step.generator, processes)
     return {
         name: replace(phase, tokens=phase.tokens * questions, flops=phase.flops * questions)
         for name, phase in found.items()
@@ -221,9 +251,10 @@ def _scoring(side: _Side, shard: int, tokens_per_batch: int) -> Phase:
     return side.phase(most, 1.0, head=side.head)
 
 
-def _update(side: _Side, settings: Optimisation) -> Phase:
+def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
-    packs = packs_by_tokens([len(side.one)] * settings.questions_per_step, settings.tokens_per_batch)
+    mine = math.ceil(settings.questions_per_step / processes)
+    packs = packs_by_tokens([len(side.one)] * mine, settings.tokens_per_batch)
     groups, held = side.groups(len(packs[0])), side.held
     model = side.model
     if len(packs) > 1:  # gradients of the micro-batches before are there

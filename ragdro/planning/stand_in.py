@@ -9,9 +9,8 @@ own words are about as many tokens as with the model's.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from unittest.mock import patch
 
-import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
@@ -95,7 +94,9 @@ def _model(
         base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), autocast_dtype(settings, device))
     model = base
     if settings.adapter is not None:
-        model = with_adapter(base, role, settings.adapter, seed=0)
+        # PEFT moves what it adds, by swapping parameters, which those without data do not allow.
+        with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
+            model = with_adapter(base, role, settings.adapter, seed=0)
     model.shares_prefixes = model.shares_cache = True  # what is found out in a run, and nearly always so
     return model
 
@@ -127,15 +128,9 @@ def longest_tasks(config: Config, count: int) -> list[Task]:
 
 
 def unlike_lists(config: Config, count: int) -> list[list[Permutation]]:
-    """m distinct lists for each of `count` questions, drawn uniformly (fewer where there are fewer)."""
-    found: list[list[Permutation]] = []
-    for i in range(count):
-        rng: Any = np.random.default_rng(i)
-        drawn = (tuple(rng.permutation(config.top_n)[: config.selector.k].tolist()) for _ in range(10_000))
-        lists: dict[Permutation, None] = {}
-        for permutation in drawn:
-            lists[permutation] = None
-            if len(lists) == config.e_step.samples:
-                break
-        found.append(list(lists))
-    return found
+    """m distinct lists for each of `count` questions, with as little in common as there can be: while there
+    are candidates, no two begin with the same one."""
+    n, k = config.top_n, config.selector.k
+    steps = (tuple((first + i * by) % n for i in range(k)) for by in range(1, n) for first in range(n))
+    lists = [z for z in steps if len(set(z)) == k]
+    return [lists[: config.e_step.samples]] * count

@@ -17,7 +17,7 @@ from ragdro.sources import resolve
 _COLUMNS = ("weights", "gradients", "optimiser", "kv_cache", "activations", "memory")
 
 
-def plan_config(config: Config, questions: int | None) -> dict[str, Any]:
+def plan_config(config: Config, questions: int | None, processes: int = 1) -> dict[str, Any]:
     """The plan of an iteration over `questions` questions (None: as many as the config gives it).
 
     Raises a `RagdroError` for data that has to be counted and cannot be read, `ModelError` for a model
@@ -27,7 +27,7 @@ def plan_config(config: Config, questions: int | None) -> dict[str, Any]:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:
         device = torch.device(config.device)
-    return plan(config, questions or _questions(config), device)
+    return plan(config, questions or _questions(config), device, processes)
 
 
 def _questions(config: Config) -> int:
@@ -38,7 +38,7 @@ def _questions(config: Config) -> int:
 
 
 def print_plan(found: dict[str, Any], console: Console | None = None) -> None:
-    """GiB of a device at each phase's worst moment; tokens and FLOPs of the whole iteration."""
+    """GiB of one device at each phase's worst moment; tokens and FLOPs of the whole iteration."""
     table = Table(box=SIMPLE_HEAD, title=f"an iteration over {found['questions']:,} questions")
     for name in ("GiB", *(c.replace("_", " ") for c in _COLUMNS), "tokens", "TFLOPs"):
         table.add_column(name, justify="left" if name == "GiB" else "right", no_wrap=True)

@@ -75,6 +75,16 @@ def test_one_base_is_counted_once_and_adapters_need_little_beside_it() -> None:
     assert full["optimiser"] == 2 * full["gradients"]
 
 
+def test_parts_of_a_model_take_part_of_the_memory() -> None:
+    """By hand: of two processes each has half of six layers, two layers gathered and one whole gradient."""
+    config = pocket("full", parallel={"strategy": "fsdp2"})
+    alone, parted = (plan(config, 8, CPU, n)["phases"]["selector update"] for n in (1, 2))
+    layer = 4 * (4 * 64 * 64 + 3 * 64 * 192 + 2 * 64)
+    assert alone["weights"] - parted["weights"] == pytest.approx(3 * layer - 2 * layer)
+    assert alone["gradients"] - parted["gradients"] == pytest.approx(3 * layer - layer)
+    assert alone["optimiser"] - parted["optimiser"] == pytest.approx(2 * 3 * layer)
+
+
 def test_four_bits_and_eight_bit_states_take_less(tmp_path: Path) -> None:
     values = pocket("lora").model_dump(mode="json")
     values["selector"]["quantisation"] = values["generator"]["quantisation"] = "4bit"
