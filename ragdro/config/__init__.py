@@ -153,6 +153,7 @@ class Config(Settings):
         """Shards are of plain weights, which stay where they are, and of AdamW's own moments."""
         if self.parallel.strategy == "ddp":
             return self
+        fsdp2 = self.parallel.strategy == "fsdp2"
         fits = (*self.warm_up.fits, *self.m_step.fits)
         for what, there in (
             ("adapters", self.selector.adapter or self.generator.adapter),
@@ -160,6 +161,7 @@ class Config(Settings):
             ("objective.kl", isinstance(self.objective, Rloo) and self.objective.kl > 0),
             ("e_step.replay", self.e_step.replay),
             ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),
+            ("dtype float16", not fsdp2 and "float16" in (self.selector.dtype, self.generator.dtype)),
         ):
             if there:
                 raise ValueError(

@@ -129,9 +129,9 @@ class Evaluation(Settings):
 class Parallel(Settings):
     """What several processes (torchrun) share beside the questions; docs/scaling.md."""
 
-    strategy: Literal["ddp", "fsdp2"] = Field(
+    strategy: Literal["ddp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3"] = Field(
         "ddp",
-        description="ddp: each process has both models whole; fsdp2: parts of the one in training",
+        description="ddp: each process has both models whole; others: parts of the one in training",
     )
 
 

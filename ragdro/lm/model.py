@@ -51,6 +51,8 @@ class LanguageModel:
         """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
         self.shares_cache: bool | None = None
         """The same of decoding many branches from one cache."""
+        self.zero_stage: int | None = None
+        """DeepSpeed's ZeRO stage that it is trained under, if any."""
 
     @property
     def hf(self) -> PreTrainedModel:
@@ -131,8 +133,9 @@ class LanguageModel:
         table = self.hf.get_input_embeddings().weight
         total = 0
         for name, p in self.hf.get_decoder().named_parameters():
-            if p.dim() > 1 and p is not table and ("lora_" not in name or f".{self.adapter}." in name):
-                total += p.numel() * (2 if p.dtype == torch.uint8 else 1)  # two 4-bit weights in a byte
+            shape = getattr(p, "ds_shape", p.shape)  # of the whole, where ZeRO-3 has it in parts
+            if len(shape) > 1 and p is not table and ("lora_" not in name or f".{self.adapter}." in name):
+                total += shape.numel() * (2 if p.dtype == torch.uint8 else 1)  # two 4-bit weights in a byte
         return total
 
     def _decode(self, tokens: Tensor, mask: Any, positions: Tensor, **rest: Any) -> Tensor:

@@ -23,10 +23,14 @@ from ragdro.config import Parallel
 from ragdro.errors import ModelError
 from ragdro.lm.model import LanguageModel
 from ragdro.parallel.world import is_main, size
+from ragdro.parallel.zero import gather_zero, zero_stage
 
 
 def spread(settings: Parallel, models: Mapping[str, LanguageModel]) -> None:
-    """Shard the models where `settings` ask for it and there is more than one process."""
+    """Shard the models where `settings` ask for it and there is more than one process; ZeRO shards them
+    later, fit by fit."""
+    for model in models.values():
+        model.zero_stage = zero_stage(settings) if size() > 1 else None
     if settings.strategy == "fsdp2" and size() > 1:
         for role, model in models.items():
             shard(model.hf, f"{role}.model")
@@ -85,6 +89,8 @@ def weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
 
 def gather(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, on the main process's CPU (elsewhere nothing); others as they are."""
+    if hasattr(tensor, "ds_id"):
+        return gather_zero(tensor)
     if not isinstance(tensor, DTensor):
         return tensor
     whole = tensor.full_tensor()

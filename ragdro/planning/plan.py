@@ -19,10 +19,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from ragdro.config import Config, Optimisation, Sft
+from ragdro.errors import ConfigError
 from ragdro.lm.batching import batches_by_tokens, packs_by_tokens
 from ragdro.lm.decoding import BranchDecoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, sequence_log_probs
+from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, without_data
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
 from ragdro.selection.selector import Selector
@@ -65,8 +67,11 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
     being that of one of `processes` processes with a device each.
 
     Raises `ModelError` for a model whose config cannot be read, `ConfigError` for prompts that it has no
-    positions for.
+    positions for, and for DeepSpeed, whose own buffers are not counted here.
     """
+    strategy = config.parallel.strategy
+    if zero_stage(config.parallel) is not None:
+        raise ConfigError(f"parallel.strategy: a plan does not count {strategy}; plan with ddp or fsdp2")
     depths = {role: _depth(config, role) for role in ROLES}
     upper = {role: min(_DEPTHS[1], depths[role]) for role in ROLES}
     lower = {role: max(1, min(_DEPTHS[0], upper[role] - 1)) for role in ROLES}
@@ -76,7 +81,7 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         role = _ROLE_OF[name]
         more = 1 / max(1, upper[role] - lower[role])
         whole = phase.deeper(second[name], more * (depths[role] - lower[role]))
-        if config.parallel.strategy == "fsdp2" and name.endswith("update"):
+        if strategy == "fsdp2" and name.endswith("update"):
             whole = _shared_out(whole, phase, phase.deeper(second[name], more), depths[role], processes)
         phases[name] = whole
     others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}

@@ -33,11 +33,20 @@ class FitKeeper(Keeper):
         self._run, self._stage, self._role = run, stage, role
         self._name = f"{stage}: {role}"
         self._shown = False
+        self._undivided = run.model(role).zero_stage is not None
 
     def begin(self, optimiser: Optimizer) -> int:
-        """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done)."""
+        """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done).
+
+        Raises `TrainingError` under ZeRO, which takes up no moments, for one that stood in the middle.
+        """
         run, done = self._run, self._run.state.steps.get(self._role, 0)
         self._stay()
+        if _MOMENTS in run.state.files and done and self._undivided:
+            raise TrainingError(
+                f"parallel.strategy: {run.config.parallel.strategy} cannot go on with the fit"
+                f" '{self._name}' after {done} updates; resume with ddp or fsdp2"
+            )
         if _MOMENTS in run.state.files and done:
             restore_optimiser(optimiser, run.store.tensors(run.state, _MOMENTS))
         return done
@@ -55,7 +64,8 @@ class FitKeeper(Keeper):
         last = update.step == update.steps
         run.preemption.asked = any_of(run.preemption.asked)  # all processes leave behind the same update
         if last or update.step % run.config.checkpoints.every == 0 or run.preemption.asked:
-            self._save(update.step, None if last else optimiser)
+            if last or not self._undivided:
+                self._save(update.step, None if last else optimiser)
             run.preemption.settle()
             if not last:
                 self._stay()

@@ -27,6 +27,7 @@ from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.parallel.gradients import add_up, clip
 from ragdro.parallel.sharding import is_sharded, make_whole, take_parts
 from ragdro.parallel.world import any_of, most, part, total
+from ragdro.parallel.zero import Zero
 from ragdro.training.objectives import weighted_loss
 from ragdro.training.optimisers import make_optimiser
 
@@ -88,7 +89,7 @@ def fit(
     """
     keeper = keeper or Keeper()
     sharded = is_sharded(model.hf)
-    if sharded:
+    if sharded or model.zero_stage:
         _agree(model, build(0))
     take_parts(model.hf)
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
@@ -96,6 +97,7 @@ def fit(
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
     order, noise = _order(questions, rng), rng.spawn(1)[0]
     begun = keeper.begin(optimiser)
+    zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
     model.hf.train()
     for step in range(steps):
         chosen = [next(order) for _ in range(min(settings.questions_per_step, questions))]
@@ -107,17 +109,23 @@ def fit(
             place["lr"] = rate
         batch = [build(i) for i in part(chosen)]
         idle = partial(build, chosen[0])
-        mine = _accumulate(model, batch, len(chosen), settings.tokens_per_batch, idle)
+        mine = _accumulate(model, batch, len(chosen), settings.tokens_per_batch, idle, zero)
         loss, tokens = total(mine, sum(len(w.group) for w in batch))
-        add_up(parameters)
-        norm = clip(parameters, settings.max_grad_norm)
+        if zero is not None:
+            norm = zero.step()
+        else:
+            add_up(parameters)
+            norm = clip(parameters, settings.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
             keeper.skipped(step + 1, steps, what, batch)
-        else:
+        elif zero is None:
             optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        if zero is None:
+            optimiser.zero_grad(set_to_none=True)
         keeper.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
+    if zero is not None:
+        zero.close()
     make_whole(model.hf)
     model.hf.eval()
 
@@ -139,6 +147,7 @@ def _accumulate(
     questions: int,
     tokens_per_batch: int,
     idle: Callable[[], Weighted],
+    zero: Zero | None,
 ) -> float:
     """Gradients of the loss of `batch`, summed and over the update's `questions`, a micro-batch at a time;
     returns that loss, or at once one that is not finite.
@@ -146,23 +155,32 @@ def _accumulate(
     The layers of a sharded model are gathered by all processes together: one that has fewer micro-batches
     than another goes along with `idle`, which counts for nothing.
     """
-    accumulated, sharded = 0.0, is_sharded(model.hf)
+    accumulated, sharded = 0.0, is_sharded(model.hf) or zero is not None
     packs = packs_by_tokens([len(w.group) for w in batch], tokens_per_batch)
     rounds = most(len(packs)) if sharded else len(packs)
-    for chosen in [*packs, *[[]] * (rounds - len(packs))]:
+    for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [batch[i] for i in chosen] or [idle()]
-        log_probs = sequence_log_probs(model, [w.group for w in together])
-        losses = [
-            w.loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
-            for w, values in zip(together, log_probs, strict=True)
-        ]
-        loss = torch.stack(losses).sum() / questions if chosen else torch.stack(losses).sum() * 0.0
+        mean = partial(_loss, model, together, questions if chosen else math.inf)
+        if zero is not None:
+            accumulated += zero.backward(mean, last=done == rounds)
+            continue
+        loss = mean()
         value = float(loss.detach())
         if not (math.isfinite(value) or sharded):
             return value
         loss.backward()  # type: ignore[no-untyped-call]
         accumulated += value
     return accumulated
+
+
+def _loss(model: LanguageModel, together: Sequence[Weighted], questions: float) -> Tensor:
+    """A micro-batch's part of the mean over `questions` questions (of infinitely many: nothing)."""
+    log_probs = sequence_log_probs(model, [w.group for w in together])
+    losses = [
+        w.loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
+        for w, values in zip(together, log_probs, strict=True)
+    ]
+    return torch.stack(losses).sum() / questions
 
 
 def _agree(model: LanguageModel, weighted: Weighted) -> None:

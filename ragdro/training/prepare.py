@@ -22,6 +22,7 @@ from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
 from ragdro.lm.token_store import token_store
 from ragdro.parallel.world import is_main
+from ragdro.parallel.zero import require_deepspeed
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
@@ -67,6 +68,7 @@ def prepare(config: Config) -> Prepared:
     require(config.report_to)
     engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
     require_optimisers(config)
+    require_deepspeed(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = config.data

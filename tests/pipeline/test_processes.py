@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from safetensors.torch import load_file
 
 from tests.pipeline.crash import KILLED, Command, Processes
 from tests.pipeline.test_train import write_config
+
+SHARDED = ["fsdp2", *(["deepspeed-zero2", "deepspeed-zero3"] if find_spec("deepspeed") else [])]
+"""Strategies that share out a model in training, as far as their library is here."""
 
 
 def uneven(folder: Path, **changes: object) -> Path:
@@ -51,14 +56,14 @@ def log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_equal_runs(run: Path, other: Path) -> None:
-    """The same permutations, and figures, log and weights to 1e-4."""
+def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
+    """The same permutations, and figures, log and the weights of so many `pairs` of models to 1e-4."""
     assert close(
         json.loads((run / "results.json").read_text()), json.loads((other / "results.json").read_text())
     )
     assert close(log(run), log(other))
     weights = sorted(p.relative_to(run) for p in run.glob("checkpoints/*/*/*.safetensors"))
-    assert len(weights) == 4
+    assert len(weights) == 2 * pairs
     for path in weights:
         mine, others = load_file(run / path), load_file(other / path)
         assert mine.keys() == others.keys()
@@ -156,7 +161,7 @@ def bad_loss(given: None) -> None:
 
     def once(*arguments: Any) -> Any:
         found = log_probs(*arguments)
-        if not done:
+        if not done and found[0].requires_grad:
             done.append(True)
             found[0] = found[0] * float("nan")
         return found
@@ -164,25 +169,52 @@ def bad_loss(given: None) -> None:
     m_step.sequence_log_probs = once
 
 
-def test_sharded_layers_leave_what_whole_ones_leave_also_after_a_stop(alone: Path) -> None:
-    sharded = "parallel.strategy=fsdp2"
-    running = start(alone, "fsdp2", sharded, prepare=terminated_in_sharded_update, given=5)
-    assert running.wait() == [75, 75], running.said
-    whole, mine = map(int, running.said[1].split()[:2])
-    assert mine == whole / 2 > 5_000  # the layers' weights, and those of them that this process has
-    again = start(alone, "fsdp2", sharded, "--resume")
-    assert again.wait() == [0, 0], again.said
-    assert_equal_runs(alone / "runs/alone", alone / "runs/fsdp2")
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_parts_of_a_model_leave_what_whole_ones_leave_also_after_a_stop(alone: Path, strategy: str) -> None:
+    sharded = f"parallel.strategy={strategy}"
+    running = start(alone, strategy, sharded, prepare=terminated_in_sharded_update, given=5)
+    assert running.wait(300) == [75, 75], running.said
+    (mine,) = re.findall("^parts: ([0-9]+)$", running.said[1], re.MULTILINE)
+    assert int(mine) == pytest.approx(shared_out(alone / "model", strategy) / 2, abs=8)  # rounded up
+    again = start(alone, strategy, sharded, "--resume")
+    assert again.wait(300) == [0, 0], again.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs" / strategy)
+
+
+@pytest.fixture(scope="module")
+def without_one_update(alone: Path) -> Path:
+    """A warm-up under ddp of which one update was left out."""
+    running = start(alone, "left-out", "iterations=0", prepare=bad_loss)
+    assert running.wait(300) == [0, 0], running.said
+    return alone / "runs/left-out"
+
+
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_an_update_that_is_left_out_is_so_with_parts_of_a_model(
+    alone: Path, without_one_update: Path, strategy: str
+) -> None:
+    name, sharded = f"left-out-{strategy}", f"parallel.strategy={strategy}"
+    running = start(alone, name, "iterations=0", sharded, prepare=bad_loss)
+    assert running.wait(300) == [0, 0], running.said
+    assert [r["what"] for r in log(alone / "runs" / name) if r["event"] == "bad_batch"] == ["the loss is nan"]
+    assert_equal_runs(without_one_update, alone / "runs" / name, pairs=1)
+
+
+def shared_out(model: Path, strategy: str) -> int:
+    """How many weights the processes share out to be moved: FSDP2 the layers' alone."""
+    weights = load_file(model / "model.safetensors")
+    return sum(w.numel() for name, w in weights.items() if strategy != "fsdp2" or ".layers." in name)
 
 
 def terminated_in_sharded_update(number: int) -> None:
-    """Says how many weights are sharded and how many of them are here, then SIGTERM comes."""
+    """Says how many weights of those that are shared out are moved here, then SIGTERM comes."""
 
     def act(optimiser: Any) -> None:
         from torch.distributed.tensor import DTensor
 
-        sharded = [p for p in optimiser.param_groups[0]["params"] if isinstance(p, DTensor)]
-        print(sum(p.numel() for p in sharded), sum(p.to_local().numel() for p in sharded))
+        moved = optimiser.param_groups[0]["params"]
+        parts = [p.to_local() for p in moved if isinstance(p, DTensor)] or moved
+        print(f"\nparts: {sum(p.numel() for p in parts)}")
         os.kill(os.getpid(), signal.SIGTERM)
 
     on_update(number, act)

@@ -32,11 +32,19 @@ def test_an_override_leaves_the_other_places_of_a_yaml_alias_alone(tmp_path: Pat
     assert changed.m_step.selector.learning_rate == 1e-3 and changed.m_step.selector.epochs == 1
 
 
+@pytest.mark.parametrize("strategy", ["fsdp2", "deepspeed-zero2", "deepspeed-zero3"])
 @pytest.mark.parametrize(
     "other", ["cross_fitted=true", "selector.adapter=lora", "m_step.selector.optimiser=adamw-8bit"]
 )
-def test_what_cannot_be_sharded_is_refused(other: str) -> None:
+def test_what_cannot_be_sharded_is_refused(other: str, strategy: str) -> None:
     path = Path(__file__).parents[3] / "configs/tiny.yaml"
-    assert load_config(path, ["parallel.strategy=fsdp2"]).parallel.strategy == "fsdp2"
-    with pytest.raises(ConfigError, match=r"parallel\.strategy: fsdp2 does not go with"):
-        load_config(path, ["parallel.strategy=fsdp2", other])
+    assert load_config(path, [f"parallel.strategy={strategy}"]).parallel.strategy == strategy
+    with pytest.raises(ConfigError, match=rf"parallel\.strategy: {strategy} does not go with"):
+        load_config(path, [f"parallel.strategy={strategy}", other])
+
+
+def test_deepspeed_is_refused_float16() -> None:
+    path = Path(__file__).parents[3] / "configs/tiny.yaml"
+    assert load_config(path, ["parallel.strategy=fsdp2", "selector.dtype=float16"])
+    with pytest.raises(ConfigError, match="deepspeed-zero2 does not go with dtype float16"):
+        load_config(path, ["parallel.strategy=deepspeed-zero2", "selector.dtype=float16"])
