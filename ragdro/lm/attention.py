@@ -4,9 +4,9 @@ In: a packed `TokenTree` (any number of questions, one behind another) and, in e
 values of its nodes. Out: what attention to ancestors alone gives, softmax(q k' + mask) v, with gradients.
 The row is cut into blocks of queries. A tree's first chain (a prompt that everything shares), and every long
 chain with less before it than in it, is one block of plain causal attention, for which there are fast
-kernels; of the rest, a block takes a hundred nodes or so and attends to just the chains that some node of it
-descends from, under a mask of that size. So the work is about that of the nodes' own attention, and questions
-cost nothing to one another.
+kernels; of the rest, a block takes two hundred nodes or so and attends to just the chains that some node of
+it descends from, under a mask of that size. So the work is about that of the nodes' own attention, and
+questions cost nothing to one another.
 
 It is registered with transformers as the attention `ragdro_tree`, which without a plan is its `sdpa`.
 """
@@ -28,7 +28,7 @@ from transformers.masking_utils import sdpa_mask
 from ragdro.lm.tree import Ints, TokenTree
 
 TREE_ATTENTION = "ragdro_tree"
-QUERIES_PER_BLOCK = 128
+QUERIES_PER_BLOCK = 192
 """Nodes in a block with a mask: fewer waste less on what a mask hides, more make better matrix products."""
 
 

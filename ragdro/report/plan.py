@@ -1,4 +1,4 @@
-"""`ragdro plan` on the terminal: a row a phase, a column for each thing that takes memory."""
+"""`ragdro plan` on the terminal: a column a phase, a row for each thing that takes memory."""
 
 from __future__ import annotations
 
@@ -38,14 +38,29 @@ def _questions(config: Config) -> int:
 
 
 def print_plan(found: dict[str, Any], console: Console | None = None) -> None:
-    """GiB of one device at each phase's worst moment; tokens and FLOPs of the whole iteration."""
+    """A device's memory at each phase's worst moment; tokens and FLOPs of the whole iteration."""
+    phases = found["phases"]
     table = Table(box=SIMPLE_HEAD, title=f"an iteration over {found['questions']:,} questions")
-    for name in ("GiB", *(c.replace("_", " ") for c in _COLUMNS), "tokens", "TFLOPs"):
-        table.add_column(name, justify="left" if name == "GiB" else "right", no_wrap=True)
-    for name, phase in found["phases"].items():
-        sizes = [f"{phase[column] / 2**30:,.2f}" for column in _COLUMNS]
-        table.add_row(name, *sizes, f"{phase['tokens']:,.0f}", f"{phase['flops'] / 1e12:,.0f}")
-    blank = [""] * (len(_COLUMNS) - 1)
-    total = f"{found['memory'] / 2**30:,.2f}"
-    table.add_row("most, sum", *blank, total, f"{found['tokens']:,.0f}", f"{found['flops'] / 1e12:,.0f}")
+    table.add_column("", no_wrap=True)
+    for name in (*phases, "worst, sum"):
+        table.add_column(name, justify="right")
+    for name in _COLUMNS:
+        whole = _bytes(found["memory"]) if name == "memory" else ""
+        sizes = [_bytes(phase[name]) for phase in phases.values()]
+        table.add_row(name.replace("_", " "), *sizes, whole, end_section=name == "memory")
+    for name in ("tokens", "flops"):
+        values = [_count(phase[name]) for phase in phases.values()]
+        table.add_row(name.replace("flops", "FLOPs"), *values, _count(found[name]))
     (console or Console()).print(table)
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
+
+
+def _count(number: float) -> str:
+    """Three digits and a prefix: 66.1 k, 1.24 P."""
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {prefix}"
+    return f"{number:.0f}"
