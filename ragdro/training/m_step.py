@@ -160,7 +160,7 @@ def _accumulate(
     rounds = most(len(packs)) if sharded else len(packs)
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [batch[i] for i in chosen] or [idle()]
-        mean = partial(_loss, model, together, questions if chosen else math.inf)
+        mean = partial(_loss, model, together, float(questions) if chosen else math.inf)
         if zero is not None:
             accumulated += zero.backward(mean, last=done == rounds)
             continue
