@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ragdro.config import Config, load_config
 from ragdro.config.engine import OpenAiEngine, VllmEngine
 from ragdro.config.objective import Dpo, DroCentered, DroTempered, Marginal, Rloo
-from ragdro.config.retriever import Bm25Settings, DenseSettings
+from ragdro.config.retriever import Bm25Settings, ColbertSettings, DenseSettings, HybridSettings
 from ragdro.errors import ConfigError
 
 BASE: dict[str, Any] = {
@@ -29,6 +29,8 @@ BASE: dict[str, Any] = {
 KINDS = {
     ("retriever", "bm25"): Bm25Settings,
     ("retriever", "dense"): DenseSettings,
+    ("retriever", "colbert"): ColbertSettings,
+    ("retriever", "hybrid"): HybridSettings,
     ("objective", "dro-centered"): DroCentered,
     ("objective", "dro-tempered"): DroTempered,
     ("objective", "marginal"): Marginal,
@@ -105,8 +107,10 @@ def written(folder: Path, key: str, value: Any) -> Path:
         section, kind = KIND_OF[key]
         *above, name = section.split(".")
         chosen = (values.setdefault(above[0], {}) if above else values).setdefault(name, {"kind": kind})
-        if kind in ("dense", "openai-compatible"):
+        if kind in ("dense", "colbert", "openai-compatible"):
             chosen["model"] = "m"
+        if kind == "hybrid":
+            chosen["members"] = [{"kind": "bm25"}]
         if kind == "openai-compatible":
             chosen["url"] = "http://host/v1"
     *parents, last = key.split(".")
