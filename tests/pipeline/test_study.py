@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_refused_by_name(arguments: list[str], said: str,
 def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
     config = str(write_config(tmp_path))
     (tmp_path / "corpus.jsonl").write_text("")
-    with pytest.raises(TrainingError, match=r"both-trained-0: ended with exit code 2: .*corpus\.jsonl"):
+    with pytest.raises(TrainingError, match=r"-0: ended with exit code 2: .*corpus\.jsonl"):
         study("ablation", config, *SMALL, "--seeds", "0")
 
 

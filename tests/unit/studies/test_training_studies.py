@@ -96,7 +96,7 @@ def test_what_is_asked_for_replaces_the_study_s_sizes_and_full_leaves_the_config
     assert [run.seed for run in whole.runs] == [3] * 4
     own, taken = load_config(CONFIG), whole.runs[0].config
     assert (taken.e_step, taken.iterations, taken.data) == (own.e_step, own.iterations, own.data)
-    assert own.e_step != small.runs[0].config.e_step
+    assert own.iterations != small.runs[0].config.iterations
     assert whole.command == f"ragdro study ablation {CONFIG} --seeds 3 --full"
 
 
