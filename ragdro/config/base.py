@@ -1,5 +1,10 @@
 """What every settings class is: frozen, and closed to keys that do not exist."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,3 +12,17 @@ class Settings(BaseModel):
     """Base of all config sections; unknown keys and values out of range are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def named(value: Any) -> Any:
+    """A kind's name alone stands for its settings."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def kind_or(default: str) -> Callable[[Any], Any]:
+    """What tells settings of several kinds apart: `kind`, and `default` where a mapping has none."""
+
+    def kind_of(value: Any) -> Any:
+        return value.get("kind", default) if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+    return kind_of

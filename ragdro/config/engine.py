@@ -5,11 +5,11 @@ Written `engine: vllm` or, with settings of its own, `engine: {kind: openai-comp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from ragdro.config.base import Settings
+from ragdro.config.base import Settings, kind_or, named
 from ragdro.config.http import HttpService
 
 
@@ -35,25 +35,17 @@ class OpenAiEngine(HttpService):
     concurrency: int = Field(32, ge=1, description="requests under way at once")
 
 
-def _named(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
-def _kind_of(value: Any) -> Any:
-    return value.get("kind", "transformers") if isinstance(value, dict) else getattr(value, "kind", None)
-
-
 EngineSettings: TypeAlias = Annotated[
     Annotated[
         Annotated[TransformersEngine, Tag("transformers")]
         | Annotated[VllmEngine, Tag("vllm")]
         | Annotated[OpenAiEngine, Tag("openai-compatible")],
         Discriminator(
-            _kind_of,
+            kind_or("transformers"),
             custom_error_type="engine",
             custom_error_message="must be transformers, vllm or openai-compatible",
         ),
     ],
-    BeforeValidator(_named),
+    BeforeValidator(named),
 ]
 """Settings of any engine, or its name alone."""

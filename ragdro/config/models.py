@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ragdro.config.base import Settings
+from ragdro.config.base import Settings, named
 
 
 class ScratchModel(Settings):
@@ -32,11 +32,7 @@ class LoraAdapter(Settings):
     )
 
 
-def _named(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
-Adapter: TypeAlias = Annotated[LoraAdapter, BeforeValidator(_named)]
+Adapter: TypeAlias = Annotated[LoraAdapter, BeforeValidator(named)]
 """An adapter's settings, or its name alone."""
 
 

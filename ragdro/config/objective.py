@@ -6,11 +6,11 @@ docs/objectives.md says what each is for.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from ragdro.config.base import Settings
+from ragdro.config.base import Settings, kind_or, named
 
 
 class Dro(Settings):
@@ -76,14 +76,6 @@ class Sft(Settings):
     kind: Literal["sft"] = "sft"
 
 
-def _named(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
-def _kind_of(value: Any) -> Any:
-    return value.get("kind", "dro") if isinstance(value, dict) else getattr(value, "kind", None)
-
-
 Objective: TypeAlias = Annotated[
     Annotated[
         Annotated[Dro, Tag("dro")]
@@ -94,11 +86,11 @@ Objective: TypeAlias = Annotated[
         | Annotated[Dpo, Tag("dpo")]
         | Annotated[Sft, Tag("sft")],
         Discriminator(
-            _kind_of,
+            kind_or("dro"),
             custom_error_type="objective",
             custom_error_message="must be dro, dro-centered, dro-tempered, marginal, rloo, dpo or sft",
         ),
     ],
-    BeforeValidator(_named),
+    BeforeValidator(named),
 ]
 """Settings of any objective, or its name alone; a mapping without `kind` means the paper's."""

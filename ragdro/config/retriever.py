@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from ragdro.config.base import Settings
+from ragdro.config.base import Settings, kind_or
 from ragdro.config.http import HttpService
 from ragdro.errors import ConfigError, brief
 
@@ -196,12 +196,6 @@ class HybridSettings(Settings):
     depth: int = Field(default=100, ge=1, description="hits taken from each member (at least top_n are)")
 
 
-def _kind_of(value: object) -> object:
-    if isinstance(value, Mapping):
-        return value.get("kind", DEFAULT_KIND)
-    return getattr(value, "kind", None)
-
-
 RetrieverSettings: TypeAlias = Annotated[
     Annotated[Bm25Settings, Tag("bm25")]
     | Annotated[DenseSettings, Tag("dense")]
@@ -209,7 +203,7 @@ RetrieverSettings: TypeAlias = Annotated[
     | Annotated[HybridSettings, Tag("hybrid")]
     | Annotated[ExternalSettings, Tag("external")]
     | Annotated[GivenSettings, Tag("given")],
-    Discriminator(_kind_of),
+    Discriminator(kind_or(DEFAULT_KIND)),
 ]
 """Settings of any kind; a mapping without `kind` means the default kind."""
 

@@ -23,10 +23,10 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template
-from ragdro.prompts.template import Budget
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
 from ragdro.training.models import Role, settings_of
+from ragdro.training.prepare import behind_prompts
 from ragdro.types import Candidates, Passage, Permutation, Question, Task
 
 _VOCABULARY = 1024
@@ -53,26 +53,11 @@ def stand_in_pair(
     config: Config, device: torch.device, layers: dict[Role, int]
 ) -> tuple[Selector, Generator]:
     """Both roles with `layers` decoder layers, on the CPU; `device` decides what `amp: auto` comes to."""
-    chooser, reader = config.selector, config.generator
     selector = _model(config, "selector", device, layers["selector"])
-    generator = _model(
-        config, "generator", device, layers["generator"], selector if config.shared_backbone else None
-    )
-    return (
-        Selector(
-            selector,
-            load_template(chooser.prompt),
-            k=chooser.k,
-            n=config.top_n,
-            budget=Budget(chooser.question_tokens, chooser.passage_tokens),
-        ),
-        Generator(
-            generator,
-            load_template(reader.prompt),
-            budget=Budget(reader.question_tokens, reader.passage_tokens),
-            answer_tokens=reader.answer_tokens,
-        ),
-    )
+    shared = selector if config.shared_backbone else None
+    generator = _model(config, "generator", device, layers["generator"], shared)
+    whole = config.selector.model_copy(update={"stop": False})  # the worst: no list ends early
+    return behind_prompts(config.model_copy(update={"selector": whole}), selector, generator)
 
 
 def _model(

@@ -20,6 +20,7 @@ from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
+from ragdro.lm.model import LanguageModel
 from ragdro.lm.token_store import token_store
 from ragdro.parallel.world import is_main
 from ragdro.parallel.zero import require_deepspeed
@@ -107,9 +108,22 @@ def degradation(config: Config) -> Callable[[Candidates], Candidates]:
 
 def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve | None = None) -> Rag:
     """The system with new models, or with those saved in `checkpoint`."""
-    chooser, reader = config.selector, config.generator
-    selector, generator = load_pair(config, checkpoint)
+    selector, generator = behind_prompts(config, *load_pair(config, checkpoint))
     return Rag(
+        selector,
+        generator,
+        retrieve,
+        config.evaluation.tokens_per_batch,
+        selects=not isinstance(config.objective, Sft),
+    )
+
+
+def behind_prompts(
+    config: Config, selector: LanguageModel, generator: LanguageModel
+) -> tuple[Selector, Generator]:
+    """Both models as the roles that the config describes."""
+    chooser, reader = config.selector, config.generator
+    return (
         Selector(
             selector,
             load_template(chooser.prompt),
@@ -126,9 +140,6 @@ def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve
             answer_tokens=reader.answer_tokens,
             order=reader.order,
         ),
-        retrieve,
-        config.evaluation.tokens_per_batch,
-        selects=not isinstance(config.objective, Sft),
     )
 
 
