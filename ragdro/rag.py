@@ -45,10 +45,17 @@ class Rag:
 
     def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
         """Greedy selections and answers; `select` false is vanilla RAG: the retriever's first K are read."""
-        if select and self.selects:
-            selections = self.selector.greedy(tasks, self.tokens_per_batch)
-        else:
-            selections = [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
+        return self.read(tasks, self.select(tasks) if select else self._first(tasks))
+
+    def select(self, tasks: Sequence[Task]) -> list[Selection]:
+        """Greedy selections; the retriever's first K where nothing is ever selected."""
+        return self.selector.greedy(tasks, self.tokens_per_batch) if self.selects else self._first(tasks)
+
+    def _first(self, tasks: Sequence[Task]) -> list[Selection]:
+        return [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
+
+    def read(self, tasks: Sequence[Task], selections: Sequence[Selection]) -> list[Prediction]:
+        """Greedy answers from what was selected."""
         read = [
             tuple(task.candidates.passages[i] for i in self.generator.ordered(selection.permutation))
             for task, selection in zip(tasks, selections, strict=True)

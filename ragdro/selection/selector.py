@@ -8,8 +8,9 @@ greedy decoding and scoring agree to numerical precision because all three see t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -121,15 +122,17 @@ class Selector:
         outcome of a question depends on its own numbers alone, not on the batch it is in. `decoder` says what
         is drawn from: with another engine's, `log_prior` is the engine's too.
         """
-        results: list[list[Draw]] = [[] for _ in tasks]
-        prompts = [self.prompt(t) for t in tasks]
-        for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
-            pick = _Inverse(np.stack([uniforms[i] for i in batch]), temperature)
-            for i, branches in zip(
-                batch, self._decode([tasks[i] for i in batch], prompts, batch, pick, decoder), strict=True
-            ):
-                results[i] = [Draw(b.walk.chosen, b.log_proposal, b.log_prior) for b in branches]
-        return results
+        pick = partial(_Pick, temperature=temperature, greedy=False)
+        return [
+            list(map(_draw, row)) for row in self._write(tasks, uniforms, tokens_per_batch, pick, decoder)
+        ]
+
+    def select_and_sample(
+        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], tokens_per_batch: int
+    ) -> list[tuple[Selection, list[Draw]]]:
+        """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
+        rows = self._write(tasks, uniforms, tokens_per_batch, partial(_Pick, temperature=1.0, greedy=True))
+        return [(self._selection(first), list(map(_draw, others))) for first, *others in rows]
 
     def first_choices(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
@@ -140,16 +143,9 @@ class Selector:
         """The list that takes the most probable token at each choice, with each choice's probability."""
         if self.independent:
             return [self._top(log_p) for log_p in self.first_choices(tasks, tokens_per_batch)]
-        results: dict[int, Selection] = {}
-        prompts = [self.prompt(t) for t in tasks]
-        for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
-            branches = self._decode([tasks[i] for i in batch], prompts, batch, _Greedy(len(batch)))
-            for i, (branch,) in zip(batch, branches, strict=True):
-                chosen = branch.walk.chosen
-                results[i] = Selection(
-                    chosen, tuple(map(math.exp, branch.log_choices[: len(chosen)])), self.k
-                )
-        return [results[i] for i in range(len(tasks))]
+        nothing = [np.empty((0, self.choices_per_list))] * len(tasks)
+        rows = self._write(tasks, nothing, tokens_per_batch, partial(_Pick, temperature=1.0, greedy=True))
+        return [self._selection(first) for (first,) in rows]
 
     def _top(self, log_p: Sequence[float]) -> Selection:
         best = likeliest(log_p, self.k)
@@ -160,14 +156,31 @@ class Selector:
         """The most choices that one list can take: identifiers of several tokens may choose several times."""
         return self.k * max(map(len, self.grammar.later + self.grammar.first))
 
-    @phase("decode")
-    def _decode(
+    def _selection(self, branch: _Branch) -> Selection:
+        chosen = branch.walk.chosen
+        return Selection(chosen, tuple(map(math.exp, branch.log_choices[: len(chosen)])), self.k)
+
+    def _write(
         self,
         tasks: Sequence[Task],
-        prompts: Sequence[Ints],
-        batch: Sequence[int],
-        pick: _Inverse | _Greedy,
-        decoder_of: DecoderOf = branch_decoder,
+        uniforms: Sequence[np.ndarray],
+        tokens_per_batch: int,
+        pick: Callable[[np.ndarray], _Pick],
+        decoder: DecoderOf = branch_decoder,
+    ) -> list[list[_Branch]]:
+        """The lists of every question, in batches of like length."""
+        rows: list[list[_Branch]] = [[] for _ in tasks]
+        prompts = [self.prompt(t) for t in tasks]
+        for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
+            picked = pick(np.stack([uniforms[i] for i in batch]))
+            written = self._decode([tasks[i] for i in batch], [prompts[i] for i in batch], picked, decoder)
+            for i, row in zip(batch, written, strict=True):
+                rows[i] = row
+        return rows
+
+    @phase("decode")
+    def _decode(
+        self, tasks: Sequence[Task], prompts: Sequence[Ints], pick: _Pick, decoder_of: DecoderOf
     ) -> list[list[_Branch]]:
         """Write the lists of a batch, all branches of all questions one choice a step."""
         rows = [
@@ -176,7 +189,7 @@ class Selector:
         ]
         self.model.hf.eval()
         with torch.no_grad():
-            decoder = decoder_of(self.model, [prompts[i] for i in batch], pick.branches)
+            decoder = decoder_of(self.model, prompts, pick.branches)
             while any(b.walk.competing is not None for row in rows for b in row):
                 decoder.feed(
                     [[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows]
@@ -184,7 +197,7 @@ class Selector:
                 self._choose(decoder, rows, pick)
         return rows
 
-    def _choose(self, decoder: Decoder, rows: list[list[_Branch]], pick: _Inverse | _Greedy) -> None:
+    def _choose(self, decoder: Decoder, rows: list[list[_Branch]], pick: _Pick) -> None:
         """One choice for every branch that is not done."""
         active = [
             (r, b) for r, row in enumerate(rows) for b, x in enumerate(row) if x.walk.competing is not None
@@ -223,16 +236,25 @@ class _Branch:
         self.walk.take(token)
 
 
-class _Inverse:
-    """Inverse transform sampling at a temperature; `uniforms` [questions, samples, steps]."""
+def _draw(branch: _Branch) -> Draw:
+    return Draw(branch.walk.chosen, branch.log_proposal, branch.log_prior)
 
-    def __init__(self, uniforms: np.ndarray, temperature: float) -> None:
-        self.branches = uniforms.shape[1]
-        self._uniforms = uniforms
+
+class _Pick:
+    """Inverse transform sampling at a temperature; `uniforms` [questions, samples, steps].
+
+    `greedy` puts a branch before the samples that takes the most probable choice (ties: the lowest token id).
+    """
+
+    def __init__(self, uniforms: np.ndarray, *, temperature: float, greedy: bool) -> None:
+        self.branches = uniforms.shape[1] + greedy
+        self._uniforms = np.pad(uniforms, ((0, 0), (int(greedy), 0), (0, 0)))
+        self._greedy = greedy
         self._temperature = temperature
         self._step = 0
 
     def __call__(self, log_p: np.ndarray, active: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        """The column that each active (question, branch) takes, and its log q (0 of a greedy one)."""
         scaled = log_p / self._temperature
         scaled -= scaled.max(-1, keepdims=True)
         q = np.exp(scaled)
@@ -242,17 +264,7 @@ class _Inverse:
         self._step += 1
         cumulative = q.cumsum(-1)
         columns = (cumulative <= (u * cumulative[:, -1])[:, None]).sum(-1)
+        greedy = self._greedy & (where[:, 1] == 0)
+        columns = np.where(greedy, log_p.argmax(-1), columns)
         log_q = np.log(np.take_along_axis(q, columns[:, None], -1)[:, 0])
-        return columns, log_q
-
-
-class _Greedy:
-    """The most probable choice; ties go to the lowest token id."""
-
-    branches = 1
-
-    def __init__(self, questions: int) -> None:
-        self.questions = questions
-
-    def __call__(self, log_p: np.ndarray, active: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        return log_p.argmax(-1), np.zeros(len(log_p))
+        return columns, np.where(greedy, 0.0, log_q)

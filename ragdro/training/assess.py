@@ -7,8 +7,10 @@ itself, on fixed random numbers, so that stages differ by their models alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 
@@ -18,18 +20,28 @@ from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.rag import Rag
+from ragdro.selection.selector import Draw
 from ragdro.training import diagnostics, objectives
 from ragdro.training.e_step import WeightedTask, e_step
 from ragdro.training.prepare import Prepared
-from ragdro.training.proposals import proposals
+from ragdro.training.proposals import proposals, uniforms
 from ragdro.training.run_folder import RunFolder
-from ragdro.types import Task
+from ragdro.types import Prediction, Selection, Task
 
+Predict: TypeAlias = Callable[[Sequence[Task]], list[Prediction]]
 SAMPLED = (*diagnostics.FIGURES, "tight_bound", "kl_to_previous")
 """Figures of a stage that come from samples."""
 _EVALUATION_STREAM = 0
 _COMPARED = 32
 """Questions on which a selector is compared with the one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Of the same questions: weighted permutations and the greedy selections."""
+
+    weighted: list[WeightedTask]
+    selections: list[Selection]
 
 
 def assess_retriever(setup: Prepared, run: RunFolder) -> None:
@@ -39,7 +51,9 @@ def assess_retriever(setup: Prepared, run: RunFolder) -> None:
     """
     if run.state.results["vanilla_rag"] is not None:
         return
-    figures = _greedy(setup, run, "vanilla_rag", setup.reported, "reported", select=False)
+    figures = _greedy(
+        run, "vanilla_rag", "reported", setup.reported, partial(setup.rag.predict, select=False)
+    )
     run.record({**figures, **dict.fromkeys(SAMPLED)})
 
 
@@ -50,42 +64,41 @@ def assess(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> N
     names says which iteration is best.
     """
     stage = f"iteration-{iteration}" if iteration else "warm_up"
-    sampled = _sampled(setup, config, run)
-    chosen = reported = _measure(setup, run, stage, setup.reported, "reported", sampled)
-    if setup.test is not None:
-        chosen = _measure(setup, run, stage, setup.validation, "validation", sampled)
+    drawn, sampled = _sampled(setup, config, run)
+
+    def measured(split: str, tasks: Sequence[Task], predict: Predict) -> dict[str, Any]:
+        figures = {**_greedy(run, stage, split, tasks, predict), **sampled}
+        run.log({"event": "evaluation", "stage": stage, "split": split, **figures})
+        return figures
+
+    selected = {w.task.question.id: z for w, z in zip(drawn.weighted, drawn.selections, strict=True)}
+
+    def read(part: Sequence[Task]) -> list[Prediction]:
+        return setup.rag.read(part, [selected[task.question.id] for task in part])
+
+    if setup.test is None:
+        chosen = reported = measured("reported", setup.validation, read)
+    else:
+        chosen = measured("validation", setup.validation, read)
+        reported = measured("reported", setup.test, setup.rag.predict)
     run.keep(iteration, reported, float(chosen[config.evaluation.metric]))
 
 
-def _measure(
-    setup: Prepared,
-    run: RunFolder,
-    stage: str,
-    tasks: Sequence[Task],
-    split: str,
-    sampled: dict[str, float | None],
-) -> dict[str, Any]:
-    figures = {**_greedy(setup, run, stage, tasks, split, select=True), **sampled}
-    run.log({"event": "evaluation", "stage": stage, "split": split, **figures})
-    return figures
-
-
 @phase("evaluate", whole=True)
-def _sampled(setup: Prepared, config: Config, run: RunFolder) -> dict[str, float | None]:
-    """Every figure in `SAMPLED`."""
-    tasks = setup.validation
-    sampled = draw(setup.rag, config, tasks)
-    moved = _moved(setup.rag, config, run, tasks[:_COMPARED])
-    run.put_samples(sampled[:_COMPARED])
-    return {**sampled_figures(sampled, config), "kl_to_previous": moved}
+def _sampled(setup: Prepared, config: Config, run: RunFolder) -> tuple[Drawn, dict[str, float | None]]:
+    """What was drawn, and every figure in `SAMPLED`."""
+    drawn = draw(setup.rag, config, setup.validation)
+    moved = _moved(setup.rag, config, run, setup.validation[:_COMPARED])
+    run.put_samples(drawn.weighted[:_COMPARED])
+    return drawn, {**sampled_figures(drawn.weighted, config), "kl_to_previous": moved}
 
 
 @phase("evaluate", whole=True)
 def _greedy(
-    setup: Prepared, run: RunFolder, stage: str, tasks: Sequence[Task], split: str, *, select: bool
+    run: RunFolder, stage: str, split: str, tasks: Sequence[Task], predict: Predict
 ) -> dict[str, Any]:
     def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
-        return [evaluate(prediction) for prediction in setup.rag.predict(part, select=select)]
+        return [evaluate(prediction) for prediction in predict(part)]
 
     records = in_parts(tasks, predicted)
     if split == "reported":
@@ -94,20 +107,29 @@ def _greedy(
     return summarise(records)
 
 
-def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> list[WeightedTask]:
-    """Weighted permutations from the random numbers that every stage has in common."""
-    measuring = config.evaluation
-    settings = EStep(
-        samples=max(measuring.samples, measuring.tight_samples or 0),
-        tokens_per_batch=measuring.tokens_per_batch,
-    )
-    return e_step(
-        rag.selector,
+def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> Drawn:
+    """Greedy selections, and weighted permutations from the random numbers that every stage has in common."""
+    measuring, selector = config.evaluation, rag.selector
+    samples = max(measuring.samples, measuring.tight_samples or 0)
+    settings = EStep(samples=samples, tokens_per_batch=measuring.tokens_per_batch)
+    propose = proposals(config.objective, settings, config.seed, _EVALUATION_STREAM)
+
+    def both(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+        if not rag.selects or selector.independent:  # nothing is read twice
+            return list(zip(rag.select(part), propose(selector, part), strict=True))
+        numbers = uniforms(selector, part, samples, config.seed, _EVALUATION_STREAM)
+        return selector.select_and_sample(part, numbers, measuring.tokens_per_batch)
+
+    found = in_parts(tasks, both)
+    draws = {task.question.id: drawn for task, (_, drawn) in zip(tasks, found, strict=True)}
+    weighted = e_step(
+        selector,
         rag.generator,
         tasks,
-        propose=proposals(config.objective, settings, config.seed, _EVALUATION_STREAM),
-        tokens_per_batch=settings.tokens_per_batch,
+        propose=lambda _, part: [draws[task.question.id] for task in part],
+        tokens_per_batch=measuring.tokens_per_batch,
     )
+    return Drawn(weighted, [selection for selection, _ in found])
 
 
 def sampled_figures(sampled: Sequence[WeightedTask], config: Config) -> dict[str, float | None]:

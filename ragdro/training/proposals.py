@@ -48,11 +48,9 @@ def proposals(
         return partial(each_alone, passages=objective.passages, tokens_per_batch=settings.tokens_per_batch)
 
     def propose(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
-        shape = (settings.samples, selector.choices_per_list)
-        uniforms = [_generator(task, seed, stream).random(shape) for task in tasks]
         draws = selector.sample(
             tasks,
-            uniforms,
+            uniforms(selector, tasks, settings.samples, seed, stream),
             temperature=settings.temperature,
             tokens_per_batch=settings.tokens_per_batch,
             decoder=decoder,
@@ -64,6 +62,14 @@ def proposals(
         return _mixed(selector, tasks, draws, settings.mixture, settings.tokens_per_batch, (seed, stream))
 
     return propose
+
+
+def uniforms(
+    selector: Selector, tasks: Sequence[Task], samples: int, seed: int, stream: int
+) -> list[NDArray[np.float64]]:
+    """The random numbers of each question's draws, [samples, choices]."""
+    shape = (samples, selector.choices_per_list)
+    return [_generator(task, seed, stream).random(shape) for task in tasks]
 
 
 def retrievers_first(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:

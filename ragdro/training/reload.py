@@ -57,11 +57,13 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
     checkpoint = checkpoint_of(run, stage)
     tasks = load_tasks(config, data) if data else reported_tasks(run)
     rag = build_rag(config, checkpoint)
-    records = [evaluate(prediction) for prediction in rag.predict(tasks)]
+    drawn = draw(rag, config, tasks if data else _tasks(config, config.data.validation))
+    same = data or config.data.test is None
+    predictions = rag.read(tasks, drawn.selections) if same else rag.predict(tasks)
+    records = [evaluate(prediction) for prediction in predictions]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    sampled = draw(rag, config, tasks if data else _tasks(config, config.data.validation))
-    figures = {**summarise(records), **sampled_figures(sampled, config)}
+    figures = {**summarise(records), **sampled_figures(drawn.weighted, config)}
     return {**figures, "by_hops": by_hops(records)}
 
 

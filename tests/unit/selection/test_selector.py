@@ -57,6 +57,24 @@ def test_sampling_reports_the_probability_that_scoring_finds(tokenizer: PreTrain
     assert [d.permutation for d in alone[0]] == [d.permutation for d in draws[1]]
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_selecting_and_sampling_from_one_reading_change_neither(
+    tokenizer: PreTrainedTokenizerFast, stop: bool
+) -> None:
+    chooser = stopping(tokenizer, 3, 12) if stop else selector(tokenizer, 3, 12)
+    tasks = [task(12), task(11, "Zorba is based in Freedonia, near the sea."), task(4)]
+    uniforms = [np.random.default_rng(i).random((6, chooser.choices_per_list)) for i in range(3)]
+    draws = chooser.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=10_000)
+    both = chooser.select_and_sample(tasks, uniforms, 10_000)
+    for (found, drawn), alone, plain in zip(both, chooser.greedy(tasks, 10_000), draws, strict=True):
+        assert found.permutation == alone.permutation
+        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        assert [d.permutation for d in drawn] == [d.permutation for d in plain]
+        assert [d.log_prior for d in drawn] == pytest.approx([d.log_prior for d in plain], abs=1e-5)
+        assert [d.log_proposal for d in drawn] == pytest.approx([d.log_prior for d in drawn], abs=1e-9)
+    assert len({d.permutation for _, drawn in both for d in drawn}) > 6  # draws that say something
+
+
 def any_length(count: int, k: int) -> list[tuple[int, ...]]:
     return [z for length in range(1, k + 1) for z in permutations(range(count), length)]
 
