@@ -23,7 +23,11 @@ OBJECTIVES = {
     "dro-tempered": ("objective=dro-tempered",),
     "cross-fitted": ("objective=dro", "cross_fitted=true"),
     "mixture": ("objective=dro", "e_step.mixture={retriever: 0.1, uniform: 0.1}"),
-    "variable length": ("objective=dro", "selector.stop=true"),
+    "variable length": (
+        "objective=dro",
+        "selector.stop=true",
+        "e_step.mixture={retriever: 0.1, uniform: 0.1}",
+    ),
     "sets": ("objective=dro", "generator.order=retriever"),
     "replay": ("objective=dro", "e_step.replay=2"),
     "marginal": ("objective={kind: marginal, passages: 8}",),
@@ -100,8 +104,7 @@ OBJECTIVES_STUDY = Study(
     conclude=_conclude,
     sizes=sized(
         {
-            "iterations": 2,
-            "data.train_questions": 96,
+            "data.train_questions": 48,
             "e_step.questions": 48,
             "evaluation.questions": 60,
             "evaluation.samples": 4,
@@ -111,5 +114,8 @@ OBJECTIVES_STUDY = Study(
     notes=(
         "answers scored: m for each question of each iteration, the same for all rows with a latent variable;"
         " sft has one list a question and nothing to weigh",
+        "every question returns at every iteration, as in the paper: what replay and cross-fitting are for;"
+        " variable length draws from the mixture too, since a base that never stopped early does not begin to"
+        " by itself",
     ),
 )
