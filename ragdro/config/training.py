@@ -117,7 +117,9 @@ class Evaluation(Settings):
         8, ge=1, description="permutations of the m-sample bound, with common random numbers"
     )
     tight_samples: int | None = Field(
-        None, ge=1, description="permutations of a second, tighter bound, such as 64; null: none"
+        64,
+        ge=1,
+        description="permutations of a tighter bound, on the first 32 validation questions; null: none",
     )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")

@@ -33,7 +33,7 @@ SAMPLED = (*diagnostics.FIGURES, "tight_bound", "kl_to_previous")
 """Figures of a stage that come from samples."""
 _EVALUATION_STREAM = 0
 _COMPARED = 32
-"""Questions on which a selector is compared with the one before it."""
+"""Validation questions on which a selector is compared with the one before it, and the tight bound taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +108,17 @@ def _greedy(
 
 
 def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> Drawn:
-    """Greedy selections, and weighted permutations from the random numbers that every stage has in common."""
-    measuring, selector = config.evaluation, rag.selector
-    samples = max(measuring.samples, measuring.tight_samples or 0)
-    settings = EStep(samples=samples, tokens_per_batch=measuring.tokens_per_batch)
-    propose = proposals(config.objective, settings, config.seed, _EVALUATION_STREAM)
+    """Greedy selections, and weighted permutations from the random numbers that every stage has in common.
 
-    def both(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
-        if not rag.selects or selector.independent:  # nothing is read twice
-            return list(zip(rag.select(part), propose(selector, part), strict=True))
-        numbers = uniforms(selector, part, samples, config.seed, _EVALUATION_STREAM)
-        return selector.select_and_sample(part, numbers, measuring.tokens_per_batch)
-
-    found = in_parts(tasks, both)
+    The first questions have as many as the tight bound takes, the others `evaluation.samples`.
+    """
+    measuring = config.evaluation
+    most = max(measuring.samples, measuring.tight_samples or 0)
+    found = [*_lists(rag, config, tasks[:_COMPARED], most)]
+    found += _lists(rag, config, tasks[_COMPARED:], measuring.samples)
     draws = {task.question.id: drawn for task, (_, drawn) in zip(tasks, found, strict=True)}
     weighted = e_step(
-        selector,
+        rag.selector,
         rag.generator,
         tasks,
         propose=lambda _, part: [draws[task.question.id] for task in part],
@@ -132,13 +127,30 @@ def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> Drawn:
     return Drawn(weighted, [selection for selection, _ in found])
 
 
+def _lists(
+    rag: Rag, config: Config, tasks: Sequence[Task], samples: int
+) -> Sequence[tuple[Selection, list[Draw]]]:
+    """What is selected and so many draws, a prompt read once."""
+    selector, tokens = rag.selector, config.evaluation.tokens_per_batch
+    settings = EStep(samples=samples, tokens_per_batch=tokens)
+    propose = proposals(config.objective, settings, config.seed, _EVALUATION_STREAM)
+
+    def both(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+        if not rag.selects or selector.independent:  # nothing is sampled
+            return list(zip(rag.select(part), propose(selector, part), strict=True))
+        numbers = uniforms(selector, part, samples, config.seed, _EVALUATION_STREAM)
+        return selector.select_and_sample(part, numbers, tokens)
+
+    return in_parts(tasks, both)
+
+
 def sampled_figures(sampled: Sequence[WeightedTask], config: Config) -> dict[str, float | None]:
-    """Of the first `evaluation.samples` draws everything in `diagnostics.FIGURES`, of the first
-    `evaluation.tight_samples` the bound: the smaller number's draws are among the larger one's."""
+    """Of the first `evaluation.samples` draws everything in `diagnostics.FIGURES`; of the first questions'
+    first `evaluation.tight_samples` the bound: the smaller number's draws are among the larger one's."""
     tight = config.evaluation.tight_samples
     return {
         **diagnostics.figures(sampled, config.evaluation.samples),
-        "tight_bound": None if tight is None else diagnostics.figures(sampled, tight)["bound"],
+        "tight_bound": None if tight is None else diagnostics.figures(sampled[:_COMPARED], tight)["bound"],
     }
 
 
@@ -150,13 +162,18 @@ def _moved(rag: Rag, config: Config, run: RunFolder, tasks: Sequence[Task]) -> f
     before = run.samples(tasks)
     if before is None or not rag.selects:
         return None
-    groups = [rag.selector.group(w.task, [s.permutation for s in w.samples]) for w in before]
+    m = config.evaluation.samples
+    kept = [w.samples[: 1 + max(w.drawn[:m])] for w in before]  # samples are in the order first drawn
+    groups = [
+        rag.selector.group(w.task, [s.permutation for s in samples])
+        for w, samples in zip(before, kept, strict=True)
+    ]
     scores = score_all(rag.selector.model, groups, config.evaluation.tokens_per_batch)
     found = [
         objectives.divergence(
-            diagnostics.column(w, "log_prior"),
-            torch.tensor([[now[at] for at in w.drawn]], dtype=torch.float64),
-            diagnostics.column(w, "log_proposal"),
+            diagnostics.column(w, "log_prior", m),
+            torch.tensor([[now[at] for at in w.drawn[:m]]], dtype=torch.float64),
+            diagnostics.column(w, "log_proposal", m),
         )
         for w, now in zip(before, scores, strict=True)
     ]

@@ -66,7 +66,7 @@ def write_config(folder: Path, architecture: str = "llama", **changes: object) -
         "warm_up": {"selector": fit, "generator": fit},
         "m_step": {"selector": fit, "generator": fit},
         "e_step": {"samples": 3},
-        "evaluation": {"samples": 3},
+        "evaluation": {"samples": 3, "tight_samples": None},
         "iterations": 2,
         **changes,
     }

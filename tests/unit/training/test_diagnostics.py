@@ -89,7 +89,7 @@ def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(diagnostics, "LEAST_EFFECTIVE", 99.0)
-    overrides = ["evaluation.tight_samples=400", "evaluation.samples=2", "checkpoints.keep=all"]
+    overrides = ["evaluation.tight_samples=500", "evaluation.samples=400", "checkpoints.keep=all"]
     ragdro.train(ragdro.load_config(write_config(tmp_path), overrides))
     run = tmp_path / "runs/run"
     records = [json.loads(line) for line in (run / "metrics.jsonl").open()]
