@@ -183,12 +183,10 @@ class Config(Settings):
         step = self.e_step
         own = step.engine.kind == "transformers" and step.temperature == 1
         elsewhere = not own or step.mixture is not None or step.replay > 0
-        if isinstance(self.objective, Sft) and step.replay:
-            raise ValueError("e_step.replay: objective sft draws nothing")
-        if isinstance(self.objective, Marginal) and elsewhere:
+        if isinstance(self.objective, Marginal | Sft) and elsewhere:
             raise ValueError(
-                "objective: marginal sums over the passages, it draws none: no e_step.temperature,"
-                " e_step.engine, e_step.mixture or e_step.replay"
+                f"objective: {self.objective.kind} draws no lists: no e_step.temperature, e_step.engine,"
+                " e_step.mixture or e_step.replay"
             )
         if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
             raise ValueError(

@@ -104,9 +104,9 @@ OBJECTIVES_STUDY = Study(
     conclude=_conclude,
     sizes=sized(
         {
-            "data.train_questions": 48,
-            "e_step.questions": 48,
-            "evaluation.questions": 60,
+            "data.train_questions": 40,
+            "e_step.questions": 40,
+            "evaluation.questions": 48,
             "evaluation.samples": 4,
         }
     ),

@@ -48,3 +48,22 @@ def test_deepspeed_is_refused_float16() -> None:
     assert load_config(path, ["parallel.strategy=fsdp2", "selector.dtype=float16"])
     with pytest.raises(ConfigError, match="deepspeed-zero2 does not go with dtype float16"):
         load_config(path, ["parallel.strategy=deepspeed-zero2", "selector.dtype=float16"])
+
+
+@pytest.mark.parametrize("setting", ["temperature=0.5", "engine=vllm", "mixture={}", "replay=1"])
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ("sft", "draws no lists"),
+        ("marginal", "draws no lists"),
+        ("dro-centered", "samples of the selector itself"),
+        ("rloo", "samples of the selector itself"),
+    ],
+)
+def test_settings_of_draws_are_refused_where_they_play_no_part(
+    objective: str, said: str, setting: str
+) -> None:
+    path = Path(__file__).parents[3] / "configs/tiny.yaml"
+    with pytest.raises(ConfigError, match=rf"objective: {objective} .*{said}"):
+        load_config(path, [f"objective={objective}", f"e_step.{setting}"])
+    assert load_config(path, ["objective=dro", f"e_step.{setting}"])
