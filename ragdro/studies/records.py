@@ -65,16 +65,16 @@ class Run:
 
     def seconds(self) -> list[float]:
         """What each iteration's E-step and M-step took; measuring is left out."""
-        costs, since, updated = [], 0.0, 0.0
+        costs: dict[str, float] = {}
+        since, updated = 0.0, 0.0
         for record in self.history.records:
-            event, reported = record["event"], record.get("split") == "reported"
-            if event in ("update", "shard"):
+            if record["event"] in ("update", "shard"):
                 updated = record["seconds"]
-            elif event == "breakdown" and reported and record["stage"].startswith("iteration-"):
-                costs.append(updated - since)
-            if event in ("evaluation", "breakdown"):
+            elif record["event"] in ("evaluation", "breakdown"):
+                if record["stage"].startswith("iteration-"):
+                    costs.setdefault(record["stage"], updated - since)
                 since = record["seconds"]
-        return costs
+        return list(costs.values())
 
     def generator_evaluations(self) -> int:
         """Answers scored in E-steps, m for each question of each iteration (one each without a latent

@@ -51,11 +51,11 @@ def _records(results: dict[str, Any]) -> list[dict[str, Any]]:
             at += 4
         update = {"event": "update", "stage": name, "role": "selector", "step": 1, "steps": 1}
         records.append({**update, "seconds": at})
-        records.append(
-            {"event": "breakdown", "stage": name, "split": "reported", "by_hops": {}, "seconds": at + 1}
-        )
-        at += 2
-        records.append({"event": "evaluation", "stage": name, "split": "reported", **stage, "seconds": at})
+        for split in ("validation", "reported"):
+            place = {"stage": name, "split": split}
+            records.append({"event": "breakdown", **place, "by_hops": {}, "seconds": at + 0.5})
+            at += 1
+            records.append({"event": "evaluation", **place, **stage, "seconds": at})
     return records
 
 
