@@ -23,7 +23,7 @@ from ragdro.report.studies import STUDY, study_section
 from ragdro.studies.outcome import Outcome
 from ragdro.studies.plan import Plan, slug
 from ragdro.studies.records import Run
-from ragdro.studies.work import carry_out, measured_file, measuring_jobs, training_jobs
+from ragdro.studies.work import MEASURED, carry_out, measured_file, measuring_jobs, training_jobs
 from ragdro.training.lock import LOCK, RunLock
 
 
@@ -39,6 +39,7 @@ def conduct(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool 
         title = f"study {plan.study.name}"
         carry_out(title, training_jobs(plan), jobs)
         if plan.study.measure is not None:
+            (plan.folder / MEASURED).mkdir(exist_ok=True)
             carry_out(f"{title}, measuring", measuring_jobs(plan, plan.study.measure), jobs)
         outcome = plan.study.conclude(read_runs(plan))
         write(plan, outcome)

@@ -23,6 +23,7 @@ from ragdro.training.preemption import Preemption
 from ragdro.training.progress import display
 from ragdro.training.standing import CONFIG
 
+MEASURED = "measured"
 _POLL_SECONDS = 0.5
 
 
@@ -63,7 +64,7 @@ def measuring_jobs(plan: Plan, module: str) -> list[Job]:
 
 def measured_file(plan: Plan, run: Planned) -> Path:
     """Where a study's own measurement of a run is written."""
-    return plan.folder / "measured" / f"{run.config.name}.json"
+    return plan.folder / MEASURED / f"{run.config.name}.json"
 
 
 def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:

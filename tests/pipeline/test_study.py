@@ -72,6 +72,21 @@ def test_a_study_leaves_everything_and_is_gone_on_with(
         study(*[a.replace("iterations=1", "iterations=2") for a in arguments], "--resume")
 
 
+def test_a_study_measures_its_runs_by_itself(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    study("variance", str(config), *SMALL, "data.train_questions=1", "--seeds", "0", "--jobs", "1")
+    folder = tmp_path / "runs" / "studies" / "variance"
+    measured = json.loads((folder / "measured/trained-0.json").read_text())
+    assert [(row["split"], row["m"]) for row in measured] == [
+        (split, m) for split in ("training", "held-out") for m in (1, 2, 4, 8, 16)
+    ]
+    assert all(row["likelihood"] > 0 for row in measured)
+    alone = [row for row in measured if row["m"] == 1]  # one sample has all the weight
+    assert [row["selector_weighted"] for row in alone] == [row["selector_uniform"] for row in alone]
+    with (folder / "table.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(measured)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
