@@ -18,6 +18,8 @@ from ragdro.files import atomic_file
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
+_NAMES_INSIDE = 4
+"""More names than that stand below their panel."""
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -76,6 +78,7 @@ def render(panels: Sequence[Panel], title: str, kind: str) -> bytes:
 
     with pyplot.rc_context(_STYLE):
         height = max(3.4, 1.2 + 0.32 * max(len(p.categories or ()) for p in panels))
+        height += 0.2 * max(_names(p) for p in panels) if any(_outside(p) for p in panels) else 0
         figure, axes = pyplot.subplots(
             1, len(panels), figsize=(4.2 * len(panels), height), layout="constrained", squeeze=False
         )
@@ -112,8 +115,19 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.set_yscale("log")
     if panel.share:
         (axes.set_xlim if panel.categories else axes.set_ylim)(-0.02, 1.02)
-    if len(panel.series) + len(panel.marks) > 1:
+    if _outside(panel):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    elif _names(panel) > 1:
         axes.legend()
+
+
+def _names(panel: Panel) -> int:
+    return len(panel.series) + len(panel.marks)
+
+
+def _outside(panel: Panel) -> bool:
+    """Whether the names stand below the panel."""
+    return _names(panel) > _NAMES_INSIDE
 
 
 def _draw_series(axes: Any, series: Series, at: int, panel: Panel) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from ragdro.evaluation.significance import Interval
 from ragdro.report.plot import Panel, Series
@@ -24,11 +26,20 @@ _COLUMNS = {
 _ROLES = ("selector", "generator")
 
 
-def _cell(seeds: Mapping[int, Run], where: tuple[int, str, int], key: str) -> Interval | float | None:
-    """The estimate over seeds of a figure for (iteration, split, m)."""
+Place: TypeAlias = tuple[int, str, int]
+"""Iteration, split and m."""
+Figure: TypeAlias = Callable[[Place], Interval | float | None]
+
+
+def _rows(seeds: Mapping[int, Run], where: Place) -> list[dict[str, Any]]:
+    """What every seed measured there."""
     names = ("iteration", "split", "m")
-    rows = [row for run in seeds.values() for row in run.measured if tuple(row[n] for n in names) == where]
-    return estimate([row[key] for row in rows])
+    return [row for run in seeds.values() for row in run.measured if tuple(row[n] for n in names) == where]
+
+
+def _cell(seeds: Mapping[int, Run], where: Place, key: str) -> Interval | float | None:
+    """The estimate over seeds of a figure."""
+    return estimate([row[key] for row in _rows(seeds, where)])
 
 
 def _variance(runs: Runs) -> Outcome:
@@ -40,31 +51,40 @@ def _variance(runs: Runs) -> Outcome:
     ]
     table = Sheet(("questions", "iteration", "m", *_COLUMNS.values()), tuple(rows))
 
-    def panel(title: str, y: str, keys: Mapping[str, str], splits: tuple[str, ...]) -> Panel:
+    def panel(title: str, y: str, value: Figure, least: int, *marks: tuple[str, float]) -> Panel:
         series = []
-        for split in splits:
-            for iteration in sorted({place[0] for place in places}):
-                for key, name in keys.items():
-                    chosen = [p for p in places if p[:2] == (iteration, split)]
-                    label = " ".join(filter(None, (split, f"iteration {iteration}", name)))
-                    points = tuple((float(p[2]), _cell(seeds, p, key)) for p in chosen)
-                    series.append(Series(label, points))
-        return Panel(title, "samples m (log scale)", y, tuple(series), scale="log2", log_y=True)
+        for iteration, split in dict.fromkeys(place[:2] for place in places):
+            chosen = [p for p in places if p[:2] == (iteration, split) and p[2] >= least]
+            points = tuple((float(p[2]), value(p)) for p in chosen)
+            series.append(Series(f"{split}, iteration {iteration}", points))
+        x = "samples m (log scale)"
+        return Panel(title, x, y, tuple(series), scale="log2", log_y=True, marks=marks)
 
-    kinds = ("training", "held-out")
-    panels = (
-        panel("likelihood", "variance of the mean p(y|x,d_z) (log scale)", {"likelihood": ""}, kinds),
-        *(
+    panels = [
+        panel("likelihood", "variance of the mean p(y|x,d_z)", lambda p: _cell(seeds, p, "likelihood"), 1)
+    ]
+    for role in _ROLES:
+        panels.append(
             panel(
-                f"{role}'s gradient, training questions",
-                "trace of the covariance (log scale)",
-                {f"{role}_weighted": "weighted", f"{role}_uniform": "uniform"},
-                ("training",),
+                f"{role}'s gradient",
+                "variance, weighted over uniform",
+                lambda p, role=role: _ratio(seeds, p, role),  # type: ignore[misc]
+                2,
+                ("as the uniform one", 1.0),
             )
-            for role in _ROLES
-        ),
-    )
-    return Outcome({"Variances": table}, panels, tuple(_findings(seeds)))
+        )
+    return Outcome({"Variances": table}, tuple(panels), tuple(_findings(seeds)))
+
+
+def _ratio(seeds: Mapping[int, Run], where: Place, role: str) -> Interval | float | None:
+    """The weighted estimate's variance over the uniform one's, a geometric mean over seeds."""
+    pairs = [(row[f"{role}_weighted"], row[f"{role}_uniform"]) for row in _rows(seeds, where)]
+    if min(map(min, pairs)) <= 0:
+        return None
+    found = estimate([math.log(weighted / uniform) for weighted, uniform in pairs])
+    if isinstance(found, Interval):
+        return Interval(*map(math.exp, found))
+    return None if found is None else math.exp(found)
 
 
 def _findings(seeds: Mapping[int, Run]) -> list[str]:

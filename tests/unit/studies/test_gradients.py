@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ragdro.config import load_config
+from ragdro.evaluation.significance import Interval
 from ragdro.lm.scoring import sequence_log_probs
 from ragdro.studies import gradients
 from ragdro.studies.gradients import spread, trace_of_covariance
@@ -69,3 +70,12 @@ def test_the_claim_is_judged_by_what_was_measured(tmp_path: Path) -> None:
         outcome = VARIANCE.conclude({"trained": {0: finished}})
         assert all(said in finding for finding in outcome.findings) and len(outcome.findings) == 2
         assert outcome.tables["Variances"].rows[1][:4] == ("training", 1, 2, 0.1)
+        ((place, ratio),) = outcome.panels[1].series[0].points
+        assert place == 2.0 and ratio == pytest.approx(weighted)
+    seeds = {
+        at: run(tmp_path / f"seed-{at}", [0.3, 0.4], measured=[row(2, weighted)])
+        for at, weighted in enumerate((2.0, 8.0))
+    }
+    ((_, over_seeds),) = VARIANCE.conclude({"trained": seeds}).panels[2].series[0].points
+    assert isinstance(over_seeds, Interval) and over_seeds.mean == pytest.approx(4.0)
+    assert over_seeds.low * over_seeds.high == pytest.approx(16.0)
