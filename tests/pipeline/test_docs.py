@@ -12,6 +12,8 @@ import typer
 
 import ragdro
 from ragdro.cli import app
+from ragdro.config import objective
+from ragdro.config.base import Settings
 from ragdro.data import read_corpus, read_questions
 from tests.pipeline.test_train import write_config
 
@@ -19,9 +21,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "reproductions").glob("*.md")),
+    ROOT / "benchmarks/README.md",
 ]
+_LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -44,6 +48,30 @@ def test_command_lines_parse(page: str, line: str) -> None:
     command.make_context("ragdro", words, parent=context)  # raises for an option that does not exist
     for word in words:
         assert not word.startswith("configs/") or (ROOT / word).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in _LINK.findall(page.read_text()):
+        there = page.parent / target
+        assert there.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", there.read_text(), re.MULTILINE)
+            assert anchor[1:] in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_every_objective_has_a_page() -> None:
+    index = (ROOT / "docs/objectives.md").read_text()
+    pages = {page.stem for page in (ROOT / "docs/objectives").glob("*.md")}
+    settings = [found for found in vars(objective).values() if isinstance(found, type)]
+    kinds = {
+        found.model_fields["kind"].default
+        for found in settings
+        if issubclass(found, Settings) and found is not Settings
+    }
+    assert kinds <= pages
+    assert kinds == set(re.findall(r"^\| \[`([\w-]+)`\]", index, re.MULTILINE))
+    assert all(f"(objectives/{page}.md)" in index for page in pages)
 
 
 def test_there_are_command_lines() -> None:
