@@ -25,6 +25,8 @@ from ragdro.training.standing import CONFIG
 
 MEASURED = "measured"
 _POLL_SECONDS = 0.5
+_LOOK_EVERY = 10
+"""Polls from one look at what running jobs have done to the next: a look reads their logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +78,17 @@ def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
     show.start(title, sum(job.units for job in jobs), sum(progress.values()))
     with Preemption():
         try:
+            polls = 0
             while waiting or running:
                 while waiting and len(running) < at_once:
                     job = waiting.pop(0)
                     running[job.name] = (job, _start(job))
                 time.sleep(_POLL_SECONDS)
+                polls += 1
                 for job, process in list(running.values()):
                     code = process.poll()
-                    reached = job.done()
-                    if reached > progress[job.name]:
+                    looked = code is not None or polls % _LOOK_EVERY == 0
+                    if looked and (reached := job.done()) > progress[job.name]:
                         show.advance(title, reached - progress[job.name])
                         progress[job.name] = reached
                     if code is not None:
