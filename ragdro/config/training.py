@@ -119,8 +119,9 @@ class Evaluation(Settings):
     tight_samples: int | None = Field(
         64,
         ge=1,
-        description="permutations of a tighter bound, on the first 32 validation questions; null: none",
+        description="permutations of a tighter bound; null: none",
     )
+    tight_questions: int = Field(32, ge=1, description="the first validation questions, which it is taken on")
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metric: Literal["exact_match", "f1", "bound"] = Field(

@@ -3,17 +3,22 @@ stopped.
 
 In: jobs, how many at once. Out: nothing but what the jobs leave. Whatever ends this process (Ctrl-C,
 SIGTERM, a job that fails) ends the jobs, which save what they have; the same command with --resume goes on.
+Where the platform can, a job is a fork of a process that has imported everything: that takes longer than an
+iteration of the embedded default.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
-import subprocess
+import runpy
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ragdro.errors import TrainingError
@@ -24,6 +29,7 @@ from ragdro.training.progress import display
 from ragdro.training.standing import CONFIG
 
 MEASURED = "measured"
+_PRELOADED = ["ragdro.cli", "ragdro.training.em", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
 _POLL_SECONDS = 0.5
 _LOOK_EVERY = 10
 """Polls from one look at what running jobs have done to the next: a look reads their logs."""
@@ -73,20 +79,20 @@ def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
     """Do the jobs that are not done. Raises `TrainingError` naming a job that failed and its log."""
     progress = {job.name: job.done() for job in jobs}
     waiting = [job for job in jobs if progress[job.name] < job.units]
-    running: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
+    running: dict[str, tuple[Job, BaseProcess]] = {}
     show = display()
     show.start(title, sum(job.units for job in jobs), sum(progress.values()))
-    with Preemption():
+    with Preemption(), _one_thread_each():
         try:
-            polls = 0
+            polls, context = 0, _context()
             while waiting or running:
                 while waiting and len(running) < at_once:
                     job = waiting.pop(0)
-                    running[job.name] = (job, _start(job))
+                    running[job.name] = (job, _start(job, context))
                 time.sleep(_POLL_SECONDS)
                 polls += 1
                 for job, process in list(running.values()):
-                    code = process.poll()
+                    code = process.exitcode
                     looked = code is not None or polls % _LOOK_EVERY == 0
                     if looked and (reached := job.done()) > progress[job.name]:
                         show.advance(title, reached - progress[job.name])
@@ -100,25 +106,52 @@ def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
             show.close()
 
 
-def _start(job: Job) -> subprocess.Popen[bytes]:
-    """The job in a session of its own: a Ctrl-C in the terminal reaches it through us alone."""
+def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Numerical libraries read this once, when they are imported in a process that is started meanwhile."""
+    name = "OMP_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _start(job: Job, context: BaseContext) -> BaseProcess:
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", *job.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    process: BaseProcess = context.Process(target=_run, args=(job.arguments, job.log))  # type: ignore[attr-defined]
+    process.start()
+    return process
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _run(arguments: Sequence[str], log: Path) -> None:
+    """`python -m ARGUMENTS` in a session of its own: a Ctrl-C in the terminal reaches it through us alone."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    with log.open("ab") as out, Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    sys.argv[1:] = arguments[1:]
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
     for process in processes:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
     for process in processes:
-        process.wait()
+        process.join()
 
 
 def _refuse_failure(job: Job, code: int) -> None:

@@ -33,7 +33,7 @@ SAMPLED = (*diagnostics.FIGURES, "tight_bound", "kl_to_previous")
 """Figures of a stage that come from samples."""
 _EVALUATION_STREAM = 0
 _COMPARED = 32
-"""Validation questions on which a selector is compared with the one before it, and the tight bound taken."""
+"""Validation questions on which a selector is compared with the one before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> Drawn:
     The first questions have as many as the tight bound takes, the others `evaluation.samples`.
     """
     measuring = config.evaluation
-    most = max(measuring.samples, measuring.tight_samples or 0)
-    found = [*_lists(rag, config, tasks[:_COMPARED], most)]
-    found += _lists(rag, config, tasks[_COMPARED:], measuring.samples)
+    most, tight = max(measuring.samples, measuring.tight_samples or 0), measuring.tight_questions
+    found = [*_lists(rag, config, tasks[:tight], most)]
+    found += _lists(rag, config, tasks[tight:], measuring.samples)
     draws = {task.question.id: drawn for task, (_, drawn) in zip(tasks, found, strict=True)}
     weighted = e_step(
         rag.selector,
@@ -147,10 +147,11 @@ def _lists(
 def sampled_figures(sampled: Sequence[WeightedTask], config: Config) -> dict[str, float | None]:
     """Of the first `evaluation.samples` draws everything in `diagnostics.FIGURES`; of the first questions'
     first `evaluation.tight_samples` the bound: the smaller number's draws are among the larger one's."""
-    tight = config.evaluation.tight_samples
+    measuring = config.evaluation
+    first, tight = sampled[: measuring.tight_questions], measuring.tight_samples
     return {
-        **diagnostics.figures(sampled, config.evaluation.samples),
-        "tight_bound": None if tight is None else diagnostics.figures(sampled[:_COMPARED], tight)["bound"],
+        **diagnostics.figures(sampled, measuring.samples),
+        "tight_bound": None if tight is None else diagnostics.figures(first, tight)["bound"],
     }
 
 

@@ -117,14 +117,33 @@ def test_a_terminated_study_leaves_no_process_behind(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     arguments = ["ablation", str(config), "data.train_questions=4", "iterations=500", "--seeds", "0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ragdro", "study", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ragdro", "study", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "STUDY_OF": str(tmp_path)},  # what it starts inherits it
     )
     log = tmp_path / "runs/studies/ablation/runs/both-trained-0/metrics.jsonl"
     while not log.exists():
         assert process.poll() is None
         time.sleep(0.05)
+    assert len(started_by(tmp_path)) >= 3  # the study, what it forks from, its run
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 75 and "--resume" in told
-    running = subprocess.run(["pgrep", "-f", str(config)], capture_output=True, text=True).stdout.split()
-    assert [pid for pid in running if int(pid) != os.getpid()] == []
+    for _ in range(200):
+        if not started_by(tmp_path):
+            return
+        time.sleep(0.05)
+    assert not started_by(tmp_path)
+
+
+def started_by(folder: Path) -> list[str]:
+    """Processes of the study whose environment names `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if f"STUDY_OF={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(entry.name)
+        except OSError:  # no process, not ours, or gone meanwhile
+            continue
+    return found
