@@ -22,6 +22,7 @@ _SMALL: dict[str, object] = {
     "data.train_questions": 192,
     "e_step.questions": 64,
     "evaluation.questions": 84,
+    "evaluation.tight_samples": "null",
     "checkpoints.keep": "best_and_last",
 }
 """Sizes at which a study of the embedded default ends in half an hour on two cores."""

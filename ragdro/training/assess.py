@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -31,6 +31,7 @@ from ragdro.types import Prediction, Selection, Task
 Predict: TypeAlias = Callable[[Sequence[Task]], list[Prediction]]
 SAMPLED = (*diagnostics.FIGURES, "tight_bound", "kl_to_previous")
 """Figures of a stage that come from samples."""
+_Item = TypeVar("_Item")
 _EVALUATION_STREAM = 0
 _COMPARED = 32
 """Validation questions on which a selector is compared with the one before it."""
@@ -88,8 +89,8 @@ def assess(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> N
 def _sampled(setup: Prepared, config: Config, run: RunFolder) -> tuple[Drawn, dict[str, float | None]]:
     """What was drawn, and every figure in `SAMPLED`."""
     drawn = draw(setup.rag, config, setup.validation)
-    moved = _moved(setup.rag, config, run, setup.validation[:_COMPARED])
-    run.put_samples(drawn.weighted[:_COMPARED])
+    moved = _moved(setup.rag, config, run, _spaced(setup.validation, _COMPARED))
+    run.put_samples(_spaced(drawn.weighted, _COMPARED))
     return drawn, {**sampled_figures(drawn.weighted, config), "kl_to_previous": moved}
 
 
@@ -110,27 +111,28 @@ def _greedy(
 def draw(rag: Rag, config: Config, tasks: Sequence[Task]) -> Drawn:
     """Greedy selections, and weighted permutations from the random numbers that every stage has in common.
 
-    The first questions have as many as the tight bound takes, the others `evaluation.samples`.
+    The questions of the tight bound have as many as it takes, the others `evaluation.samples`.
     """
     measuring = config.evaluation
-    most, tight = max(measuring.samples, measuring.tight_samples or 0), measuring.tight_questions
-    found = [*_lists(rag, config, tasks[:tight], most)]
-    found += _lists(rag, config, tasks[tight:], measuring.samples)
-    draws = {task.question.id: drawn for task, (_, drawn) in zip(tasks, found, strict=True)}
+    tight = _spaced(tasks, measuring.tight_questions)
+    chosen = {task.question.id for task in tight}
+    others = [task for task in tasks if task.question.id not in chosen]
+    found = _lists(rag, config, tight, max(measuring.samples, measuring.tight_samples or 0))
+    found |= _lists(rag, config, others, measuring.samples)
     weighted = e_step(
         rag.selector,
         rag.generator,
         tasks,
-        propose=lambda _, part: [draws[task.question.id] for task in part],
+        propose=lambda _, part: [found[task.question.id][1] for task in part],
         tokens_per_batch=measuring.tokens_per_batch,
     )
-    return Drawn(weighted, [selection for selection, _ in found])
+    return Drawn(weighted, [found[task.question.id][0] for task in tasks])
 
 
 def _lists(
     rag: Rag, config: Config, tasks: Sequence[Task], samples: int
-) -> Sequence[tuple[Selection, list[Draw]]]:
-    """What is selected and so many draws, a prompt read once."""
+) -> dict[str, tuple[Selection, list[Draw]]]:
+    """What is selected and so many draws, by question, a prompt read once."""
     selector, tokens = rag.selector, config.evaluation.tokens_per_batch
     settings = EStep(samples=samples, tokens_per_batch=tokens)
     propose = proposals(config.objective, settings, config.seed, _EVALUATION_STREAM)
@@ -141,18 +143,25 @@ def _lists(
         numbers = uniforms(selector, part, samples, config.seed, _EVALUATION_STREAM)
         return selector.select_and_sample(part, numbers, tokens)
 
-    return in_parts(tasks, both)
+    names = (task.question.id for task in tasks)
+    return dict(zip(names, in_parts(tasks, both), strict=True))
 
 
 def sampled_figures(sampled: Sequence[WeightedTask], config: Config) -> dict[str, float | None]:
-    """Of the first `evaluation.samples` draws everything in `diagnostics.FIGURES`; of the first questions'
-    first `evaluation.tight_samples` the bound: the smaller number's draws are among the larger one's."""
+    """Of the first `evaluation.samples` draws everything in `diagnostics.FIGURES`; of the
+    first `evaluation.tight_samples` of `evaluation.tight_questions` the bound: the smaller number's draws are
+    among the larger one's."""
     measuring = config.evaluation
-    first, tight = sampled[: measuring.tight_questions], measuring.tight_samples
+    few, tight = _spaced(sampled, measuring.tight_questions), measuring.tight_samples
     return {
         **diagnostics.figures(sampled, measuring.samples),
-        "tight_bound": None if tight is None else diagnostics.figures(first, tight)["bound"],
+        "tight_bound": None if tight is None else diagnostics.figures(few, tight)["bound"],
     }
+
+
+def _spaced(items: Sequence[_Item], count: int) -> list[_Item]:
+    """So many at equal distances: a file may be sorted, by difficulty for one."""
+    return [items[i * len(items) // count] for i in range(count)] if count < len(items) else list(items)
 
 
 def _moved(rag: Rag, config: Config, run: RunFolder, tasks: Sequence[Task]) -> float | None:

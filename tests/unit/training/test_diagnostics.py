@@ -14,9 +14,10 @@ import torch
 import ragdro
 import ragdro.training.reload
 from ragdro.config import Dro, EStep
-from ragdro.training import diagnostics
+from ragdro.training import assess, diagnostics
 from ragdro.training.e_step import WeightedTask, e_step
 from ragdro.training.objectives import divergence, entropy, weight_entropy, weight_variance
+from ragdro.training.prepare import prepare
 from ragdro.training.proposals import proposals
 from ragdro.types import WeightedSample
 from tests.pipeline.test_train import write_config
@@ -111,3 +112,21 @@ def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
         p, q = (np.array(s.log_prob(task, lists, 99_999)) for s in (before, after))
         exact += float(np.exp(p) @ (p - q)) / len(tasks)
     assert measured[1]["kl_to_previous"] == pytest.approx(exact, rel=0.25)
+
+
+def test_the_tight_bound_is_of_questions_from_all_of_the_file(tmp_path: Path) -> None:
+    """A sorted file's first questions would be of one kind: those taken reach from its start to its end."""
+    few = ["evaluation.tight_questions=2", "evaluation.tight_samples=3", "evaluation.samples=3"]
+    every = ["evaluation.tight_questions=99", "evaluation.tight_samples=3", "evaluation.samples=3"]
+    path = write_config(tmp_path)
+    two, whole = ragdro.load_config(path, few), ragdro.load_config(path, every)
+    setup = prepare(two)
+    tasks = setup.train
+    assert len(tasks) == 4
+    drawn = assess.draw(setup.rag, two, tasks)
+    alone = [drawn.weighted[0], drawn.weighted[2]]
+    of_few = assess.sampled_figures(drawn.weighted, two)
+    of_all = assess.sampled_figures(drawn.weighted, whole)
+    assert of_few["tight_bound"] == diagnostics.figures(alone, 3)["bound"]
+    assert of_all["tight_bound"] == of_all["bound"] == of_few["bound"]
+    assert [w.task for w in drawn.weighted] == list(tasks)
