@@ -106,7 +106,7 @@ OBJECTIVES_STUDY = Study(
         {
             "data.train_questions": 40,
             "e_step.questions": 40,
-            "evaluation.questions": 48,
+            "evaluation.questions": 42,
             "evaluation.samples": 4,
         }
     ),
