@@ -14,7 +14,7 @@ import os
 import runpy
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -30,6 +30,9 @@ from ragdro.training.standing import CONFIG
 
 MEASURED = "measured"
 _PRELOADED = ["ragdro.cli", "ragdro.training.em", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
+_VARIABLES = {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""One thread a run; and whoever asks, while it is imported, whether there is a GPU must not start CUDA, which
+no fork survives."""
 _POLL_SECONDS = 0.5
 _LOOK_EVERY = 10
 """Polls from one look at what running jobs have done to the next: a look reads their logs."""
@@ -82,7 +85,7 @@ def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
     running: dict[str, tuple[Job, BaseProcess]] = {}
     show = display()
     show.start(title, sum(job.units for job in jobs), sum(progress.values()))
-    with Preemption(), _one_thread_each():
+    with Preemption(), _environment(_VARIABLES):
         try:
             polls, context = 0, _context()
             while waiting or running:
@@ -115,17 +118,15 @@ def _context() -> BaseContext:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Numerical libraries read this once, when they are imported in a process that is started meanwhile."""
-    name = "OMP_NUM_THREADS"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes that are started meanwhile have these variables."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _start(job: Job, context: BaseContext) -> BaseProcess:
