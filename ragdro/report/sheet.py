@@ -52,8 +52,9 @@ def shown(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Interval):
-        return f"{_number(cell.mean)} ± {_number((cell.high - cell.low) / 2)}"
-    return _number(cell) if isinstance(cell, float) else str(cell)
+        places = _places(cell.mean)
+        return f"{cell.mean:.{places}f} ± {(cell.high - cell.low) / 2:.{places}f}"
+    return f"{cell:.{_places(cell)}f}" if isinstance(cell, float) else str(cell)
 
 
 def estimate(values: Sequence[float | None]) -> Interval | float | None:
@@ -67,8 +68,8 @@ def estimate(values: Sequence[float | None]) -> Interval | float | None:
     return known[0] if len(known) == 1 else student_interval(known)
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 20 else f"{value:.3f}"
+def _places(value: float) -> int:
+    return 0 if abs(value) >= 100 else 1 if abs(value) >= 20 else 3
 
 
 def _three(cell: Cell) -> tuple[Cell, Cell, Cell]:

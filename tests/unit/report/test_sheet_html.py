@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from ragdro.evaluation.significance import Interval
 from ragdro.report import html
 from ragdro.report.plot import Panel, Series, render
-from ragdro.report.sheet import Sheet, estimate
+from ragdro.report.sheet import Sheet, estimate, shown
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(1)>\u202e&amp;'
 SHEET = Sheet(
@@ -42,6 +42,12 @@ def test_a_table_as_markdown_and_as_csv() -> None:
     rows = list(csv.reader(io.StringIO(SHEET.as_csv())))
     assert rows[0] == ["", "score", "score low", "score high", "count"]
     assert rows[1] == ["a|b", "0.5", "0.25", "0.75", "3"] and rows[2] == [EVIL, "0.123456", "", "", ""]
+
+
+def test_an_interval_has_the_decimals_of_its_mean() -> None:
+    assert shown(Interval(1152.0, 1152.0, 1152.0)) == "1152 ± 0"
+    assert shown(Interval(53.0, 34.473, 71.527)) == "53.0 ± 18.5" and shown(53.0) == "53.0"
+    assert shown(Interval(-0.5, -150.5, 149.5)) == "-0.500 ± 150.000"
 
 
 def test_estimates() -> None:
