@@ -6,6 +6,7 @@ import difflib
 
 from ragdro.errors import ConfigError
 from ragdro.studies import systems, training
+from ragdro.studies.memory import MEMORY
 from ragdro.studies.objectives import OBJECTIVES_STUDY
 from ragdro.studies.study import Study
 from ragdro.studies.variance import VARIANCE
@@ -21,6 +22,7 @@ STUDIES: dict[str, Study] = {
         systems.RETRIEVER_QUALITY,
         systems.SELECTOR_SIZE,
         OBJECTIVES_STUDY,
+        MEMORY,
     )
 }
 

@@ -10,6 +10,7 @@ from ragdro.config import load_config
 from ragdro.evaluation.significance import Interval
 from ragdro.report.sheet import Sheet
 from ragdro.studies.catalogue import STUDIES
+from ragdro.studies.memory import MEMORY
 from ragdro.studies.plan import parse_seeds, plan, slug
 from ragdro.studies.systems import RETRIEVER_QUALITY
 from ragdro.studies.training import ABLATION, CONVERGENCE, SAMPLES, iterations_to_reach
@@ -75,6 +76,19 @@ def test_the_undisturbed_retriever_is_in_both_panels(tmp_path: Path) -> None:
     over_n, over_share = RETRIEVER_QUALITY.conclude(runs).panels
     assert over_n.series[0].points == ((10.0, 0.6), (20.0, 0.8))
     assert over_share.series[0].points == ((0.0, 0.8), (40.0, 0.4))
+
+
+def test_memory_is_told_from_the_training_questions_and_the_held_out_ones(tmp_path: Path) -> None:
+    runs = {
+        label: {seed: run(tmp_path / f"{label}-{seed}", [0.3, 0.6, last], [-2.0, -1.0, bound])}
+        for seed, (label, last, bound) in enumerate((("dro", 0.5, -1.4), ("cross-fitted", 0.8, -0.5)))
+    }
+    outcome = MEMORY.conclude(runs)
+    last = row(outcome.tables["Last iteration"], "dro")  # not the best one
+    assert (last["all gold selected"], last["bound (nats)"]) == (0.5, -1.4)
+    assert (last["bound (nats), training"], last["effective sample size, training"]) == (-2.4, 2.0)
+    training = outcome.panels[2].series[1]
+    assert training.label == "cross-fitted" and training.points == ((0.0, -2.0), (1.0, -1.5))
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
