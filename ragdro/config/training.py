@@ -121,7 +121,9 @@ class Evaluation(Settings):
         ge=1,
         description="permutations of a tighter bound; null: none",
     )
-    tight_questions: int = Field(32, ge=1, description="validation questions it is taken on")
+    tight_questions: int = Field(
+        32, ge=1, description="validation questions that the tighter bound is taken on"
+    )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metric: Literal["exact_match", "f1", "bound"] = Field(

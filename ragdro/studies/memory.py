@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ragdro.evaluation.significance import Interval
-from ragdro.report.plot import Panel, Series
-from ragdro.report.sheet import Cell, Sheet, estimate
-from ragdro.studies.outcome import Outcome, curve_panel, differences_table, final_table, mean_curve
+from ragdro.report.plot import Panel
+from ragdro.report.sheet import Cell, Sheet
+from ragdro.studies.outcome import (
+    Outcome,
+    curve_panel,
+    differences_table,
+    final_table,
+    line,
+    mean_curve,
+    mean_of,
+)
 from ragdro.studies.records import FIGURES, Run, Runs
 from ragdro.studies.study import Study, sized
 
@@ -44,16 +52,12 @@ def _memory(runs: Runs) -> Outcome:
 
 def _training(seeds: Mapping[int, Run], figure: str) -> list[Interval | float | None]:
     """A figure of the E-steps: at i, of the pair that iteration i left."""
-    curves = [run.history.curve("e_step", figure) for run in seeds.values()]
-    return [estimate(list(values)) for values in zip(*curves, strict=False)]
+    return mean_of([run.history.curve("e_step", figure) for run in seeds.values()])
 
 
 def _training_panel(runs: Runs, figure: str) -> Panel:
     name = _TRAINING[figure]
-    series = tuple(
-        Series(label, tuple((float(at), value) for at, value in enumerate(_training(seeds, figure))))
-        for label, seeds in runs.items()
-    )
+    series = tuple(line(label, _training(seeds, figure)) for label, seeds in runs.items())
     return Panel(f"{name}, training", "iteration (0: warm-up)", name, series)
 
 

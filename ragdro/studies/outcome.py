@@ -5,7 +5,7 @@ In: finished runs. Out: tables, panels of a figure, and findings in words. Every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragdro.evaluation.significance import Interval
@@ -48,7 +48,11 @@ def curve_table(runs: Runs, figures: tuple[str, ...]) -> Sheet:
 
 def mean_curve(seeds: Mapping[int, Run], figure: str) -> list[Interval | float | None]:
     """A figure by iteration, as far as all seeds went."""
-    curves = [run.curve(figure) for run in seeds.values()]
+    return mean_of([run.curve(figure) for run in seeds.values()])
+
+
+def mean_of(curves: Sequence[Sequence[float | None]]) -> list[Interval | float | None]:
+    """One curve of several seeds', as far as all of them went."""
     return [estimate(values) for values in zip(*curves, strict=False)]
 
 
@@ -60,10 +64,15 @@ def curve_panel(runs: Runs, figure: str, *, share: bool = True) -> Panel:
         curve = mean_curve(seeds, figure)
         if len(curve) == 1:
             curve = curve * longest
-        series.append(Series(label, tuple((float(at), value) for at, value in enumerate(curve))))
+        series.append(line(label, curve))
     name = FIGURES[figure]
     label = f"{name} (share of 1)" if share else name
     return Panel(name, "iteration (0: warm-up)", label, tuple(series), share=share)
+
+
+def line(label: str, curve: Sequence[Interval | float | None]) -> Series:
+    """A curve that begins with the warm-up."""
+    return Series(label, tuple((float(at), value) for at, value in enumerate(curve)))
 
 
 def final_panel(runs: Runs, figures: Mapping[str, Callable[[Run], float | None]]) -> Panel:

@@ -29,7 +29,7 @@ from ragdro.training.progress import display
 from ragdro.training.standing import CONFIG
 
 MEASURED = "measured"
-_PRELOADED = ["ragdro.cli", "ragdro.training.em", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
+PRELOADED = ["ragdro.cli", "ragdro.training.em", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
 _VARIABLES = {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """One thread a run; and whoever asks, while it is imported, whether there is a GPU must not start CUDA, which
 no fork survives."""
@@ -113,7 +113,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 

@@ -25,7 +25,7 @@ PAGES = [
     *sorted((ROOT / "reproductions").glob("*.md")),
     ROOT / "benchmarks/README.md",
 ]
-_LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)#:]*)(#[^)]*)?\)")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -53,7 +53,7 @@ def test_command_lines_parse(page: str, line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in _LINK.findall(page.read_text()):
-        there = page.parent / target
+        there = page.parent / (target or page.name)
         assert there.exists(), f"{page.name}: {target}"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", there.read_text(), re.MULTILINE)

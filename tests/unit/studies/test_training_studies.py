@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ragdro.studies.memory import MEMORY
 from ragdro.studies.plan import parse_seeds, plan, slug
 from ragdro.studies.systems import RETRIEVER_QUALITY
 from ragdro.studies.training import ABLATION, CONVERGENCE, SAMPLES, iterations_to_reach
+from ragdro.studies.work import PRELOADED
 from tests.unit.studies.folders import CONFIG, run
 
 
@@ -112,6 +114,11 @@ def test_what_is_asked_for_replaces_the_study_s_sizes_and_full_leaves_the_config
     assert (taken.e_step, taken.iterations, taken.data) == (own.e_step, own.iterations, own.data)
     assert own.iterations != small.runs[0].config.iterations
     assert whole.command == f"ragdro study ablation {CONFIG} --seeds 3 --full"
+
+
+def test_what_a_study_s_processes_share_can_be_imported() -> None:
+    """The library says nothing when it cannot import them: every run would do it again."""
+    assert all(importlib.util.find_spec(name) for name in PRELOADED)
 
 
 def test_names_and_seeds() -> None:
