@@ -31,7 +31,7 @@ from ragdro.generation.generator import Generator
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import score_all
 from ragdro.lm.tree import ScoredSequence
-from ragdro.training.e_step import reading
+from ragdro.system import reading
 from ragdro.types import Permutation, Task
 
 CASES = {"none": 0.0, "concentrated": CONCENTRATED}

@@ -27,22 +27,22 @@ from benchmarks.trial import (
     tolerance,
     world,
 )
+from ragdro.algorithms.examples import TrainingExample
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.selection.selector import Selector
-from ragdro.training.m_step import Weighted
 
 
-def group_of(selector: Selector, trial: Trial) -> list[Weighted]:
+def group_of(selector: Selector, trial: Trial) -> list[TrainingExample]:
     """A question's lists, uniformly weighted, for each of the trial's questions."""
     tasks = world(trial)
     weights = (1 / trial.samples,) * trial.samples
     return [
-        Weighted(task.question.id, selector.group(task, lists), weights)
+        TrainingExample(task.question.id, selector.group(task, lists), weights)
         for task, lists in zip(tasks, lists_of(trial, tasks, 0.0), strict=True)
     ]
 
 
-def step(selector: Selector, batch: list[Weighted]) -> None:
+def step(selector: Selector, batch: list[TrainingExample]) -> None:
     """One gradient, a question at a time."""
     selector.model.hf.zero_grad()
     for one in batch:

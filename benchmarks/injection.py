@@ -20,8 +20,8 @@ import ragdro
 from ragdro.evaluation.evaluate import evaluate
 from ragdro.evaluation.metrics import exact_match
 from ragdro.evaluation.ranking import contains_answer
-from ragdro.rag import Rag
-from ragdro.training.reload import reported_tasks
+from ragdro.runs.load import reported_tasks
+from ragdro.system import Rag
 from ragdro.types import Passage, Prediction, Task
 
 WANTED = "Atlantis"

@@ -36,7 +36,7 @@ from ragdro.generation.generator import Generator
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, score_all, sequence_log_probs
 from ragdro.selection.selector import Selector
-from ragdro.training.e_step import reading
+from ragdro.system import reading
 from ragdro.types import Permutation, Task
 
 Result = tuple[Tensor, float, float, Tensor, Tensor]

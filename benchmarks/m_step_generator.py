@@ -27,7 +27,7 @@ from benchmarks.trial import (
 )
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import sequence_log_probs
-from ragdro.training.e_step import reading
+from ragdro.system import reading
 from ragdro.types import Permutation, Task
 
 

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from benchmarks.trial import resident
+from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import Config
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.planning.plan import plan
 from ragdro.planning.stand_in import longest_tasks, stand_in_pair, unlike_lists
 from ragdro.report.profile import device_name
-from ragdro.training.e_step import reading
-from ragdro.training.m_step import Weighted, fit
+from ragdro.system import reading
+from ragdro.training.m_step import fit
 
 CPU = torch.device("cpu")
 QUESTIONS = 24
@@ -101,8 +102,8 @@ def work(config: Config, phase: str, questions: int) -> None:
         model, build = (selector.model, chosen) if role == "selector" else (generator.model, read)
         settings = config.m_step.selector if role == "selector" else config.m_step.generator
 
-        def weighted(i: int) -> Weighted:
-            return Weighted(tasks[i].question.id, build(i), (1 / len(lists[i]),) * len(lists[i]))
+        def weighted(i: int) -> TrainingExample:
+            return TrainingExample(tasks[i].question.id, build(i), (1 / len(lists[i]),) * len(lists[i]))
 
         fit(model, questions, weighted, settings, np.random.default_rng(0))
 

@@ -6,27 +6,65 @@ The public names below load what they need when they are first used, so that `im
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ragdro.algorithms.weights import bound, effective_sample_size, importance_weights
     from ragdro.config import Config, load_config
     from ragdro.errors import RagdroError
-    from ragdro.rag import Rag
+    from ragdro.generation.generator import Generator
+    from ragdro.runs.load import load
+    from ragdro.runs.run import run
+    from ragdro.selection.selector import Selector
+    from ragdro.system import Rag
+    from ragdro.training.callbacks import Callback
     from ragdro.training.em import train
-    from ragdro.training.reload import load
+    from ragdro.types import Candidates, Passage, Prediction, Question
 
 _HOMES = {
+    "Callback": "ragdro.training.callbacks",
+    "Candidates": "ragdro.types",
     "Config": "ragdro.config",
-    "load_config": "ragdro.config",
+    "Generator": "ragdro.generation.generator",
+    "Passage": "ragdro.types",
+    "Prediction": "ragdro.types",
+    "Question": "ragdro.types",
+    "Rag": "ragdro.system",
     "RagdroError": "ragdro.errors",
-    "Rag": "ragdro.rag",
+    "Selector": "ragdro.selection.selector",
+    "bound": "ragdro.algorithms.weights",
+    "effective_sample_size": "ragdro.algorithms.weights",
+    "importance_weights": "ragdro.algorithms.weights",
+    "load": "ragdro.runs.load",
+    "load_config": "ragdro.config",
+    "run": "ragdro.runs.run",
     "train": "ragdro.training.em",
-    "load": "ragdro.training.reload",
 }
-__all__ = ["Config", "Rag", "RagdroError", "load", "load_config", "train"]
+__all__ = [
+    "Callback",
+    "Candidates",
+    "Config",
+    "Generator",
+    "Passage",
+    "Prediction",
+    "Question",
+    "Rag",
+    "RagdroError",
+    "Selector",
+    "bound",
+    "effective_sample_size",
+    "importance_weights",
+    "load",
+    "load_config",
+    "run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("ragdro")
     if name not in _HOMES:
         raise AttributeError(f"module 'ragdro' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -91,6 +91,33 @@ class WeightedSample:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedAnswer:
+    """A wrong answer of the generator's own, with its log-probability and the gold answer's (nats)."""
+
+    answer: str
+    log_prob: float
+    gold_log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTask:
+    """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m.
+
+    `impossible`: the generator finds the answer impossible under every sample. `drawn`: for each of the m
+    draws, in order, which of the samples it was. `rejected`: what the generator is to prefer the gold answer
+    to, where an objective asks for that.
+    """
+
+    task: Task
+    samples: tuple[WeightedSample, ...]
+    bound: float
+    effective_sample_size: float
+    impossible: bool
+    drawn: tuple[int, ...] = ()
+    rejected: RejectedAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ragdro.evaluation.significance import student_interval
 from ragdro.report.tables import breakdowns
-from ragdro.training.standing import read_results
+from ragdro.runs.status import read_results
 
 VARIANTS = {
     "full": [],

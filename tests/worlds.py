@@ -5,8 +5,8 @@ from __future__ import annotations
 from ragdro.generation.generator import Generator
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.rag import Rag
 from ragdro.selection.selector import Selector
+from ragdro.system import Rag
 from ragdro.types import Candidates, Passage, Question, Task
 from tests.conftest import byte_level, random_model
 

@@ -13,7 +13,7 @@ import typer
 from ragdro.cli import data, export, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
-from ragdro.training.preemption import PREEMPTED
+from ragdro.runs.signals import PREEMPTED
 
 INTERRUPTED = 130
 

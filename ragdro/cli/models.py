@@ -41,7 +41,7 @@ def train(
         typer.echo(dump_config(settings), nl=False)
         return
     from ragdro.environment import process
-    from ragdro.training.em import train as run
+    from ragdro.runs.run import run
 
     folder = Path(settings.runs) / settings.name
     if process():  # one process reports
@@ -74,7 +74,7 @@ def evaluate(
     out: Annotated[Optional[Path], typer.Option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
 ) -> None:
     """Measure a trained pair on a set of questions; prints one JSON object."""
-    from ragdro.training.reload import evaluate_run
+    from ragdro.runs.load import evaluate_run
 
     typer.echo(json.dumps(evaluate_run(run, data, stage, out), indent=2))
 
@@ -106,7 +106,7 @@ def report(run: RunPath) -> None:
     from ragdro.report.predictions import print_example
     from ragdro.report.run_page import write_report
     from ragdro.report.tables import print_results
-    from ragdro.training.reload import reported_tasks
+    from ragdro.runs.load import reported_tasks
 
     print_results(run)
     print_example(run, reported_tasks(run))

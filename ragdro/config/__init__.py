@@ -19,7 +19,7 @@ from ragdro.config.models import (
     ScratchModel,
     SelectorSettings,
 )
-from ragdro.config.objective import Dpo, Dro, DroCentered, DroTempered, Marginal, Objective, Rloo, Sft
+from ragdro.config.objective import Objective, ObjectiveSettings, check_proposals
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.config.training import (
     Checkpoints,
@@ -29,6 +29,7 @@ from ragdro.config.training import (
     MStep,
     Optimisation,
     Parallel,
+    TrainingSettings,
     WarmUp,
 )
 
@@ -36,27 +37,22 @@ __all__ = [
     "Checkpoints",
     "Config",
     "DataSettings",
-    "Dpo",
-    "Dro",
-    "DroCentered",
-    "DroTempered",
     "EStep",
     "Evaluation",
     "GeneratorSettings",
     "LoraAdapter",
     "MStep",
-    "Marginal",
     "Mixture",
     "ModelSettings",
     "Objective",
+    "ObjectiveSettings",
     "Optimisation",
     "Parallel",
     "RetrieverSettings",
-    "Rloo",
     "ScratchModel",
     "SelectorSettings",
     "Settings",
-    "Sft",
+    "TrainingSettings",
     "WarmUp",
     "dump_config",
     "load_config",
@@ -83,13 +79,12 @@ _OF_THE_BASE = tuple(key for key in ModelSettings.model_fields if key not in _IT
 """Of a model's settings those that say what is loaded."""
 
 
-class Config(Settings):
+class Config(TrainingSettings):
     """Everything a run is made of; a run folder holds it resolved as `config.yaml`."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder's name")
     runs: str = Field("runs", description="the folder that holds run folders")
     cache: str = Field("runs/cache", description="folder of indexes and candidates, shared between runs")
-    seed: int = Field(0, ge=0, description="decides every random number of the run")
     device: str = Field("auto", description="torch device; 'auto' takes a GPU if there is one")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves it alone")
     data: DataSettings = Field(description="questions and corpus")
@@ -103,25 +98,10 @@ class Config(Settings):
     shared_backbone: bool = Field(
         False, description="selector and generator are two adapters on one base: half the weights in memory"
     )
-    warm_up: WarmUp = Field(WarmUp(), description="before the loop")
-    iterations: int = Field(5, ge=0, description="most rounds of E-step and M-step (N in the paper)")
-    patience: int | None = Field(
-        2, ge=1, description="stop after this many rounds without a better one; null: never"
+    objective: Objective = Field(
+        "dro", validate_default=True, description="what is maximised; docs/objectives.md"
     )
-    objective: Objective = Field(Dro(), description="what is maximised; docs/objectives.md")
-    cross_fitted: bool = Field(
-        False, description="questions are weighted by a generator that was not fitted to them (two folds)"
-    )
-    e_step: EStep = Field(EStep(), description="sampling and weighting")
-    m_step: MStep = Field(MStep(), description="fitting")
-    train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
-    train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
-    evaluation: Evaluation = Field(Evaluation(), description="measuring")
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
-    parallel: Parallel = Field(Parallel(), description="several processes")
-    bad_batches: int = Field(
-        10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
-    )
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         [], description="where metrics.jsonl's figures go as well"
     )
@@ -158,7 +138,7 @@ class Config(Settings):
         for what, there in (
             ("adapters", self.selector.adapter or self.generator.adapter),
             ("cross_fitted", self.cross_fitted),
-            ("objective.kl", isinstance(self.objective, Rloo) and self.objective.kl > 0),
+            ("objective.kl", self.objective.needs_reference),
             ("e_step.replay", self.e_step.replay),
             ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),
             ("dtype float16", not fsdp2 and "float16" in (self.selector.dtype, self.generator.dtype)),
@@ -171,26 +151,13 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _nothing_to_stop(self) -> Config:
-        if self.selector.stop and isinstance(self.objective, Marginal | Sft):
+        if self.selector.stop and not self.objective.draws_lists:
             raise ValueError(f"selector.stop: objective {self.objective.kind} writes no lists")
         if self.selector.stop and self.e_step.engine.kind != "transformers":
             raise ValueError(f"selector.stop: e_step.engine {self.e_step.engine.kind} writes whole lists")
         return self
 
     @model_validator(mode="after")
-    def _on_policy(self) -> Config:
-        """Advantages have mean zero under the selector alone, and nothing corrects them elsewhere."""
-        step = self.e_step
-        own = step.engine.kind == "transformers" and step.temperature == 1
-        elsewhere = not own or step.mixture is not None or step.replay > 0
-        if isinstance(self.objective, Marginal | Sft) and elsewhere:
-            raise ValueError(
-                f"objective: {self.objective.kind} draws no lists: no e_step.temperature, e_step.engine,"
-                " e_step.mixture or e_step.replay"
-            )
-        if isinstance(self.objective, DroCentered | Rloo) and elsewhere:
-            raise ValueError(
-                f"objective: {self.objective.kind} takes samples of the selector itself: e_step.temperature"
-                " 1, e_step.engine transformers, no e_step.mixture and no e_step.replay"
-            )
+    def _proposals_suit(self) -> Config:
+        check_proposals(self.objective, self.e_step)
         return self

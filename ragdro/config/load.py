@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ragdro.config.objective import objective_keys
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
 
@@ -32,7 +33,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error, Config)}") from error
+        raise ConfigError(f"{path}: {describe(error, Config)}") from error
 
 
 def dump_config(config: Config) -> str:
@@ -66,15 +67,18 @@ def _apply(values: dict[Any, Any], override: str) -> None:
 _TAGS: dict[int | str, tuple[str, ...]] = {
     "retriever": ("bm25", "dense", "colbert", "hybrid", "external", "given"),
     "e_step": ("transformers", "vllm", "openai-compatible"),
-    "objective": ("dro", "dro-centered", "dro-tempered", "marginal", "rloo", "dpo", "sft"),
 }
 """Kinds that pydantic puts into an error's location, by section: no part of a dotted key."""
 
 
-def _describe(error: ValidationError, root: type[BaseModel]) -> str:
+def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first complaint in one line: dotted key, what is wrong, the value."""
-    first = error.errors(include_url=False)[0]
+    first: dict[str, Any] = dict(error.errors(include_url=False)[0])
     where = [str(p) for p in first["loc"] if p not in _TAGS.get(first["loc"][0] if first["loc"] else "", ())]
+    if first["type"] == "nested":
+        inner = first["ctx"]
+        where += [str(p) for p in inner["place"]]
+        first |= {"type": inner["type"], "msg": inner["message"], "input": inner["input"]}
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(root))
@@ -92,6 +96,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key that a config may have."""
     for name, field in model.model_fields.items():
         yield prefix + name
+        if f"{prefix}{name}" == "objective":
+            yield from (f"objective.{key}" for key in objective_keys())
         for inner in _models_in(field.annotation):
             yield from _keys(inner, f"{prefix}{name}.")
 

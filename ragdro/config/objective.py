@@ -1,96 +1,106 @@
-"""What is maximised: one settings class for each objective.
+"""What is maximised: the settings that every objective has, and how a name becomes one.
 
-Written `objective: dro` or, with settings of its own, `objective: {kind: dro-tempered, floor: 3}`;
-docs/objectives.md says what each is for.
+Written `objective: dro` or, with settings of its own, `objective: {kind: dro-tempered, floor: 3}`. A kind is
+a file of `ragdro.algorithms` (`dro-tempered`: `dro_tempered.py`) or, for one's own,
+`package.module:ClassName`. docs/objectives.md says what each is for. Imports no torch.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from ragdro.config.base import Settings, kind_or, named
+from ragdro.config.base import Settings
+from ragdro.config.plugins import is_import_path, load_class, misplaced, nested, packaged_modules
+from ragdro.config.training import EStep
+from ragdro.errors import ConfigError
+
+_PACKAGE = "ragdro.algorithms"
+_NOT_OBJECTIVES = {"base", "examples", "losses", "warnings", "weights"}
 
 
-class Dro(Settings):
-    """The paper's: both models follow the posterior weights."""
+class ObjectiveSettings(Settings):
+    """What is known of an objective before anything is loaded."""
 
-    kind: Literal["dro"] = "dro"
-
-
-class DroCentered(Settings):
-    """The selector follows the weights minus their mean: equal weights move nothing."""
-
-    kind: Literal["dro-centered"] = "dro-centered"
-    clip: float = Field(
-        0.2, gt=0, lt=1, description="change of a list's probability at which it pulls no more"
+    kind: str
+    samples: int | None = Field(
+        None,
+        ge=1,
+        exclude=True,
+        description="permutations drawn for each question (m); in a config e_step.samples",
     )
 
+    on_policy: ClassVar[bool] = False
+    """Whether samples must come from the selector as it is: no temperature, mixture, replay or other
+    engine."""
+    draws_lists: ClassVar[bool] = True
+    """Whether lists are sampled from the selector at all."""
 
-class DroTempered(Settings):
-    """The weights raised to a power that keeps the effective sample size above a floor."""
-
-    kind: Literal["dro-tempered"] = "dro-tempered"
-    floor: float = Field(2.0, ge=1, description="least effective sample size of a question's weights")
-
-
-class Marginal(Settings):
-    """Passages are independent (RAG-Sequence): the selector's first choice is the latent variable, summed
-    over and not sampled; the generator reads one passage at a time while it is trained."""
-
-    kind: Literal["marginal"] = "marginal"
-    passages: int | None = Field(
-        None, ge=1, description="the likeliest first choices alone are summed over; null: all candidates"
-    )
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the warmed-up selector is kept beside the one in training."""
+        return False
 
 
-class Rloo(Settings):
-    """Policy gradient of a reward with a leave-one-out baseline; the generator learns from all samples."""
-
-    kind: Literal["rloo"] = "rloo"
-    reward: Literal["log_likelihood", "exact_match", "f1"] = Field(
-        "log_likelihood", description="of the gold answer, or the score of the generator's greedy answer"
-    )
-    kl: float = Field(
-        0.0, ge=0, description="what a nat of distance from the warmed-up selector costs; 0: nothing"
-    )
-    clip: float = Field(
-        0.2, gt=0, lt=1, description="change of a list's probability at which it pulls no more"
-    )
-
-
-class Dpo(Settings):
-    """The best of the samples against the worst as a preference pair; the generator reads the best."""
-
-    kind: Literal["dpo"] = "dpo"
-    beta: float = Field(0.1, gt=0, description="how firmly a model is held to where it stood")
-    generator: Literal["sft", "dpo"] = Field(
-        "sft", description="learn the gold answer, or to prefer it to a wrong one of its own"
-    )
+def check_proposals(objective: ObjectiveSettings, step: EStep) -> None:
+    """Raises `ValueError` where an objective cannot learn from what the E-step proposes: advantages have mean
+    zero under the selector alone, and nothing corrects them elsewhere."""
+    own = step.engine.kind == "transformers" and step.temperature == 1
+    elsewhere = not own or step.mixture is not None or step.replay > 0
+    if elsewhere and not objective.draws_lists:
+        raise ValueError(
+            f"objective: {objective.kind} draws no lists: no e_step.temperature, e_step.engine,"
+            " e_step.mixture or e_step.replay"
+        )
+    if elsewhere and objective.on_policy:
+        raise ValueError(
+            f"objective: {objective.kind} takes samples of the selector itself: e_step.temperature"
+            " 1, e_step.engine transformers, no e_step.mixture and no e_step.replay"
+        )
 
 
-class Sft(Settings):
-    """No latent variable: the generator learns from the retriever's first K, and reads them."""
+def objective_kinds() -> list[str]:
+    """The packaged kinds."""
+    return [name.replace("_", "-") for name in packaged_modules(_PACKAGE) if name not in _NOT_OBJECTIVES]
 
-    kind: Literal["sft"] = "sft"
+
+def objective_keys() -> list[str]:
+    """Every key that some packaged objective has."""
+    return sorted({key for kind in objective_kinds() for key in _class_of(kind).model_fields} - {"samples"})
 
 
-Objective: TypeAlias = Annotated[
-    Annotated[
-        Annotated[Dro, Tag("dro")]
-        | Annotated[DroCentered, Tag("dro-centered")]
-        | Annotated[DroTempered, Tag("dro-tempered")]
-        | Annotated[Marginal, Tag("marginal")]
-        | Annotated[Rloo, Tag("rloo")]
-        | Annotated[Dpo, Tag("dpo")]
-        | Annotated[Sft, Tag("sft")],
-        Discriminator(
-            kind_or("dro"),
-            custom_error_type="objective",
-            custom_error_message="must be dro, dro-centered, dro-tempered, marginal, rloo, dpo or sft",
-        ),
-    ],
-    BeforeValidator(named),
-]
+def resolve_objective(value: Any) -> Any:
+    """The objective that a name, a mapping with `kind` (default: dro) or an instance stands for."""
+    if isinstance(value, ObjectiveSettings):
+        return value
+    values = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(values, Mapping):
+        raise ValueError(f"must be {_written()}")
+    kind = values.get("kind", "dro")
+    if not isinstance(kind, str) or not (is_import_path(kind) or kind in objective_kinds()):
+        raise ValueError(f"must be {_written()}")
+    if values.get("samples") is not None:
+        raise misplaced("samples", "in a config this is e_step.samples", values["samples"])
+    with nested():
+        return _class_of(kind).model_validate({**values, "kind": kind})
+
+
+def _class_of(kind: str) -> type[ObjectiveSettings]:
+    if is_import_path(kind):
+        found = load_class(kind, "objective.kind")
+        if not issubclass(found, ObjectiveSettings):
+            raise ConfigError(f"objective.kind: {kind} is no subclass of ragdro.algorithms.Algorithm")
+        return found
+    name = kind.replace("-", "_")
+    return load_class(f"{_PACKAGE}.{name}:{name.title().replace('_', '')}", "objective.kind")
+
+
+def _written() -> str:
+    *others, last = objective_kinds()
+    return f"{', '.join(others)} or {last}, or package.module:ClassName"
+
+
+Objective: TypeAlias = Annotated[SerializeAsAny[ObjectiveSettings], BeforeValidator(resolve_objective)]
 """Settings of any objective, or its name alone; a mapping without `kind` means the paper's."""

@@ -149,3 +149,26 @@ class Checkpoints(Settings):
     keep: Literal["best_and_last", "all"] = Field(
         "best_and_last", description="which iterations' models stay in checkpoints/"
     )
+
+
+class TrainingSettings(Settings):
+    """How a pair is trained, wherever its models and questions come from."""
+
+    seed: int = Field(0, ge=0, description="decides every random number of the run")
+    warm_up: WarmUp = Field(WarmUp(), description="before the loop")
+    iterations: int = Field(5, ge=0, description="most rounds of E-step and M-step (N in the paper)")
+    patience: int | None = Field(
+        2, ge=1, description="stop after this many rounds without a better one; null: never"
+    )
+    cross_fitted: bool = Field(
+        False, description="questions are weighted by a generator that was not fitted to them (two folds)"
+    )
+    e_step: EStep = Field(EStep(), description="sampling and weighting")
+    m_step: MStep = Field(MStep(), description="fitting")
+    train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
+    train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
+    evaluation: Evaluation = Field(Evaluation(), description="measuring")
+    parallel: Parallel = Field(Parallel(), description="several processes")
+    bad_batches: int = Field(
+        10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
+    )

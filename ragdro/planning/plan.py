@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from ragdro.config import Config, Optimisation, Sft
+from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
 from ragdro.lm.batching import batches_by_tokens, packs_by_tokens
 from ragdro.lm.decoding import BranchDecoder
@@ -27,9 +27,10 @@ from ragdro.lm.scoring import SequenceGroup, choice_table, sequence_log_probs
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, without_data
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
+from ragdro.runs.models import ROLES, Role, settings_of
+from ragdro.runs.setup import algorithm_of
 from ragdro.selection.selector import Selector
-from ragdro.training.e_step import reading
-from ragdro.training.models import ROLES, Role, settings_of
+from ragdro.system import reading
 
 _DEPTHS = (2, 4)
 _NF4 = 4.127 / 8
@@ -155,7 +156,7 @@ def _phases(
             "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
             "scoring": _scoring(_Side(config, "generator", generator.model, answers), shard, budget),
         }
-        if config.train_selector and not isinstance(config.objective, Sft):
+        if config.train_selector and algorithm_of(config).selects:
             side = _Side(config, "selector", selector.model, lists)
             found["selector update"] = _update(side, config.m_step.selector, processes)
         if config.train_generator:

@@ -23,10 +23,10 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template
+from ragdro.runs.models import Role, settings_of
+from ragdro.runs.setup import behind_prompts
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
-from ragdro.training.models import Role, settings_of
-from ragdro.training.prepare import behind_prompts
 from ragdro.types import Candidates, Passage, Permutation, Question, Task
 
 _VOCABULARY = 1024

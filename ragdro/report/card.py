@@ -16,8 +16,8 @@ from ragdro.evaluation.evaluate import FIGURES
 from ragdro.evaluation.significance import bootstrap_interval
 from ragdro.prompts import load_template
 from ragdro.report.predictions import read_records
-from ragdro.training.models import Role, settings_of
-from ragdro.training.standing import read_json, read_results
+from ragdro.runs.models import Role, settings_of
+from ragdro.runs.status import read_json, read_results
 
 _OF_THE_MACHINE = {"runs", "cache", "device", "threads", "report_to"}
 _WHAT = {

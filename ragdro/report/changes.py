@@ -13,7 +13,7 @@ from typing import Any
 
 from ragdro.report.predictions import read_records
 from ragdro.report.tables import stages
-from ragdro.training.standing import read_results
+from ragdro.runs.status import read_results
 
 Record = dict[str, Any]
 

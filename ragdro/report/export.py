@@ -17,8 +17,8 @@ from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.files import write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.report.card import model_card
-from ragdro.training.models import ROLES, whole_model
-from ragdro.training.reload import checkpoint_of, config_of
+from ragdro.runs.load import checkpoint_of, config_of
+from ragdro.runs.models import ROLES, whole_model
 
 CARD = "README.md"
 _CLIENT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]

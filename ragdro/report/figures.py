@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.report.plot import Panel, Series, draw
-from ragdro.training.standing import read_results
+from ragdro.runs.status import read_results
 
 _ANSWERS = {"exact_match": "exact match", "f1": "F1"}
 _SELECTION = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from ragdro.config import Config, load_config
 from ragdro.errors import ConfigError, DataError, brief
-from ragdro.training.standing import CONFIG, Standing, standing
+from ragdro.runs.status import CONFIG, RunStatus, run_status
 
 METRICS = "metrics.jsonl"
 _WORDS, _NUMBERS = ("event", "stage"), ("seconds",)
@@ -30,7 +30,7 @@ class History:
 
     run: Path
     config: Config
-    standing: Standing
+    run_status: RunStatus
     records: list[dict[str, Any]]
 
     @property
@@ -91,7 +91,7 @@ def read_history(run: Path) -> History:
     path = run / METRICS
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
     records = [_record(line, path, number) for number, line in enumerate(lines, start=1)]
-    return History(run, load_config(run / CONFIG), standing(run), records)
+    return History(run, load_config(run / CONFIG), run_status(run), records)
 
 
 def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ragdro.errors import DataError
 from ragdro.report.plain import marked_up
-from ragdro.training.standing import read_results
+from ragdro.runs.status import read_results
 from ragdro.types import Prediction, Task
 
 

@@ -15,6 +15,7 @@ from ragdro.errors import RagdroError
 from ragdro.evaluation.compare import compare
 from ragdro.evaluation.significance import Interval
 from ragdro.files import write_atomically
+from ragdro.progress import duration
 from ragdro.report import html
 from ragdro.report.changes import Change, Record, find_changes
 from ragdro.report.figures import curves_title, run_panels
@@ -24,8 +25,7 @@ from ragdro.report.plot import Panel, Series, render
 from ragdro.report.sheet import Sheet
 from ragdro.report.studies import studies_beside, study_section
 from ragdro.report.tables import LEGEND, results_sheet
-from ragdro.training.progress import duration
-from ragdro.training.standing import CONFIG, read_json, read_results
+from ragdro.runs.status import CONFIG, read_json, read_results
 
 _EXAMPLES = 12
 PAGE = "report.html"

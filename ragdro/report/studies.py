@@ -13,7 +13,7 @@ from ragdro.errors import DataError
 from ragdro.report import html
 from ragdro.report.html import Html
 from ragdro.report.sheet import Sheet
-from ragdro.training.standing import read_json
+from ragdro.runs.status import read_json
 
 STUDY = "study.json"
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ragdro.report.sheet import Cell, Sheet
-from ragdro.training.standing import read_results
+from ragdro.runs.status import read_results
 
 COLUMNS = {
     "exact_match": "EM",

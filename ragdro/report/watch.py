@@ -21,10 +21,10 @@ from rich.text import Text
 from ragdro.data.record import parse
 from ragdro.data.stream import lines
 from ragdro.errors import RagdroError
+from ragdro.progress import duration
 from ragdro.report.history import History, read_history
 from ragdro.report.plain import marked_up
-from ragdro.training.progress import duration
-from ragdro.training.standing import CONFIG
+from ragdro.runs.status import CONFIG
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
@@ -48,7 +48,7 @@ def _row(run: Path) -> dict[str, Any]:
     best = history.best()
     return {
         "name": run.name,
-        "state": history.standing,
+        "state": history.run_status,
         "at": history.place(),
         "metric": history.config.evaluation.metric,
         "best": None if best is None else best[1],
@@ -78,7 +78,7 @@ def watch_run(run: Path, *, once: bool, every: float = 2.0) -> None:
         while True:
             history = read_history(run)
             live.update(view(history), refresh=True)
-            if history.standing != "running":
+            if history.run_status != "running":
                 return
             time.sleep(every)
 
@@ -87,8 +87,8 @@ def view(history: History) -> Group:
     """One picture of a run: where it is, its curves, its last examples."""
     left = history.seconds_left()
     told = "time left: known after the first iteration" if left is None else f"about {duration(left)} left"
-    if history.standing != "running":
-        told = history.standing
+    if history.run_status != "running":
+        told = history.run_status
     head = Text(f"{history.run.name}: {history.place()}; {duration(history.seconds())} spent; {told}")
     best = history.best()
     if best is not None:

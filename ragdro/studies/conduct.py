@@ -20,11 +20,11 @@ from ragdro.files import write_atomically
 from ragdro.report import html
 from ragdro.report.plot import draw
 from ragdro.report.studies import STUDY, study_section
+from ragdro.runs.lock import LOCK, RunLock
 from ragdro.studies.outcome import Outcome
 from ragdro.studies.plan import Plan, slug
 from ragdro.studies.records import Run
 from ragdro.studies.work import MEASURED, carry_out, measured_file, measuring_jobs, training_jobs
-from ragdro.training.lock import LOCK, RunLock
 
 
 def conduct(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool = False) -> Outcome:

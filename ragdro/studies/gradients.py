@@ -27,17 +27,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ragdro.algorithms import weights as formulas
 from ragdro.config import Config, EStep, load_config
 from ragdro.files import write_atomically
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
-from ragdro.rag import Rag
-from ragdro.training import objectives
-from ragdro.training.e_step import reading
-from ragdro.training.prepare import build_rag, load_tasks
+from ragdro.runs.folder import CHECKPOINTS
+from ragdro.runs.setup import algorithm_of, build_rag, load_tasks
+from ragdro.runs.status import CONFIG
+from ragdro.system import Rag, reading
 from ragdro.training.proposals import proposals
-from ragdro.training.run_folder import CHECKPOINTS
-from ragdro.training.standing import CONFIG
 from ragdro.types import Task
 
 DRAWS = 128
@@ -73,7 +72,7 @@ def measure(run: Path) -> list[Row]:
 def spread(rag: Rag, config: Config, task: Task) -> dict[int, dict[str, float]]:
     """By m, the variances of one question's estimates over `DRAWS` / m repetitions."""
     settings = EStep(samples=DRAWS, tokens_per_batch=config.e_step.tokens_per_batch)
-    (draws,) = proposals(config.objective, settings, config.seed, _STREAM)(rag.selector, [task])
+    (draws,) = proposals(algorithm_of(config), settings, config.seed, _STREAM)(rag.selector, [task])
     lists = list(dict.fromkeys(draw.permutation for draw in draws))
     selecting = [rag.selector.group(task, [z]) for z in lists]
     answering = [rag.generator.group([reading(task, z)]) for z in lists]
@@ -86,8 +85,8 @@ def spread(rag: Rag, config: Config, task: Task) -> dict[int, dict[str, float]]:
     found = {}
     for m in SAMPLES:
         groups = drawn.reshape(-1, m)
-        ratios = objectives.log_ratios(scores[groups], prior.reshape(-1, m), proposal.reshape(-1, m))
-        weights = objectives.importance_weights(ratios)
+        ratios = formulas.log_ratios(scores[groups], prior.reshape(-1, m), proposal.reshape(-1, m))
+        weights = formulas.importance_weights(ratios)
         found[m] = _variances(scores[groups], groups, weights, of_selector, of_generator)
     return found
 
@@ -102,7 +101,7 @@ def _variances(
         plain = trace_of_covariance(_shares(groups, uniform, len(gram)), gram)
         variances[f"{role}_weighted"], variances[f"{role}_uniform"] = weighted, plain
         variances[f"{role}_raised"] = float(weighted > plain * (1 + 1e-9))
-    centered = objectives.centered(weights)
+    centered = formulas.centered(weights)
     variances["selector_centered"] = trace_of_covariance(
         _shares(groups, centered, len(of_selector)), of_selector
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ragdro.config import Config, load_config
 from ragdro.errors import ConfigError
+from ragdro.runs.status import CONFIG, refuse_another_run, run_status
 from ragdro.studies.study import Study
-from ragdro.training.standing import CONFIG, refuse_another_run, standing
 
 _OURS = ("name", "seed")
 
@@ -39,7 +39,7 @@ class Planned:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return standing(self.folder) == "finished"
+        return run_status(self.folder) == "finished"
 
 
 @dataclass(frozen=True, slots=True)

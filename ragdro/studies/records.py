@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ragdro.config import Config, Marginal, Sft
+from ragdro.config import Config
 from ragdro.evaluation.significance import Interval
 from ragdro.report.history import History, read_history
 from ragdro.report.predictions import read_records
 from ragdro.report.sheet import estimate
-from ragdro.training.standing import read_json, read_results
+from ragdro.runs.setup import algorithm_of
+from ragdro.runs.status import read_json, read_results
 
 FIGURES = {
     "exact_match": "exact match",
@@ -79,11 +80,8 @@ class Run:
     def generator_evaluations(self) -> int:
         """Answers scored in E-steps, m for each question of each iteration (one each without a latent
         variable, one a passage where passages are independent)."""
-        objective, draws = self.config.objective, self.config.e_step.samples
-        if isinstance(objective, Sft):
-            draws = 1
-        elif isinstance(objective, Marginal):
-            draws = objective.passages or self.config.top_n
+        config = self.config
+        draws = algorithm_of(config).answers_scored(config.e_step.samples, config.top_n)
         return sum(
             int(record["questions"]) * draws for record in self.history.records if record["event"] == "e_step"
         )

@@ -22,14 +22,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ragdro.errors import TrainingError
+from ragdro.progress import display
 from ragdro.report.history import read_history
+from ragdro.runs.signals import Preemption
+from ragdro.runs.status import CONFIG
 from ragdro.studies.plan import Plan, Planned
-from ragdro.training.preemption import Preemption
-from ragdro.training.progress import display
-from ragdro.training.standing import CONFIG
 
 MEASURED = "measured"
-PRELOADED = ["ragdro.cli", "ragdro.training.em", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
+PRELOADED = ["ragdro.cli", "ragdro.runs.run", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
 _VARIABLES = {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """One thread a run; and whoever asks, while it is imported, whether there is a GPU must not start CUDA, which
 no fork survives."""

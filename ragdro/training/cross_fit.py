@@ -1,67 +1,96 @@
 """Cross-fitting: the generator that weights a question's permutations has not been fitted to it.
 
 In: two folds, each a generator of its own from the same base, warmed up and fitted on half of the questions.
-Out: scores of every question from the other half's generator. One that knows the answers of its training
-questions by heart finds every permutation equally good, and the selector learns nothing from it. The
+Out: scores of every question from the other half's generator. One that has memorised the answers of its
+training questions finds every permutation equally good, and the selector learns nothing from it. The
 generator of the trained pair is fitted to all questions, and scores none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from ragdro.config import Config
+from ragdro.algorithms.examples import TrainingExample
+from ragdro.config.training import TrainingSettings
 from ragdro.generation.generator import Generator
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.profiling import phase
-from ragdro.rag import Rag
 from ragdro.selection.selector import Draw
+from ragdro.system import Rag
 from ragdro.training.e_step import Scores, answer_log_likelihoods
-from ragdro.training.m_step import Keeper, Weighted, fit
-from ragdro.training.variants import Fold, held_out
-from ragdro.training.warmup import KeeperOf, warm_up
+from ragdro.training.m_step import fit
+from ragdro.training.warm_up import ObserverOf, warm_up
 from ragdro.types import Task
 
+T = TypeVar("T")
+FOLDS = ("generator-fold-1", "generator-fold-2")
 _FOLD = 17
 """Sets the folds' random numbers apart from the pair's."""
 
 
+class Fold(WeightSnapshot):
+    """A generator for cross-fitting: fitted to every second training question, it scores the others."""
+
+    def __init__(self, name: str, model: LanguageModel, questions: Sequence[str]) -> None:
+        super().__init__(name, model)
+        self._questions = frozenset(questions)
+
+    def fitted_to(self, tasks: Sequence[Task]) -> list[int]:
+        """Which of the questions it is fitted to."""
+        return [i for i, task in enumerate(tasks) if task.question.id in self._questions]
+
+
+def folds_of(model: LanguageModel, tasks: Sequence[Task]) -> list[Fold]:
+    """Both folds, as `model` is now."""
+    ids = [task.question.id for task in tasks]
+    return [Fold(name, model, ids[at::2]) for at, name in enumerate(FOLDS)]
+
+
 def warm_up_folds(
-    folds: Sequence[Fold], rag: Rag, tasks: Sequence[Task], config: Config, keeper: KeeperOf
+    folds: Sequence[Fold], rag: Rag, tasks: Sequence[Task], settings: TrainingSettings, observe: ObserverOf
 ) -> None:
     """Each fold's warm-up of the generator, on its own questions."""
-    settings = config.warm_up.model_copy(update={"selector": None})
+    generator_only = settings.warm_up.model_copy(update={"selector": None})
     for number, fold in enumerate(folds):
-        mine = [tasks[i] for i in fold.own(tasks)]
-        if mine:
-            rng = np.random.default_rng([config.seed, _FOLD, number])
-            with fold.in_place():
-                warm_up(rag.selector, rag.generator, mine, settings, rng, partial(_named, keeper, fold.name))
+        own = [tasks[i] for i in fold.fitted_to(tasks)]
+        if own:
+            rng = np.random.default_rng([settings.seed, _FOLD, number])
+            with fold.swap_in():
+                warm_up(
+                    rag.selector,
+                    rag.generator,
+                    own,
+                    generator_only,
+                    rng,
+                    lambda role, name=fold.name: observe(name),  # type: ignore[misc]
+                )
 
 
 def fit_folds(
     folds: Sequence[Fold],
     tasks: Sequence[Task],
-    answer: Callable[[int], Weighted],
-    config: Config,
+    build: Callable[[int], TrainingExample],
+    settings: TrainingSettings,
     iteration: int,
-    keeper: KeeperOf,
+    observe: ObserverOf,
 ) -> None:
-    """Each fold's M-step of the generator; `answer` builds what question i asks of it."""
+    """Each fold's M-step of the generator; `build` makes the generator's example of question i."""
     for number, fold in enumerate(folds):
-        mine = fold.own(tasks)
-        if mine:
-            rng = np.random.default_rng([config.seed, _FOLD, number, iteration])
-            with fold.in_place(), phase("generator update"):
+        own = fold.fitted_to(tasks)
+        if own:
+            rng = np.random.default_rng([settings.seed, _FOLD, number, iteration])
+            with fold.swap_in(), phase("generator update"):
                 fit(
                     fold.model,
-                    len(mine),
-                    lambda i, mine=mine: answer(mine[i]),  # type: ignore[misc]
-                    config.m_step.generator,
+                    len(own),
+                    lambda i, own=own: build(own[i]),  # type: ignore[misc]
+                    settings.m_step.generator,
                     rng,
-                    keeper(fold.name),
+                    observe(fold.name),
                 )
 
 
@@ -70,17 +99,30 @@ def held_out_log_likelihoods(
     generator: Generator,
     tasks: Sequence[Task],
     draws: Sequence[Sequence[Draw]],
-    tokens_per_batch: int,
+    max_tokens: int,
 ) -> Scores:
     """log p(y|x,d_z) of each question under the fold that has not been fitted to it."""
 
     def compute(chosen: Sequence[int]) -> Scores:
         return answer_log_likelihoods(
-            generator, [tasks[i] for i in chosen], [draws[i] for i in chosen], tokens_per_batch
+            generator, [tasks[i] for i in chosen], [draws[i] for i in chosen], max_tokens
         )
 
     return held_out(folds, tasks, compute)
 
 
-def _named(keeper: KeeperOf, name: str, role: str) -> Keeper:
-    return keeper(name)
+def held_out(
+    folds: Sequence[Fold], tasks: Sequence[Task], compute: Callable[[Sequence[int]], Sequence[T]]
+) -> list[T]:
+    """`compute` of all questions, given by their places, each while the generator in place is the fold that
+    has not been fitted to it (without folds: the generator as it is)."""
+    if not folds:
+        return list(compute(range(len(tasks))))
+    results: dict[int, T] = {}
+    for fold in folds:
+        own = set(fold.fitted_to(tasks))
+        others = [i for i in range(len(tasks)) if i not in own and i not in results]
+        if others:
+            with fold.swap_in():
+                results.update(zip(others, compute(others), strict=True))
+    return [results[i] for i in range(len(tasks))]

@@ -9,53 +9,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 import torch
 
+from ragdro.algorithms import weights
 from ragdro.config import EStep
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
 from ragdro.selection.selector import Draw, Selector
-from ragdro.training import objectives
+from ragdro.system import reading
 from ragdro.training.proposals import Propose
-from ragdro.types import Permutation, Task, WeightedSample
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A wrong answer of the generator's own, with its log-probability and the gold answer's (nats)."""
-
-    answer: str
-    log_prob: float
-    gold_log_prob: float
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedTask:
-    """A question with its weighted samples; `bound` in nats, `effective_sample_size` between 1 and m.
-
-    `drawn`: for each of the m draws, in order, which of the samples it was. `rejected`: what the generator
-    is to prefer the gold answer to, where an objective asks for that.
-    """
-
-    task: Task
-    samples: tuple[WeightedSample, ...]
-    bound: float
-    effective_sample_size: float
-    impossible: bool
-    drawn: tuple[int, ...] = ()
-    rejected: Rejected | None = None
-
+from ragdro.types import Permutation, Task, WeightedSample, WeightedTask
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
 
-Judge: TypeAlias = Callable[[Sequence[WeightedTask]], list[WeightedTask]]
+Label: TypeAlias = Callable[[Sequence[WeightedTask]], list[WeightedTask]]
+"""Adds what an objective wants to know of the samples besides their weights."""
 Scores: TypeAlias = list[dict[Permutation, float]]
 """log p(y|x,d_z) of each question's distinct permutations."""
 Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
@@ -69,40 +43,40 @@ def e_step(
     tasks: Sequence[Task],
     *,
     propose: Propose,
-    tokens_per_batch: int,
-    weigh: objectives.Weigh = objectives.importance_weights,
-    questions_per_shard: int = QUESTIONS_PER_SHARD,
-    keep: Shards = lambda number, tasks, compute: compute(),
+    max_tokens: int,
+    weigh: weights.Weigh = weights.importance_weights,
     score: Score | None = None,
-    judge: Judge | None = None,
+    label: Label | None = None,
+    questions_per_shard: int = QUESTIONS_PER_SHARD,
+    shards: Shards = lambda number, tasks, compute: compute(),
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
-    `questions_per_shard` are in memory at once, and `keep` sees each shard; processes share a shard out.
-    `score` is how p(y|x,d_z) is computed (None: by `generator` as it is), `judge` adds what an objective
-    wants of the samples besides.
+    `max_tokens` bounds one forward pass; `score` is how p(y|x,d_z) is computed (None: by `generator` as it
+    is). `questions_per_shard` are in memory at once, and `shards` sees each shard; processes share a shard
+    out.
     """
 
     def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
         draws = propose(selector, part)
-        scores = (score or answer_log_likelihoods)(generator, part, draws, tokens_per_batch)
+        scores = (score or answer_log_likelihoods)(generator, part, draws, max_tokens)
         return list(zip(draws, scores, strict=True))
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
-        found = in_parts(shard, measured)
-        weighted = [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, found, strict=True)]
-        return weighted if judge is None else list(in_parts(weighted, judge))
+        results = in_parts(shard, measured)
+        weighted = [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, results, strict=True)]
+        return weighted if label is None else list(in_parts(weighted, label))
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):
         shard = tasks[start : start + questions_per_shard]
-        weighted += keep(number, shard, partial(compute, shard))
+        weighted += shards(number, shard, partial(compute, shard))
     return weighted
 
 
 @phase("score")
 def answer_log_likelihoods(
-    generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
+    generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], max_tokens: int
 ) -> Scores:
     """log p(y|x,d_z) of each question's distinct permutations: what is read alike is scored once."""
     distinct = [list(dict.fromkeys(generator.ordered(d.permutation) for d in drawn)) for drawn in draws]
@@ -110,30 +84,25 @@ def answer_log_likelihoods(
         generator.group([reading(task, z) for z in lists])
         for task, lists in zip(tasks, distinct, strict=True)
     ]
-    scores = score_all(generator.model, groups, tokens_per_batch)
-    found = [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
+    scores = score_all(generator.model, groups, max_tokens)
+    tables = [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
     return [
-        {d.permutation: of[generator.ordered(d.permutation)] for d in drawn}
-        for of, drawn in zip(found, draws, strict=True)
+        {d.permutation: table[generator.ordered(d.permutation)] for d in drawn}
+        for table, drawn in zip(tables, draws, strict=True)
     ]
 
 
-def reading(task: Task, permutation: Permutation) -> Reading:
-    """The question with the passages that a permutation selects, in its order."""
-    return Reading(task.question, tuple(task.candidates.passages[i] for i in permutation))
-
-
 def _weigh(
-    task: Task, draws: Sequence[Draw], scores: dict[Permutation, float], weigh: objectives.Weigh
+    task: Task, draws: Sequence[Draw], scores: dict[Permutation, float], weigh: weights.Weigh
 ) -> WeightedTask:
-    ratios = objectives.log_ratios(
+    ratios = weights.log_ratios(
         torch.tensor([[scores[d.permutation] for d in draws]], dtype=torch.float64),
         torch.tensor([[d.log_prior for d in draws]], dtype=torch.float64),
         torch.tensor([[d.log_proposal for d in draws]], dtype=torch.float64),
     )
-    weights = weigh(ratios)
+    normalised = weigh(ratios)
     shares: Counter[Permutation] = Counter()
-    for draw, weight in zip(draws, weights[0].tolist(), strict=True):
+    for draw, weight in zip(draws, normalised[0].tolist(), strict=True):
         shares[draw.permutation] += weight
     counts = Counter(d.permutation for d in draws)
     first = {d.permutation: d for d in reversed(draws)}
@@ -145,8 +114,8 @@ def _weigh(
     return WeightedTask(
         task,
         samples,
-        float(objectives.bound(ratios)),
-        float(objectives.effective_sample_size(objectives.importance_weights(ratios))),
-        bool(objectives.impossible(ratios)),
+        float(weights.bound(ratios)),
+        float(weights.effective_sample_size(weights.importance_weights(ratios))),
+        bool(weights.impossible(ratios)),
         tuple(places[d.permutation] for d in draws),
     )

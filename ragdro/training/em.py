@@ -1,130 +1,194 @@
 """Direct Retrieval-augmented Optimization: the whole loop (Algorithm 1 of arXiv 2505.03075).
 
-In: a `Config`. Out: a run folder with the trained pair and its figures. The ordered list of passages z is
-a latent variable; the loop maximises a lower bound of log p(y|x) = log sum_z p(z|x) p(y|x,d_z):
+In: a selector, a generator and questions. Out: both, trained, and what was measured. The ordered list of
+passages z is a latent variable; the loop maximises a lower bound of log p(y|x) = log sum_z p(z|x) p(y|x,d_z):
 
     warm up both models
     repeat:
         E-step   draw m permutations z_i ~ p(z|x) for each question, weight them w_i ~ p(y|x,d_zi)
         M-step   raise sum_i w_i log p(z_i|x) in the selector and sum_i w_i log p(y|x,d_zi) in the generator
         measure  keep the best pair; stop when it no longer improves
+
+It runs in memory. `ragdro.run` builds the same from a config file and hangs a run folder on to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from ragdro.config import Config
+from ragdro.algorithms.base import Algorithm
+from ragdro.algorithms.dro import Dro
+from ragdro.config import TrainingSettings
+from ragdro.config.load import describe
+from ragdro.config.objective import check_proposals
+from ragdro.errors import ConfigError
+from ragdro.generation.generator import Generator
+from ragdro.lm.engines.base import Engine
 from ragdro.parallel.sharding import spread
-from ragdro.parallel.world import from_main, joined
 from ragdro.profiling import phase
-from ragdro.training.assess import assess, assess_retriever
-from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
-from ragdro.training.e_step import WeightedTask, e_step
-from ragdro.training.judge import judge
-from ragdro.training.m_step import Weighted, fit
-from ragdro.training.prepare import Prepared, prepare
-from ragdro.training.proposals import proposals
-from ragdro.training.replay import pooled, recall, remember
-from ragdro.training.run_folder import RunFolder
-from ragdro.training.standing import finished_results
-from ragdro.training.targets import answers, importance_weights, selections
-from ragdro.training.variants import REFERENCE
-from ragdro.training.warmup import warm_up
-from ragdro.types import Task
+from ragdro.selection.selector import Selector
+from ragdro.system import Rag, Retrieve
+from ragdro.training.best import KeepBest
+from ragdro.training.callbacks import Callback, Checkpointer
+from ragdro.training.cross_fit import fit_folds, warm_up_folds
+from ragdro.training.e_step import e_step
+from ragdro.training.evaluate import evaluate, evaluate_vanilla
+from ragdro.training.loop import REFERENCE, TRAIN_STREAM, Training, questions_of, stage_name
+from ragdro.training.m_step import fit
+from ragdro.training.tasks import TOP_N, tasks_of
+from ragdro.training.warm_up import warm_up
+from ragdro.types import Question, Task, WeightedTask
 
-_WARM_UP, _TRAIN = 1, 2
-"""Streams of random numbers: what each is for keeps its own, whatever the others take."""
+_WARM_UP_STREAM = 1
 
 
-def train(config: Config, *, overwrite: bool = False, resume: bool = False) -> dict[str, Any]:
-    """Run the loop that `config` describes and return what `results.json` holds.
+def train(
+    selector: Selector,
+    generator: Generator,
+    questions: Sequence[Question | Task],
+    *,
+    algorithm: Algorithm | None = None,
+    validation: Sequence[Question | Task] = (),
+    test: Sequence[Question | Task] | None = None,
+    retrieve: Retrieve | None = None,
+    top_n: int = TOP_N,
+    callbacks: Sequence[Callback] = (),
+    settings: TrainingSettings | None = None,
+    checkpointer: Checkpointer | None = None,
+    engine: Engine | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Train both models on questions with answers; returns what was measured, as `results.json` holds it.
 
-    Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite`
-    replaces an earlier run of the same name, `resume` goes on with it from its last saved state and ends
-    with what an uninterrupted run ends with. Started by `torchrun`, its processes share the work.
+    A question's candidates are what `retrieve` finds (`top_n` of it are taken), else those it came with.
+    `algorithm` is the objective (None: `Dro()`). The `validation` questions say which iteration is best, and
+    its weights are what both models have in the end; without any nothing is measured and the last iteration
+    stays. `test` questions are measured as well and decide nothing. `settings`, or single fields of it as
+    keywords (`iterations=3, m_step=MStep(...)`), say how long and how fast. A `checkpointer` resumes what it
+    saved.
+
+    Raises a `RagdroError` for input that cannot be used.
     """
-    with joined(config.device):
-        done = from_main(partial(finished_results, config, overwrite=overwrite, resume=resume))
-        return _run(config, resume=resume) if done is None else done
+    algorithm, settings = algorithm or Dro(), _settings(settings, algorithm, changes)
+    system = Rag(
+        selector, generator, retrieve, settings.evaluation.tokens_per_batch, selects=algorithm.selects
+    )
+    selector.independent = algorithm.independent
+    splits = (
+        None if part is None else tasks_of(part, retrieve, top_n) for part in (questions, validation, test)
+    )
+    train_tasks, validation_tasks, test_tasks = splits
+    training = Training(
+        system,
+        algorithm,
+        settings,
+        train_tasks or [],
+        validation_tasks or [],
+        test_tasks,
+        callbacks=callbacks if checkpointer is not None else [*callbacks, KeepBest()],
+        checkpointer=checkpointer,
+        engine=engine,
+    )
+    return expectation_maximisation(training)
 
 
-def _run(config: Config, *, resume: bool) -> dict[str, Any]:
-    setup = prepare(config)
-    with RunFolder(config, setup, resume=resume) as run:
-        spread(config.parallel, run.models)
-        if run.finished < 0:
-            rng = np.random.default_rng([config.seed, _WARM_UP])
-            keeper = run.fitting("warm_up")
-            warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, rng, keeper)
-            warm_up_folds(run.folds, setup.rag, setup.train, config, keeper)
-            run.remember(REFERENCE)
-            assess_retriever(setup, run)
-            assess(setup, config, run, iteration=0)
-        for iteration in range(run.finished + 1, config.iterations + 1):
-            if run.exhausted(config.patience):
-                break
-            samples = _expectation(setup, config, run, iteration)
-            _maximisation(setup, config, run, iteration, samples)
-            assess(setup, config, run, iteration)
-        return run.finish()
+def expectation_maximisation(training: Training) -> dict[str, Any]:
+    """Algorithm 1, from wherever the training stands."""
+    system, settings, state = training.system, training.settings, training.state
+    training.checkpointer.restore(training)
+    spread(settings.parallel, training.models)
+    training.emit("on_train_begin", training)
+    if state.finished < 0:
+        rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), training.observe("warm_up")
+        warm_up(system.selector, system.generator, training.train, settings.warm_up, rng, observe)
+        warm_up_folds(training.folds, system, training.train, settings, observe)
+        training.capture(REFERENCE)
+        evaluate_vanilla(training)
+        evaluate(training, iteration=0)
+    for iteration in range(state.finished + 1, settings.iterations + 1):
+        if state.is_exhausted(settings.patience):
+            break
+        weighted = _expectation(training, iteration)
+        _maximisation(training, iteration, weighted)
+        evaluate(training, iteration)
+    training.emit("on_train_end", training)
+    return state.results
 
 
-def _expectation(setup: Prepared, config: Config, run: RunFolder, iteration: int) -> list[WeightedTask]:
+def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
     """Weighted permutations of this iteration's training questions, from the models as they stand."""
-    tasks = questions_of(setup.train, config.e_step.questions, iteration)
-    with setup.engine.serving(setup.rag.selector.model) as decoder:
-        propose = proposals(config.objective, config.e_step, config.seed, _TRAIN + iteration, decoder)
+    step = training.settings.e_step
+    tasks = questions_of(training.train, step.questions, iteration)
+    with training.proposals(iteration) as propose:
         weighted = e_step(
-            setup.rag.selector,
-            setup.rag.generator,
+            training.system.selector,
+            training.system.generator,
             tasks,
-            propose=pooled(propose, recall(run), config.e_step) if config.e_step.replay else propose,
-            weigh=importance_weights(config.objective),
-            tokens_per_batch=config.e_step.tokens_per_batch,
-            questions_per_shard=config.e_step.questions_per_shard,
-            keep=run.shards(f"iteration-{iteration}", len(tasks)),
-            score=partial(held_out_log_likelihoods, run.folds),
-            judge=judge(config, setup.rag, run.variants),
+            propose=propose,
+            max_tokens=step.tokens_per_batch,
+            weigh=training.algorithm.weights,
+            score=training.held_out_scores,
+            label=training.label,
+            questions_per_shard=step.questions_per_shard,
+            shards=training.shards(stage_name(iteration), len(tasks)),
         )
-    run.log_e_step(iteration, weighted)
-    remember(run, iteration, weighted)
+    training.note_e_step(iteration, weighted)
     return weighted
 
 
-def _maximisation(
-    setup: Prepared, config: Config, run: RunFolder, iteration: int, weighted: Sequence[WeightedTask]
-) -> None:
+def _maximisation(training: Training, iteration: int, weighted: Sequence[WeightedTask]) -> None:
     """Fit the selector to the weighted permutations and the generator to the answers under them."""
-    selector, generator, objective = setup.rag.selector, setup.rag.generator, config.objective
+    selector, generator, algorithm = training.system.selector, training.system.generator, training.algorithm
+    settings, observe = training.settings, training.observe(stage_name(iteration))
+    if settings.train_selector and algorithm.selects:
+        with phase("selector update"):
+            fit(
+                selector.model,
+                len(weighted),
+                lambda i: algorithm.selector_example(selector, weighted[i]),
+                settings.m_step.selector,
+                np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
+                observe("selector"),
+            )
+    if settings.train_generator:
+        with phase("generator update"):
+            fit(
+                generator.model,
+                len(weighted),
+                lambda i: algorithm.generator_example(generator, weighted[i]),
+                settings.m_step.generator,
+                np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
+                observe("generator"),
+            )
+        fit_folds(
+            training.folds,
+            [w.task for w in weighted],
+            lambda i: algorithm.generator_example(generator, weighted[i]),
+            settings,
+            iteration,
+            observe,
+        )
 
-    def selection(i: int) -> Weighted:
-        return selections(objective, selector, weighted[i])
 
-    def answer(i: int) -> Weighted:
-        return answers(objective, generator, weighted[i])
-
-    keeper = run.fitting(f"iteration-{iteration}")
-    selecting = config.train_selector and setup.rag.selects
-    for role, wanted, model, build, settings in (
-        ("selector", selecting, selector.model, selection, config.m_step.selector),
-        ("generator", config.train_generator, generator.model, answer, config.m_step.generator),
-    ):
-        if wanted:
-            rng = np.random.default_rng([config.seed, _TRAIN, iteration])
-            with phase(f"{role} update"):
-                fit(model, len(weighted), build, settings, rng, keeper(role))
-    if config.train_generator:
-        fit_folds(run.folds, [w.task for w in weighted], answer, config, iteration, keeper)
-
-
-def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:
-    """The questions that iteration (1-based) takes: all, or the next `per_iteration` in turn."""
-    if per_iteration is None or per_iteration >= len(tasks):
-        return list(tasks)
-    start = (iteration - 1) * per_iteration
-    return [tasks[(start + i) % len(tasks)] for i in range(per_iteration)]
+def _settings(
+    settings: TrainingSettings | None, algorithm: Algorithm, changes: dict[str, Any]
+) -> TrainingSettings:
+    """The settings with what the keywords and the algorithm say of them."""
+    given = settings or TrainingSettings()
+    if changes:
+        try:
+            given = type(given).model_validate({**dict(given), **changes})
+        except ValidationError as error:
+            raise ConfigError(describe(error, type(given))) from error
+    if algorithm.samples is not None:
+        step = given.e_step.model_copy(update={"samples": algorithm.samples})
+        given = given.model_copy(update={"e_step": step})
+    try:
+        check_proposals(algorithm, given.e_step)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return given

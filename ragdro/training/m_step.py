@@ -1,6 +1,6 @@
 """The M-step: fit one model to fixed sequences with fixed weights.
 
-In: a model, a way to build question i's `SequenceGroup` with its weights, and `Optimisation` settings.
+In: a model, a way to build question i's `TrainingExample`, and `Optimisation` settings.
 Out: the model, moved. The same function serves the M-step of both models and both warm-ups (a warm-up is
 an M-step whose one sample has weight 1). The loss of an update is the mean over its questions of
 -sum_i w_i log p_i (or of another objective's loss), however it is cut into micro-batches and processes.
@@ -12,36 +12,23 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import Optimisation
 from ragdro.errors import ModelError, TrainingError
 from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
+from ragdro.lm.scoring import sequence_log_probs
 from ragdro.parallel.gradients import add_up, clip
 from ragdro.parallel.sharding import is_sharded, make_whole, take_parts
 from ragdro.parallel.world import any_of, most, part, total
 from ragdro.parallel.zero import Zero
-from ragdro.training.objectives import weighted_loss
 from ragdro.training.optimisers import make_optimiser
-
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weighted:
-    """One question's sequences with a weight each, and what `loss` makes of (weights, log-probabilities)."""
-
-    question_id: str
-    group: SequenceGroup
-    weights: tuple[float, ...]
-    loss: Loss = weighted_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +43,8 @@ class Update:
     tokens: int
 
 
-class Keeper:
-    """What a fit tells and may be told, so that it can be watched and gone on with; this keeps nothing."""
+class FitObserver:
+    """What sees a fit and lets it resume; this one keeps nothing."""
 
     def begin(self, optimiser: Optimizer) -> int:
         """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
@@ -66,28 +53,29 @@ class Keeper:
     def taken(self, update: Update, optimiser: Optimizer) -> None:
         """An update was taken."""
 
-    def skipped(self, step: int, steps: int, what: str, batch: Sequence[Weighted]) -> None:
+    def skipped(self, step: int, steps: int, problem: str, batch: Sequence[TrainingExample]) -> None:
         """Update `step` (1-based) has a loss or gradient that is not finite; `batch` is this process's part.
         Raises `TrainingError` naming the questions, where it must not be left out."""
         raise TrainingError(
-            f"{what} at questions {question_names([w.question_id for w in batch])}; try a lower learning_rate"
+            f"{problem} at questions {question_names([e.question_id for e in batch])}; try a lower"
+            " learning_rate"
         )
 
 
 def fit(
     model: LanguageModel,
     questions: int,
-    build: Callable[[int], Weighted],
+    build: Callable[[int], TrainingExample],
     settings: Optimisation,
     rng: np.random.Generator,
-    keeper: Keeper | None = None,
+    observer: FitObserver | None = None,
 ) -> None:
     """Take the updates that `settings` ask for over `questions` questions, in an order drawn from `rng`.
 
-    An update whose loss or gradient is not finite goes to `keeper.skipped`. A fit that an interrupted run
-    had begun draws the same order and takes the updates that are left.
+    An update whose loss or gradient is not finite goes to `observer.skipped`. A fit that resumes draws the
+    same order and takes the updates that are left.
     """
-    keeper = keeper or Keeper()
+    observer = observer or FitObserver()
     sharded = is_sharded(model.hf)
     if sharded or model.zero_stage:
         _agree(model, build(0))
@@ -96,12 +84,12 @@ def fit(
     optimiser = make_optimiser(parameters, settings, sharded=sharded)
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
     order, noise = _order(questions, rng), rng.spawn(1)[0]
-    begun = keeper.begin(optimiser)
+    begun = observer.begin(optimiser)
     zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
     model.hf.train()
     for step in range(steps):
         chosen = [next(order) for _ in range(min(settings.questions_per_step, questions))]
-        torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit gone on with has the same
+        torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit that resumes has the same
         if step < begun:
             continue
         rate = settings.learning_rate * rate_at(step, steps, settings)
@@ -117,13 +105,13 @@ def fit(
             add_up(parameters)
             norm = clip(parameters, settings.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
-            keeper.skipped(step + 1, steps, what, batch)
+            problem = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
+            observer.skipped(step + 1, steps, problem, batch)
         elif zero is None:
             optimiser.step()
         if zero is None:
             optimiser.zero_grad(set_to_none=True)
-        keeper.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
+        observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
     if zero is not None:
         zero.close()
     make_whole(model.hf)
@@ -143,10 +131,10 @@ def rate_at(step: int, steps: int, settings: Optimisation) -> float:
 
 def _accumulate(
     model: LanguageModel,
-    batch: list[Weighted],
+    batch: list[TrainingExample],
     questions: int,
     tokens_per_batch: int,
-    idle: Callable[[], Weighted],
+    idle: Callable[[], TrainingExample],
     zero: Zero | None,
 ) -> float:
     """Gradients of the loss of `batch`, summed and over the update's `questions`, a micro-batch at a time;
@@ -173,7 +161,7 @@ def _accumulate(
     return accumulated
 
 
-def _loss(model: LanguageModel, together: Sequence[Weighted], questions: float) -> Tensor:
+def _loss(model: LanguageModel, together: Sequence[TrainingExample], questions: float) -> Tensor:
     """A micro-batch's part of the mean over `questions` questions (of infinitely many: nothing)."""
     log_probs = sequence_log_probs(model, [w.group for w in together])
     losses = [
@@ -183,7 +171,7 @@ def _loss(model: LanguageModel, together: Sequence[Weighted], questions: float) 
     return torch.stack(losses).sum() / questions
 
 
-def _agree(model: LanguageModel, weighted: Weighted) -> None:
+def _agree(model: LanguageModel, weighted: TrainingExample) -> None:
     """Have all processes look at the same question whether prompts can be shared, while the model is whole.
 
     Raises `ModelError` where they cannot: one forward pass a sequence is not the same number everywhere.

@@ -1,6 +1,7 @@
 """The optimiser of a fit: AdamW, or bitsandbytes' with states of 8 bits, in pages that may leave the GPU.
 
-In: parameters and `Optimisation` settings. Out: a `torch.optim.Optimizer` whose state `checkpoint.py` saves.
+In: parameters and `Optimisation` settings. Out: a `torch.optim.Optimizer` whose state `ragdro.runs.state`
+saves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch.optim import AdamW, Optimizer
 
-from ragdro.config import Config, Optimisation
+from ragdro.config import Optimisation
 from ragdro.lm.quantised import bitsandbytes
 
 _CLASSES = {"adamw-8bit": "AdamW8bit", "paged-adamw-8bit": "PagedAdamW8bit"}
@@ -37,11 +38,3 @@ def make_optimiser(
         parameters, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
     )
     return made
-
-
-def require_optimisers(config: Config) -> None:
-    """Raises `ConfigError` naming the key of an optimiser whose library is not installed."""
-    for stage, fits in (("warm_up", config.warm_up), ("m_step", config.m_step)):
-        for role, settings in (("selector", fits.selector), ("generator", fits.generator)):
-            if settings is not None and settings.optimiser != "adamw":
-                bitsandbytes(f"{stage}.{role}.optimiser: {settings.optimiser}")

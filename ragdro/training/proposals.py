@@ -13,21 +13,20 @@ their lists are of every length alike. Every random number is a function of
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragdro.config import EStep, Marginal, Mixture, Objective, Sft
+from ragdro.algorithms.base import Algorithm
+from ragdro.config import EStep, Mixture
 from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.scoring import score_all
-from ragdro.selection.selector import Draw, Selector, likeliest
+from ragdro.selection.selector import Draw, Selector
 from ragdro.types import Permutation, Task
 
 Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
@@ -35,19 +34,19 @@ Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
 
 
 def proposals(
-    objective: Objective, settings: EStep, seed: int, stream: int, decoder: DecoderOf = branch_decoder
+    algorithm: Algorithm, settings: EStep, seed: int, stream: int, decoder: DecoderOf = branch_decoder
 ) -> Propose:
-    """What `settings` ask for; `stream` sets apart draws that must not share random numbers.
+    """What the algorithm proposes, else lists sampled as `settings` ask for; `stream` sets apart draws that
+    must not share random numbers.
 
     `decoder` is the sampling engine's. What another engine than our own drew has that engine's q; p(z|x) is
     our own forward pass's, and the weights take p/q.
     """
-    if isinstance(objective, Sft):
-        return retrievers_first
-    if isinstance(objective, Marginal):
-        return partial(each_alone, passages=objective.passages, tokens_per_batch=settings.tokens_per_batch)
 
     def propose(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
+        proposed = algorithm.propose(selector, tasks, settings.tokens_per_batch)
+        if proposed is not None:
+            return proposed
         draws = selector.sample(
             tasks,
             uniforms(selector, tasks, settings.samples, seed, stream),
@@ -70,23 +69,6 @@ def uniforms(
     """The random numbers of each question's draws, [samples, choices]."""
     shape = (samples, selector.choices_per_list)
     return [_generator(task, seed, stream).random(shape) for task in tasks]
-
-
-def retrievers_first(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
-    """The retriever's first K as the one draw, certain: no latent variable."""
-    return [[Draw(tuple(range(selector.k)), 0.0, 0.0)] for _ in tasks]
-
-
-def each_alone(
-    selector: Selector, tasks: Sequence[Task], *, passages: int | None, tokens_per_batch: int
-) -> list[list[Draw]]:
-    """Every candidate (or the `passages` likeliest first choices) as a list of its own, once, so that the
-    bound is the logarithm of the sum over them and the weights are the exact posterior."""
-    drawn = []
-    for log_p in selector.first_choices(tasks, tokens_per_batch):
-        chosen = likeliest(log_p, passages)
-        drawn.append([Draw((i,), -math.log(len(chosen)), log_p[i]) for i in chosen])
-    return drawn
 
 
 def log_plackett_luce(permutation: Permutation, weights: NDArray[np.float64]) -> float:

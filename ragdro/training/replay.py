@@ -1,6 +1,6 @@
 """Replay: permutations of earlier iterations, used again with their right weights.
 
-In: what earlier iterations drew for a question, and the selectors that drew it (kept as variants). Out: the
+In: what earlier iterations drew for a question, and the selectors that drew it (kept as snapshots). Out: the
 draws of a `Propose` joined with those, each with the probability of the whole pool,
 
     q(z) = sum_j m_j / M q_j(z),
@@ -13,31 +13,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
+from ragdro.algorithms.weights import balance
 from ragdro.config import EStep
 from ragdro.lm.scoring import score_all
-from ragdro.parallel.world import from_main
+from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.selection.selector import Draw, Selector
-from ragdro.training.e_step import WeightedTask
-from ragdro.training.objectives import balance
 from ragdro.training.proposals import Propose, log_proposals
-from ragdro.training.variants import EARLIER, LISTS, Variant
-from ragdro.types import Permutation, Task
+from ragdro.types import Permutation, Task, WeightedTask
 
-if TYPE_CHECKING:
-    from ragdro.training.run_folder import RunFolder
+Lists = Mapping[str, Sequence[Permutation]]
+"""What an iteration drew, by question id."""
 
 
 @dataclass(slots=True)
 class Earlier:
     """What one earlier iteration drew, by question id, and its selector; nothing before it was filled."""
 
-    selector: Variant
-    lists: Mapping[str, Sequence[Permutation]] = field(default_factory=dict)
+    selector: WeightSnapshot
+    lists: Lists = field(default_factory=dict)
+
+
+def earlier_name(at: int) -> str:
+    """What the snapshot of the `at`-th earlier selector is called."""
+    return f"selector-earlier-{at}"
 
 
 def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Propose:
@@ -56,44 +57,19 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
         tokens = settings.tokens_per_batch
         priors = [score_all(selector.model, groups, tokens)]
         for e in earlier:
-            with e.selector.in_place():
+            with e.selector.swap_in():
                 priors.append(score_all(selector.model, groups, tokens))
-        found = list(draws)
+        result = list(draws)
         for at, (i, task, pool) in enumerate(zip(again, chosen, pools, strict=True)):
-            of_each = [log_proposals(selector, task, pool, log_p[at], settings.mixture) for log_p in priors]
+            by_source = [log_proposals(selector, task, pool, log_p[at], settings.mixture) for log_p in priors]
             counts = torch.tensor([len(source[at]) for source in sources], dtype=torch.float64)
-            log_q = balance(torch.tensor(of_each, dtype=torch.float64), counts).tolist()
-            found[i] = [Draw(*one) for one in zip(pool, log_q, priors[0][at], strict=True)]
-        return found
+            log_q = balance(torch.tensor(by_source, dtype=torch.float64), counts).tolist()
+            result[i] = [Draw(*one) for one in zip(pool, log_q, priors[0][at], strict=True)]
+        return result
 
     return joined
 
 
-def recall(run: RunFolder) -> list[Earlier]:
-    """What earlier iterations drew, as far as there were any."""
-    found = []
-    for at in range(run.config.e_step.replay):
-        key = f"{LISTS}{at}"
-        if key in run.state.files:
-            lists = from_main(partial(run.store.json, run.state, key))
-            found.append(
-                Earlier(
-                    run.variants[f"{EARLIER}{at}"], {q: [tuple(z) for z in zs] for q, zs in lists.items()}
-                )
-            )
-    return found
-
-
-def remember(run: RunFolder, iteration: int, weighted: Sequence[WeightedTask]) -> None:
-    """Keep what this iteration drew, and the selector that drew it, in the oldest one's place."""
-    step = run.config.e_step
-    if not step.replay or run.state.steps:  # a fit has been saved after it, and this with that
-        return
-    at = iteration % step.replay
-    run.store.put_json(run.state, f"{LISTS}{at}", fresh(weighted, step.samples))
-    run.remember(f"{EARLIER}{at}")
-
-
-def fresh(weighted: Sequence[WeightedTask], m: int) -> dict[str, list[Permutation]]:
+def fresh_lists(weighted: Sequence[WeightedTask], m: int) -> dict[str, list[Permutation]]:
     """What this iteration itself drew, by question id: the first `m` draws of each."""
     return {w.task.question.id: [w.samples[at].permutation for at in w.drawn[:m]] for w in weighted}

@@ -15,14 +15,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ragdro.config import EStep, Marginal
+from ragdro.algorithms import Marginal
+from ragdro.algorithms.losses import weighted_loss
+from ragdro.algorithms.weights import bound, importance_weights, log_ratios
+from ragdro.config import EStep
 from ragdro.lm.scoring import sequence_log_probs
 from ragdro.lm.tree import ScoredSequence
-from ragdro.rag import Rag
-from ragdro.training.e_step import e_step, reading
-from ragdro.training.objectives import bound, importance_weights, log_ratios, weighted_loss
+from ragdro.system import Rag, reading
+from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals as proposals_of
-from ragdro.training.targets import answers, selections
 from ragdro.types import Task
 from tests.worlds import pocket_rag, pocket_tasks
 
@@ -240,12 +241,12 @@ def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> No
         rag.generator,
         [task],
         propose=proposals_of(Marginal(), EStep(), 0, 1),
-        tokens_per_batch=9999,
+        max_tokens=9999,
     )
     built = (
-        selections(Marginal(), rag.selector, weighted)
+        Marginal().selector_example(rag.selector, weighted)
         if role == "selector"
-        else answers(Marginal(), rag.generator, weighted)
+        else Marginal().generator_example(rag.generator, weighted)
     )
     model = rag.selector.model if role == "selector" else rag.generator.model
     values = sequence_log_probs(model, [built.group])[0]

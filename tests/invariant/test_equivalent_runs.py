@@ -7,15 +7,19 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from ragdro.config import Dro, EStep, Optimisation
+from ragdro.algorithms import Dro
+from ragdro.algorithms.examples import TrainingExample
+from ragdro.config import EStep, Optimisation
 from ragdro.lm.model import LanguageModel
-from ragdro.training.e_step import WeightedTask, e_step, reading
-from ragdro.training.m_step import Keeper, Update, Weighted, fit
+from ragdro.system import reading
+from ragdro.training.e_step import e_step
+from ragdro.training.m_step import FitObserver, Update, fit
 from ragdro.training.proposals import proposals
+from ragdro.types import WeightedTask
 from tests.worlds import pocket_rag, pocket_tasks
 
 
-class Losses(Keeper):
+class Losses(FitObserver):
     def __init__(self) -> None:
         self.losses: list[float] = []
 
@@ -26,7 +30,7 @@ class Losses(Keeper):
 def weighted_tasks() -> list[WeightedTask]:
     rag = pocket_rag()
     propose = proposals(Dro(), EStep(samples=6), 0, 1)
-    return e_step(rag.selector, rag.generator, pocket_tasks(8, 5), propose=propose, tokens_per_batch=4000)
+    return e_step(rag.selector, rag.generator, pocket_tasks(8, 5), propose=propose, max_tokens=4000)
 
 
 def curve(
@@ -37,13 +41,13 @@ def curve(
     model = rag.selector.model if role == "selector" else rag.generator.model
     model.shares_prefixes = shared
 
-    def build(i: int) -> Weighted:
+    def build(i: int) -> TrainingExample:
         samples = found[i].samples[::-1] if backwards else found[i].samples
         if role == "selector":
             group = rag.selector.group(found[i].task, [s.permutation for s in samples])
         else:
             group = rag.generator.group([reading(found[i].task, s.permutation) for s in samples])
-        return Weighted(found[i].task.question.id, group, tuple(s.weight for s in samples))
+        return TrainingExample(found[i].task.question.id, group, tuple(s.weight for s in samples))
 
     settings = Optimisation(
         learning_rate=1e-3,
@@ -52,9 +56,9 @@ def curve(
         tokens_per_batch=tokens_per_batch,
         max_grad_norm=100,
     )
-    keeper = Losses()
-    fit(model, len(found), build, settings, np.random.default_rng(0), keeper)
-    return keeper.losses, model
+    observer = Losses()
+    fit(model, len(found), build, settings, np.random.default_rng(0), observer)
+    return observer.losses, model
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])

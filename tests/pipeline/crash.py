@@ -19,7 +19,7 @@ from tests.pipeline.test_train import write_config
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["ragdro.training.em", "ragdro.report.figures", "transformers.models.llama.modeling_llama", __name__]
+    ["ragdro.runs.run", "ragdro.report.figures", "transformers.models.llama.modeling_llama", __name__]
 )
 KILLED = 137
 

@@ -18,8 +18,8 @@ import ragdro
 from ragdro.config import Config
 from ragdro.errors import ConfigError, ModelError
 from ragdro.lm.scoring import score_all
-from ragdro.training.e_step import reading
-from ragdro.training.models import load_pair
+from ragdro.runs.models import load_pair
+from ragdro.system import reading
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_tasks
@@ -50,7 +50,7 @@ def weights(run: Path, stage: str, role: str) -> dict[str, torch.Tensor]:
 def test_a_run_trains_and_saves_the_adapters_alone_and_is_loaded_again(tmp_path: Path) -> None:
     config = config_of(tmp_path, "checkpoints.keep=all")
     base = (tmp_path / "model/model.safetensors").read_bytes()
-    ragdro.train(config)
+    ragdro.run(config)
     run = tmp_path / "runs/run"
     for role in ROLES:
         before, after = (weights(run, f"iteration-{i}", role) for i in (0, 2))
@@ -111,10 +111,10 @@ def test_dropout_is_there_in_training_and_nowhere_else(tmp_path: Path) -> None:
 def test_sharing_is_still_found_exact_where_training_begins_with_dropout(tmp_path: Path) -> None:
     """The first batch is met in training mode, and the agreement is looked for without dropout."""
     config = config_of(tmp_path, "warm_up.selector.epochs=1", adapter={**LORA, "dropout": 0.5})
-    from ragdro.training.prepare import prepare
-    from ragdro.training.warmup import warm_up
+    from ragdro.runs.setup import set_up
+    from ragdro.training.warm_up import warm_up
 
-    setup = prepare(config)
+    setup = set_up(config)
     warm_up(setup.rag.selector, setup.rag.generator, setup.train, config.warm_up, np.random.default_rng(0))
     for model in (setup.rag.selector.model, setup.rag.generator.model):
         assert model.shares_prefixes is True and not model.hf.training
@@ -144,7 +144,7 @@ def test_four_bits_are_refused_without_an_adapter_and_without_the_library(tmp_pa
 
 
 def test_an_adapter_in_place_of_a_model_and_another_models_adapter_are_refused(tmp_path: Path) -> None:
-    ragdro.train(config_of(tmp_path, "iterations=0"))
+    ragdro.run(config_of(tmp_path, "iterations=0"))
     checkpoint = tmp_path / "runs/run/checkpoints/iteration-0"
     with pytest.raises(ModelError, match="an adapter, not a whole model"):
         load_pair(config_of(tmp_path, f"selector.model={checkpoint}/selector", adapter=None))
@@ -158,7 +158,7 @@ def test_an_adapter_in_place_of_a_model_and_another_models_adapter_are_refused(t
 def test_two_adapters_on_one_base_train_as_two_models_do(tmp_path: Path) -> None:
     """Figures and both adapters after a whole run, to 1e-6; loaded apart they give the same numbers."""
     for name, shared in (("apart", False), ("together", True)):
-        ragdro.train(
+        ragdro.run(
             config_of(tmp_path, f"name={name}", adapter={**LORA, "dropout": 0.2}, shared_backbone=shared)
         )
     apart, together = (tmp_path / "runs" / name for name in ("apart", "together"))

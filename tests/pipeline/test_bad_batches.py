@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import ragdro
 from ragdro.cli import app
 from ragdro.errors import TrainingError
-from ragdro.training import cross_fit, e_step, warmup
+from ragdro.training import cross_fit, e_step, warm_up
 from tests.pipeline.crash import outcome
 from tests.pipeline.test_train import write_config
 
@@ -22,14 +22,14 @@ from tests.pipeline.test_train import write_config
 @pytest.fixture
 def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the warm-up, the loss of question q2 is NaN."""
-    one = warmup._one
+    one = warm_up._one
 
     def weighted(task: Any, sequence: Any, whole: bool) -> Any:
         made = one(task, sequence, whole)
         nan = math.nan if task.question.id == "q2" else 1.0
-        return warmup.Weighted(made.question_id, made.group, (nan,))
+        return warm_up.TrainingExample(made.question_id, made.group, (nan,))
 
-    monkeypatch.setattr(warmup, "_one", weighted)
+    monkeypatch.setattr(warm_up, "_one", weighted)
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -38,12 +38,12 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 def test_a_batch_that_is_not_finite_is_named_written_aside_and_left_out(tmp_path: Path, spoilt: None) -> None:
     config = write_config(tmp_path, iterations=0)
-    ragdro.train(ragdro.load_config(config))
+    ragdro.run(ragdro.load_config(config))
     run = tmp_path / "runs/run"
     bad = [r for r in records(run) if r["event"] == "bad_batch"]
     assert [(r["stage"], r["role"]) for r in bad] == [("warm_up", "selector"), ("warm_up", "generator")]
     assert all("q2" in r["questions"] and len(r["questions"]) == 2 for r in bad)
-    assert all("loss is nan" in r["what"] for r in bad)
+    assert all("loss is nan" in r["problem"] for r in bad)
     for r in bad:
         aside = json.loads((run / f"bad_batches/warm_up-{r['role']}-{r['step']}.json").read_text())
         assert [s["question"] for s in aside["sequences"]] == r["questions"]
@@ -59,13 +59,13 @@ def test_after_too_many_the_run_stops_with_advice_and_can_be_gone_on_with(
     tmp_path: Path, spoilt: None
 ) -> None:
     config = write_config(tmp_path, iterations=0)
-    ragdro.train(ragdro.load_config(config, ["name=whole"]))
+    ragdro.run(ragdro.load_config(config, ["name=whole"]))
     with pytest.raises(TrainingError) as stopped:
         CliRunner().invoke(app, ["train", str(config), "bad_batches=1"], catch_exceptions=False)
     message = str(stopped.value)
     assert stopped.value.exit_code == 1 and "\n" not in message
     assert all(word in message for word in ("'q2'", "bad_batches = 1", "learning_rate", "bad_batches"))
-    ragdro.train(ragdro.load_config(config, ["bad_batches=2"]), resume=True)
+    ragdro.run(ragdro.load_config(config, ["bad_batches=2"]), resume=True)
     assert outcome(tmp_path / "runs/run") == outcome(tmp_path / "runs/whole")
 
 
@@ -91,7 +91,7 @@ def test_impossible_questions_are_weighted_alike_and_counted(
     weigh_one = e_step._weigh
     monkeypatch.setattr(cross_fit, "answer_log_likelihoods", likelihoods)
     monkeypatch.setattr(e_step, "_weigh", weigh)
-    ragdro.train(ragdro.load_config(write_config(tmp_path), ["iterations=1"]))
+    ragdro.run(ragdro.load_config(write_config(tmp_path), ["iterations=1"]))
     (told,) = [r for r in records(tmp_path / "runs/run") if r["event"] == "e_step"]
     assert told["impossible_questions"] == 1 and told["bound"] is None
     assert drawn["q1"] == pytest.approx([0] * len(drawn["q1"]))

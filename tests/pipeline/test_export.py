@@ -21,7 +21,7 @@ from ragdro.lm.scoring import score_all
 from ragdro.lm.tree import ScoredSequence
 from ragdro.report import export
 from ragdro.report.export import export_run, push_to_hub, repositories
-from ragdro.training.e_step import reading
+from ragdro.system import reading
 from tests.pipeline.test_adapters import LORA, ROLES, config_of
 from tests.worlds import pocket_tasks
 
@@ -30,9 +30,7 @@ from tests.worlds import pocket_tasks
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     adapter = None if request.param == "full" else LORA
-    ragdro.train(
-        config_of(folder, "iterations=1", adapter=adapter, shared_backbone=request.param == "shared")
-    )
+    ragdro.run(config_of(folder, "iterations=1", adapter=adapter, shared_backbone=request.param == "shared"))
     return folder / "runs/run"
 
 
@@ -73,7 +71,7 @@ def test_the_card_has_header_prompt_figures_and_config(run: Path) -> None:
     prompt, data, config = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", card, re.DOTALL))
     assert "{question}" in prompt["user"] and data["train"].endswith("train.jsonl")
     assert config["selector"]["k"] == 3 and "runs" not in config
-    figures = ragdro.training.reload.evaluate_run(run, None, "best", None)
+    figures = ragdro.runs.load.evaluate_run(run, None, "best", None)
     (row,) = (line for line in card.splitlines() if line.startswith("| f1 "))
     assert f"| {figures['f1']:.3f} (" in row and " to " in row
     assert "| 2 questions |" in card and "exact_match | " in card and " of 2, " in card

@@ -143,7 +143,7 @@ def terminated_in_update(number: int) -> None:
 
 def terminated_in_evaluation(given: None) -> None:
     """SIGTERM comes while answers are generated."""
-    from ragdro.rag import Rag
+    from ragdro.system import Rag
 
     predict = Rag.predict
 

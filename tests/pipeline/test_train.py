@@ -104,7 +104,7 @@ def test_same_config_and_seed_give_identical_results_and_another_seed_does_not(t
     config = write_config(tmp_path)
     runs = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        ragdro.train(ragdro.load_config(config, [f"name={name}", f"seed={seed}"]))
+        ragdro.run(ragdro.load_config(config, [f"name={name}", f"seed={seed}"]))
         folder = tmp_path / "runs" / name
         weights = (folder / "checkpoints/iteration-2/selector/model.safetensors").read_bytes()
         runs[name] = (folder / "results.json").read_bytes(), weights
@@ -114,7 +114,7 @@ def test_same_config_and_seed_give_identical_results_and_another_seed_does_not(t
 
 @pytest.mark.parametrize(("frozen", "moving"), [("selector", "generator"), ("generator", "selector")])
 def test_an_ablation_leaves_the_frozen_model_alone(frozen: str, moving: str, tmp_path: Path) -> None:
-    ragdro.train(
+    ragdro.run(
         ragdro.load_config(
             write_config(tmp_path), [f"train_{frozen}=false", "iterations=1", "checkpoints.keep=all"]
         )
@@ -144,7 +144,7 @@ def test_every_objective_runs_through_the_same_loop(objective: str, tmp_path: Pa
     if objective in ("{kind: dro-tempered, floor: 2.5}", "{kind: dpo, generator: dpo}"):
         overrides.append("e_step.mixture={retriever: 0.2, uniform: 0.2}")
     config = ragdro.load_config(write_config(tmp_path), [*overrides, "checkpoints.keep=all"])
-    results = ragdro.train(config)
+    results = ragdro.run(config)
     assert len(results["iterations"]) == 1 and results["iterations"][0]["bound"] < 0
     run = tmp_path / "runs" / "run"
     before, after = (
@@ -159,7 +159,7 @@ def test_every_objective_runs_through_the_same_loop(objective: str, tmp_path: Pa
 
 def test_a_run_can_be_asked_and_measured_again(tmp_path: Path) -> None:
     config = write_config(tmp_path)
-    ragdro.train(ragdro.load_config(config))
+    ragdro.run(ragdro.load_config(config))
     run = tmp_path / "runs" / "run"
     question = "Where does Mara4 work?"
     told = CliRunner().invoke(app, ["answer", str(run), question, "--json"], catch_exceptions=False)
@@ -268,7 +268,7 @@ def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     settings = ragdro.load_config(config, ["iterations=0"])
-    ragdro.train(settings)
+    ragdro.run(settings)
     with pytest.raises(RagdroError, match="exists"):
-        ragdro.train(settings)
-    ragdro.train(settings, overwrite=True)
+        ragdro.run(settings)
+    ragdro.run(settings, overwrite=True)

@@ -18,12 +18,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import ragdro
+from ragdro import progress
 from ragdro.cli import app
 from ragdro.errors import ConfigError, RagdroError
+from ragdro.progress import Bars, Lines, display, duration
 from ragdro.report.history import read_history
 from ragdro.report.watch import list_runs, sparkline, view
-from ragdro.training import progress
-from ragdro.training.progress import Bars, Lines, display, duration
 from tests.pipeline.crash import Command, die_at_sync, small_run
 from tests.pipeline.test_train import write_config
 
@@ -185,7 +185,7 @@ def test_trackers_get_what_the_log_gets(name: str, tmp_path: Path, monkeypatch: 
     for module, fake in board.modules().items():
         monkeypatch.setitem(sys.modules, module, fake)
     config = write_config(tmp_path, iterations=1, report_to=[name])
-    ragdro.train(ragdro.load_config(config))
+    ragdro.run(ragdro.load_config(config))
     records = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").open()]
     assert len(board.begun) == board.closed == 1
     for step, record in enumerate(records):
@@ -199,7 +199,7 @@ def test_a_tracker_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "trackio", None)
     config = write_config(tmp_path, report_to=["trackio"])
     with pytest.raises(ConfigError) as refused:
-        ragdro.train(ragdro.load_config(config))
+        ragdro.run(ragdro.load_config(config))
     assert str(refused.value).startswith(
         "report_to: 'trackio' is not installed (pip install 'ragdro[trackio]')"
     )

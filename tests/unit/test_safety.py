@@ -15,7 +15,7 @@ import ragdro
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError, ModelError
 from ragdro.lm.load import load_language_model, load_tokenizer
-from ragdro.training.reload import load
+from ragdro.runs.load import load
 from tests.conftest import byte_level, random_model
 from tests.pipeline.test_train import jsonl, write_config
 
@@ -114,7 +114,7 @@ def test_paths_in_data_do_not_leave_the_run_folder(tmp_path: Path) -> None:
     jsonl(tmp_path / "train.jsonl", questions)
     jsonl(tmp_path / "corpus.jsonl", corpus)
     before = {p for p in tmp_path.parent.rglob("*") if tmp_path not in p.parents}
-    ragdro.train(ragdro.load_config(config))
+    ragdro.run(ragdro.load_config(config))
     inside = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*")}
     assert inside <= {
         "model",

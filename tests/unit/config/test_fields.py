@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from ragdro.algorithms import Dpo, DroCentered, DroTempered, Marginal, Rloo
 from ragdro.config import Config, load_config
 from ragdro.config.engine import OpenAiEngine, VllmEngine
-from ragdro.config.objective import Dpo, DroCentered, DroTempered, Marginal, Rloo
 from ragdro.config.retriever import Bm25Settings, ColbertSettings, DenseSettings, HybridSettings
 from ragdro.errors import ConfigError
 

@@ -24,7 +24,7 @@ from ragdro.report.history import read_history
 from ragdro.report.watch import view
 from ragdro.retrieval.candidates import read_candidates
 from ragdro.retrieval.external import read_trec_run
-from ragdro.training.standing import read_results
+from ragdro.runs.status import read_results
 from tests.unit.data.originals import CORPUS_FILES, QUESTION_FILES, jsonl
 
 SECONDS = 20

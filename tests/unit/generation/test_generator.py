@@ -10,7 +10,7 @@ from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import score_all
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.training.e_step import reading
+from ragdro.system import reading
 from tests.conftest import byte_level, random_model
 from tests.worlds import pocket_rag, pocket_tasks
 

@@ -17,15 +17,17 @@ from transformers import AutoModelForCausalLM
 
 import ragdro
 from ragdro import posting
-from ragdro.config import Dro, EStep
+from ragdro.algorithms import Dro
+from ragdro.config import EStep
 from ragdro.config.engine import OpenAiEngine, VllmEngine
 from ragdro.errors import ConfigError, ModelError, TrainingError
 from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
 from ragdro.lm.model import LanguageModel
-from ragdro.rag import Rag
-from ragdro.training.e_step import WeightedTask, e_step
+from ragdro.system import Rag
+from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals
+from ragdro.types import WeightedTask
 from tests.pipeline.test_train import write_config
 from tests.unit.retrieval.test_http import Reply, StandIn, server, waits  # noqa: F401
 from tests.unit.training.test_e_step import by_definition
@@ -81,7 +83,7 @@ def completions(hf: Any, raw: bool = False) -> Any:
 
 def sampled(rag: Rag, engine: Engine | None, temperature: float = 1.0) -> list[WeightedTask]:
     settings = EStep(samples=6, temperature=temperature)
-    asked = {"tokens_per_batch": 2000}
+    asked = {"max_tokens": 2000}
     tasks = pocket_tasks(3, 5)
     if engine is None:
         return e_step(rag.selector, rag.generator, tasks, propose=proposals(Dro(), settings, 3, 1), **asked)
@@ -163,7 +165,7 @@ def test_a_run_with_a_deployed_server(server: StandIn, tmp_path: Path) -> None: 
     hf = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     server.answer = completions(hf)
     engine = f"{{kind: openai-compatible, url: {server.url}/v1, model: selector}}"
-    ragdro.train(ragdro.load_config(config, [f"e_step.engine={engine}"]))
+    ragdro.run(ragdro.load_config(config, [f"e_step.engine={engine}"]))
     log = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
     (event,) = [r for r in log if r["event"] == "e_step"]
     assert event["questions"] == 4 and 1 <= event["effective_sample_size"] <= 3

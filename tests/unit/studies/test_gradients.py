@@ -14,7 +14,7 @@ from ragdro.lm.scoring import sequence_log_probs
 from ragdro.studies import gradients
 from ragdro.studies.gradients import spread, trace_of_covariance
 from ragdro.studies.variance import VARIANCE
-from ragdro.training.e_step import reading
+from ragdro.system import reading
 from tests.unit.studies.folders import CONFIG, run
 from tests.worlds import pocket_rag, pocket_tasks
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ragdro.config.load import _TAGS
+from ragdro.config.objective import objective_kinds
 from ragdro.studies.objectives import OBJECTIVES, OBJECTIVES_STUDY, paired_table
 from ragdro.studies.plan import plan
 from ragdro.studies.records import Run
@@ -43,6 +43,6 @@ def test_p_values_are_those_of_all_sign_patterns_with_holm(tmp_path: Path) -> No
 def test_every_objective_has_a_row_and_the_same_budget() -> None:
     runs = plan(OBJECTIVES_STUDY, CONFIG, seeds=(0,)).runs
     kinds = {run.config.objective.kind for run in runs}
-    assert kinds == set(_TAGS["objective"])
+    assert kinds == set(objective_kinds())
     budgets = {(r.config.e_step.samples, r.config.e_step.questions, r.config.iterations) for r in runs}
     assert len(budgets) == 1 and len(runs) == len(OBJECTIVES)

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from ragdro.config import Config, Dro, EStep, Optimisation
+from ragdro.algorithms import Dro
+from ragdro.algorithms.examples import TrainingExample
+from ragdro.config import Config, EStep, Optimisation
 from ragdro.lm.model import LanguageModel
-from ragdro.rag import Rag
-from ragdro.training.cross_fit import fit_folds, held_out_log_likelihoods, warm_up_folds
-from ragdro.training.e_step import answer_log_likelihoods, reading
-from ragdro.training.m_step import Keeper, Weighted, fit
+from ragdro.lm.snapshot import WeightSnapshot
+from ragdro.system import Rag, reading
+from ragdro.training.cross_fit import fit_folds, folds_of, held_out_log_likelihoods, warm_up_folds
+from ragdro.training.e_step import answer_log_likelihoods
+from ragdro.training.m_step import FitObserver, fit
 from ragdro.training.proposals import proposals
-from ragdro.training.variants import Fold, Variant, variants_of
 from ragdro.types import Task
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
 from tests.worlds import pocket_rag, pocket_tasks
@@ -34,19 +36,19 @@ def weights(model: LanguageModel) -> list[torch.Tensor]:
     return [p.detach().clone() for p in model.hf.parameters()]
 
 
-def target(rag: Rag, task: Task) -> Weighted:
-    return Weighted(task.question.id, rag.generator.group([reading(task, (2, 3))]), (1.0,))
+def target(rag: Rag, task: Task) -> TrainingExample:
+    return TrainingExample(task.question.id, rag.generator.group([reading(task, (2, 3))]), (1.0,))
 
 
 def test_a_variants_weights_are_in_place_within_and_the_models_own_again_without() -> None:
     model = pocket_rag().generator.model
-    before, variant = weights(model), Variant("other", model)
-    with variant.in_place(), torch.no_grad():
+    before, variant = weights(model), WeightSnapshot("other", model)
+    with variant.swap_in(), torch.no_grad():
         next(model.hf.parameters()).zero_()
     assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
-    with variant.in_place():
+    with variant.swap_in():
         assert not next(model.hf.parameters()).any()
-    with pytest.raises(ZeroDivisionError), variant.in_place():
+    with pytest.raises(ZeroDivisionError), variant.swap_in():
         raise ZeroDivisionError
     assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
 
@@ -55,9 +57,9 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
     """Against fits and scores of the same made one at a time, with models of their own."""
     rag, tasks, config = pocket_rag(), pocket_tasks(5, 5), settings()
     before = weights(rag.generator.model)
-    folds = [v for v in variants_of(config, rag, tasks).values() if isinstance(v, Fold)]
-    warm_up_folds(folds, rag, tasks, config, lambda role: Keeper())
-    fit_folds(folds, tasks, lambda i: target(rag, tasks[i]), config, 1, lambda role: Keeper())
+    folds = folds_of(rag.generator.model, tasks)
+    warm_up_folds(folds, rag, tasks, config, lambda role: FitObserver())
+    fit_folds(folds, tasks, lambda i: target(rag, tasks[i]), config, 1, lambda role: FitObserver())
     assert all(torch.equal(a, b) for a, b in zip(before, weights(rag.generator.model), strict=True))
     draws = proposals(Dro(), EStep(samples=3), 0, 1)(rag.selector, tasks)
     found = held_out_log_likelihoods(folds, rag.generator, tasks, draws, 9999)
@@ -67,7 +69,7 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
         teacher = [(3, 0), (3, 0), (3, 0)]  # the passage with the answer, then the retriever's first
         for stage, lists in (((), teacher), ((1,), [(2, 3)] * 3)):
             built = [
-                Weighted(t.question.id, alone.generator.group([reading(t, z)]), (1.0,))
+                TrainingExample(t.question.id, alone.generator.group([reading(t, z)]), (1.0,))
                 for t, z in zip(mine, lists)
             ]
             rng = np.random.default_rng([config.seed, 17, number, *stage])

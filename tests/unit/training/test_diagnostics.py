@@ -12,16 +12,18 @@ import pytest
 import torch
 
 import ragdro
-import ragdro.training.reload
-from ragdro.config import Dro, EStep
-from ragdro.training import assess, diagnostics
-from ragdro.training.e_step import WeightedTask, e_step
-from ragdro.training.objectives import divergence, entropy, weight_entropy, weight_variance
-from ragdro.training.prepare import prepare
+import ragdro.runs.load
+from ragdro.algorithms import Dro
+from ragdro.algorithms import warnings as alarms
+from ragdro.algorithms.weights import divergence, entropy, weight_entropy, weight_variance
+from ragdro.config import EStep
+from ragdro.runs.setup import set_up
+from ragdro.training import diagnostics, evaluate
+from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals
-from ragdro.types import WeightedSample
+from ragdro.types import WeightedSample, WeightedTask
 from tests.pipeline.test_train import write_config
-from tests.unit.training.test_objectives import draw, model
+from tests.unit.algorithms.test_weights import draw, model
 from tests.worlds import pocket_rag, pocket_tasks
 
 
@@ -56,14 +58,14 @@ def test_figures_of_the_first_draws_are_those_of_an_e_step_that_drew_no_more() -
 
     def sampled(m: int) -> list[WeightedTask]:
         propose = proposals(Dro(), EStep(samples=m), 0, 1)
-        return e_step(rag.selector, rag.generator, tasks, propose=propose, tokens_per_batch=9999)
+        return e_step(rag.selector, rag.generator, tasks, propose=propose, max_tokens=9999)
 
     few, many = sampled(4), sampled(32)
-    found = diagnostics.figures(few)
-    assert diagnostics.figures(many, 4) == pytest.approx(found, abs=1e-4)
+    found = diagnostics.sample_metrics(few)
+    assert diagnostics.sample_metrics(many, 4) == pytest.approx(found, abs=1e-4)
     assert found["bound"] == pytest.approx(np.mean([w.bound for w in few]))
     assert found["effective_sample_size"] == pytest.approx(np.mean([w.effective_sample_size for w in few]))
-    assert diagnostics.figures(many)["bound"] != pytest.approx(found["bound"], abs=1e-3)
+    assert diagnostics.sample_metrics(many)["bound"] != pytest.approx(found["bound"], abs=1e-3)
 
 
 def test_figures_count_every_draw() -> None:
@@ -71,7 +73,7 @@ def test_figures_count_every_draw() -> None:
     twice = WeightedSample((0, 1), 2, -1.0, -1.0, -2.0, 0.5)
     once = WeightedSample((2, 3), 1, -4.0, -4.0, -2.0, 0.5)
     weighted = WeightedTask(pocket_tasks(1, 5)[0], (once, twice), 0.0, 0.0, False, (1, 0, 1))
-    found = diagnostics.figures([weighted])
+    found = diagnostics.sample_metrics([weighted])
     assert found["distinct_fraction"] == pytest.approx(2 / 3)
     assert found["selector_entropy"] == pytest.approx(2)
     assert found["effective_sample_size"] == pytest.approx(3) and found["bound"] == pytest.approx(-2)
@@ -79,19 +81,19 @@ def test_figures_count_every_draw() -> None:
 
 def test_a_selector_or_a_weight_that_collapses_is_told_with_a_remedy() -> None:
     sound = {"effective_sample_size": 3.0, "selector_entropy": 1.0}
-    assert not diagnostics.warnings(sound, 8)
-    told = diagnostics.warnings({"effective_sample_size": 1.4, "selector_entropy": 0.01}, 8)
+    assert not alarms.warnings(sound, 8)
+    told = alarms.warnings({"effective_sample_size": 1.4, "selector_entropy": 0.01}, 8)
     assert "1.40 of 8" in told["effective_sample_size"] and "dro-tempered" in told["effective_sample_size"]
     assert "0.010 nats" in told["selector_entropy"] and "dro-centered" in told["selector_entropy"]
-    assert not diagnostics.warnings({"effective_sample_size": 1.0, "selector_entropy": 0.0}, 1)
+    assert not alarms.warnings({"effective_sample_size": 1.0, "selector_entropy": 0.0}, 1)
 
 
 def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(diagnostics, "LEAST_EFFECTIVE", 99.0)
+    monkeypatch.setattr(alarms, "LEAST_EFFECTIVE", 99.0)
     overrides = ["evaluation.tight_samples=500", "evaluation.samples=400", "checkpoints.keep=all"]
-    ragdro.train(ragdro.load_config(write_config(tmp_path), overrides))
+    ragdro.run(ragdro.load_config(write_config(tmp_path), overrides))
     run = tmp_path / "runs/run"
     records = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     measured = [r for r in records if r["event"] == "evaluation"]
@@ -99,14 +101,14 @@ def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
     assert measured[0]["kl_to_previous"] is None and measured[2]["kl_to_previous"] > 0
     assert all(r["tight_bound"] != r["bound"] for r in measured)
     told = [r for r in records if r["event"] == "warning"]
-    assert [(r["stage"], r["figure"]) for r in told] == [
+    assert [(r["stage"], r["metric"]) for r in told] == [
         ("iteration-1", "effective_sample_size"),
         ("iteration-2", "effective_sample_size"),
     ]
     assert capfd.readouterr().err.count("the effective sample size is") == 2
     before, after = (ragdro.load(run, stage=f"iteration-{i}").selector for i in (0, 1))
     lists = list(permutations(range(6), 3))
-    tasks = ragdro.training.reload.reported_tasks(run)
+    tasks = ragdro.runs.load.reported_tasks(run)
     exact = 0.0
     for task in tasks:
         p, q = (np.array(s.log_prob(task, lists, 99_999)) for s in (before, after))
@@ -120,13 +122,13 @@ def test_the_tight_bound_is_of_questions_from_all_of_the_file(tmp_path: Path) ->
     every = ["evaluation.tight_questions=99", "evaluation.tight_samples=3", "evaluation.samples=3"]
     path = write_config(tmp_path)
     two, whole = ragdro.load_config(path, few), ragdro.load_config(path, every)
-    setup = prepare(two)
+    setup = set_up(two)
     tasks = setup.train
     assert len(tasks) == 4
-    drawn = assess.draw(setup.rag, two, tasks)
+    drawn = evaluate.draw(setup.rag, Dro(), two.evaluation, two.seed, tasks)
     alone = [drawn.weighted[0], drawn.weighted[2]]
-    of_few = assess.sampled_figures(drawn.weighted, two)
-    of_all = assess.sampled_figures(drawn.weighted, whole)
-    assert of_few["tight_bound"] == diagnostics.figures(alone, 3)["bound"]
+    of_few = evaluate.sampled_metrics(drawn.weighted, Dro(), two.evaluation)
+    of_all = evaluate.sampled_metrics(drawn.weighted, Dro(), whole.evaluation)
+    assert of_few["tight_bound"] == diagnostics.sample_metrics(alone, 3)["bound"]
     assert of_all["tight_bound"] == of_all["bound"] == of_few["bound"]
     assert [w.task for w in drawn.weighted] == list(tasks)

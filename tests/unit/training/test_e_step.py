@@ -7,13 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ragdro.config import Dro, EStep
+from ragdro.algorithms import Dro
+from ragdro.config import EStep
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
-from ragdro.rag import Rag
-from ragdro.training.e_step import WeightedTask, e_step, reading
+from ragdro.system import Rag, reading
+from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals
-from ragdro.training.targets import answers
+from ragdro.types import WeightedTask
 from tests.worlds import pocket_rag, pocket_tasks
 
 
@@ -32,7 +33,7 @@ def run(
         rag.generator,
         tasks,
         propose=proposals(Dro(), EStep(samples=samples, temperature=temperature, **settings), 3, 1),
-        tokens_per_batch=2000,
+        max_tokens=2000,
     )
     return rag, found
 
@@ -78,7 +79,7 @@ def test_all_orders_of_a_set_are_one_reading_where_passages_are_read_by_rank() -
     rag = pocket_rag()
     rag.generator.order = "retriever"
     propose = proposals(Dro(), EStep(samples=64), 3, 1)
-    (found,) = e_step(rag.selector, rag.generator, pocket_tasks(1, 5), propose=propose, tokens_per_batch=9999)
+    (found,) = e_step(rag.selector, rag.generator, pocket_tasks(1, 5), propose=propose, max_tokens=9999)
     by_set: dict[frozenset[int], float] = {}
     for s in found.samples:
         alone = rag.generator.group([reading(found.task, tuple(sorted(s.permutation)))])
@@ -87,7 +88,7 @@ def test_all_orders_of_a_set_are_one_reading_where_passages_are_read_by_rank() -
         read = frozenset(s.permutation)
         by_set[read] = by_set.get(read, 0) + s.count * np.exp(likelihood)
     assert len(by_set) < len(found.samples)  # some set was drawn in both orders
-    target = answers(Dro(), rag.generator, found)
+    target = Dro().generator_example(rag.generator, found)
     assert len(target.weights) == len(by_set)
     total = sum(by_set.values())
     assert sorted(target.weights) == pytest.approx(sorted(v / total for v in by_set.values()), rel=1e-3)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ragdro.config import Dro, EStep, Marginal, Mixture, Sft
+from ragdro.algorithms import Dro, Marginal, Sft
+from ragdro.config import EStep, Mixture
 from ragdro.selection.selector import Selector
 from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
 from tests.worlds import pocket_rag, pocket_tasks

@@ -7,13 +7,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ragdro.config import Config, Dro, EStep, Mixture
+from ragdro.algorithms import Dro
+from ragdro.algorithms.weights import balance, importance_weights, log_ratios
+from ragdro.config import Config, EStep, Mixture
+from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.training.e_step import e_step
-from ragdro.training.objectives import balance, importance_weights, log_ratios
 from ragdro.training.proposals import log_proposals, proposals
-from ragdro.training.replay import Earlier, fresh, pooled
-from ragdro.training.variants import Variant
-from tests.unit.training.test_objectives import draw, model
+from ragdro.training.replay import Earlier, fresh_lists, pooled
+from tests.unit.algorithms.test_weights import draw, model
 from tests.worlds import pocket_rag, pocket_tasks
 
 
@@ -45,9 +46,9 @@ def test_pooled_draws_are_the_fresh_ones_and_the_earlier_ones_with_the_pools_pro
 ) -> None:
     rag, tasks, settings = pocket_rag(), pocket_tasks(3, 5), EStep(samples=4, mixture=mixture)
     then = pocket_rag(seed=4).selector
-    variant = Variant("earlier", rag.selector.model)
+    variant = WeightSnapshot("earlier", rag.selector.model)
     variant.weights = {k: p.detach().clone() for k, p in then.model.hf.named_parameters()}
-    never = Earlier(Variant("never", rag.selector.model))
+    never = Earlier(WeightSnapshot("never", rag.selector.model))
     memory = Earlier(variant, {"q0": [(0, 1), (3, 2), (3, 2)], "q2": [(4, 1)]})
     propose = proposals(Dro(), settings, 0, 1)
     plain = propose(rag.selector, tasks)
@@ -69,9 +70,9 @@ def test_pooled_draws_are_the_fresh_ones_and_the_earlier_ones_with_the_pools_pro
         rag.generator,
         tasks,
         propose=pooled(propose, [memory], settings),
-        tokens_per_batch=9999,
+        max_tokens=9999,
     )
-    assert fresh(weighted, 4)["q0"] == [d.permutation for d in plain[0]]
+    assert fresh_lists(weighted, 4)["q0"] == [d.permutation for d in plain[0]]
     assert [len(w.drawn) for w in weighted] == [7, 4, 5]
 
 

@@ -1,0 +1,31 @@
+"""No latent variable: the generator learns from the retriever's first K (docs/objectives/sft.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from ragdro.algorithms.dro import Dro
+from ragdro.types import Task
+
+if TYPE_CHECKING:
+    from ragdro.selection.selector import Draw, Selector
+
+
+class Sft(Dro):
+    """Supervised fine-tuning of the generator alone; nothing is selected, in training or after it."""
+
+    kind: str = "sft"
+
+    draws_lists: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
+
+    def propose(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[list[Draw]]:
+        """The retriever's first K as the one draw, certain."""
+        from ragdro.selection.selector import Draw
+
+        return [[Draw(tuple(range(selector.k)), 0.0, 0.0)] for _ in tasks]
+
+    def answers_scored(self, samples: int, candidates: int) -> int:
+        """One."""
+        return 1

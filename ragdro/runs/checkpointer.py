@@ -1,0 +1,173 @@
+"""What a run folder saves of a training, and gives back to one that was killed.
+
+In: the units of work of a training, as they are done. Out: states in `RUN/state/`, of which each is what a killed
+run comes back to, and the checkpoint of every iteration. Of several processes all keep the same state, and one
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from torch.optim import Optimizer
+
+from ragdro.errors import TrainingError
+from ragdro.lm.snapshot import load_parameters, trained_parameters
+from ragdro.parallel.sharding import gather
+from ragdro.parallel.world import any_of, from_main, is_main, size
+from ragdro.profiling import phase
+from ragdro.runs import shards
+from ragdro.runs.folder import RunFolder
+from ragdro.runs.log import MetricsLog
+from ragdro.runs.signals import Preemption
+from ragdro.runs.state import State, StateStore, optimiser_tensors, restore_optimiser
+from ragdro.training.callbacks import Checkpointer
+from ragdro.training.evaluate import compared
+from ragdro.training.loop import Training
+from ragdro.training.m_step import Update
+from ragdro.types import Permutation, Task, WeightedTask
+
+_MOMENTS = "optimiser"
+_SAMPLES = "samples"
+_LISTS = "lists-"
+"""What an earlier iteration drew, under its selector's name."""
+
+
+class RunCheckpointer(Checkpointer):
+    """Saves into `folder` from `state` on. Signals are obeyed only where nothing is lost; `log` says how far it is."""
+
+    def __init__(self, folder: RunFolder, state: State, log: MetricsLog, preemption: Preemption) -> None:
+        self.state: State = state
+        self._folder, self._log, self._preemption = folder, log, preemption
+        self._store = StateStore(folder.path, writes=is_main())
+
+    def restore(self, training: Training) -> None:
+        """Put the models, the snapshots and what was drawn where they stood."""
+        self._training, state, store = training, self.state, self._store
+        for name, snapshot in training.snapshots.items():
+            if name in state.files:
+                snapshot.weights = store.tensors(state, name)
+            if f"{_LISTS}{name}" in state.files:
+                lists = from_main(partial(store.json, state, f"{_LISTS}{name}"))
+                training.history[name] = {q: [tuple(z) for z in zs] for q, zs in lists.items()}
+        for role, model in training.models.items():
+            if role in state.files:
+                load_parameters(model.hf, store.tensors(state, role), f"{role}.model")
+            model.shares_prefixes = state.shares_prefixes.get(role)
+        if _SAMPLES in state.files:
+            values = from_main(partial(store.json, state, _SAMPLES))
+            training.previous_samples = shards.decode(values, compared(training.validation))
+
+    def resume_fit(self, stage: str, role: str, optimiser: Optimizer) -> int:
+        """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done).
+
+        Raises `TrainingError` under ZeRO, which takes up no moments, for one that stood in the middle.
+        """
+        state, done = self.state, self.state.steps.get(role, 0)
+        self._hold_together()
+        if _MOMENTS in state.files and done and self._is_undivided(role):
+            strategy = self._folder.config.parallel.strategy
+            raise TrainingError(
+                f"parallel.strategy: {strategy} cannot resume the fit '{stage}: {role}' after {done} updates;"
+                " resume with ddp or fsdp2"
+            )
+        if _MOMENTS in state.files and done:
+            restore_optimiser(optimiser, self._store.tensors(state, _MOMENTS))
+        return done
+
+    def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer) -> None:
+        """Save where it is time to, or where SIGTERM asks for it."""
+        preemption, every = self._preemption, self._folder.config.checkpoints.every
+        preemption.hold()
+        last = update.step == update.steps
+        preemption.asked = any_of(preemption.asked)  # all processes leave behind the same update
+        if last or update.step % every == 0 or preemption.asked:
+            if last or not self._is_undivided(role):
+                self._save_fit(role, update.step, None if last else optimiser)
+            preemption.settle()
+            if not last:
+                self._hold_together()
+
+    def saved_shard(self, number: int, tasks: Sequence[Task]) -> list[WeightedTask] | None:
+        """See `Checkpointer`."""
+        key = _shard_key(number)
+        if key not in self.state.files:
+            return None
+        return shards.decode(self._store.json(self.state, key), tasks)
+
+    def save_shard(self, number: int, weighted: Sequence[WeightedTask]) -> None:
+        """See `Checkpointer`."""
+        self._store.put_json(self.state, _shard_key(number), shards.encode(weighted))
+        self._commit()
+
+    def save_snapshot(self, name: str) -> None:
+        """See `Checkpointer`."""
+        self._store.put_tensors(self.state, name, self._training.snapshots[name].weights)
+
+    def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
+        """See `Checkpointer`."""
+        self._store.put_json(self.state, f"{_LISTS}{name}", lists)
+
+    def save_samples(self, weighted: Sequence[WeightedTask]) -> None:
+        """See `Checkpointer`."""
+        self._store.put_json(self.state, _SAMPLES, shards.encode(weighted))
+
+    def save_vanilla(self) -> None:
+        """See `Checkpointer`."""
+        self._commit()
+
+    @phase("save")
+    def save_iteration(self, iteration: int) -> None:
+        """Save the pair, and point `best` at the best so far."""
+        state, training = self.state, self._training
+        if is_main():
+            self._folder.save_models(iteration, training.models)
+        lasting = {*training.models, *training.snapshots, _SAMPLES}
+        state.files = {k: file for k, file in state.files.items() if k in lasting or k.startswith(_LISTS)}
+        self._commit()
+        self._point_at_best()
+
+    def finish(self) -> None:
+        """The run is done: its results are written and there is nothing left to resume from."""
+        self._point_at_best()
+        self._log.mark(self.state)
+        if is_main():
+            self._folder.write_results(self.state.results)
+        self._store.remove()
+
+    def _point_at_best(self) -> None:
+        if is_main():
+            self._folder.point_at_best(self.state.results, self.state.finished)
+
+    def _is_undivided(self, role: str) -> bool:
+        """Whether the fit of `role` cannot be saved in its middle."""
+        return self._training.model(role).zero_stage is not None
+
+    def _hold_together(self) -> None:
+        """Of several processes none leaves an update alone: the others would wait for it."""
+        if size() > 1:
+            self._preemption.hold()
+
+    def _save_fit(self, role: str, step: int, optimiser: Optimizer | None) -> None:
+        """A state after `step`; no optimiser: the fit is done."""
+        state, store = self.state, self._store
+        state.steps[role] = step
+        parameters = trained_parameters(self._training.model(role).hf)
+        store.put_tensors(state, role, {name: gather(p) for name, p in parameters.items()})
+        if optimiser is None:
+            state.files.pop(_MOMENTS, None)
+        else:
+            store.put_tensors(state, _MOMENTS, optimiser_tensors(optimiser))
+        self._commit()
+
+    def _commit(self) -> None:
+        """A unit of work is done: make it the state that a killed run comes back to."""
+        self._log.mark(self.state)
+        models = self._training.models
+        self.state.shares_prefixes = {role: model.shares_prefixes for role, model in models.items()}
+        self._store.commit(self.state)
+
+
+def _shard_key(number: int) -> str:
+    return f"shard-{number}"

@@ -1,0 +1,170 @@
+"""From a config to the objects that a run is made of: questions with candidates, both models, the objective.
+
+In: a `Config`. Out: a `Setup`. All input is read and checked here, so that what cannot be used is refused before
+anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ragdro.algorithms.base import Algorithm
+from ragdro.config import Config
+from ragdro.data import load_questions, read_corpus
+from ragdro.errors import ConfigError
+from ragdro.generation.generator import Generator
+from ragdro.lm.engines import open_engine
+from ragdro.lm.engines.base import Engine
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.quantised import bitsandbytes
+from ragdro.lm.token_store import token_store
+from ragdro.parallel.world import is_main
+from ragdro.parallel.zero import require_deepspeed
+from ragdro.profiling import phase
+from ragdro.prompts import load_template
+from ragdro.prompts.template import Budget
+from ragdro.retrieval.cache import cached_candidates
+from ragdro.retrieval.degrade import degrade
+from ragdro.runs.models import load_pair
+from ragdro.runs.trackers import require_trackers
+from ragdro.selection.selector import Selector
+from ragdro.sources import resolve
+from ragdro.system import Rag, Retrieve
+from ragdro.types import Candidates, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The system, the objective, the splits (`test` is None where the config names none) and what samples in the
+    E-step."""
+
+    rag: Rag
+    algorithm: Algorithm
+    train: list[Task]
+    validation: list[Task]
+    test: list[Task] | None
+    engine: Engine
+
+    def fingerprint(self) -> str:
+        """A hash of all questions and of which candidates they have, in order."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test or []):
+            for task in split:
+                ids = [p.id for p in task.candidates.passages]
+                digest.update(json.dumps([task.question.id, task.question.question, ids]).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+
+def set_up(config: Config) -> Setup:
+    """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
+    algorithm = algorithm_of(config)
+    require_trackers(config.report_to)
+    engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
+    _require_optimisers(config)
+    require_deepspeed(config)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data = config.data
+    train = load_tasks(config, data.train)[: data.train_questions]
+    validation = load_tasks(config, data.validation)[: config.evaluation.questions]
+    test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
+    rag = build_rag(config)
+    tasks = [*train, *validation, *(test or [])]
+    _tokenise(rag, tasks, Path(config.cache))
+    for task in tasks:
+        rag.selector.prompt(task)
+    return Setup(rag, algorithm, train, validation, test, engine)
+
+
+def algorithm_of(config: Config) -> Algorithm:
+    """The objective. Raises `ConfigError` for a class of somebody's that is no `Algorithm`."""
+    if not isinstance(config.objective, Algorithm):
+        raise ConfigError(
+            f"objective.kind: {config.objective.kind} is no subclass of ragdro.algorithms.Algorithm"
+        )
+    return config.objective
+
+
+@phase("retrieve")
+def load_tasks(config: Config, source: str) -> list[Task]:
+    """The questions of a source with their candidates (cached). Every question needs an answer."""
+    questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)
+    corpus = None if config.data.corpus is None else resolve(config.data.corpus)
+    candidates = cached_candidates(
+        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=is_main()
+    )
+    worse = degradation(config)
+    return [Task(q, worse(c)) for q, c in zip(questions, candidates, strict=True)]
+
+
+def degradation(config: Config) -> Callable[[Candidates], Candidates]:
+    """What `degrade` makes of a question's candidates. Raises `ConfigError` where there is no corpus."""
+    if not config.degrade:
+        return lambda candidates: candidates
+    if config.data.corpus is None:
+        raise ConfigError("degrade: needs data.corpus, to take other passages from")
+    corpus = list(read_corpus(resolve(config.data.corpus)))
+    return lambda candidates: degrade(candidates, config.degrade, corpus, config.seed)
+
+
+def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve | None = None) -> Rag:
+    """The system with new models, or with those saved in `checkpoint`."""
+    selector, generator = behind_prompts(config, *load_pair(config, checkpoint))
+    return Rag(
+        selector,
+        generator,
+        retrieve,
+        config.evaluation.tokens_per_batch,
+        selects=algorithm_of(config).selects,
+    )
+
+
+def behind_prompts(
+    config: Config, selector: LanguageModel, generator: LanguageModel
+) -> tuple[Selector, Generator]:
+    """Both models as the roles that the config describes."""
+    of_selector, of_generator = config.selector, config.generator
+    return (
+        Selector(
+            selector,
+            load_template(of_selector.prompt),
+            k=of_selector.k,
+            n=config.top_n,
+            budget=Budget(of_selector.question_tokens, of_selector.passage_tokens),
+            independent=algorithm_of(config).independent,
+            stop=of_selector.stop,
+        ),
+        Generator(
+            generator,
+            load_template(of_generator.prompt),
+            budget=Budget(of_generator.question_tokens, of_generator.passage_tokens),
+            answer_tokens=of_generator.answer_tokens,
+            order=of_generator.order,
+        ),
+    )
+
+
+def _require_optimisers(config: Config) -> None:
+    """Raises `ConfigError` naming the key of an optimiser whose library is not installed."""
+    for stage, fits in (("warm_up", config.warm_up), ("m_step", config.m_step)):
+        for role, settings in (("selector", fits.selector), ("generator", fits.generator)):
+            if settings is not None and settings.optimiser != "adamw":
+                bitsandbytes(f"{stage}.{role}.optimiser: {settings.optimiser}")
+
+
+@phase("tokenise")
+def _tokenise(rag: Rag, tasks: Sequence[Task], cache: Path) -> None:
+    """Have both tokenizers look up what users wrote in these tasks, tokenised once and kept in the cache."""
+    texts = {task.question.question for task in tasks}
+    for task in tasks:
+        for passage in task.candidates.passages:
+            texts |= {passage.title, passage.text}
+    for tokenizer in (rag.selector.model.tokenizer, rag.generator.model.tokenizer):
+        tokenizer.memory = token_store(tokenizer, texts, cache).get

@@ -1,0 +1,212 @@
+"""Saved states of a run, in `RUN/state/`: what a killed run resumes from.
+
+000012.json                   where the run stands, which files that needs, a checksum of each and its own
+000012-selector.safetensors   the trained parameters of a model, 000012-optimiser.safetensors its optimiser's
+000009-shard-0.json           the weighted permutations of one shard of an E-step
+
+A state names an earlier state's file where nothing has changed since. Its files are on disk before it is,
+so what a kill or a full disk leaves is the state before, whole, and some files that no state names. The
+last two states are kept. Only JSON and safetensors are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ragdro.errors import TrainingError
+from ragdro.files import atomic_file, atomic_path
+from ragdro.parallel.sharding import gather, part_like
+from ragdro.runs.status import STATE
+from ragdro.training.callbacks import LoopState
+
+_KEPT = 2
+
+
+@dataclass(slots=True)
+class State(LoopState):
+    """Where a run stands: how far its loop is, and what is on disk.
+
+    `metrics_bytes`, `records`, `seconds`: how far metrics.jsonl goes, and the time spent. `files`: key →
+    [file name, SHA-256]. `questions`: a hash of all questions and candidates.
+    """
+
+    serial: int = 0
+    metrics_bytes: int = 0
+    records: int = 0
+    seconds: float = 0.0
+    shares_prefixes: dict[str, bool | None] = field(default_factory=dict)
+    questions: str = ""
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+
+class StateStore:
+    """Reads and writes the states in `RUN/state/`.
+
+    Of several processes one `writes`; the others only note what was written.
+    """
+
+    def __init__(self, run: Path, *, writes: bool = True) -> None:
+        self.writes = writes
+        self.folder = run / STATE
+        self.folder.mkdir(exist_ok=True)
+
+    def newest(self, warn: Callable[[str], None]) -> State | None:
+        """The newest state that is whole; None where there is none at all.
+
+        A damaged one is named to `warn` and the one before it is taken. Raises `TrainingError` where all
+        are damaged.
+        """
+        states = self._states()
+        for path in states:
+            try:
+                state = self._read(path)
+            except _DamagedError as damage:
+                warn(f"{damage}; resuming from the state before it")
+                continue
+            for newer in self._states():
+                if newer.name > path.name:
+                    newer.unlink()
+            return state
+        if states:
+            raise TrainingError(f"{self.folder}: no saved state is whole; start again with --overwrite")
+        return None
+
+    def put_tensors(self, state: State, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write tensors for the next `commit` under `key`. Raises OSError where the disk refuses."""
+        path = self.folder / f"{state.serial + 1:06d}-{key}.safetensors"
+        state.files[key] = [path.name, ""]
+        if not self.writes:
+            return
+        try:
+            with atomic_path(path) as temporary:
+                save_file({name: t.detach().contiguous() for name, t in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
+        state.files[key] = [path.name, _file_hash(path)]
+
+    def put_json(self, state: State, key: str, value: Any) -> None:
+        """Write a JSON value for the next `commit` under `key`."""
+        path = self.folder / f"{state.serial + 1:06d}-{key}.json"
+        state.files[key] = [path.name, ""]
+        if not self.writes:
+            return
+        with atomic_file(path, "w") as file:
+            json.dump(value, file)
+        state.files[key] = [path.name, _file_hash(path)]
+
+    def tensors(self, state: State, key: str) -> dict[str, torch.Tensor]:
+        """What `put_tensors` wrote."""
+        return load_file(self.folder / state.files[key][0])
+
+    def json(self, state: State, key: str) -> Any:
+        """What `put_json` wrote."""
+        return json.loads((self.folder / state.files[key][0]).read_text(encoding="utf-8"))
+
+    def commit(self, state: State) -> None:
+        """Make `state` the newest and remove what the last two do not need."""
+        state.serial += 1
+        if not self.writes:
+            return
+        values = asdict(state)
+        values["sha256"] = _value_hash(values)
+        with atomic_file(self._path(state.serial), "w") as file:
+            json.dump(values, file)
+        self._prune()
+
+    def remove(self) -> None:
+        """The run is done: no state is needed any more."""
+        if self.writes:
+            shutil.rmtree(self.folder)
+
+    def _prune(self) -> None:
+        needed: set[str] = set()
+        for path in self._states()[:_KEPT]:
+            try:
+                files = _load(path)["files"].values()
+            except _DamagedError:
+                continue
+            needed |= {path.name, *(name for name, _ in files)}
+        for path in self.folder.iterdir():
+            if path.name not in needed:
+                path.unlink()
+
+    def _path(self, serial: int) -> Path:
+        return self.folder / f"{serial:06d}.json"
+
+    def _states(self) -> list[Path]:
+        """Newest first."""
+        return sorted((p for p in self.folder.glob("*.json") if p.stem.isdigit()), reverse=True)
+
+    def _read(self, path: Path) -> State:
+        state = State(**_load(path))
+        for name, digest in state.files.values():
+            file = self.folder / name
+            if Path(name).name != name or not file.is_file():
+                raise _DamagedError(f"{file}: missing, and {path.name} needs it")
+            if _file_hash(file) != digest:
+                raise _DamagedError(f"{file}: its checksum does not match")
+        return state
+
+
+class _DamagedError(Exception):
+    """A state that cannot be resumed from; the message names its file."""
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The values of a state, its own checksum verified and taken off."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        checksum = values.pop("sha256")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _DamagedError(f"{path}: not a whole state") from error
+    if _value_hash(values) != checksum or set(values) != {f.name for f in fields(State)}:
+        raise _DamagedError(f"{path}: its checksum does not match")
+    return values
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's moments and step counts, as `index.name` → tensor.
+
+    A count that is an int becomes a tensor of one; what parameters share (the code book of 8-bit states) is
+    written for each, because the file format has no sharing.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for i, moments in optimiser.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensor = torch.tensor(value) if isinstance(value, int) else gather(value)
+            tensors[f"{i}.{name}"] = tensor.clone() if tensor.data_ptr() in seen else tensor
+            seen.add(tensor.data_ptr())
+    return tensors
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, saved: Mapping[str, torch.Tensor]) -> None:
+    """The inverse of `optimiser_tensors`, into a fresh optimiser over the same parameters."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    states: dict[int, dict[str, torch.Tensor | int]] = {}
+    for key, value in saved.items():
+        index, name = key.split(".")
+        count = value.ndim == 0 and value.dtype == torch.int64
+        states.setdefault(int(index), {})[name] = (
+            int(value) if count else part_like(value, parameters[int(index)])
+        )
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _value_hash(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,111 @@
+"""Selector, generator and retriever together: what is trained, saved, loaded and asked.
+
+In: a question. Out: a `Prediction`: the answer, the selection with the probability of each choice, and the
+candidates with their retrieval scores. This is the one inference path: evaluation, the command line and the
+Python API all call `Rag`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from ragdro.errors import ConfigError
+from ragdro.generation.generator import Generator, Reading
+from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Passage, Permutation, Prediction, Question, Selection, Task
+
+Retrieve: TypeAlias = Callable[[Sequence[Question]], list[Candidates]]
+"""From questions to their candidates, in order."""
+PassageLike: TypeAlias = str | Passage | Mapping[str, str]
+"""A passage, its text, or a mapping with `text` and, if there, `title` and `id`."""
+MAX_TOKENS = 32768
+"""Most tokens in one forward pass, where nothing else is said."""
+
+
+class Rag:
+    """A retriever, a selector and a generator that answer together.
+
+    `retrieve` is needed for questions that come without passages; `max_tokens` bounds one forward pass;
+    `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
+    """
+
+    def __init__(
+        self,
+        selector: Selector,
+        generator: Generator,
+        retrieve: Retrieve | None = None,
+        max_tokens: int = MAX_TOKENS,
+        *,
+        selects: bool = True,
+    ) -> None:
+        self.selects = selects
+        self.selector = selector
+        self.generator = generator
+        self.retrieve = retrieve
+        self.max_tokens = max_tokens
+
+    def answer(self, question: str, passages: Sequence[PassageLike] | None = None) -> Prediction:
+        """Retrieve (or take `passages` as the candidates, best first), select and answer one question.
+
+        Greedy, so the same every time. Raises `ConfigError` where there is neither a retriever nor passages.
+        """
+        asked = Question("question", question, ())
+        if passages is None:
+            return self.answer_many([asked])[0]
+        return self.predict([Task(asked, Candidates(asked.id, as_passages(passages)))])[0]
+
+    def answer_many(self, questions: Sequence[str | Question]) -> list[Prediction]:
+        """Retrieve, select and answer any number of questions, in batches."""
+        if self.retrieve is None:
+            raise ConfigError(
+                "this system has no retriever: give the question's passages (passages=[...]), or load it with"
+                " corpus=... or retriever=..."
+            )
+        asked = [
+            Question(f"question-{i}", q, ()) if isinstance(q, str) else q for i, q in enumerate(questions)
+        ]
+        return self.predict([Task(*pair) for pair in zip(asked, self.retrieve(asked), strict=True)])
+
+    def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
+        """Greedy selections and answers; `select` false is vanilla RAG: the retriever's first K are read."""
+        return self.read(tasks, self.select(tasks) if select else self._first(tasks))
+
+    def select(self, tasks: Sequence[Task]) -> list[Selection]:
+        """Greedy selections; the retriever's first K where nothing is ever selected."""
+        return self.selector.greedy(tasks, self.max_tokens) if self.selects else self._first(tasks)
+
+    def _first(self, tasks: Sequence[Task]) -> list[Selection]:
+        return [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
+
+    def read(self, tasks: Sequence[Task], selections: Sequence[Selection]) -> list[Prediction]:
+        """Greedy answers from what was selected."""
+        readings = [
+            reading(task, self.generator.ordered(selection.permutation))
+            for task, selection in zip(tasks, selections, strict=True)
+        ]
+        answers = self.generator.answer(readings, self.max_tokens)
+        return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]
+
+
+def reading(task: Task, permutation: Permutation) -> Reading:
+    """The question with the passages that a permutation selects, in its order."""
+    return Reading(task.question, tuple(task.candidates.passages[i] for i in permutation))
+
+
+def as_passages(passages: Sequence[PassageLike]) -> tuple[Passage, ...]:
+    """Passages of whatever they are given as; one without an id is called by its place, from 1.
+
+    Raises `ConfigError` for a mapping without `text`.
+    """
+    return tuple(_as_passage(passage, str(at)) for at, passage in enumerate(passages, start=1))
+
+
+def _as_passage(passage: PassageLike, name: str) -> Passage:
+    if isinstance(passage, Passage):
+        return passage
+    if isinstance(passage, str):
+        return Passage(name, "", passage)
+    if not isinstance(passage.get("text"), str):
+        raise ConfigError(f"passage {name}: a mapping needs 'text', this one has {', '.join(passage)}")
+    return Passage(str(passage.get("id", name)), str(passage.get("title", "")), passage["text"])

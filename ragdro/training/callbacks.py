@@ -1,0 +1,139 @@
+"""What may watch a training, and what it resumes from.
+
+A `Callback` sees the events of a training, in the order in which they happen, and changes nothing. The one
+`Checkpointer` saves what is done and gives it back to a training that was interrupted. Both do nothing here;
+`ragdro.runs` has those that write a run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+
+from ragdro.types import Permutation, Task, WeightedTask
+
+if TYPE_CHECKING:
+    from ragdro.training.loop import Training
+    from ragdro.training.m_step import Update
+
+
+@dataclass(slots=True)
+class LoopState:
+    """How far a training is.
+
+    `finished`: the last iteration that is done (0: the warm-up, -1: none). `steps`: updates taken of each
+    role's fit in the stage under way. `scores`: the validation score of each measured iteration.
+    """
+
+    finished: int = -1
+    steps: dict[str, int] = field(default_factory=dict)
+    results: dict[str, Any] = field(
+        default_factory=lambda: {"vanilla_rag": None, "warm_up": None, "iterations": [], "best": None}
+    )
+    scores: list[float] = field(default_factory=list)
+    bad_batches: int = 0
+
+    def is_exhausted(self, patience: int | None) -> bool:
+        """Whether `patience` iterations have passed since the best one."""
+        if patience is None or not self.scores:
+            return False
+        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= patience
+
+    @property
+    def is_best(self) -> bool:
+        """Whether no iteration was better than the last one measured, and none as good before it."""
+        return bool(self.scores) and self.scores.index(max(self.scores)) == len(self.scores) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BadBatch:
+    """An update that was left out: its loss or gradient is not finite.
+
+    `step` counts from 1; `problem` says what is not finite; `sequences`: for each question its id, weights
+    and tokens.
+    """
+
+    stage: str
+    role: str
+    step: int
+    steps: int
+    problem: str
+    sequences: Sequence[Mapping[str, Any]]
+
+
+class Callback:
+    """Events of a training; override those you want. `stage` is 'warm_up' or 'iteration-N'."""
+
+    def on_train_begin(self, training: Training) -> None:
+        """Everything is loaded and nothing is computed; a resumed training stands where it was saved."""
+
+    def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
+        """`done` of the `total` questions of an E-step are weighted; `saved`: taken from an earlier
+        session."""
+
+    def on_e_step(self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]) -> None:
+        """An E-step is done."""
+
+    def on_warning(self, stage: str, metric: str, message: str) -> None:
+        """A metric of an E-step says that the fit is in trouble, and the message what to try."""
+
+    def on_update(self, stage: str, role: str, update: Update) -> None:
+        """An update of `role` ('selector', 'generator', or a generator of cross-fitting) was taken."""
+
+    def on_bad_batch(self, batch: BadBatch) -> None:
+        """An update was left out."""
+
+    def on_evaluation(
+        self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """A split ('validation', or 'reported': the test questions where there are any) was measured;
+        `records` has one object a question. Stage 'vanilla_rag': the retriever's first K are read."""
+
+    def on_iteration_end(self, training: Training, iteration: int) -> None:
+        """An iteration (0: the warm-up) is done and measured."""
+
+    def on_train_end(self, training: Training) -> None:
+        """All is done."""
+
+
+class Checkpointer:
+    """What a training saves and resumes from; this one keeps nothing, so that nothing is ever resumed."""
+
+    def __init__(self) -> None:
+        self.state = LoopState()
+
+    def restore(self, training: Training) -> None:
+        """Put the models and snapshots where they stood."""
+
+    def resume_fit(self, stage: str, role: str, optimiser: Optimizer) -> int:
+        """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
+        return 0
+
+    def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer) -> None:
+        """An update was taken."""
+
+    def saved_shard(self, number: int, tasks: Sequence[Task]) -> list[WeightedTask] | None:
+        """A shard of the E-step under way that is weighted already."""
+        return None
+
+    def save_shard(self, number: int, weighted: Sequence[WeightedTask]) -> None:
+        """A shard of the E-step under way is weighted."""
+
+    def save_snapshot(self, name: str) -> None:
+        """A snapshot of weights has changed; it belongs to the next thing that is saved."""
+
+    def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
+        """What an iteration drew, by question id, for replay; it belongs to the next thing that is saved."""
+
+    def save_samples(self, weighted: Sequence[WeightedTask]) -> None:
+        """What was drawn for validation questions, for the next stage to compare with; it belongs to the next
+        thing that is saved."""
+
+    def save_vanilla(self) -> None:
+        """Vanilla RAG is measured."""
+
+    def save_iteration(self, iteration: int) -> None:
+        """The iteration (0: the warm-up) is done and measured: `state` says how."""

@@ -1,0 +1,222 @@
+"""Measure a stage of a training: greedy metrics of both splits, and what samples say about the fit.
+
+In: the system and questions with candidates. Out: the metrics that `results.json` holds for a stage. The
+bound and the effective sample size come from the E-step itself, on fixed random numbers, so that stages
+differ by their models alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+
+from ragdro.algorithms.base import Algorithm
+from ragdro.algorithms.weights import divergence
+from ragdro.config import EStep, Evaluation
+from ragdro.evaluation.evaluate import evaluate as score_prediction
+from ragdro.evaluation.evaluate import summarise
+from ragdro.lm.scoring import score_all
+from ragdro.parallel.world import in_parts
+from ragdro.profiling import phase
+from ragdro.selection.selector import Draw
+from ragdro.system import Rag
+from ragdro.training import diagnostics
+from ragdro.training.e_step import e_step
+from ragdro.training.loop import VANILLA, Training, stage_name
+from ragdro.training.proposals import proposals, uniforms
+from ragdro.types import Prediction, Selection, Task, WeightedTask
+
+Predict: TypeAlias = Callable[[Sequence[Task]], list[Prediction]]
+SAMPLED = (*diagnostics.METRICS, "tight_bound", "kl_to_previous")
+"""Metrics of a stage that come from samples."""
+_Item = TypeVar("_Item")
+_EVALUATION_STREAM = 0
+_COMPARED = 32
+"""Validation questions on which a selector is compared with the one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Of the same questions: weighted permutations and the greedy selections."""
+
+    weighted: list[WeightedTask]
+    selections: list[Selection]
+
+
+def evaluate_vanilla(training: Training) -> None:
+    """Vanilla RAG: the warmed-up generator reads the retriever's first K; nothing is sampled."""
+    state, system = training.state, training.system
+    if state.results["vanilla_rag"] is not None or not training.reported:  # a resumed run has it
+        return
+
+    def predict(tasks: Sequence[Task]) -> list[Prediction]:
+        return system.predict(tasks, select=False)
+
+    metrics, records = _greedy(training.reported, predict)
+    training.emit("on_evaluation", VANILLA, "reported", metrics, records)
+    state.results["vanilla_rag"] = {**metrics, **dict.fromkeys(SAMPLED)}
+    training.checkpointer.save_vanilla()
+
+
+def evaluate(training: Training, iteration: int) -> None:
+    """Measure the pair after `iteration` (0: the warm-up) and note it as the last one that is done.
+
+    What samples say is measured on the validation questions, whose metric that `evaluation.metric` names says
+    which iteration is best. Without validation questions nothing is measured.
+    """
+    if training.validation:
+        _measure(training, iteration)
+    training.state.finished, training.state.steps = iteration, {}
+    training.checkpointer.save_iteration(iteration)
+    training.emit("on_iteration_end", training, iteration)
+
+
+def _measure(training: Training, iteration: int) -> None:
+    stage, system = stage_name(iteration), training.system
+    drawn, sampled = _sampled(training)
+    selected = {w.task.question.id: z for w, z in zip(drawn.weighted, drawn.selections, strict=True)}
+
+    def measured(split: str, tasks: Sequence[Task], predict: Predict) -> dict[str, Any]:
+        greedy, records = _greedy(tasks, predict)
+        metrics = {**greedy, **sampled}
+        training.emit("on_evaluation", stage, split, metrics, records)
+        return metrics
+
+    def read(part: Sequence[Task]) -> list[Prediction]:
+        return system.read(part, [selected[task.question.id] for task in part])
+
+    if training.test is None:
+        chosen = reported = measured("reported", training.validation, read)
+    else:
+        chosen = measured("validation", training.validation, read)
+        reported = measured("reported", training.test, system.predict)
+    _record(training, iteration, reported, float(chosen[training.settings.evaluation.metric]))
+
+
+def _record(training: Training, iteration: int, metrics: dict[str, Any], score: float) -> None:
+    state = training.state
+    if iteration:
+        state.results["iterations"].append(metrics)
+    else:
+        state.results["warm_up"] = metrics
+    state.scores.append(-math.inf if math.isnan(score) else score)
+    if state.is_best:
+        state.results["best"] = {"iteration": iteration, **metrics}
+
+
+@phase("evaluate", whole=True)
+def _sampled(training: Training) -> tuple[Drawn, dict[str, float | None]]:
+    """What was drawn, and every metric in `SAMPLED`."""
+    settings = training.settings
+    drawn = draw(training.system, training.algorithm, settings.evaluation, settings.seed, training.validation)
+    moved = _kl_to_previous(training)
+    training.previous_samples = compared(drawn.weighted)
+    training.checkpointer.save_samples(training.previous_samples)
+    metrics = sampled_metrics(drawn.weighted, training.algorithm, settings.evaluation)
+    return drawn, {**metrics, "kl_to_previous": moved}
+
+
+@phase("evaluate", whole=True)
+def _greedy(tasks: Sequence[Task], predict: Predict) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The metrics of a split, and a record a question."""
+
+    def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
+        return [score_prediction(prediction) for prediction in predict(part)]
+
+    records = list(in_parts(tasks, predicted))
+    return summarise(records), records
+
+
+def draw(rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks: Sequence[Task]) -> Drawn:
+    """Greedy selections, and weighted permutations from the random numbers that every stage has in common.
+
+    The questions of the tight bound have as many as it takes, the others `evaluation.samples`.
+    """
+    tight = spaced(tasks, settings.tight_questions)
+    chosen = {task.question.id for task in tight}
+    others = [task for task in tasks if task.question.id not in chosen]
+    most = max(settings.samples, settings.tight_samples or 0)
+    lists = _lists(rag, algorithm, settings, seed, tight, most)
+    lists |= _lists(rag, algorithm, settings, seed, others, settings.samples)
+    weighted = e_step(
+        rag.selector,
+        rag.generator,
+        tasks,
+        propose=lambda _, part: [lists[task.question.id][1] for task in part],
+        max_tokens=settings.tokens_per_batch,
+    )
+    return Drawn(weighted, [lists[task.question.id][0] for task in tasks])
+
+
+def _lists(
+    rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks: Sequence[Task], samples: int
+) -> dict[str, tuple[Selection, list[Draw]]]:
+    """What is selected and so many draws, by question, a prompt read once."""
+    selector, tokens = rag.selector, settings.tokens_per_batch
+    step = EStep(samples=samples, tokens_per_batch=tokens)
+    propose = proposals(algorithm, step, seed, _EVALUATION_STREAM)
+
+    def both(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+        if not algorithm.draws_lists:
+            return list(zip(rag.select(part), propose(selector, part), strict=True))
+        numbers = uniforms(selector, part, samples, seed, _EVALUATION_STREAM)
+        return selector.select_and_sample(part, numbers, tokens)
+
+    names = (task.question.id for task in tasks)
+    return dict(zip(names, in_parts(tasks, both), strict=True))
+
+
+def sampled_metrics(
+    weighted: Sequence[WeightedTask], algorithm: Algorithm, settings: Evaluation
+) -> dict[str, float | None]:
+    """Of the first `evaluation.samples` draws everything in `diagnostics.METRICS`; of the first
+    `evaluation.tight_samples` of `evaluation.tight_questions` the bound: the smaller number's draws are among
+    the larger one's. An objective that samples no lists has proposed all there is to sum over: all of it is
+    taken."""
+    few, tight = spaced(weighted, settings.tight_questions), settings.tight_samples
+    samples = settings.samples if algorithm.draws_lists else None
+    of_tight = tight if algorithm.draws_lists else None
+    return {
+        **diagnostics.sample_metrics(weighted, samples),
+        "tight_bound": None if tight is None else diagnostics.sample_metrics(few, of_tight)["bound"],
+    }
+
+
+def spaced(items: Sequence[_Item], count: int) -> list[_Item]:
+    """So many at equal distances: a file may be sorted, by difficulty for one."""
+    return [items[i * len(items) // count] for i in range(count)] if count < len(items) else list(items)
+
+
+def compared(items: Sequence[_Item]) -> list[_Item]:
+    """Those of the validation questions on which a selector is compared with the one before it."""
+    return spaced(items, _COMPARED)
+
+
+def _kl_to_previous(training: Training) -> float | None:
+    """KL from the selector of the stage before to this one in nats, None where there is none before.
+
+    The permutations drawn then are scored once more; nothing is drawn.
+    """
+    previous, rag, settings = training.previous_samples, training.system, training.settings.evaluation
+    if previous is None or not rag.selects:
+        return None
+    m = settings.samples if training.algorithm.draws_lists else None
+    kept = [w.samples[: 1 + max(w.drawn[:m])] for w in previous]  # samples are in the order first drawn
+    groups = [
+        rag.selector.group(w.task, [s.permutation for s in samples])
+        for w, samples in zip(previous, kept, strict=True)
+    ]
+    scores = score_all(rag.selector.model, groups, settings.tokens_per_batch)
+    divergences = [
+        divergence(
+            diagnostics.column(w, "log_prior", m),
+            torch.tensor([[now[at] for at in w.drawn[:m]]], dtype=torch.float64),
+            diagnostics.column(w, "log_proposal", m),
+        )
+        for w, now in zip(previous, scores, strict=True)
+    ]
+    return float(torch.cat(divergences).mean())

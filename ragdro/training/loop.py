@@ -1,0 +1,190 @@
+"""A training under way: what is trained, on what, how far it is, and who watches.
+
+In: the pieces that `ragdro.train` is given. Out: what its steps share. Runs in memory and knows no disk: what
+is saved and resumed is the `Checkpointer`'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ragdro.algorithms.base import Algorithm, Labeller
+from ragdro.config import TrainingSettings
+from ragdro.lm.engines.base import Engine, OwnEngine
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.snapshot import WeightSnapshot
+from ragdro.selection.selector import Draw
+from ragdro.system import Rag
+from ragdro.training.callbacks import Callback, Checkpointer, LoopState
+from ragdro.training.cross_fit import folds_of, held_out, held_out_log_likelihoods
+from ragdro.training.diagnostics import sample_metrics
+from ragdro.training.e_step import Scores, Shards
+from ragdro.training.m_step import FitObserver
+from ragdro.training.observer import StageObserver
+from ragdro.training.proposals import Propose, proposals
+from ragdro.training.replay import Earlier, Lists, earlier_name, fresh_lists, pooled
+from ragdro.training.warm_up import ObserverOf
+from ragdro.types import Task, WeightedTask
+
+VANILLA = "vanilla_rag"
+REFERENCE = "selector-warm-up"
+TRAIN_STREAM = 2
+"""Streams of random numbers: what each is for keeps its own, whatever the others take."""
+
+
+class Training:
+    """What the loop works on. `reported`: the questions whose metrics are reported (the test questions where
+    there are any); `snapshots`: other weights kept beside the pair; `history`: what earlier iterations
+    drew."""
+
+    def __init__(
+        self,
+        system: Rag,
+        algorithm: Algorithm,
+        settings: TrainingSettings,
+        train: Sequence[Task],
+        validation: Sequence[Task] = (),
+        test: Sequence[Task] | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        checkpointer: Checkpointer | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        self.system = system
+        self.algorithm = algorithm
+        self.settings = settings
+        self.train, self.validation, self.test = list(train), list(validation), test
+        self.callbacks = list(callbacks)
+        self.checkpointer = checkpointer or Checkpointer()
+        self.engine = engine or OwnEngine()
+        self.models = {"selector": system.selector.model, "generator": system.generator.model}
+        self.folds = folds_of(system.generator.model, self.train) if settings.cross_fitted else []
+        self.snapshots = self._snapshots()
+        self.history: dict[str, Lists] = {}
+        self.previous_samples: list[WeightedTask] | None = None
+
+    @property
+    def state(self) -> LoopState:
+        """How far it is."""
+        return self.checkpointer.state
+
+    @property
+    def reported(self) -> Sequence[Task]:
+        """The questions whose metrics are reported."""
+        return self.validation if self.test is None else self.test
+
+    def model(self, role: str) -> LanguageModel:
+        """The model that a fit of `role` moves: one of the pair, or a snapshot's."""
+        return self.models[role] if role in self.models else self.snapshots[role].model
+
+    def emit(self, event: str, *arguments: Any, **named: Any) -> None:
+        """Call the method `event` of every callback."""
+        for callback in self.callbacks:
+            getattr(callback, event)(*arguments, **named)
+
+    def observe(self, stage: str) -> ObserverOf:
+        """What sees the fit of a role in `stage`."""
+
+        def observer(role: str) -> FitObserver:
+            return StageObserver(self, stage, role)
+
+        return observer
+
+    def capture(self, name: str) -> None:
+        """The snapshot of this name, if there is one, becomes its model as it is now."""
+        if name in self.snapshots:
+            self.snapshots[name].capture()
+            self.checkpointer.save_snapshot(name)
+
+    @contextmanager
+    def proposals(self, iteration: int) -> Iterator[Propose]:
+        """Where an iteration's permutations come from, while the sampling engine serves the selector."""
+        step, seed = self.settings.e_step, self.settings.seed
+        with self.engine.serving(self.system.selector.model) as decoder:
+            propose = proposals(self.algorithm, step, seed, TRAIN_STREAM + iteration, decoder)
+            yield pooled(propose, self._earlier(), step) if step.replay else propose
+
+    def held_out_scores(
+        self, generator: Any, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], max_tokens: int
+    ) -> Scores:
+        """log p(y|x,d_z), by a generator that has not been fitted to the question where there is
+        cross-fitting."""
+        return held_out_log_likelihoods(self.folds, generator, tasks, draws, max_tokens)
+
+    @property
+    def label(self) -> Callable[[Sequence[WeightedTask]], list[WeightedTask]] | None:
+        """What the algorithm wants to know of samples besides; None where that is nothing."""
+        if not self.algorithm.needs_labels:
+            return None
+        reference = self.snapshots.get(REFERENCE)
+        labeller = Labeller(
+            self.system.selector,
+            self.system.generator,
+            self.settings.e_step.tokens_per_batch,
+            held_out=lambda tasks, compute: held_out(self.folds, tasks, compute),
+            reference=None if reference is None else reference.swap_in,
+        )
+        return lambda weighted: self.algorithm.label(weighted, labeller)
+
+    def shards(self, stage: str, total: int) -> Shards:
+        """Shards of an E-step over `total` questions: those saved are not computed again."""
+        done = 0
+
+        def keep(
+            number: int, tasks: Sequence[Task], compute: Callable[[], list[WeightedTask]]
+        ) -> list[WeightedTask]:
+            nonlocal done
+            saved = self.checkpointer.saved_shard(number, tasks)
+            weighted = compute() if saved is None else saved
+            done += len(tasks)
+            self.emit("on_shard", stage, done, total, saved=saved is not None)
+            if saved is None:
+                self.checkpointer.save_shard(number, weighted)
+            return weighted
+
+        return keep
+
+    def note_e_step(self, iteration: int, weighted: Sequence[WeightedTask]) -> None:
+        """An iteration's samples are there: say what they say, and keep them for replay. Once an iteration:
+        where a fit has been saved after it, this was saved with that."""
+        if self.state.steps:
+            return
+        stage, metrics = stage_name(iteration), sample_metrics(weighted)
+        self.emit("on_e_step", stage, weighted, metrics)
+        for metric, message in self.algorithm.warnings(metrics, len(weighted[0].drawn)).items():
+            self.emit("on_warning", stage, metric, message)
+        step = self.settings.e_step
+        if step.replay:
+            name = earlier_name(iteration % step.replay)
+            self.history[name] = fresh_lists(weighted, step.samples)
+            self.checkpointer.save_history(name, self.history[name])
+            self.capture(name)
+
+    def _snapshots(self) -> dict[str, WeightSnapshot]:
+        """What is kept beside the pair, all as the pair is now."""
+        selector = self.system.selector.model
+        kept: list[WeightSnapshot] = list(self.folds)
+        if self.algorithm.needs_reference:
+            kept.append(WeightSnapshot(REFERENCE, selector))
+        kept += [WeightSnapshot(earlier_name(at), selector) for at in range(self.settings.e_step.replay)]
+        return {snapshot.name: snapshot for snapshot in kept}
+
+    def _earlier(self) -> list[Earlier]:
+        """What earlier iterations drew, as far as there were any."""
+        names = [earlier_name(at) for at in range(self.settings.e_step.replay)]
+        return [Earlier(self.snapshots[name], self.history[name]) for name in names if name in self.history]
+
+
+def stage_name(iteration: int) -> str:
+    """What the stage of an iteration is called."""
+    return f"iteration-{iteration}" if iteration else "warm_up"
+
+
+def questions_of(tasks: Sequence[Task], per_iteration: int | None, iteration: int) -> list[Task]:
+    """The questions that iteration (1-based) takes: all, or the next `per_iteration` in turn."""
+    if per_iteration is None or per_iteration >= len(tasks):
+        return list(tasks)
+    start = (iteration - 1) * per_iteration
+    return [tasks[(start + i) % len(tasks)] for i in range(per_iteration)]

@@ -1,0 +1,57 @@
+"""What connects a fit with the callbacks and the checkpointer of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+
+from ragdro.algorithms.examples import TrainingExample
+from ragdro.errors import TrainingError
+from ragdro.parallel.world import gathered
+from ragdro.training.callbacks import BadBatch
+from ragdro.training.m_step import FitObserver, Update, question_names
+
+if TYPE_CHECKING:
+    from ragdro.training.loop import Training
+
+
+class StageObserver(FitObserver):
+    """The fit of `role` in `stage` of `training`."""
+
+    def __init__(self, training: Training, stage: str, role: str) -> None:
+        self._training, self._stage, self._role = training, stage, role
+
+    def begin(self, optimiser: Optimizer) -> int:
+        """See `FitObserver`."""
+        return self._training.checkpointer.resume_fit(self._stage, self._role, optimiser)
+
+    def taken(self, update: Update, optimiser: Optimizer) -> None:
+        """See `FitObserver`."""
+        self._training.emit("on_update", self._stage, self._role, update)
+        self._training.checkpointer.save_fit(self._stage, self._role, update, optimiser)
+
+    def skipped(self, step: int, steps: int, problem: str, batch: Sequence[TrainingExample]) -> None:
+        """Say so; raises `TrainingError` after more than `bad_batches` of them."""
+        training = self._training
+        sequences = [one for part in gathered([_as_record(example) for example in batch]) for one in part]
+        training.emit("on_bad_batch", BadBatch(self._stage, self._role, step, steps, problem, sequences))
+        training.state.bad_batches += 1
+        count, most = training.state.bad_batches, training.settings.bad_batches
+        if count > most:
+            names = question_names([one["question"] for one in sequences])
+            raise TrainingError(
+                f"{self._stage}: {self._role}, update {step} of {steps}: {problem} at questions {names};"
+                f" {count} updates were not finite, more than bad_batches = {most}. Try a lower"
+                " learning_rate, or"
+                " dtype=float32 or bfloat16 in place of float16"
+            )
+
+
+def _as_record(example: TrainingExample) -> Mapping[str, Any]:
+    return {
+        "question": example.question_id,
+        "weights": example.weights,
+        "tokens": [s.tokens.tolist() for s in example.group.sequences],
+    }

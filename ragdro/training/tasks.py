@@ -1,0 +1,36 @@
+"""From questions to questions with candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ragdro.errors import DataError
+from ragdro.system import Retrieve
+from ragdro.types import Candidates, Question, Task
+
+TOP_N = 20
+"""Candidates a question has, where nothing else is said (the paper's N)."""
+
+
+def tasks_of(
+    questions: Sequence[Question | Task], retrieve: Retrieve | None = None, top_n: int = TOP_N
+) -> list[Task]:
+    """Each question with the first `top_n` of its candidates: those of a `Task`, else what `retrieve` finds,
+    else the candidates or passages that the question came with.
+
+    Raises `DataError` naming a question that has none of these.
+    """
+    bare = [q for q in questions if isinstance(q, Question)]
+    retrieved = {} if retrieve is None else {c.question_id: c for c in retrieve(bare)}
+    return [_task(q, retrieved.get(q.id), top_n) if isinstance(q, Question) else q for q in questions]
+
+
+def _task(question: Question, retrieved: Candidates | None, top_n: int) -> Task:
+    found = retrieved or question.candidates
+    if found is None and question.passages:
+        found = Candidates(question.id, question.passages)
+    if found is None or not found.passages:
+        raise DataError(f"question '{question.id}' has no candidates and no passages; pass retrieve=...")
+    scores = None if found.scores is None else found.scores[:top_n]
+    return Task(question, replace(found, passages=found.passages[:top_n], scores=scores))

@@ -1,0 +1,185 @@
+"""Saved states: whole or refused by name, the one before taken, and nothing kept that nobody needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import AdamW
+
+from ragdro.config import Optimisation, load_config
+from ragdro.errors import ConfigError, TrainingError
+from ragdro.runs.setup import set_up
+from ragdro.runs.state import State, StateStore, optimiser_tensors, restore_optimiser
+from ragdro.lm.snapshot import load_parameters, trained_parameters
+from ragdro.training.optimisers import make_optimiser
+from tests.pipeline.test_train import write_config
+from tests.worlds import pocket_rag
+
+
+def three_states(run: Path) -> StateStore:
+    """States 1 to 3; the selector was saved with 1 and 3, a shard with 2."""
+    store, state = StateStore(run), State(questions="q")
+    for number in (1, 2, 3):
+        if number != 2:
+            store.put_tensors(state, "selector", {"w": torch.full((3,), float(number))})
+        else:
+            store.put_json(state, "shard-0", [0.1, 2])
+        state.scores.append(number / 3)
+        store.commit(state)
+    return store
+
+
+def test_the_last_two_states_are_kept_and_what_they_need(tmp_path: Path) -> None:
+    store = three_states(tmp_path)
+    assert sorted(p.name for p in store.folder.iterdir()) == [
+        "000001-selector.safetensors",  # of state 2
+        "000002-shard-0.json",
+        "000002.json",
+        "000003-selector.safetensors",
+        "000003.json",
+    ]
+    newest = StateStore(tmp_path).newest(pytest.fail)
+    assert newest is not None and newest.serial == 3 and newest.scores == [1 / 3, 2 / 3, 1.0]
+    assert store.tensors(newest, "selector")["w"].tolist() == [3, 3, 3]
+    assert store.json(newest, "shard-0") == [0.1, 2]
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "altered": lambda path: path.write_bytes(path.read_bytes().replace(b"3", b"4")),
+    "empty": lambda path: path.write_bytes(b""),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
+    "a list": lambda path: path.write_bytes(b"[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_named_and_the_one_before_it_taken(damage: str, tmp_path: Path) -> None:
+    three_states(tmp_path)
+    DAMAGE[damage](tmp_path / "state/000003.json")
+    said: list[str] = []
+    store = StateStore(tmp_path)
+    state = store.newest(said.append)
+    assert state is not None and state.serial == 2
+    assert len(said) == 1 and "000003.json" in said[0]
+    assert store.tensors(state, "selector")["w"].tolist() == [1, 1, 1]
+    store.put_tensors(state, "selector", {"w": torch.zeros(3)})
+    store.commit(state)
+    again = StateStore(tmp_path).newest(pytest.fail)
+    assert again is not None and again.serial == 3
+    assert store.tensors(again, "selector")["w"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+def test_a_damaged_file_of_a_state_is_named(damage: str, tmp_path: Path) -> None:
+    three_states(tmp_path)
+    path = tmp_path / "state/000003-selector.safetensors"
+    path.unlink() if damage == "gone" else DAMAGE["cut"](path) if damage == "cut" else path.write_bytes(
+        path.read_bytes()[:-1] + b"\x01"
+    )
+    said: list[str] = []
+    state = StateStore(tmp_path).newest(said.append)
+    assert state is not None and state.serial == 2
+    assert said[0].startswith(f"{path}: ")
+
+
+def test_where_no_state_is_whole_the_run_says_so(tmp_path: Path) -> None:
+    three_states(tmp_path)
+    for path in (tmp_path / "state").glob("00000?.json"):
+        path.write_text("{}")
+    with pytest.raises(TrainingError, match="no saved state is whole"):
+        StateStore(tmp_path).newest(lambda said: None)
+    assert StateStore(tmp_path / "state").newest(pytest.fail) is None
+
+
+def test_a_state_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
+    """Even one whose checksums are right: whoever can write here can compute them."""
+    from ragdro.runs import state as states
+
+    store = three_states(tmp_path)
+    (tmp_path / "elsewhere.json").write_text("1")
+    path = store.folder / "000003.json"
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    values["files"]["shard-0"] = ["../elsewhere.json", states._file_hash(tmp_path / "elsewhere.json")]
+    values["sha256"] = states._value_hash(values)
+    path.write_text(json.dumps(values))
+    said: list[str] = []
+    state = store.newest(said.append)
+    assert state is not None and state.serial == 2 and "elsewhere" in said[0]
+
+
+_CODE_BOOK = torch.linspace(-1, 1, 256)
+
+
+class EightBits(torch.optim.Optimizer):
+    """Stands in for bitsandbytes' optimisers: state of the same kinds (an int, bytes, scales, and one code
+    book that all parameters share); a momentum that is quantised after every step."""
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, **rest: object) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Bytes stay bytes, as bitsandbytes' own method has it."""
+        for index, parameter in enumerate(self.param_groups[0]["params"]):
+            self.state[parameter] = dict(state_dict["state"][index])
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            state, gradient = self.state[parameter], parameter.grad
+            if not state:
+                state.update(step=0, state1=torch.full(gradient.shape, 127, dtype=torch.uint8))
+                state.update(absmax1=torch.ones(1), qmap1=_CODE_BOOK)
+            assert isinstance(state["step"], int) and state["state1"].dtype == torch.uint8
+            state["step"] += 1
+            momentum = 0.9 * state["qmap1"][state["state1"].long()] * state["absmax1"] + gradient
+            state["absmax1"] = momentum.abs().max()[None]
+            state["state1"] = ((momentum / state["absmax1"] + 1) * 127.5).round().to(torch.uint8)
+            parameter -= self.param_groups[0]["lr"] * momentum / state["step"]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw-8bit", "paged-adamw-8bit"])
+def test_an_optimiser_gone_on_with_takes_the_same_steps(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optim = SimpleNamespace(AdamW8bit=EightBits, PagedAdamW8bit=EightBits)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=optim))
+    models = [pocket_rag(tie_word_embeddings=True).selector.model.hf for _ in range(2)]
+    settings = Optimisation(optimiser=kind, learning_rate=1e-2)  # type: ignore[arg-type]
+    optimisers = [make_optimiser(list(m.parameters()), settings, sharded=False) for m in models]
+    assert all(isinstance(o, AdamW if kind == "adamw" else EightBits) for o in optimisers)
+
+    def step(which: int, number: int) -> None:
+        generator = torch.Generator().manual_seed(number)
+        for parameter in models[which].parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimisers[which].step()
+
+    for number in range(3):
+        step(0, number)
+    store, state = StateStore(tmp_path), State()
+    store.put_tensors(state, "selector", trained_parameters(models[0]))
+    store.put_tensors(state, "optimiser", optimiser_tensors(optimisers[0]))
+    load_parameters(models[1], store.tensors(state, "selector"), "selector.model")
+    restore_optimiser(optimisers[1], store.tensors(state, "optimiser"))
+    for which in (0, 1):
+        step(which, 3)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(TrainingError, match=r"selector\.model"):
+        load_parameters(models[1], {"w": torch.zeros(1)}, "selector.model")
+
+
+@pytest.mark.parametrize("key", ["warm_up.selector", "m_step.generator"])
+def test_an_optimiser_whose_library_is_missing_is_refused_by_its_key(key: str, tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path), [f"{key}.optimiser=adamw-8bit"])
+    with pytest.raises(ConfigError, match=rf"^{key}\.optimiser: adamw-8bit needs bitsandbytes"):
+        set_up(config)
