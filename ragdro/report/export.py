@@ -1,7 +1,8 @@
 """A run's models as plain Hugging Face folders: merged weights, tokenizer and a model card each.
 
 In: a finished run, a folder. Out: `FOLDER/selector` and `FOLDER/generator`, which `from_pretrained` loads
-without this package or PEFT, and repositories of them on a hub where that is asked for.
+without this package or PEFT, what `ragdro.load(FOLDER)` needs besides, and repositories of both models on a
+hub where that is asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.files import write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.report.card import model_card
+from ragdro.runs.exported import write_exported_config
 from ragdro.runs.load import checkpoint_of, config_of
 from ragdro.runs.models import ROLES, whole_model
 
@@ -41,6 +43,7 @@ def export_run(run: Path, folder: Path, stage: str = "best", *, overwrite: bool 
         folders[role] = folder / role
         save_language_model(whole_model(config, role, checkpoint), folders[role])
         write_atomically(folders[role] / CARD, card)
+    write_exported_config(config, folder)
     return folders
 
 

@@ -18,6 +18,7 @@ from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
+from ragdro.runs.exported import with_own_prompts
 from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.setup import algorithm_of, build_rag, degradation, load_tasks
 from ragdro.runs.status import CONFIG
@@ -106,7 +107,7 @@ def config_of(folder: Path) -> Config:
     """The resolved config of a run or an exported folder. Raises `ConfigError` for a folder that is neither."""
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder}: neither a run folder nor an exported one (it has no {CONFIG})")
-    return load_config(folder / CONFIG)
+    return with_own_prompts(load_config(folder / CONFIG), folder)
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:

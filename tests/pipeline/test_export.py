@@ -21,7 +21,7 @@ from ragdro.lm.scoring import score_all
 from ragdro.lm.tree import ScoredSequence
 from ragdro.report import export
 from ragdro.report.export import export_run, push_to_hub, repositories
-from ragdro.system import reading
+from ragdro.system import Rag, reading
 from tests.pipeline.test_adapters import LORA, ROLES, config_of
 from tests.worlds import pocket_tasks
 
@@ -60,6 +60,39 @@ def test_exported_folders_have_the_runs_log_probabilities(run: Path, tmp_path: P
         assert ours == pytest.approx(plain_log_prob(folder, sequence), abs=1e-4)
         assert ours != pytest.approx(plain_log_prob(run.parents[1] / "model", sequence), abs=1e-3)  # trained
         assert AutoTokenizer.from_pretrained(folder)("where")["input_ids"] == model.tokenizer.data("where")
+
+
+def test_an_exported_folder_answers_as_its_run_and_needs_nothing_of_it(run: Path, tmp_path: Path) -> None:
+    export_run(run, tmp_path / "out")
+    own, exported = ragdro.load(run), ragdro.load(tmp_path / "out")
+    questions = ["Where does Mara4 work?", "Where does Mara5 work?"]
+    of_run = own.answer_many(questions)
+    for a, b in zip(exported.answer_many(questions), of_run, strict=True):
+        assert (a.task, a.answer, a.selection.permutation) == (b.task, b.answer, b.selection.permutation)
+        assert a.selection.probabilities == pytest.approx(b.selection.probabilities, abs=1e-5)
+    assert of_run[0].task.candidates.scores is not None
+    corpus = tmp_path / "elsewhere.jsonl"
+    corpus.write_text("".join(f'{{"id": "{i}", "title": "", "text": "Mara4 at {i}"}}\n' for i in range(7)))
+    elsewhere = ragdro.load(tmp_path / "out", corpus=str(corpus)).answer(questions[0])
+    assert {p.text for p in elsewhere.task.candidates.passages} <= {f"Mara4 at {i}" for i in range(7)}
+    passages = ["Mara4 works for Firm 4.", {"title": "Firm 5", "text": "Mara5 works."}, *"abc"]
+    given = exported.answer(questions[0], passages)
+    texts = [p.text for p in given.task.candidates.passages]
+    assert texts == ["Mara4 works for Firm 4.", "Mara5 works.", *"abc"]
+    assert given.answer == own.answer(questions[0], passages).answer
+
+
+def test_loading_opens_nothing_that_is_not_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise AssertionError("the retriever was opened")
+
+    monkeypatch.setattr(ragdro.runs.load, "cached_retriever", refuse)
+    rag = ragdro.load(run)
+    assert rag.answer("Where does Mara4 work?", ["Mara4 works for Firm 4.", *"abcd"]).selected
+    with pytest.raises(AssertionError, match="was opened"):
+        rag.answer("Where does Mara4 work?")
+    with pytest.raises(ConfigError, match=r"no retriever.*passages="):
+        Rag(rag.selector, rag.generator).answer("Where does Mara4 work?")
 
 
 def test_the_card_has_header_prompt_figures_and_config(run: Path) -> None:
