@@ -14,7 +14,7 @@ from ragdro.errors import ConfigError
 if TYPE_CHECKING:
     from ragdro.ingest import Ingested
 
-_SHOWN = 10
+_SHOWN = 6
 
 
 def ingest(
@@ -66,12 +66,17 @@ def _report(done: Ingested) -> None:
     if len(done.bad) > _SHOWN:
         lines.append(f"passed over: {len(done.bad) - _SHOWN} more, all in {done.problems_file}")
     if done.bad:
-        lines.append(f"warning: {len(done.bad)} bad files; --strict refuses them")
+        lines.append(f"warning: bad files: {len(done.bad)}; --strict refuses them")
     for line in lines:
         typer.echo(one_line(line), err=True)
     reused = f" ({done.reused} unchanged)" if done.reused else ""
-    typer.echo(f"{done.out}: {done.passages} passages from {done.files} files{reused}")
+    passages, files = _counted(done.passages, "passage"), _counted(done.files, "file")
+    typer.echo(f"{done.out}: {passages} from {files}{reused}")
     typer.echo(f"look at it with: ragdro data inspect {done.out}", err=True)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:
@@ -79,8 +84,8 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:
     counts = Counter(note for _, note in notes)
     examples = {note: name for name, note in reversed(notes)}
     lines = [
-        f"note: {examples[note]}: {note}" + (f" (and {count - 1} more files)" if count > 1 else "")
+        f"note: {examples[note]}: {note}" + (f" (and {count - 1} more)" if count > 1 else "")
         for note, count in counts.most_common(_SHOWN)
     ]
     left = len(counts) - len(lines)
-    return [*lines, f"note: {left} other kinds of note"] if left > 0 else lines
+    return [*lines, f"note: other kinds of note: {left}"] if left > 0 else lines

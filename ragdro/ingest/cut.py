@@ -28,7 +28,9 @@ Span: TypeAlias = tuple[int, int]
 CountTokens: TypeAlias = Callable[[str], int]
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = regex.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]{{1,16}}")
+_LONG = 16
+_UNSPACED_CHARACTER = regex.compile(rf"[{_UNSPACED}]")
+_WORD = regex.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]{{1,{_LONG}}}")
 _LONGEST_TITLE = 120
 
 
@@ -37,38 +39,48 @@ def count_words(text: str) -> int:
 
     In scripts without spaces (Chinese, Japanese, Thai, …) a character counts as a word.
     """
-    return len(_WORD.findall(text))
+    if not text.isascii() and _UNSPACED_CHARACTER.search(text):
+        return len(_WORD.findall(text))
+    words = text.split()
+    return len(words) + sum((len(word) - 1) // _LONG for word in words if len(word) > _LONG)
 
 
-def token_counter(source: str) -> tuple[CountTokens, str]:
-    """The tokens of a Hugging Face tokenizer (a folder or file of one, or a hub name), and a hash of it.
+def tokenizer_description(source: str) -> str:
+    """What is in the `tokenizer.json` of a Hugging Face tokenizer: a folder or file of one, or a hub name.
 
-    Raises DataError where there is no `tokenizer.json`.
+    Raises DataError where there is none that can be read.
     """
-    from tokenizers import Tokenizer
-
     path = Path(source)
     if path.is_dir():
         path = path / "tokenizer.json"
     try:
-        if path.is_file():
-            described = path.read_text(encoding="utf-8")
-        elif path.suffix or path.is_absolute() or source.startswith("."):
-            raise DataError("no such tokenizer: give a folder with a tokenizer.json or a hub name", path=path)
-        else:
+        if not path.is_file():
+            if path.suffix or path.is_absolute() or source.startswith("."):
+                raise DataError("no such tokenizer: give a folder with a tokenizer.json", path=path)
             from huggingface_hub import hf_hub_download
 
-            described = Path(hf_hub_download(source, "tokenizer.json")).read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(described)
+            path = Path(hf_hub_download(source, "tokenizer.json"))
+        described = path.read_text(encoding="utf-8")
+        token_counter(described)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"no tokenizer.json that can be read ({reason})", path=source) from error
+        raise DataError(
+            f"no tokenizer.json that can be read ({reason}): give a folder with one", path=source
+        ) from error
+    return described
+
+
+def token_counter(described: str) -> CountTokens:
+    """Counts the tokens of the tokenizer in a `tokenizer.json`; ValueError where it describes none."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(described)
+    except Exception as error:  # the library raises this one itself
+        raise ValueError(str(error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return (
-        lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
-        blake2b(described.encode(), digest_size=16).hexdigest(),
-    )
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 class Cutter:
@@ -149,22 +161,25 @@ def sections(document: Document, cutter: Cutter) -> Iterator[tuple[tuple[str, ..
     """The path of headings and the spans of each section; a heading without text joins the next section."""
     text = document.text
     path: list[Heading] = []
+    found: list[tuple[tuple[str, ...], int, int, int]] = []  # titles, start, end of the headings, end
     headings = [heading for heading in document.headings if heading.start >= document.body]
-    start, kept = document.body, 0
+    start = kept = document.body
     for number in range(len(headings) + 1):
         end = headings[number].start if number < len(headings) else len(text)
         if number:
             heading = headings[number - 1]
             path = [*(above for above in path if above.level < heading.level), heading]
-            kept = heading.end - start
-        blank = not text[start + kept : end].strip()
-        if start == end or (blank and number < len(headings)):
+            kept = heading.end
+        last = number == len(headings)
+        if not text[start if last else kept : end].strip():
             continue  # white space, or headings alone: part of the next section
-        if not text[start:end].strip():
-            return
         titles = tuple(above.title for above in path if above.title != document.title)
-        yield titles, cutter.spans(text, start, end, markdown=document.markdown, keep=kept)
-        start, kept = end, 0
+        found.append((titles, start, kept, end))
+        start = kept = end
+    if found and start < len(text):
+        found[-1] = (*found[-1][:3], len(text))
+    for titles, first, kept, end in found:
+        yield titles, cutter.spans(text, first, end, markdown=document.markdown, keep=kept - first)
 
 
 def _source(document: Document, path: str, start: int, end: int) -> PassageSource:

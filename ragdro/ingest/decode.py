@@ -24,6 +24,19 @@ _MOST_CONTROL = 0.01
 _GUESSED_FROM = 2**18
 """Bytes that an encoding is guessed from; enough for any language, and quick."""
 
+_LEGACY = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp874", "koi8_r"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
+)
+"""What is guessed among: what people's old files are in, rather than all that there ever was."""
+
+_MOSTLY = 0.7
+_SOUND = 10
+"""Characters beyond ASCII for each damaged byte in what is still UTF-8; another encoding has none or few."""
+
+_CLOSE = 0.05
+"""Differences of the detector's scores that mean nothing on short texts."""
+
 
 def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declared: str | None = None) -> str:
     """The text of `data`.
@@ -33,7 +46,7 @@ def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declar
     """
     name = encoding_of(data, remarks, encoding=encoding, declared=declared)
     try:
-        text = data.decode(name)
+        text = data.decode(name, errors_for(name))
     except (UnicodeDecodeError, LookupError) as error:
         reason = " ".join(str(error).split())[:80]
         raise UnreadableError(f"is not {name} ({reason}): name its encoding with --encoding") from error
@@ -42,14 +55,24 @@ def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declar
     return plain(text.removeprefix("\ufeff"))
 
 
+def errors_for(name: str) -> str:
+    """How to decode what `encoding_of` named: UTF-8 may have single bytes that are damaged, and noted."""
+    return "replace" if name == "utf-8" else "strict"
+
+
 def encoding_of(
-    data: bytes, remarks: Remarks, *, encoding: str | None = None, declared: str | None = None
+    data: bytes,
+    remarks: Remarks,
+    *,
+    encoding: str | None = None,
+    declared: str | None = None,
+    whole: bool = True,
 ) -> str:
-    """The encoding of a file that begins with `data`; errors and notes as of `decode`."""
+    """The encoding of a file of which `data` is the beginning or the `whole`; errors and notes as above."""
     for mark, name in _MARKS:
         if data.startswith(mark):
             return name
-    if _is_utf8(data):
+    if b"\x00" not in data[:_GUESSED_FROM] and _is_utf8(data, remarks, whole):
         return "utf-8"
     if encoding is not None:
         return encoding
@@ -64,11 +87,17 @@ def plain(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)  # a character cut off at the end is no fault
-    except UnicodeDecodeError:
+def _is_utf8(data: bytes, remarks: Remarks, whole: bool) -> bool:
+    """Whether this is UTF-8, if need be with a few damaged bytes among many characters that are not ASCII."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, whole)  # a character cut off at the end is no fault where there is more
+    damaged = text.count("\ufffd")
+    if not damaged:
+        return True
+    sound = len(text) - damaged - sum(map(text.count, map(chr, range(128))))
+    if sound < _SOUND * damaged:
         return False
+    remarks.notes.append("some bytes are not UTF-8: read as \ufffd")
     return True
 
 
@@ -81,13 +110,36 @@ def _fits(data: bytes, name: str) -> bool:
 
 
 def _guess(data: bytes, remarks: Remarks) -> str:
+    """The most likely legacy encoding; the western one unless another is clearly likelier."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_GUESSED_FROM]).best()
+    wide = _wide(data)
+    if wide is not None:
+        remarks.notes.append(f"not UTF-8: read as {wide}")
+        return wide
+    head = data[:_GUESSED_FROM]
+    if len(data) > len(head):  # not in the middle of a character
+        head = head[: head.rfind(b"\n") + 1] or head
+    matches = from_bytes(head, cp_isolation=list(_LEGACY))
+    best = matches.best()
     if best is None:
         raise UnreadableError(
             "is no text in any encoding: if it is one, name its encoding with --encoding, else move it away"
         )
-    name = str(best.encoding)
+    western = next((m for m in matches if "cp1252" in (m.encoding, *m.could_be_from_charset)), None)
+    close = western is not None and western.chaos <= best.chaos + _CLOSE
+    if western is not None and close and western.coherence >= best.coherence - _CLOSE:
+        name = "cp1252"
+    else:
+        name = str(best.encoding)
     remarks.notes.append(f"not UTF-8: read as {name}")
     return name
+
+
+def _wide(data: bytes) -> str | None:
+    """UTF-16 without a byte order mark: every other byte of western text is zero."""
+    head = data[:_GUESSED_FROM]
+    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
+        if len(data) % 2 == 0 and zeros.count(0) > _MOSTLY * len(zeros) and _fits(data, name):
+            return name
+    return None

@@ -97,6 +97,16 @@ class TextBuilder:
         self._parts.append(text + end)
         self.length += len(text) + len(end)
 
+    def gap(self) -> None:
+        """Sees to an empty line before what comes next."""
+        if self._parts and not "".join(self._parts[-2:]).endswith("\n\n"):
+            self._parts.append("\n")
+            self.length += 1
+
+    def begin(self, title: str) -> None:
+        """Begins a section that has a title but no heading in the text."""
+        self._headings.append(Heading(self.length, self.length, 1, title))
+
     @property
     def text(self) -> str:
         """All blocks so far."""

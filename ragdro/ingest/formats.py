@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -63,6 +64,7 @@ def require_libraries(formats: Iterable[FileFormat]) -> None:
             raise ConfigError(f"{use} needs {module}, which is not installed: pip install 'ragdro[ingest]'")
 
 
+@cache
 def library_version(package: str) -> str:
     """The version of an installed package; empty where there is none."""
     try:

@@ -117,8 +117,11 @@ class _Walk:
         if not preformatted and not self.kept:
             text = re.sub(r" *\n *", "\n", re.sub(r"[ \t]{2,}", " ", text)).strip(" ")
         self.built.add(text, level=level, end=end)
+        if end == "\n\n":
+            self.built.gap()
 
 
 def _is_aside(node: LexborNode) -> bool:
     attributes = node.attributes
-    return (attributes.get("role") or "") in _NEVER_ROLES or "hidden" in attributes
+    link_mark = "headerlink" in (attributes.get("class") or "").split()  # Sphinx's ¶ after each heading
+    return link_mark or (attributes.get("role") or "") in _NEVER_ROLES or "hidden" in attributes

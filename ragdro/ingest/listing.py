@@ -45,11 +45,11 @@ class Listing:
             kinds = f" and {more} other kinds" if more > 0 else ""
             lines.append(f"not read, by suffix: {', '.join(named)}{kinds}")
         if self.hidden:
-            lines.append(f"not read, hidden: {self.hidden} files and folders")
+            lines.append(f"not read, files and folders that are hidden: {self.hidden}")
         if self.folder_links:
-            lines.append(f"not followed: {self.folder_links} links to folders (give their targets as PATHs)")
+            lines.append(f"not followed, links to folders: {self.folder_links} (give their targets as PATHs)")
         if self.repeated:
-            lines.append(f"read once: {self.repeated} links or paths to a file that is read already")
+            lines.append(f"read once, files with several links or PATHs: {self.repeated}")
         return lines
 
 

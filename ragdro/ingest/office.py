@@ -59,9 +59,9 @@ def _blocks(parent: Any) -> Iterator[Any]:
 
 
 def _add_table(table: Any, built: TextBuilder) -> None:
-    lines = list(_table_lines(table))
-    for number, line in enumerate(lines, start=1):
-        built.add(line, end="\n\n" if number == len(lines) else "\n")
+    for line in _table_lines(table):
+        built.add(line, end="\n")
+    built.gap()
 
 
 def _table_lines(table: Any) -> Iterator[str]:
@@ -105,11 +105,13 @@ def read_pptx(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Do
     with path.open("rb") as file:
         opened = pptx.Presentation(file)
     built, breaks = TextBuilder(), []
-    for slide in opened.slides:
+    for number, slide in enumerate(opened.slides, start=1):
         breaks.append(built.length)
         title = slide.shapes.title
-        if title is not None:
+        if title is not None and title.text_frame.text.strip():
             built.add(_lines(title.text_frame.text), level=1)
+        else:
+            built.begin(f"Slide {number}")
         for shape in _shapes(slide.shapes):
             if title is None or shape.shape_id != title.shape_id:
                 _add_shape(shape, built)
@@ -134,11 +136,10 @@ def _add_shape(shape: Any, built: TextBuilder) -> None:
     if shape.has_text_frame:
         built.add(_lines(shape.text_frame.text))
     elif shape.has_table:
-        rows = list(shape.table.rows)
-        for number, row in enumerate(rows, start=1):
+        for row in shape.table.rows:
             cells = (" ".join(cell.text.split()) for cell in row.cells if not cell.is_spanned)
-            line = plain(_CELLS.join(cell for cell in cells if cell))
-            built.add(line, end="\n\n" if number == len(rows) else "\n")
+            built.add(plain(_CELLS.join(cell for cell in cells if cell)), end="\n")
+        built.gap()
 
 
 def _lines(text: str) -> str:

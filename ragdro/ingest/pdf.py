@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +33,12 @@ def read_pdf(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
                 blank.append(number)
         if not built.length:
             raise UnreadableError(
-                f"has no text layer on any of its {len(breaks)} pages (a scan?): "
+                f"has no text layer (a scan? pages: {len(breaks)}): "
                 "recognise its text first, as `ocrmypdf IN.pdf OUT.pdf` does"
             )
         if blank:
-            remarks.notes.append(f"{_pages(blank)} without text (a scan, or blank)")
+            named = ", ".join(map(str, blank[:5])) + (", …" if len(blank) > 5 else "")
+            remarks.notes.append(f"pages without text (scanned, or blank): {named}")
         yield Document(built.text, _title(reader), numbering="page", breaks=tuple(breaks))
 
 
@@ -63,8 +64,3 @@ def _title(reader: PdfReader) -> str:
     title = None if information is None else information.title
     words = " ".join(plain(str(title or "")).split()).removeprefix("Microsoft Word - ")
     return "" if words.casefold() in _NO_TITLE else words
-
-
-def _pages(numbers: Sequence[int]) -> str:
-    named = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
-    return f"page {named}" if len(numbers) == 1 else f"{len(numbers)} pages ({named})"

@@ -14,7 +14,7 @@ import orjson
 
 from ragdro.data.stream import lines
 from ragdro.errors import DataError
-from ragdro.ingest.decode import encoding_of, plain
+from ragdro.ingest.decode import encoding_of, errors_for, plain
 from ragdro.ingest.document import Document, ReadOptions, Remarks, UnreadableError
 
 Row: TypeAlias = Mapping[str, object]
@@ -47,8 +47,8 @@ def text_columns(columns: Sequence[str], options: ReadOptions) -> tuple[tuple[st
         raise UnreadableError(
             f"no column is named like a text: choose with --text-field from: {_listed(columns)}"
         )
-    title = options.title_field or next((by_name[name] for name in TITLE_NAMES if name in by_name), None)
-    return texts, None if title in texts else title
+    found = next((by_name[name] for name in TITLE_NAMES if name in by_name), None)
+    return texts, options.title_field or (None if found in texts else found)
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -60,10 +60,11 @@ def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
     """A table whose first line names the columns, separated by `,`, `;`, tab or `|`: what the line holds."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    name = encoding_of(head, remarks, encoding=options.encoding)
+    name = encoding_of(head, remarks, encoding=options.encoding, whole=len(head) < _HEAD_BYTES)
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        with path.open(encoding="utf-8-sig" if name == "utf-8" else name, newline="") as text:
+        encoding, errors = "utf-8-sig" if name == "utf-8" else name, errors_for(name)
+        with path.open(encoding=encoding, errors=errors, newline="") as text:
             first = text.readline()
             delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
             text.seek(0)
@@ -147,7 +148,7 @@ def _documents(
         named = row.get(title) if title else None
         yield Document(text, " ".join(_string(named).split()), row=number)
     if empty:
-        remarks.notes.append(f"{empty} rows without text")
+        remarks.notes.append(f"rows without text: {empty}")
 
 
 _PLAIN: tuple[type, ...] = (str, int, float, type(None))

@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 
 from ragdro.data.convert import compressed
 from ragdro.errors import ConfigError, DataError
-from ragdro.files import atomic_file, remove_temporary_files, write_atomically
-from ragdro.ingest.cut import Cutter
+from ragdro.files import remove_temporary_files, rename_durably, sync, write_atomically
+from ragdro.ingest.cut import Cutter, tokenizer_description
 from ragdro.ingest.document import ReadOptions
 from ragdro.ingest.formats import require_libraries
 from ragdro.ingest.listing import InputFile, Listing, list_files
@@ -76,6 +76,8 @@ def ingest(
     """
     settings = settings or IngestSettings()
     work = _checked(settings)
+    if out.is_dir():
+        raise DataError(f"is a folder: name a file, as in --out {out / 'corpus.jsonl'}", path=out)
     if not out.parent.is_dir():
         raise DataError(f"no such folder: mkdir -p {out.parent}", path=out.parent)
     cache = _cache(out)
@@ -92,8 +94,9 @@ def ingest(
             write_atomically(done.problems_file, "".join(f"{name}: {reason}\n" for name, reason in done.bad))
             if not any(entries):
                 raise _nothing(paths, found, done)
-            done.passages = _write(out, [entry for entry in entries if entry is not None])
-            _prune(cache, {entry for entry in entries if entry is not None})
+            used = [entry for entry in entries if entry is not None]
+            done.passages = _write(out, used, cache)
+            _prune(cache, set(used))
     except Timeout as error:
         raise DataError("another ragdro ingest is writing it: wait until it is done", path=out) from error
     return done
@@ -109,11 +112,12 @@ def _checked(settings: IngestSettings) -> WorkSettings:
         raise ConfigError(f"--jobs must be at least 1, not {settings.jobs}")
     if settings.encoding is not None:
         try:
-            b"".decode(settings.encoding)
+            b"text".decode(settings.encoding, "replace")
         except LookupError as error:
-            raise ConfigError(f"--encoding {settings.encoding}: Python knows no such encoding") from error
+            raise ConfigError(f"--encoding {settings.encoding}: no encoding that Python knows") from error
     options = ReadOptions(settings.text_fields, settings.title_field, settings.encoding)
-    return WorkSettings(settings.tokens, settings.overlap, settings.tokenizer, options)
+    described = None if settings.tokenizer is None else tokenizer_description(settings.tokenizer)
+    return WorkSettings(settings.tokens, settings.overlap, described, options)
 
 
 def _process(
@@ -159,37 +163,42 @@ def _add(result: FileResult, done: Ingested) -> None:
 def _refuse_too_many(done: Ingested, most: int | None) -> None:
     if most is not None and len(done.bad) > most:
         name, reason = done.bad[-1]
-        allowed = "none is allowed (--strict)" if most == 0 else f"{most} are allowed (--skip-bad)"
-        raise DataError(f"{reason} ({len(done.bad)} bad, {allowed})", path=name)
+        allowed = "--strict allows none" if most == 0 else f"--skip-bad allows {most}"
+        raise DataError(f"{reason} (bad files so far: {len(done.bad)}; {allowed})", path=name)
 
 
 def _nothing(paths: Sequence[Path], found: Listing, done: Ingested) -> DataError:
     where = ", ".join(map(str, paths))
     if done.bad:
-        reasons = Counter(reason for _, reason in done.bad)
-        reason, count = reasons.most_common(1)[0]
+        (reason, count), *_ = Counter(reason for _, reason in done.bad).most_common(1)
         name = next(name for name, other in done.bad if other == reason)
-        return DataError(
-            f"no file gave text; {count} of {len(done.bad)} bad files as {name}: {reason}", path=where
+        others = (
+            f" (bad files: {len(done.bad)}, {count} of them for this reason)" if len(done.bad) > 1 else ""
         )
+        return DataError(f"gave no text: {name}: {reason}{others}", path=where)
     aside = "; ".join(found.left_aside())
     return DataError(f"holds no file that is read{f' ({aside})' if aside else ''}", path=where)
 
 
-def _write(out: Path, entries: Sequence[Path]) -> int:
-    count = 0
+def _write(out: Path, entries: Sequence[Path], cache: Path) -> int:
+    """Writes the corpus; in the cache first, where the next run removes what a killed one left."""
+    count, partial = 0, cache / ".corpus.tmp"
     try:
-        with atomic_file(out) as file, compressed(file, out) as packed:
+        with partial.open("wb") as file, compressed(file, out) as packed:
             for entry in entries:
                 for line in entry_lines(entry):
                     packed.write(line)
                     count += 1
+        sync(partial)
+        rename_durably(partial, out)
     except OSError as error:
         raise DataError(
             f"cannot be written: {error.strerror or error}; give the same command again when that is "
             "mended: no file is read again",
             path=out,
         ) from error
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 

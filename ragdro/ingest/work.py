@@ -35,7 +35,7 @@ _CUTTING = ("semantic-text-splitter", "charset-normalizer")
 
 @dataclass(frozen=True, slots=True)
 class WorkSettings:
-    """What the lines of a file depend on beside the file."""
+    """What the lines of a file depend on beside the file; `tokenizer` is a tokenizer.json's content."""
 
     tokens: int
     overlap: int
@@ -61,10 +61,9 @@ class FileWorker:
     """Reads and cuts files into a cache folder. Made once a process."""
 
     def __init__(self, settings: WorkSettings, cache: Path) -> None:
-        count: CountTokens = count_words
-        counted_by = "words"
-        if settings.tokenizer is not None:
-            count, counted_by = token_counter(settings.tokenizer)
+        described = settings.tokenizer
+        count: CountTokens = count_words if described is None else token_counter(described)
+        counted_by = "words" if described is None else hashlib.sha256(described.encode()).hexdigest()
         self.cache = cache
         self.options = settings.options
         self.cutter = Cutter(settings.tokens, settings.overlap, count)
