@@ -18,6 +18,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_CONTROL = 0.01
 """A text with more control characters than one in a hundred is taken for binary."""
 
@@ -84,6 +85,8 @@ def encoding_of(
 def plain(text: str) -> str:
     """The text with "\\n" for every line end, without NUL and without halves of surrogate pairs."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
