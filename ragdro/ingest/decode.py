@@ -20,7 +20,8 @@ _MARKS = (
 _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_CONTROL = 0.01
-"""A text with more control characters than one in a hundred is taken for binary."""
+_ALLOWED_CONTROL = 3
+"""A text with more control characters than these and one in a hundred is taken for binary."""
 
 _GUESSED_FROM = 2**18
 """Bytes that an encoding is guessed from; enough for any language, and quick."""
@@ -51,7 +52,7 @@ def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declar
     except (UnicodeDecodeError, LookupError) as error:
         reason = " ".join(str(error).split())[:80]
         raise UnreadableError(f"is not {name} ({reason}): name its encoding with --encoding") from error
-    if len(_CONTROL.findall(text)) > _MOST_CONTROL * len(text):
+    if len(_CONTROL.findall(text)) > _ALLOWED_CONTROL + _MOST_CONTROL * len(text):
         raise UnreadableError("is binary, whatever its name says: move it away or give it its own suffix")
     return plain(text.removeprefix("\ufeff"))
 

@@ -22,6 +22,9 @@ _NEVER = {
     *("nav", "footer", "aside", "form", "button", "select", "textarea", "dialog", "audio", "video"),
 }
 _NEVER_ROLES = {"navigation", "banner", "contentinfo", "search", "complementary"}
+_LINK_MARKS = {"#", "¶", "§", "🔗"}
+"""What documentation puts after a heading, to link to it."""
+
 _BLOCKS = {
     *("address", "article", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt", "fieldset"),
     *("figcaption", "figure", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary"),
@@ -123,5 +126,6 @@ class _Walk:
 
 def _is_aside(node: LexborNode) -> bool:
     attributes = node.attributes
-    link_mark = "headerlink" in (attributes.get("class") or "").split()  # Sphinx's ¶ after each heading
-    return link_mark or (attributes.get("role") or "") in _NEVER_ROLES or "hidden" in attributes
+    if (attributes.get("role") or "") in _NEVER_ROLES or "hidden" in attributes:
+        return True
+    return node.tag == "a" and node.text().strip() in _LINK_MARKS

@@ -65,7 +65,7 @@ def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
     try:
         encoding, errors = "utf-8-sig" if name == "utf-8" else name, errors_for(name)
         with path.open(encoding=encoding, errors=errors, newline="") as text:
-            first = text.readline()
+            first = text.readline(_HEAD_BYTES)
             delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
             text.seek(0)
             table = csv.reader(text, delimiter=delimiter)
@@ -97,7 +97,9 @@ def read_parquet(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator
             rows = (row for batch in batches for row in batch.to_pylist())
             numbered: Iterator[tuple[int, Row]] = enumerate(rows, start=1)
             yield from _documents(columns, numbered, options, remarks)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the system; Arrow raises it without a number for damaged headers
         reason = " ".join(str(error).split())[:120]
         raise UnreadableError(f"is no whole Parquet file ({reason})") from error
 

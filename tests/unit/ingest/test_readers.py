@@ -75,7 +75,8 @@ HTML = """<html><head><title>A &amp; B</title><style>.s{}</style><script>var s;<
 <p>Some <b>bold</b>
  text.<br>next</p><ul><li>one</li><li><p>two</p></li></ul>after
 <table><tr><th>a</th><td>b</td></tr><tr><td>c</td></tr></table><pre>  x = 1
-    y</pre><h2>More</h2>tail<script>bad()</script><noscript>no</noscript><div hidden>hid</div>
+    y</pre><h2>More<span><a href="#m">#</a></span></h2>tail<script>bad()</script>
+<noscript>no</noscript><div hidden>hid</div>
 <div role="search">find</div><footer>foot</footer></body></html>"""
 
 
