@@ -15,6 +15,26 @@ Permutation: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class PassageSource:
+    """Where a passage was cut from: `path` is relative to the ingested folder, with `/` on every system.
+
+    `start` and `end` count characters of the text that was read there (of the row's text, where `row` is
+    set). `page`, `slide` and `row` count from 1; None where the file has no such thing.
+    """
+
+    path: str
+    start: int
+    end: int
+    page: int | None = None
+    slide: int | None = None
+    row: int | None = None
+
+    def __str__(self) -> str:
+        places = (("page", self.page), ("slide", self.slide), ("row", self.row))
+        return ", ".join([self.path, *(f"{name} {number}" for name, number in places if number is not None)])
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """One retrieved text unit. `gold` says whether it supports the answer (None: not known)."""
 
@@ -22,6 +42,7 @@ class Passage:
     title: str
     text: str
     gold: bool | None = None
+    source: PassageSource | None = None
 
     @property
     def content(self) -> tuple[str, str]:

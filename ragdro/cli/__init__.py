@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from ragdro.cli import data, export, models, plan, retrieve, study, tiny, watch
+from ragdro.cli import data, export, ingest, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -34,6 +34,7 @@ app.command()(export.export)
 app.command()(study.study)
 app.command()(watch.runs)
 app.command()(watch.watch)
+app.command()(ingest.ingest)
 app.command()(retrieve.index)
 app.command()(retrieve.retrieve)
 app.command()(data.score)

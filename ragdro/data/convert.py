@@ -17,6 +17,7 @@ import orjson
 import zstandard
 
 from ragdro.data.formats import Format, Source, recognise
+from ragdro.data.own import source_object
 from ragdro.data.read import Reading, read_corpus, read_questions
 from ragdro.errors import DataError
 from ragdro.files import atomic_file
@@ -72,9 +73,10 @@ def convert(
 
 
 def passage_object(passage: Passage, *, with_gold: bool = True) -> dict[str, object]:
-    """A passage as our own JSONL has it; `gold` only where it is known."""
+    """A passage as our own JSONL has it; `gold` and `source` only where they are known."""
     known = {"gold": passage.gold} if with_gold and passage.gold is not None else {}
-    return {"id": passage.id, "title": passage.title, "text": passage.text, **known}
+    placed = {} if passage.source is None else {"source": source_object(passage.source)}
+    return {"id": passage.id, "title": passage.title, "text": passage.text, **known, **placed}
 
 
 def question_object(question: Question) -> dict[str, object]:
@@ -115,7 +117,7 @@ def _pool(questions: Iterable[Question], source: Source) -> Iterator[Passage]:
 def _write(path: Path, objects: Iterable[dict[str, object]]) -> int:
     count = 0
     try:
-        with atomic_file(path) as file, _compressed(file, path) as packed:
+        with atomic_file(path) as file, compressed(file, path) as packed:
             for value in objects:
                 packed.write(orjson.dumps(value) + b"\n")
                 count += 1
@@ -124,7 +126,8 @@ def _write(path: Path, objects: Iterable[dict[str, object]]) -> int:
     return count
 
 
-def _compressed(file: IO[bytes], path: Path) -> AbstractContextManager[Writable]:
+def compressed(file: IO[bytes], path: Path) -> AbstractContextManager[Writable]:
+    """What to write to so that `file` becomes what the name `path` says: gzip, zstandard or plain."""
     if path.suffix == ".gz":
         return gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
     if path.suffix == ".zst":

@@ -2,14 +2,18 @@
 
 A question: `{"id", "question", "answers": [str], "passages": [{"id"?, "title", "text", "gold"?}],
 "candidates": [{"id"?, "title", "text", "score"?}] or [corpus id], "ranking": [passage id], "hops": n}`;
-everything after `answers` is optional. A passage of a corpus: `{"id", "title"?, "text"}`. Unknown fields
-are ignored.
+everything after `answers` is optional. A passage of a corpus: `{"id", "title"?, "text", "source"?}`. Unknown
+fields are ignored, and so is a `source` that is not of the form that `ragdro ingest` writes.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ragdro.data.record import Fields, Record
-from ragdro.types import Candidates, Passage, Question
+from ragdro.types import Candidates, Passage, PassageSource, Question
+
+_NUMBERS = ("start", "end", "page", "slide", "row")
 
 
 def is_question(fields: Fields) -> bool:
@@ -28,7 +32,24 @@ def passage(record: Record, default_id: str | None = None) -> Passage:
     if not text.strip() and not title.strip():
         raise record.error("is empty", "text")
     named = default_id if default_id is not None and not record.has("id") else record.identifier("id")
-    return Passage(named, title, text, record.flag("gold"))
+    return Passage(named, title, text, record.flag("gold"), passage_source(record.fields.get("source")))
+
+
+def passage_source(value: object) -> PassageSource | None:
+    """The source in a JSON value; None for anything else, as other data have a `source` of their own."""
+    if not isinstance(value, dict) or not isinstance(value.get("path"), str):
+        return None
+    numbers: dict[str, Any] = {name: value.get(name) for name in _NUMBERS}
+    required = numbers["start"] is not None and numbers["end"] is not None
+    if not required or not all(n is None or type(n) is int for n in numbers.values()):
+        return None
+    return PassageSource(value["path"], **numbers)
+
+
+def source_object(source: PassageSource) -> dict[str, object]:
+    """The inverse of `passage_source`: JSON values, only what is known."""
+    numbers = {name: getattr(source, name) for name in _NUMBERS}
+    return {"path": source.path, **{name: n for name, n in numbers.items() if n is not None}}
 
 
 def reference(corpus_id: str) -> Passage:

@@ -2,7 +2,7 @@
 
     {"question_id": "q1", "passages": [{"id": ..., "title": ..., "text": ...}, ...], "scores": [3.1, ...]}
 
-`scores` is null where there are none; a passage has `gold` where that is known.
+`scores` is null where there are none; a passage has `gold` and `source` where they are known.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In: a stream of passages. Out: three files in a folder, of which the offsets are written last, so that
 a killed write is never mistaken for a whole store:
 
-    passages.jsonl         one {"id", "title", "text"} a line (and "gold" where it is known)
+    passages.jsonl         one {"id", "title", "text"} a line (and "gold", "source" where known)
     passages.ids.npy       uint64[2, passages]: hashes of the ids in ascending order, and their rows
     passages.offsets.npy   uint64[passages + 1]: where each line starts, and the end of the last
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from ragdro.data.own import passage_source, source_object
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file, rename_durably
 from ragdro.types import Passage
@@ -132,16 +133,19 @@ def _refuse_duplicates(
 
 
 def encode_passage(passage: Passage) -> dict[str, Any]:
-    """A passage as JSON values; `gold` only where it is known."""
+    """A passage as JSON values; `gold` and `source` only where they are known."""
     values: dict[str, Any] = {"id": passage.id, "title": passage.title, "text": passage.text}
     if passage.gold is not None:
         values["gold"] = passage.gold
+    if passage.source is not None:
+        values["source"] = source_object(passage.source)
     return values
 
 
 def decode_passage(values: dict[str, Any]) -> Passage:
     """The inverse of `encode_passage`; KeyError where a field is missing."""
-    return Passage(values["id"], values["title"], values["text"], values.get("gold"))
+    gold, source = values.get("gold"), passage_source(values.get("source"))
+    return Passage(values["id"], values["title"], values["text"], gold, source)
 
 
 def _hash_id(passage_id: str) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ragdro.errors import RetrievalError
-from ragdro.retrieval.store import LINES, OFFSETS, PassageStore, write_store
-from ragdro.types import Passage
+from ragdro.retrieval.store import LINES, OFFSETS, PassageStore, decode_passage, encode_passage, write_store
+from ragdro.types import Passage, PassageSource
 from tests.unit.retrieval.conftest import killed_after
 
 ODD = [
@@ -16,6 +16,7 @@ ODD = [
     Passage("01", "", '"quoted" \\ back', gold=True),
     Passage("a b", "lone surrogate \ud800", "", gold=False),
     Passage("", "the empty id", "x"),
+    Passage("s", "", "y", source=PassageSource("sub/ä.pdf", 3, 4, page=2)),
 ]
 
 
@@ -23,13 +24,25 @@ def test_every_passage_comes_back_by_row_and_by_id(tmp_path: Path) -> None:
     write_store(ODD, tmp_path)
     store = PassageStore(tmp_path)
     assert [store[row] for row in range(len(store))] == ODD == list(store.rows())
-    assert [store.row_of(passage.id) for passage in ODD] == [0, 1, 2, 3]
+    assert [store.row_of(passage.id) for passage in ODD] == [0, 1, 2, 3, 4]
     assert store.row_of("1 ") is None
     assert list(store.rows(1, 3)) == ODD[1:3]
     with pytest.raises(IndexError):
-        store[4]
+        store[5]
     with pytest.raises(IndexError):
         store[-1]
+
+
+def test_lines_hold_what_is_known_alone() -> None:
+    """Indexes and candidates of before sources were kept are read, and written, as they were."""
+    plain = {"id": "1", "title": "t", "text": "x"}
+    assert encode_passage(Passage("1", "t", "x")) == plain
+    assert decode_passage(plain) == Passage("1", "t", "x")
+    source = {"path": "a.csv", "start": 0, "end": 1, "row": 7}
+    assert (
+        encode_passage(Passage("1", "t", "x", source=PassageSource("a.csv", 0, 1, row=7)))["source"] == source
+    )
+    assert decode_passage({**plain, "source": "of another kind"}) == Passage("1", "t", "x")
 
 
 def test_an_id_that_occurs_twice_is_named(tmp_path: Path, corpus: list[Passage]) -> None:

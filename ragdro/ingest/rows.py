@@ -1,0 +1,160 @@
+"""Tables: CSV, TSV, Parquet and JSON lines, a document a row, read row by row.
+
+Which columns hold the text and the title is what the user says, or follows from their names.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import orjson
+
+from ragdro.data.stream import lines
+from ragdro.errors import DataError
+from ragdro.ingest.decode import encoding_of, errors_for, plain
+from ragdro.ingest.document import Document, ReadOptions, Remarks, UnreadableError
+
+Row: TypeAlias = Mapping[str, object]
+
+TEXT_NAMES = (
+    *("text", "content", "contents", "body", "passage", "document", "article", "page_content", "abstract"),
+    *("description", "message", "answer", "summary"),
+)
+"""Columns that are taken for the text, the first that is there."""
+
+TITLE_NAMES = ("title", "headline", "subject", "heading", "name")
+
+_HEAD_BYTES = 2**18
+_LONGEST_CELL = 2**26
+_BATCH = 1024
+_NAMED = 20
+
+
+def text_columns(columns: Sequence[str], options: ReadOptions) -> tuple[tuple[str, ...], str | None]:
+    """The columns of the text, and that of the title or None. Raises UnreadableError with the choice."""
+    missing = [name for name in (*options.text_fields, options.title_field) if name and name not in columns]
+    if missing:
+        raise UnreadableError(f"has no column {missing[0]!r}; its columns: {_listed(columns)}")
+    by_name = {column.strip().casefold(): column for column in reversed(columns)}
+    texts = options.text_fields
+    if not texts:
+        named = [by_name[name] for name in TEXT_NAMES if name in by_name][:1]
+        texts = tuple(named or (columns if len(columns) == 1 else ()))
+    if not texts:
+        raise UnreadableError(
+            f"no column is named like a text: choose with --text-field from: {_listed(columns)}"
+        )
+    found = next((by_name[name] for name in TITLE_NAMES if name in by_name), None)
+    return texts, options.title_field or (None if found in texts else found)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
+    return (", ".join(columns[:_NAMED]) + more) or "none"
+
+
+def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:
+    """A table whose first line names the columns, separated by `,`, `;`, tab or `|`: what the line holds."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    name = encoding_of(head, remarks, encoding=options.encoding, whole=len(head) < _HEAD_BYTES)
+    csv.field_size_limit(_LONGEST_CELL)
+    try:
+        encoding, errors = "utf-8-sig" if name == "utf-8" else name, errors_for(name)
+        with path.open(encoding=encoding, errors=errors, newline="") as text:
+            first = text.readline(_HEAD_BYTES)
+            delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
+            text.seek(0)
+            table = csv.reader(text, delimiter=delimiter)
+            columns = next(table, [])
+            yield from _documents(columns, _cells(table, columns, remarks), options, remarks)
+    except (UnicodeDecodeError, LookupError, csv.Error) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UnreadableError(f"is no table in {name} ({reason}): check its quotes, or --encoding") from error
+
+
+def _cells(table: Iterator[list[str]], columns: list[str], remarks: Remarks) -> Iterator[tuple[int, Row]]:
+    for number, cells in enumerate((cells for cells in table if cells), start=1):
+        if len(cells) > len(columns):
+            remarks.problem(f"row {number} has {len(cells)} cells, the first line names {len(columns)}")
+        else:
+            yield number, dict(zip(columns, cells, strict=False))
+
+
+def read_parquet(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:
+    """The rows of a Parquet file; only the columns that are needed are read."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            columns = list(file.schema_arrow.names)
+            texts, title = text_columns(columns, options)
+            batches = file.iter_batches(_BATCH, columns=[*texts, *([title] if title else [])])
+            rows = (row for batch in batches for row in batch.to_pylist())
+            numbered: Iterator[tuple[int, Row]] = enumerate(rows, start=1)
+            yield from _documents(columns, numbered, options, remarks)
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the system; Arrow raises it without a number for damaged headers
+        reason = " ".join(str(error).split())[:120]
+        raise UnreadableError(f"is no whole Parquet file ({reason})") from error
+
+
+def read_jsonl(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:
+    """One object a line. Lines that are none are problems; the first object names the columns."""
+    try:
+        rows = _objects(path, remarks)
+        first = next(rows, None)
+        if first is not None:
+            yield from _documents(list(first[1]), _again(first, rows), options, remarks)
+    except DataError as error:
+        raise UnreadableError(str(error).removeprefix(f"{path}:").lstrip()) from error
+
+
+def _again(first: tuple[int, Row], rest: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    yield first
+    yield from rest
+
+
+def _objects(path: Path, remarks: Remarks) -> Iterator[tuple[int, Row]]:
+    for number, line in lines(path):
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            remarks.problem(f"line {number} is not JSON ({str(error)[:60]})")
+            continue
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            remarks.problem(f"line {number} holds no object")
+
+
+def _documents(
+    columns: Sequence[str], rows: Iterator[tuple[int, Row]], options: ReadOptions, remarks: Remarks
+) -> Iterator[Document]:
+    texts, title = text_columns(columns, options)
+    empty = 0
+    for number, row in rows:
+        wrong = next((name for name in texts if not isinstance(row.get(name, ""), _PLAIN)), None)
+        if wrong is not None:
+            remarks.problem(f"row {number}: column {wrong!r} holds no text")
+            continue
+        text = "\n\n".join(filter(str.strip, (_string(row.get(name)) for name in texts)))
+        if not text.strip():
+            empty += 1
+            continue
+        named = row.get(title) if title else None
+        yield Document(text, " ".join(_string(named).split()), row=number)
+    if empty:
+        remarks.notes.append(f"rows without text: {empty}")
+
+
+_PLAIN: tuple[type, ...] = (str, int, float, type(None))
+
+
+def _string(value: Any) -> str:
+    return plain(value if isinstance(value, str) else "" if value is None else str(value))

@@ -1,0 +1,297 @@
+"""From a folder to a corpus: what is written, kept, resumed and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ragdro.cli import app
+from ragdro.config.retriever import parse_settings
+from ragdro.data import read_corpus
+from ragdro.data.convert import convert
+from ragdro.errors import ConfigError, DataError
+from ragdro.ingest import Ingested, IngestSettings, ingest, work
+from ragdro.retrieval.cache import cached_candidates
+from ragdro.types import Passage, PassageSource, Question
+from tests.unit.ingest import files
+
+ONE_JOB = IngestSettings(jobs=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "docs"
+    (made / "sub").mkdir(parents=True)
+    (made / "a.txt").write_text("The tower of Melk is red.\n\nThe tower of Linz is blue.\n")
+    (made / "sub/b.md").write_text("# Bridges\n\n## Wels\n\nThe bridge of Wels is long.\n")
+    (made / "c.pdf").write_bytes(files.pdf(["The port of Enns is old.", "The port of Krems is new."]))
+    files.word(made / "d.docx")
+    files.slides(made / "e.pptx")
+    (made / "f.csv").write_text("title,text\nGraz,The clock of Graz is loud.\n")
+    return made
+
+
+def passages(out: Path) -> list[Passage]:
+    return list(read_corpus(out))
+
+
+def run(folder: Path, out: Path, **changes: object) -> Ingested:
+    return ingest([folder], out, IngestSettings(jobs=1, **changes))  # type: ignore[arg-type]
+
+
+def test_the_corpus_is_read_indexed_and_found_with_its_sources(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus.jsonl"
+    done = run(folder, out)
+    found = passages(out)
+    assert (done.files, done.bad, done.passages) == (6, [], len(found))
+    assert len({p.id for p in found}) == len(found)
+    asked = [Question("q1", "Which bridge is long in Wels?", ()), Question("q2", "clock of Graz", ())]
+    settings = parse_settings({"kind": "bm25"})
+    best = [c.passages[0] for c in cached_candidates(asked, out, settings, 2, tmp_path / "cache")]
+    assert [p.title for p in best] == ["Bridges > Wels", "Graz"]
+    text = "# Bridges\n\n## Wels\n\nThe bridge of Wels is long.\n"
+    assert best[0].source == PassageSource("sub/b.md", 0, len(text))
+    assert best[1].source == PassageSource("f.csv", 0, len("The clock of Graz is loud."), row=1)
+    assert str(best[1].source) == "f.csv, row 1"
+
+
+def test_own_format_keeps_sources_through_conversion_and_ignores_others(folder: Path, tmp_path: Path) -> None:
+    out, again = tmp_path / "corpus.jsonl", tmp_path / "again.jsonl.gz"
+    run(folder, out)
+    convert(out, again)
+    assert passages(again) == passages(out)
+    line = {"id": "1", "title": "t", "text": "x"}
+    for other in ("wikipedia", {"url": "x"}, {"path": "x", "start": "0", "end": 1}, 3, ["a"]):
+        out.write_text(json.dumps({**line, "source": other}) + "\n")
+        assert passages(out) == [Passage("1", "t", "x")]
+
+
+def test_pages_slides_and_rows(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "c.jsonl", tokens=6)
+    places = {p.text.strip(): str(p.source) for p in passages(tmp_path / "c.jsonl")}
+    assert places["The port of Enns is old."] == "c.pdf, page 1"
+    assert places["The port of Krems is new."] == "c.pdf, page 2"
+    assert places["left | right\n\ngrouped"] == "e.pptx, slide 3"
+
+
+def test_other_files_change_no_id_and_no_line(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    run(folder, first)
+    (folder / "aa.txt").write_text("The tower of Melk is red.\n\nThe tower of Linz is blue.\n")
+    (folder / "0.txt").write_text("New.")
+    run(folder, second)
+    assert set(first.read_text().splitlines()) < set(second.read_text().splitlines())
+    assert len({p.id for p in passages(second)}) == len(passages(second))
+
+
+def test_jobs_give_the_same_corpus(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "1.jsonl")
+    ingest([folder], tmp_path / "2.jsonl", IngestSettings(jobs=2))
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_only_what_changed_is_read_again(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus.jsonl"
+    assert run(folder, out).reused == 0
+    before = out.read_bytes()
+    assert run(folder, out).reused == 6
+    assert out.read_bytes() == before
+    (folder / "a.txt").write_text("Changed.")
+    (folder / "f.csv").unlink()
+    done = run(folder, out)
+    assert (done.files, done.reused) == (5, 4)
+    assert run(folder, out, tokens=7).reused == 0
+    entries = list((tmp_path / "corpus.jsonl.cache").rglob("*.zst"))
+    assert len(entries) == 5  # what no run needs is gone
+    for entry in entries:
+        entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])  # as after a power failure
+    assert run(folder, out, tokens=7).reused == 0
+
+
+def test_a_killed_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, whole = tmp_path / "corpus.jsonl", tmp_path / "whole.jsonl"
+    run(folder, whole)
+    real = work.FileWorker.process
+
+    def stops(self: work.FileWorker, file: work.InputFile) -> work.FileResult:
+        if file.name == "d.docx":
+            raise KeyboardInterrupt
+        return real(self, file)
+
+    monkeypatch.setattr(work.FileWorker, "process", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, out)
+    monkeypatch.undo()
+    assert not out.exists()
+    (tmp_path / "corpus.jsonl.cache/.corpus.tmp").write_text("half")
+    assert run(folder, out).reused == 2  # a.txt and c.pdf come before d.docx
+    assert out.read_bytes() == whole.read_bytes()
+    assert not list((tmp_path / "corpus.jsonl.cache").rglob("*.tmp"))
+
+
+def test_a_kill_takes_the_workers_along_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(400):
+        (many / f"{number}.txt").write_text(f"text {number} " * 300)
+    out = tmp_path / "corpus.jsonl"
+    command = [sys.executable, "-m", "ragdro", "ingest", str(many), "--out", str(out), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)  # the pipe closes with the last process
+    while len(list(out.with_name("corpus.jsonl.cache").glob("*/*.zst"))) < 20:
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "passages from 400 files (" in done.stdout
+    assert len(passages(out)) >= 400
+
+
+def test_bad_files_are_named_and_counted(folder: Path, tmp_path: Path) -> None:
+    (folder / "empty.txt").touch()
+    (folder / "scan.pdf").write_bytes(files.pdf([""]))
+    (folder / "part.jsonl").write_text('{"text": "fine"}\n{bad\n')
+    (folder / "x.png").touch()
+    (folder / "~$d.docx").touch()
+    out = tmp_path / "corpus.jsonl"
+    command = ["ingest", str(folder), "--out", str(out), "--jobs", "1"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert done.stdout == f"{out}: {len(passages(out))} passages from 7 files\n"
+    for said in (
+        "passed over: empty.txt: is empty",
+        "passed over: scan.pdf: has no text layer (a scan? pages: 1): recognise its text first",
+        "passed over: part.jsonl: in part: line 2 is not JSON",
+        "warning: bad files: 3; --strict refuses them",
+        "not read, by suffix: 1 .png",
+        "not read, files and folders that are hidden: 1",
+    ):
+        assert said in done.stderr
+    with pytest.raises(DataError, match=r"empty.txt: is empty \(bad files so far: 1; --strict allows none\)"):
+        CliRunner().invoke(app, [*command, "--strict"], catch_exceptions=False)
+    run(folder, out, skip_bad=3)
+    with pytest.raises(DataError, match="--skip-bad allows 2"):
+        run(folder, out, skip_bad=2)
+    with pytest.raises(ConfigError, match="--strict and --skip-bad"):
+        CliRunner().invoke(app, [*command, "--strict", "--skip-bad", "1"], catch_exceptions=False)
+
+
+def test_links(folder: Path, tmp_path: Path) -> None:
+    plain = run(folder, tmp_path / "1.jsonl")
+    (folder / "loop").symlink_to(folder)
+    (folder / "0-again.txt").symlink_to(folder / "a.txt")
+    (folder / "dead.txt").symlink_to("nowhere")
+    (folder / "self.txt").symlink_to("self.txt")
+    done = run(folder, tmp_path / "2.jsonl")
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+    assert done.passages == plain.passages
+    assert [name for name, reason in done.bad if "leads nowhere" in reason] == ["dead.txt", "self.txt"]
+    assert len(done.left_aside) == 2
+
+
+def test_an_unreadable_file_is_bad(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def refusing(self: Path, *args: object, **more: object) -> object:
+        if self.name == "a.txt":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, *args, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refusing)  # the tests may run as root, who may read all
+    assert run(folder, tmp_path / "c.jsonl").bad == [("a.txt", "cannot be read: Permission denied")]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "big.txt").write_bytes(os.urandom(300_000).hex().encode())
+    out = tmp_path / "corpus.jsonl"
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n"
+    code += "import ragdro.cli, sys; sys.argv[0] = 'ragdro'; ragdro.cli.main()"
+    command = [sys.executable, "-c", code, "ingest", str(folder), "--out", str(out), "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "corpus.jsonl.cache: cannot be written: File too large; free space there" in done.stderr
+    assert not out.exists()
+    assert run(folder, out).reused == 1  # a.txt comes before big.txt
+
+
+@pytest.mark.parametrize(
+    ("paths", "out", "said"),
+    [
+        (["docs"], "docs/corpus.jsonl", "inside the folder that is read, .*--out .*corpus.jsonl"),
+        (["docs"], "docs/sub/c.jsonl", "inside the folder"),
+        (["docs/a.txt"], "docs/a.txt", "output and an input"),
+        (["docs"], "nowhere/c.jsonl", "mkdir -p"),
+        (["docs"], "docs", "is a folder: name a file"),
+        (["nowhere"], "c.jsonl", "no such file or folder"),
+        (["image.png"], "c.jsonl", "suffix that is not read; those that are: .csv .docx"),
+        (["empty"], "c.jsonl", "holds no file that is read"),
+        (["images"], "c.jsonl", r"holds no file that is read \(not read, by suffix: 1 .png\)"),
+        (["bad"], "c.jsonl", r"gave no text: .*: is empty \(bad files: 2, 2 of them"),
+        (["docs/a.txt", "other/a.txt"], "c.jsonl", "both called a.txt: give the folder above"),
+    ],
+)
+def test_what_cannot_be_ingested_is_refused(
+    paths: list[str], out: str, said: str, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("empty", "images", "bad", "other"):
+        (tmp_path / name).mkdir()
+    for name in ("image.png", "images/image.png", "bad/1.txt", "bad/2.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "other/a.txt").write_text("other")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=said):
+        ingest([tmp_path / path for path in paths], tmp_path / out, ONE_JOB)
+    assert [p for p in sorted(tmp_path.rglob("*")) if "cache" not in str(p)] == before
+
+
+def test_settings_that_cannot_be(folder: Path, tmp_path: Path) -> None:
+    for changes, said in (
+        ({"overlap": 100}, "--overlap"),
+        ({"encoding": "klingon"}, "--encoding klingon"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run(folder, tmp_path / "c.jsonl", **changes)
+
+
+def test_a_missing_library_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragdro.ingest.formats.find_spec", lambda name: None if name == "pypdf" else object())
+    with pytest.raises(ConfigError, match=r"\.pdf files needs pypdf.*pip install 'ragdro\[ingest\]'"):
+        run(folder, tmp_path / "c.jsonl")
+
+
+def test_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table's passages are written while it is read: no more than one row is held."""
+    path, read = tmp_path / "rows.jsonl", []
+    path.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(5000)))
+    real, written = work.passage_object, []
+
+    def watched(found: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        for line in found:
+            read.append(line)
+            yield line
+
+    def counted(passage: Passage) -> dict[str, object]:
+        written.append(len(read))
+        return real(passage)
+
+    from ragdro.data import stream
+    from ragdro.ingest import rows
+
+    monkeypatch.setattr(rows, "lines", lambda path: watched(stream.lines(path)))
+    monkeypatch.setattr(work, "passage_object", counted)
+    ingest([path], tmp_path / "out.jsonl", ONE_JOB)
+    assert written == list(range(1, 5001))
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = "import sys, ragdro.ingest; print(sorted({'torch', 'transformers', 'pypdf', 'docx', 'pptx', "
+    code += "'selectolax', 'pyarrow', 'markdown_it', 'lxml', 'charset_normalizer'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
