@@ -1,7 +1,8 @@
 """How far a run is, on standard error: bars in a terminal, now and then a line anywhere else.
 
-In: a name, a total and what is done of it. Out: in a terminal, live bars; in a log file or a notebook,
-plain lines without control characters, one when a piece of work ends and one every `SECONDS` meanwhile.
+In: a name, a total (None: not known) and what is done of it. Out: in a terminal, live bars; in a log file or
+a notebook, plain lines without control characters, one when a piece of work ends and one every `SECONDS`
+meanwhile.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+Item = TypeVar("Item")
 SECONDS = 30.0
 
 
@@ -20,8 +24,8 @@ class Display(ABC):
     """What both kinds do."""
 
     @abstractmethod
-    def start(self, name: str, total: int, done: int = 0) -> None:
-        """A piece of work begins, or goes on from `done`."""
+    def start(self, name: str, total: int | None, done: int = 0) -> None:
+        """A piece of work begins, or continues from `done`."""
 
     @abstractmethod
     def advance(self, name: str, count: int = 1) -> None:
@@ -36,22 +40,43 @@ class Display(ABC):
         """The last thing shown stays, nothing moves any more."""
 
 
-def display(console: Console | None = None) -> Display:
-    """Bars where standard error is a terminal, lines elsewhere."""
+def display(console: Console | None = None, *, transient: bool = False) -> Display:
+    """Bars where standard error is a terminal, lines elsewhere; `transient` bars are gone when they are
+    done."""
     console = console or Console(stderr=True)
-    return Bars(console) if console.is_terminal and not console.is_jupyter else Lines()
+    if console.is_terminal and not console.is_jupyter:
+        return Bars(console, transient=transient)
+    return Lines(transient=transient)
+
+
+def track(
+    items: Iterable[Item], description: str, *, total: int | None, shown: bool, done: int = 0
+) -> Iterator[Item]:
+    """The items, unchanged; while they pass, how far they are is displayed, from `done` of `total` on, if
+    `shown`."""
+    if not shown:
+        yield from items
+        return
+    progress = display(transient=True)
+    progress.start(description, total, done)
+    try:
+        for item in items:
+            yield item
+            progress.advance(description)
+    finally:
+        progress.close()
 
 
 class Bars(Display):
     """Live bars, a row each; they take the width that there is."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, transient: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console)
+        self._progress = Progress(*columns, console=console, transient=transient)
         self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 
-    def start(self, name: str, total: int, done: int = 0) -> None:
+    def start(self, name: str, total: int | None, done: int = 0) -> None:
         self._tasks[name] = self._progress.add_task(name, total=total, completed=done)
 
     def advance(self, name: str, count: int = 1) -> None:
@@ -65,13 +90,14 @@ class Bars(Display):
 
 
 class Lines(Display):
-    """`name: done of total` on standard error."""
+    """`name: done of total` on standard error; what is `transient` says nothing when it ends."""
 
-    def __init__(self) -> None:
-        self._state: dict[str, tuple[int, int, int, float]] = {}
+    def __init__(self, *, transient: bool = False) -> None:
+        self._transient = transient
+        self._state: dict[str, tuple[int, int, int | None, float]] = {}
         self._last = time.monotonic()
 
-    def start(self, name: str, total: int, done: int = 0) -> None:
+    def start(self, name: str, total: int | None, done: int = 0) -> None:
         self._state[name] = (done, done, total, time.monotonic())
 
     def advance(self, name: str, count: int = 1) -> None:
@@ -79,9 +105,12 @@ class Lines(Display):
         done += count
         self._state[name] = (begun, done, total, since)
         now = time.monotonic()
-        if done >= total:
-            self.say(f"{name}: {done} of {total}")
-        elif now - self._last >= SECONDS:
+        if total is not None and done >= total:
+            if not self._transient:
+                self.say(f"{name}: {done} of {total}")
+        elif now - self._last >= SECONDS and total is None:
+            self.say(f"{name}: {done}")
+        elif now - self._last >= SECONDS and total is not None:
             left = (now - since) / (done - begun) * (total - done)
             self.say(f"{name}: {done} of {total}, about {duration(left)} left")
 
@@ -96,7 +125,7 @@ class Lines(Display):
 class Silent(Display):
     """What the processes have that print nothing."""
 
-    def start(self, name: str, total: int, done: int = 0) -> None:
+    def start(self, name: str, total: int | None, done: int = 0) -> None:
         return None
 
     def advance(self, name: str, count: int = 1) -> None:

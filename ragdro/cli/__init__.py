@@ -7,6 +7,8 @@ Ctrl-C in 130, a run that SIGTERM stopped in 75.
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -17,12 +19,28 @@ from ragdro.runs.signals import PREEMPTED
 
 INTERRUPTED = 130
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ragdro {version('ragdro')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train the selector and the generator of a retrieval-augmented system together.",
 )
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and leave")
+    ] = False,
+) -> None:
+    """Train the selector and the generator of a retrieval-augmented system together."""
+
+
 app.command()(models.train)
 app.command()(plan.plan)
 app.command()(models.warmup)

@@ -7,6 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+"""Something of a user's package: `package.module:name`."""
+
 
 class Settings(BaseModel):
     """Base of all config sections; unknown keys and values out of range are errors."""

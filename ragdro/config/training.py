@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragdro.config.base import Settings
+from ragdro.config.base import IMPORT_PATH, Settings
 from ragdro.config.engine import EngineSettings, TransformersEngine
 
 
@@ -126,9 +126,22 @@ class Evaluation(Settings):
     )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
-    metric: Literal["exact_match", "f1", "bound"] = Field(
-        "exact_match", description="what the best iteration and early stopping go by, on the validation split"
+    metrics: list[Annotated[str, Field(pattern=IMPORT_PATH)]] = Field(
+        [],
+        description="metrics of one's own, measured beside ours: 'package.module:function', from an answer and"
+        " the gold answers to a number",
     )
+    metric: Literal["exact_match", "f1", "bound"] | Annotated[str, Field(pattern=IMPORT_PATH)] = Field(
+        "exact_match",
+        description="what the best iteration and early stopping go by, on the validation split; one of `metrics`"
+        " is written as it is there",
+    )
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> Evaluation:
+        if ":" in self.metric and self.metric not in self.metrics:
+            raise ValueError(f"metric: {self.metric} has to be one of evaluation.metrics")
+        return self
 
 
 class Parallel(Settings):

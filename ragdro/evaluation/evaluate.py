@@ -1,24 +1,42 @@
-"""From predictions to figures: one record a question, and their means.
+"""From predictions to metrics: one record a question, and their means.
 
 In: `Prediction`s of questions with gold answers. Out: records (what `predictions-<stage>.jsonl` holds) and
-`summarise`d shares of 1. A figure that does not apply to any question is None, never a made-up number.
+`summarise`d fractions of 1. A metric that does not apply to any question is None, never a made-up number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+from ragdro.config.plugins import load_object
+from ragdro.errors import ConfigError
 from ragdro.evaluation.metrics import exact_match, f1
 from ragdro.evaluation.ranking import all_gold_selected, recall_at_k
 from ragdro.types import Prediction
 
-FIGURES = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
+METRICS = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
 _CUTS = (1, 3, 5)
 
 
-def evaluate(prediction: Prediction) -> dict[str, Any]:
-    """One question's record: what was answered from which passages, and every figure of it.
+Metric: TypeAlias = Callable[[str, Sequence[str]], float]
+"""From an answer and the gold answers to a number."""
+
+
+def own_metrics(paths: Sequence[str]) -> dict[str, Metric]:
+    """Metrics of a user's package by their import paths (`evaluation.metrics`).
+
+    Raises `ConfigError` for one that is not there or cannot be called.
+    """
+    metrics = {path: load_object(path, "evaluation.metrics") for path in paths}
+    for path, metric in metrics.items():
+        if not callable(metric):
+            raise ConfigError(f"evaluation.metrics: {path} is no function of an answer and the gold answers")
+    return metrics
+
+
+def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) -> dict[str, Any]:
+    """One question's record: what was answered from which passages, and every metric of it, `own` ones too.
 
     recall_at_k looks at the first k *selected* passages; it is None where there can be no k of them. A
     selector that stopped early has selected what it has.
@@ -32,6 +50,7 @@ def evaluate(prediction: Prediction) -> dict[str, Any]:
         "answers": list(question.answers),
         "exact_match": exact_match(prediction.answer, question.answers),
         "f1": f1(prediction.answer, question.answers),
+        **{path: float(metric(prediction.answer, question.answers)) for path, metric in (own or {}).items()},
         **{
             f"recall_at_{k}": recall_at_k(selected, question.answers, k) if k <= most else None for k in _CUTS
         },
@@ -51,8 +70,12 @@ def evaluate(prediction: Prediction) -> dict[str, Any]:
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of every figure over the records that it applies to, and how many `questions` there are."""
-    return {**{name: _mean([r[name] for r in records]) for name in FIGURES}, "questions": len(records)}
+    """The mean of every metric over the records that it applies to, and how many `questions` there are.
+
+    A metric of one's own is one whose name has a colon.
+    """
+    names = [*METRICS, *(key for key in (records[0] if records else ()) if ":" in key)]
+    return {**{name: _mean([r[name] for r in records]) for name in names}, "questions": len(records)}
 
 
 def by_hops(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ from ragdro.ingest.formats import require_libraries
 from ragdro.ingest.listing import InputFile, Listing, list_files
 from ragdro.ingest.pool import process_files
 from ragdro.ingest.work import FileResult, WorkSettings, entry_lines
-from ragdro.retrieval.progress import track
+from ragdro.progress import track
 
 DEFAULT_TOKENS = 100
 """As the passages of Wikipedia that open-domain question answering is measured on."""

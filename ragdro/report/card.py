@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from ragdro.config import Config
-from ragdro.evaluation.evaluate import FIGURES
+from ragdro.evaluation.evaluate import METRICS
 from ragdro.evaluation.significance import bootstrap_interval
 from ragdro.prompts import load_template
 from ragdro.report.predictions import read_records
@@ -80,7 +80,7 @@ def _table(run: Path, stage: str) -> list[str]:
     records = [read_records(run, name) for name in ("vanilla_rag", after)]
     rows = [f"| {len(records[1])} questions | retriever's order, warmed-up generator | this pair |"]
     rows.append("|---|---|---|")
-    rows += [f"| {name} | {_figure(records[0], name)} | {_figure(records[1], name)} |" for name in FIGURES]
+    rows += [f"| {name} | {_figure(records[0], name)} | {_figure(records[1], name)} |" for name in METRICS]
     return rows
 
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
-from ragdro.retrieval.progress import track
+from ragdro.progress import track
 from ragdro.retrieval.store import PassageStore, write_store
 from ragdro.types import Candidates, Passage, Question
 

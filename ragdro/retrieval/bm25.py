@@ -23,8 +23,8 @@ from jaxtyping import Float32, Int64, Integer
 from ragdro.config.retriever import Bm25Settings
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
+from ragdro.progress import track
 from ragdro.retrieval.base import RowRetriever
-from ragdro.retrieval.progress import track
 from ragdro.retrieval.ranking import top_rows
 from ragdro.retrieval.store import PassageStore
 

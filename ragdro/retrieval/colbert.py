@@ -21,6 +21,7 @@ from sentence_transformers import MultiVectorEncoder
 from ragdro.config.retriever import ColbertSettings, LanceIndex
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
+from ragdro.progress import track
 from ragdro.retrieval.base import RowRetriever
 from ragdro.retrieval.encoders import (
     check_probe,
@@ -33,7 +34,6 @@ from ragdro.retrieval.encoders import (
     write_probe,
 )
 from ragdro.retrieval.maxsim import TokenShard, max_sim
-from ragdro.retrieval.progress import track
 from ragdro.retrieval.ranking import top_rows
 from ragdro.retrieval.store import PassageStore
 

@@ -21,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file, rename_durably
+from ragdro.progress import track
 from ragdro.retrieval.base import RowRetriever
 from ragdro.retrieval.encoders import (
     bi_probe,
@@ -31,7 +32,6 @@ from ragdro.retrieval.encoders import (
     shard_starts,
     write_probe,
 )
-from ragdro.retrieval.progress import track
 from ragdro.retrieval.store import PassageStore
 
 INDEX, SHARDS, PROBE = "dense.faiss", "dense-shards", "dense-probe.npy"

@@ -22,8 +22,8 @@ from lancedb.index import IvfPq
 from ragdro.config.retriever import LanceIndex
 from ragdro.errors import RetrievalError
 from ragdro.files import rename_durably
+from ragdro.progress import track
 from ragdro.retrieval.maxsim import TokenShard
-from ragdro.retrieval.progress import track
 
 TABLE, ROW, VECTORS = "passages", "row", "vectors"
 

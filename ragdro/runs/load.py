@@ -14,7 +14,7 @@ from typing import Any
 
 from ragdro.config import Config, load_config
 from ragdro.errors import ConfigError, ModelError
-from ragdro.evaluation.evaluate import by_hops, evaluate, summarise
+from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
@@ -96,7 +96,8 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
     drawn = draw(rag, algorithm, measuring, config.seed, sampled)
     same = data or config.data.test is None
     predictions = rag.read(tasks, drawn.selections) if same else rag.predict(tasks)
-    records = [evaluate(prediction) for prediction in predictions]
+    own = own_metrics(measuring.metrics)
+    records = [evaluate(prediction, own) for prediction in predictions]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
     metrics = {**summarise(records), **sampled_metrics(drawn.weighted, algorithm, measuring)}

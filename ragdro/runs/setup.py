@@ -18,6 +18,7 @@ from ragdro.algorithms.base import Algorithm
 from ragdro.config import Config
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import ConfigError
+from ragdro.evaluation.evaluate import own_metrics
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
@@ -66,6 +67,7 @@ def set_up(config: Config) -> Setup:
     """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
     algorithm = algorithm_of(config)
     require_trackers(config.report_to)
+    own_metrics(config.evaluation.metrics)
     engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
     _require_optimisers(config)
     require_deepspeed(config)

@@ -8,7 +8,7 @@ differ by their models alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,8 +17,8 @@ import torch
 from ragdro.algorithms.base import Algorithm
 from ragdro.algorithms.weights import divergence
 from ragdro.config import EStep, Evaluation
+from ragdro.evaluation.evaluate import Metric, summarise
 from ragdro.evaluation.evaluate import evaluate as score_prediction
-from ragdro.evaluation.evaluate import summarise
 from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import in_parts
 from ragdro.profiling import phase
@@ -56,7 +56,7 @@ def evaluate_vanilla(training: Training) -> None:
     def predict(tasks: Sequence[Task]) -> list[Prediction]:
         return system.predict(tasks, select=False)
 
-    metrics, records = _greedy(training.reported, predict)
+    metrics, records = _greedy(training.reported, predict, training.own_metrics)
     training.emit("on_evaluation", VANILLA, "reported", metrics, records)
     state.results["vanilla_rag"] = {**metrics, **dict.fromkeys(SAMPLED)}
     training.checkpointer.save_vanilla()
@@ -81,7 +81,7 @@ def _measure(training: Training, iteration: int) -> None:
     selected = {w.task.question.id: z for w, z in zip(drawn.weighted, drawn.selections, strict=True)}
 
     def measured(split: str, tasks: Sequence[Task], predict: Predict) -> dict[str, Any]:
-        greedy, records = _greedy(tasks, predict)
+        greedy, records = _greedy(tasks, predict, training.own_metrics)
         metrics = {**greedy, **sampled}
         training.emit("on_evaluation", stage, split, metrics, records)
         return metrics
@@ -121,11 +121,13 @@ def _sampled(training: Training) -> tuple[Drawn, dict[str, float | None]]:
 
 
 @phase("evaluate", whole=True)
-def _greedy(tasks: Sequence[Task], predict: Predict) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _greedy(
+    tasks: Sequence[Task], predict: Predict, own: Mapping[str, Metric]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The metrics of a split, and a record a question."""
 
     def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
-        return [score_prediction(prediction) for prediction in predict(part)]
+        return [score_prediction(prediction, own) for prediction in predict(part)]
 
     records = list(in_parts(tasks, predicted))
     return summarise(records), records

@@ -12,6 +12,7 @@ from typing import Any
 
 from ragdro.algorithms.base import Algorithm, Labeller
 from ragdro.config import TrainingSettings
+from ragdro.evaluation.evaluate import own_metrics
 from ragdro.lm.engines.base import Engine, OwnEngine
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import WeightSnapshot
@@ -61,6 +62,7 @@ class Training:
         self.engine = engine or OwnEngine()
         self.models = {"selector": system.selector.model, "generator": system.generator.model}
         self.folds = folds_of(system.generator.model, self.train) if settings.cross_fitted else []
+        self.own_metrics = own_metrics(settings.evaluation.metrics)
         self.snapshots = self._snapshots()
         self.history: dict[str, Lists] = {}
         self.previous_samples: list[WeightedTask] | None = None
