@@ -52,7 +52,8 @@ class Rag:
         return self.selector.greedy(tasks, self.tokens_per_batch) if self.selects else self._first(tasks)
 
     def _first(self, tasks: Sequence[Task]) -> list[Selection]:
-        return [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
+        lengths = [self.selector.list_length(task.candidates) for task in tasks]
+        return [Selection(tuple(range(length)), None, self.selector.k) for length in lengths]
 
     def read(self, tasks: Sequence[Task], selections: Sequence[Selection]) -> list[Prediction]:
         """Greedy answers from what was selected."""

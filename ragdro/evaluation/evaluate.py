@@ -20,8 +20,8 @@ _CUTS = (1, 3, 5)
 def evaluate(prediction: Prediction) -> dict[str, Any]:
     """One question's record: what was answered from which passages, and every figure of it.
 
-    recall_at_k looks at the first k *selected* passages; it is None where there can be no k of them. A
-    selector that stopped early has selected what it has.
+    recall_at_k looks at the first k *selected* passages; it is None where fewer than k are ever selected.
+    A selector that stopped early, or had fewer candidates, has selected what it has.
     """
     question, selected = prediction.task.question, prediction.selected
     probabilities, most = prediction.selection.probabilities, prediction.selection.most or len(selected)
