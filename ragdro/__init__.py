@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ragdro.config import Config, load_config
     from ragdro.errors import RagdroError
+    from ragdro.generation.generator import Generator
     from ragdro.rag import Rag
+    from ragdro.selection.selector import Selector
     from ragdro.training.em import train
     from ragdro.training.reload import load
 
@@ -20,10 +22,12 @@ _HOMES = {
     "load_config": "ragdro.config",
     "RagdroError": "ragdro.errors",
     "Rag": "ragdro.rag",
+    "Selector": "ragdro.selection.selector",
+    "Generator": "ragdro.generation.generator",
     "train": "ragdro.training.em",
     "load": "ragdro.training.reload",
 }
-__all__ = ["Config", "Rag", "RagdroError", "load", "load_config", "train"]
+__all__ = ["Config", "Generator", "Rag", "RagdroError", "Selector", "load", "load_config", "train"]
 
 
 def __getattr__(name: str) -> Any:

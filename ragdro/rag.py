@@ -62,5 +62,5 @@ class Rag:
             for task, selection in zip(tasks, selections, strict=True)
         ]
         readings = [Reading(task.question, passages) for task, passages in zip(tasks, read, strict=True)]
-        answers = self.generator.answer(readings, self.tokens_per_batch)
+        answers = self.generator.answer_many(readings, self.tokens_per_batch)
         return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]

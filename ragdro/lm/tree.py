@@ -25,8 +25,8 @@ class ScoredSequence:
     """A token sequence and which of its tokens count towards its log-probability.
 
     `tokens` [length]; `targets` [scored]: positions t >= 1 whose token is scored given those before it (none:
-    the sequence is certain, its log-probability 0); `allowed`: None (the whole vocabulary competes) or, for each target, the ids that compete, the
-    target's own among them.
+    the sequence is certain, its log-probability 0); `allowed`: None (the whole vocabulary competes) or, for
+    each target, the ids that compete, the target's own among them.
     """
 
     tokens: Ints

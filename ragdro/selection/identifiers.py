@@ -99,6 +99,10 @@ class IdentifierGrammar:
             tokens.append(self.tokenizer.end_id)
         return ScoredSequence(np.array(tokens), np.array(targets, np.int64), tuple(allowed))
 
+    def longest(self, candidates: int) -> int:
+        """The most tokens that one of the first so many identifiers has, with brackets and separator."""
+        return max(map(len, self.first[:candidates] + self.later[:candidates]))
+
     def item(self, index: int, *, first: bool) -> tuple[int, ...]:
         """The tokens of one identifier with its brackets and, unless first, its separator."""
         return (self.first if first else self.later)[index]

@@ -10,22 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from ragdro.errors import ConfigError, RetrievalError
+from ragdro.data.passages import PassageLike, as_passages
+from ragdro.errors import ConfigError, DataError, RetrievalError
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.pretrained import pretrained
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import phase
-from ragdro.prompts import PromptTemplate
+from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.identifiers import IdentifierGrammar
+from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.writing import DrawnList, Lists, Prompt, Writing, write_lists
-from ragdro.types import Candidates, Permutation, Selection, Task
+from ragdro.types import Candidates, Permutation, Question, Selection, Task
+
+_ONE_QUESTION = 1
+"""A budget of tokens that puts each question into a batch of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,53 @@ class Selector:
         self.k = k
         self.budget = budget
         self.independent = independent
-        self.grammar = IdentifierGrammar(
-            model.tokenizer, n, template.output_start(model.tokenizer), stop=stop
+        self._stop = stop
+        self._grows = False
+        self.grammar = self._grammar(n)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_name: str | Path,
+        k: int = 5,
+        *,
+        n: int | None = None,
+        prompt: str = "selector",
+        question_tokens: int = 256,
+        passage_tokens: int = 256,
+        stop: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Selector:
+        """A selector of `k` passages, ready to `rerank`: a checkpoint folder, a hub name or a `tiny:` name.
+
+        `n`: the most passages that a question may have (None: as many as come). `prompt`: a template by name,
+        or the path of a YAML file. A question longer than `question_tokens` and a passage (title and text)
+        longer than `passage_tokens` are cut. `stop`: it may select fewer than k. The rest is in
+        `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded, `ConfigError` for a value out
+        of range or an unknown template.
+        """
+        if k < 1:
+            raise ConfigError(f"k: at least 1 passage has to be selected, not {k}")
+        budget = Budget(question_tokens, passage_tokens)
+        template = load_template(prompt)
+        model = pretrained(
+            path_or_name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
         )
+        made = cls(model, template, k=k, n=max(k, 20) if n is None else n, budget=budget, stop=stop)
+        made._grows = n is None
+        return made
+
+    def _make_room(self, candidates: int) -> None:
+        """Identifiers for so many candidates, where no N was given."""
+        if self._grows and candidates > self.grammar.candidates:
+            self.grammar = self._grammar(candidates)
+
+    def _grammar(self, n: int) -> IdentifierGrammar:
+        tokenizer = self.model.tokenizer
+        return IdentifierGrammar(tokenizer, n, self.template.output_start(tokenizer), stop=self._stop)
 
     def list_length(self, candidates: Candidates) -> int:
         """How many are selected (with `stop`, at most): K, or all where there are fewer."""
@@ -142,6 +193,38 @@ class Selector:
         lists = self._write(tasks, uniforms, Writing(greedy=True), tokens_per_batch, decoder)
         return [(self._selection(of), list(map(_draw, of.drawn))) for of in lists]
 
+    def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Draw]]:
+        """What `greedy` selects, log p of being chosen first (nats) of every candidate, and what `sample`
+        draws at temperature 1 from the numbers `uniforms` [samples, steps], from one reading of it all."""
+        (lists,) = self._write(
+            [task], [uniforms], Writing(greedy=True, all_first=True), _ONE_QUESTION, branch_decoder
+        )
+        assert lists.greedy is not None
+        first = [lists.greedy.first[i] for i in range(len(task.candidates.passages))]
+        return self._selection(lists), first, list(map(_draw, lists.drawn))
+
+    def rerank(
+        self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
+    ) -> Reranking:
+        """The passages in the selector's order, with their probabilities (see `Reranking`).
+
+        First those that it selects, the likeliest identifier at each place (K of them, or all where there are
+        fewer); then the others by their probability of being in the list at all. That one is exact where no
+        more than 720 lists are possible; elsewhere it is estimated from `samples` lists (at least 2), drawn
+        with random numbers that `seed` decides.
+
+        Raises `DataError` for what is no passage, `RetrievalError` for none, `ConfigError` for a prompt that
+        the model has no positions for, `ModelError` for more passages than its tokenizer can tell apart.
+        """
+        if samples < 2:
+            raise ConfigError(f"samples: at least 2 lists have to be drawn, not {samples}")
+        if not question.strip():
+            raise DataError("question: is empty")
+        given = as_passages(passages)
+        self._make_room(len(given))
+        asked = Question(question, question, ())
+        return rerank(self, Task(asked, Candidates(asked.id, given)), samples, seed)
+
     def first_choices(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
         groups = []
@@ -177,7 +260,7 @@ class Selector:
     @property
     def choices_per_list(self) -> int:
         """The most choices that one list can take: identifiers of several tokens may choose several times."""
-        return self.k * max(map(len, self.grammar.later + self.grammar.first))
+        return self.k * self.grammar.longest(self.grammar.candidates)
 
     def _write(
         self,

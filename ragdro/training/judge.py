@@ -79,7 +79,7 @@ def _reject(
         reading(w.task, generator.ordered(of[-1].permutation))
         for w, of in zip(weighted, extremes, strict=True)
     ]
-    answers = generator.answer(worst, tokens_per_batch)
+    answers = generator.answer_many(worst, tokens_per_batch)
     wrong = [i for i, w in enumerate(weighted) if not exact_match(answers[i], w.task.question.answers)]
     groups = []
     for i in wrong:
@@ -102,7 +102,7 @@ def _answers(
 ) -> list[list[str]]:
     """The greedy answer from each sample of each question."""
     readings = [reading(w.task, generator.ordered(s.permutation)) for w in weighted for s in w.samples]
-    answers = iter(generator.answer(readings, tokens_per_batch))
+    answers = iter(generator.answer_many(readings, tokens_per_batch))
     return [[next(answers) for _ in w.samples] for w in weighted]
 
 
