@@ -37,7 +37,7 @@ def test_all_lists_with_their_probabilities_are_exact() -> None:
 
 @pytest.mark.parametrize("importance", [False, True])
 def test_estimates_scatter_about_the_truth_by_their_standard_error(importance: bool) -> None:
-    """2,000 times 120 lists drawn from p, or from another q and weighted by p/q (its bias is of order 1/m)."""
+    """2,000 times 120 lists drawn from p, or from another q weighted by p/q (biased by order 1/m)."""
     p, rng, m = probabilities(1), np.random.default_rng(2), 120
     q = probabilities(1, 0.5) if importance else p
     found, errors = [], []
