@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ragdro.lm.decoding import BranchDecoder, SeparateDecoder
+from ragdro.lm.engines.base import Choice, EngineDecoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
 from ragdro.prompts import load_template
@@ -227,3 +230,25 @@ def test_a_list_that_may_end_ends_where_that_is_at_least_as_probable_as_going_on
     assert goes_on.probabilities == pytest.approx([1 / 9, 0.7 / 8, 0.7 / 7])
     (ended,) = chooser.greedy([task(9)], 9999, partial(EndsWith, 0.6))
     assert ended.permutation == (0,) and ended.most == 3
+
+
+def test_another_engine_is_asked_about_the_beginnings_that_the_search_takes() -> None:
+    """What was taken back is in no question that the engine gets."""
+    rewound = 0
+    for seed in range(SEEDS):
+        model = random_model(byte_level(), seed=seed, initializer_range=0.15)
+        model.hf.double()
+        chooser, after = selector(model, 3, 12), plain(model)
+        start, texts = len(chooser.prompt(task(12))), []
+
+        def ask(choices: Sequence[Choice]) -> list[list[float]]:
+            texts.extend(chooser.model.tokenizer.hf.decode(c.tokens[start:]) for c in choices)  # noqa: B023
+            return [after(c.tokens)[list(c.allowed)].log_softmax(0).tolist() for c in choices]  # noqa: B023
+
+        (found,) = chooser.greedy([task(12)], 9999, partial(EngineDecoder, ask))
+        z, probabilities, _ = expected(chooser, after, 12)
+        assert found.permutation == z and found.probabilities == pytest.approx(probabilities, abs=1e-6)
+        assert len(set(texts)) == len(texts)
+        assert all(re.fullmatch(r" \[((1[0-2]|[1-9])\] > \[)*1?", text) for text in texts)
+        rewound += any(not later.startswith(text) for text, later in pairwise(texts))
+    assert rewound
