@@ -7,18 +7,17 @@ Python API all call `Rag`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator, Reading
 from ragdro.selection.selector import Selector
-from ragdro.types import Candidates, Passage, Permutation, Prediction, Question, Selection, Task
+from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task
 
 Retrieve: TypeAlias = Callable[[Sequence[Question]], list[Candidates]]
 """From questions to their candidates, in order."""
-PassageLike: TypeAlias = str | Passage | Mapping[str, str]
-"""A passage, its text, or a mapping with `text` and, if there, `title` and `id`."""
 MAX_TOKENS = 32768
 """Most tokens in one forward pass, where nothing else is said."""
 
@@ -76,7 +75,8 @@ class Rag:
         return self.selector.greedy(tasks, self.max_tokens) if self.selects else self._first(tasks)
 
     def _first(self, tasks: Sequence[Task]) -> list[Selection]:
-        return [Selection(tuple(range(self.selector.k)), None) for _ in tasks]
+        lengths = [self.selector.list_length(task.candidates) for task in tasks]
+        return [Selection(tuple(range(length)), None, self.selector.k) for length in lengths]
 
     def read(self, tasks: Sequence[Task], selections: Sequence[Selection]) -> list[Prediction]:
         """Greedy answers from what was selected."""
@@ -84,28 +84,10 @@ class Rag:
             reading(task, self.generator.ordered(selection.permutation))
             for task, selection in zip(tasks, selections, strict=True)
         ]
-        answers = self.generator.answer(readings, self.max_tokens)
+        answers = self.generator.answer_many(readings, self.max_tokens)
         return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]
 
 
 def reading(task: Task, permutation: Permutation) -> Reading:
     """The question with the passages that a permutation selects, in its order."""
     return Reading(task.question, tuple(task.candidates.passages[i] for i in permutation))
-
-
-def as_passages(passages: Sequence[PassageLike]) -> tuple[Passage, ...]:
-    """Passages of whatever they are given as; one without an id is called by its place, from 1.
-
-    Raises `ConfigError` for a mapping without `text`.
-    """
-    return tuple(_as_passage(passage, str(at)) for at, passage in enumerate(passages, start=1))
-
-
-def _as_passage(passage: PassageLike, name: str) -> Passage:
-    if isinstance(passage, Passage):
-        return passage
-    if isinstance(passage, str):
-        return Passage(name, "", passage)
-    if not isinstance(passage.get("text"), str):
-        raise ConfigError(f"passage {name}: a mapping needs 'text', this one has {', '.join(passage)}")
-    return Passage(str(passage.get("id", name)), str(passage.get("title", "")), passage["text"])

@@ -142,8 +142,8 @@ class WeightedTask:
 class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 
-    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is how
-    many could have been selected (None: as many as were).
+    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is K,
+    how many are selected where there are as many (None: as many as were).
     """
 
     permutation: Permutation

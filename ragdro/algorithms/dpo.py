@@ -45,7 +45,7 @@ class Dpo(Algorithm):
             [reading(w.task, generator.ordered(s.permutation)) for s in pair]
             for w, pair in zip(weighted, extremes, strict=True)
         ]
-        answers = generator.answer([pair[-1] for pair in read], tokens)
+        answers = generator.answer_many([pair[-1] for pair in read], tokens)
         wrong = [i for i, w in enumerate(weighted) if not exact_match(answers[i], w.task.question.answers)]
         groups = [
             SequenceGroup.of([generator.scored(read[i][0]), generator.scored(read[i][0], answers[i])])

@@ -81,7 +81,7 @@ class Rloo(Algorithm):
         def compute(places: Sequence[int]) -> list[list[float]]:
             chosen = [weighted[i] for i in places]
             readings = [reading(w.task, generator.ordered(s.permutation)) for w in chosen for s in w.samples]
-            answers = iter(generator.answer(readings, labeller.max_tokens))
+            answers = iter(generator.answer_many(readings, labeller.max_tokens))
             return [[metric(next(answers), w.task.question.answers) for _ in w.samples] for w in chosen]
 
         return labeller.held_out([w.task for w in weighted], compute)

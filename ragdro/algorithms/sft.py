@@ -24,7 +24,8 @@ class Sft(Dro):
         """The retriever's first K as the one draw, certain."""
         from ragdro.selection.selector import Draw
 
-        return [[Draw(tuple(range(selector.k)), 0.0, 0.0)] for _ in tasks]
+        lengths = [selector.list_length(task.candidates) for task in tasks]
+        return [[Draw(tuple(range(length)), 0.0, 0.0)] for length in lengths]
 
     def answers_scored(self, samples: int, candidates: int) -> int:
         """One."""

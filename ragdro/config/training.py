@@ -128,13 +128,13 @@ class Evaluation(Settings):
     tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metrics: list[Annotated[str, Field(pattern=IMPORT_PATH)]] = Field(
         [],
-        description="metrics of one's own, measured beside ours: 'package.module:function', from an answer and"
-        " the gold answers to a number",
+        description="metrics of one's own, measured beside ours: 'package.module:function', from an answer"
+        " and the gold answers to a number",
     )
     metric: Literal["exact_match", "f1", "bound"] | Annotated[str, Field(pattern=IMPORT_PATH)] = Field(
         "exact_match",
-        description="what the best iteration and early stopping go by, on the validation split; one of `metrics`"
-        " is written as it is there",
+        description="what the best iteration and early stopping go by, on the validation split; one of"
+        " `metrics` is written as it is there",
     )
 
     @model_validator(mode="after")

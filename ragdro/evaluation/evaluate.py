@@ -38,8 +38,8 @@ def own_metrics(paths: Sequence[str]) -> dict[str, Metric]:
 def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) -> dict[str, Any]:
     """One question's record: what was answered from which passages, and every metric of it, `own` ones too.
 
-    recall_at_k looks at the first k *selected* passages; it is None where there can be no k of them. A
-    selector that stopped early has selected what it has.
+    recall_at_k looks at the first k *selected* passages; it is None where fewer than k are ever selected.
+    A selector that stopped early, or had fewer candidates, has selected what it has.
     """
     question, selected = prediction.task.question, prediction.selected
     probabilities, most = prediction.selection.probabilities, prediction.selection.most or len(selected)

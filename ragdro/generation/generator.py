@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from ragdro.errors import ConfigError
+from ragdro.data.passages import PassageLike, as_passages
+from ragdro.errors import ConfigError, DataError, brief
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import SequenceGroup
+from ragdro.lm.pretrained import pretrained
+from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import active_profile, phase
-from ragdro.prompts import PromptTemplate
+from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.types import Passage, Permutation, Question
 
@@ -91,7 +94,7 @@ class Generator:
         """All readings of one question; what their prompts share is computed once."""
         return SequenceGroup.of([self.scored(r) for r in readings])
 
-    def answer(self, readings: Sequence[Reading], tokens_per_batch: int) -> list[str]:
+    def answer_many(self, readings: Sequence[Reading], tokens_per_batch: int) -> list[str]:
         """The greedy answer to each reading."""
         prompts = [self.prompt(r) for r in readings]
         answers = [""] * len(readings)
@@ -128,3 +131,66 @@ class Generator:
             self.model.note(output.numel(), self.model.flops(positions))
         new = output[:, width:].tolist()
         return [row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in new]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_name: str | Path,
+        *,
+        answer_tokens: int = 32,
+        prompt: str = "generator",
+        question_tokens: int = 256,
+        passage_tokens: int = 512,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Generator:
+        """A generator ready to `answer`: a checkpoint folder, a hub name or a `tiny:` name.
+
+        An answer has at most `answer_tokens` tokens. `prompt`: a template by name, or a YAML file's path.
+        A question longer than `question_tokens` and a passage (title and text) longer than `passage_tokens`
+        are cut. The rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
+        `ConfigError` for a value out of range or an unknown template.
+        """
+        if answer_tokens < 1:
+            raise ConfigError(f"answer_tokens: must be at least 1, is {answer_tokens}")
+        budget = Budget(question_tokens, passage_tokens)
+        template = load_template(prompt)
+        model = pretrained(
+            path_or_name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
+        )
+        return cls(model, template, budget=budget, answer_tokens=answer_tokens)
+
+    def answer(self, question: str, passages: Sequence[PassageLike]) -> str:
+        """The greedy answer to a question from passages, read in the order given (none: from the question).
+
+        Raises `DataError` for what is no passage, `ConfigError` for a prompt that the model has no positions
+        for.
+        """
+        return self.answer_many([_reading(question, passages)], _ONE_QUESTION)[0]
+
+    def log_likelihood(self, question: str, passages: Sequence[PassageLike], answer: str) -> float:
+        """log p(y|x,d_z) of `answer` in nats: the sum over its tokens and the end token (as in
+        `scored`).
+
+        Raises as `answer` does, and `DataError` for an answer of more than `answer_tokens` tokens.
+        """
+        length = len(self.model.tokenizer.continuation("", self._start + answer))
+        if length > self.answer_tokens:
+            raise DataError(
+                f"answer: has {length} tokens, more than answer_tokens = {self.answer_tokens}:"
+                f" {brief(answer)}"
+            )
+        sequence = self.scored(_reading(question, passages), answer)
+        return score_all(self.model, [SequenceGroup.of([sequence])], _ONE_QUESTION)[0][0]
+
+
+_ONE_QUESTION = 1
+"""A budget of tokens that puts each question into a batch of its own."""
+
+
+def _reading(question: str, passages: Sequence[PassageLike]) -> Reading:
+    if not question.strip():
+        raise DataError("question: is empty")
+    return Reading(Question(question, question, ()), as_passages(passages))

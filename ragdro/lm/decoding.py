@@ -33,6 +33,11 @@ class Decoder(ABC):
         """Append `tokens[question][branch]` (possibly none)."""
 
     @abstractmethod
+    def rewind(self, question: int, branch: int, tokens: int) -> None:
+        """Take back the last so many tokens that a branch was fed; it has to be fed others before it is
+        asked about again."""
+
+    @abstractmethod
     def choice_logits(
         self,
         at: Int[Tensor, "scored 2"],
@@ -86,6 +91,11 @@ class SeparateDecoder(Decoder):
         for r, row in enumerate(tokens):
             for b, more in enumerate(row):
                 self._sequences[r][b].extend(more)
+
+    def rewind(self, question: int, branch: int, tokens: int) -> None:
+        """See `Decoder`."""
+        sequence = self._sequences[question][branch]
+        del sequence[len(sequence) - tokens :]
 
     def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
@@ -173,6 +183,12 @@ class BranchDecoder(Decoder):
         state = self._forward(ids, positions, valid)
         last = torch.from_numpy(np.maximum(counts - 1, 0)).to(state.device)
         self._states = state.gather(2, last[:, :, None, None].expand(-1, -1, 1, state.shape[-1]))[:, :, 0]
+
+    def rewind(self, question: int, branch: int, tokens: int) -> None:
+        """See `Decoder`. The cache keeps what was taken back; nothing sees it any more."""
+        self._lengths[question, branch] -= tokens
+        own = self._branch[question] == branch
+        self._valid[question] &= ~(own & (self._positions[question] >= self._lengths[question, branch]))
 
     def _forward(self, ids: Ints, positions: Ints, valid: np.ndarray) -> Tensor:
         """[questions branches step width]; the bookkeeping of the cache grows with it."""

@@ -89,7 +89,10 @@ def _agrees(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool:
     """Compare shared with separate passes on a tree that branches and one packed behind it."""
     largest = max(groups, key=lambda g: len(g.sequences))
     smallest = min((g for g in groups if len(g.sequences) == len(largest.sequences)), key=len)
-    branches = smallest.sequences[:2] + smallest.sequences[-1:]
+    # A certain sequence has nothing to compare but its tokens.
+    branches = tuple(
+        s if s.targets.size else s.whole() for s in smallest.sequences[:2] + smallest.sequences[-1:]
+    )
     if len(smallest.sequences) == 1:
         branches = (branches[0], _twisted(branches[0]))
     compared = [SequenceGroup.of(branches), SequenceGroup.of(branches[-1:])]
@@ -125,6 +128,8 @@ def _flatten(sequences: Sequence[ScoredSequence], packed: TokenTree) -> _Scored:
 def _scored_log_probs(model: LanguageModel, states: Tensor, scored: _Scored) -> Tensor:
     """[scored]: constrained where `allowed` is given, over the whole vocabulary elsewhere."""
     device = states.device
+    if not scored.allowed:  # certain sequences alone: nothing to learn, but a loss still has its gradient, 0
+        return states.float().sum(-1)
     constrained = np.array([a is not None for a in scored.allowed])
     values = torch.zeros(len(states), dtype=torch.float32, device=device)
     if not constrained.all():

@@ -24,9 +24,9 @@ _ALL = slice(None)
 class ScoredSequence:
     """A token sequence and which of its tokens count towards its log-probability.
 
-    `tokens` [length]; `targets` [scored]: positions t >= 1 whose token is scored given those before it;
-    `allowed`: None (the whole vocabulary competes) or, for each target, the ids that compete, the
-    target's own among them.
+    `tokens` [length]; `targets` [scored]: positions t >= 1 whose token is scored given those before it (none:
+    the sequence is certain, its log-probability 0); `allowed`: None (the whole vocabulary competes) or, for
+    each target, the ids that compete, the target's own among them.
     """
 
     tokens: Ints
@@ -34,13 +34,14 @@ class ScoredSequence:
     allowed: tuple[Ints, ...] | None = None
 
     def __post_init__(self) -> None:
-        assert self.targets.size and self.targets.min() >= 1 and self.targets.max() < len(self.tokens)
+        assert np.issubdtype(self.targets.dtype, np.integer)
+        assert not self.targets.size or 1 <= self.targets.min() <= self.targets.max() < len(self.tokens)
         assert self.allowed is None or len(self.allowed) == len(self.targets)
 
     @property
     def inputs(self) -> Ints:
-        """The tokens the model must read: those before the last target."""
-        return self.tokens[: int(self.targets.max())]
+        """The tokens the model must read: those before the last target, one at least."""
+        return self.tokens[: int(self.targets.max(initial=1))]
 
     def whole(self) -> ScoredSequence:
         """The same tokens with every one but the first scored over the whole vocabulary."""

@@ -40,6 +40,11 @@ class Budget:
     question_tokens: int
     passage_tokens: int
 
+    def __post_init__(self) -> None:
+        for name in ("question_tokens", "passage_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be at least 1, is {getattr(self, name)}")
+
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:

@@ -22,7 +22,7 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.types import Permutation
 
 SEPARATOR = " > "
-_STOP = -1
+STOP = -1
 """In place of an identifier's index: the list ends here."""
 _LIST = re.compile(r"\[[1-9][0-9]{0,8}\](?: > \[[1-9][0-9]{0,8}\])*")
 
@@ -97,7 +97,11 @@ class IdentifierGrammar:
         assert walk.chosen == permutation
         if not walk.stopped:
             tokens.append(self.tokenizer.end_id)
-        return ScoredSequence(np.array(tokens), np.array(targets), tuple(allowed))
+        return ScoredSequence(np.array(tokens), np.array(targets, np.int64), tuple(allowed))
+
+    def longest(self, candidates: int) -> int:
+        """The most tokens that one of the first so many identifiers has, with brackets and separator."""
+        return max(map(len, self.first[:candidates] + self.later[:candidates]))
 
     def item(self, index: int, *, first: bool) -> tuple[int, ...]:
         """The tokens of one identifier with its brackets and, unless first, its separator."""
@@ -109,7 +113,7 @@ class IdentifierGrammar:
         """From `path` on: the forced tokens, then either the competing ones or the index that is decided."""
         items = {i: s for i in remaining if (s := self.item(i, first=first))[: len(path)] == path}
         if self.stop and not first and self._end[: len(path)] == path:
-            items[_STOP] = self._end
+            items[STOP] = self._end
         forced: list[int] = []
         while True:
             at = len(path) + len(forced)
@@ -157,7 +161,7 @@ class Walk:
             if index is None:
                 self.competing = competing
                 return
-            if index == _STOP:
+            if index == STOP:
                 self.stopped = True
                 return
             self.chosen = (*self.chosen, index)

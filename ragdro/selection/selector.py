@@ -8,25 +8,31 @@ greedy decoding and scoring agree to numerical precision because all three see t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from ragdro.errors import ConfigError, RetrievalError
+from ragdro.data.passages import PassageLike, as_passages
+from ragdro.errors import ConfigError, DataError, RetrievalError
 from ragdro.lm.batching import batches_by_tokens
-from ragdro.lm.decoding import Decoder, branch_decoder
+from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import SequenceGroup, choice_table, score_all
+from ragdro.lm.pretrained import pretrained
+from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import phase
-from ragdro.prompts import PromptTemplate
+from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.identifiers import IdentifierGrammar, Walk
-from ragdro.types import Permutation, Selection, Task
+from ragdro.selection.identifiers import IdentifierGrammar
+from ragdro.selection.rerank import Reranking, rerank
+from ragdro.selection.writing import DrawnList, Lists, Prompt, Writing, write_lists
+from ragdro.types import Candidates, Permutation, Question, Selection, Task
+
+_ONE_QUESTION = 1
+"""A budget of tokens that puts each question into a batch of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class Draw:
 class Selector:
     """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates.
 
+    Of a question with fewer than k candidates all are ordered; a list of one candidate is certain (log p 0).
     `independent`: `greedy` gives the k likeliest first choices instead of a list (`objective: marginal`).
     `stop`: it may select fewer than k.
     """
@@ -63,24 +70,73 @@ class Selector:
         self.k = k
         self.budget = budget
         self.independent = independent
-        self.grammar = IdentifierGrammar(
-            model.tokenizer, n, template.output_start(model.tokenizer), stop=stop
+        self._stop = stop
+        self._grows = False
+        self.grammar = self._grammar(n)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_name: str | Path,
+        k: int = 5,
+        *,
+        n: int | None = None,
+        prompt: str = "selector",
+        question_tokens: int = 256,
+        passage_tokens: int = 256,
+        stop: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Selector:
+        """A selector of `k` passages, ready to `rerank`: a checkpoint folder, a hub name or a `tiny:` name.
+
+        `n`: the most passages that a question may have (None: as many as come). `prompt`: a template by name,
+        or the path of a YAML file. A question longer than `question_tokens` and a passage (title and text)
+        longer than `passage_tokens` are cut. `stop`: it may select fewer than k. The rest is in
+        `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded, `ConfigError` for a value out
+        of range or an unknown template.
+        """
+        if k < 1:
+            raise ConfigError(f"k: at least 1 passage has to be selected, not {k}")
+        budget = Budget(question_tokens, passage_tokens)
+        template = load_template(prompt)
+        model = pretrained(
+            path_or_name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
         )
+        made = cls(model, template, k=k, n=max(k, 20) if n is None else n, budget=budget, stop=stop)
+        made._grows = n is None
+        return made
+
+    def _make_room(self, candidates: int) -> None:
+        """Identifiers for so many candidates, where no N was given."""
+        if self._grows and candidates > self.grammar.candidates:
+            self.grammar = self._grammar(candidates)
+
+    def _grammar(self, n: int) -> IdentifierGrammar:
+        tokenizer = self.model.tokenizer
+        return IdentifierGrammar(tokenizer, n, self.template.output_start(tokenizer), stop=self._stop)
+
+    def list_length(self, candidates: Candidates) -> int:
+        """How many are selected (with `stop`, at most): K, or all where there are fewer."""
+        return min(self.k, len(candidates.passages))
 
     @phase("tokenise")
     def prompt(self, task: Task) -> Ints:
-        """The prompt's token ids. Raises `RetrievalError` for fewer than K candidates, `ConfigError` for a
-        prompt that the model has no positions for."""
-        count = len(task.candidates.passages)
-        if count < max(self.k, 2):
+        """The prompt's token ids. Raises `RetrievalError` for no candidates or more than N, `ConfigError` for
+        a prompt that the model has no positions for."""
+        passages, most = task.candidates.passages, self.grammar.candidates
+        if not passages:
+            raise RetrievalError(f"question '{task.question.id}' has no candidates to select from")
+        if len(passages) > most:
             raise RetrievalError(
-                f"question '{task.question.id}' has {count} candidates, "
-                f"fewer than K = {max(self.k, 2)} to select"
+                f"question '{task.question.id}' has {len(passages)} candidates, more than the N = {most} that"
+                " the selector was made for; give it a larger n (top_n)"
             )
-        ids = self.template.encode(
-            self.model.tokenizer, task.question.question, task.candidates.passages, self.k, self.budget
-        )
-        longest = len(ids) + sum(map(len, self.grammar.later[: self.k])) + 1
+        k = self.list_length(task.candidates)
+        ids = self.template.encode(self.model.tokenizer, task.question.question, passages, k, self.budget)
+        longest = len(ids) + sum(sorted(map(len, self.grammar.later[: len(passages)]))[-k:]) + 1
         limit = self.model.max_positions
         if limit is not None and longest > limit:
             raise ConfigError(
@@ -100,7 +156,8 @@ class Selector:
 
     def _scored(self, prompt: list[int], permutation: Permutation, candidates: int) -> ScoredSequence:
         """A list may be of any length unless it might have gone on: then it must be known how far."""
-        return self.grammar.scored(prompt, permutation, candidates, self.k if self.grammar.stop else None)
+        most = min(self.k, candidates) if self.grammar.stop else None
+        return self.grammar.scored(prompt, permutation, candidates, most)
 
     def log_prob(self, task: Task, permutations: Sequence[Permutation], tokens_per_batch: int) -> list[float]:
         """log p(z|x) of each permutation, in nats, without gradients."""
@@ -122,97 +179,113 @@ class Selector:
         outcome of a question depends on its own numbers alone, not on the batch it is in. `decoder` says what
         is drawn from: with another engine's, `log_prior` is the engine's too.
         """
-        pick = partial(_Pick, temperature=temperature, greedy=False)
-        return [
-            list(map(_draw, row)) for row in self._write(tasks, uniforms, tokens_per_batch, pick, decoder)
-        ]
+        lists = self._write(tasks, uniforms, Writing(temperature=temperature), tokens_per_batch, decoder)
+        return [list(map(_draw, of.drawn)) for of in lists]
 
     def select_and_sample(
-        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], tokens_per_batch: int
+        self,
+        tasks: Sequence[Task],
+        uniforms: Sequence[np.ndarray],
+        tokens_per_batch: int,
+        decoder: DecoderOf = branch_decoder,
     ) -> list[tuple[Selection, list[Draw]]]:
         """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
-        rows = self._write(tasks, uniforms, tokens_per_batch, partial(_Pick, temperature=1.0, greedy=True))
-        return [(self._selection(first), list(map(_draw, others))) for first, *others in rows]
+        lists = self._write(tasks, uniforms, Writing(greedy=True), tokens_per_batch, decoder)
+        return [(self._selection(of), list(map(_draw, of.drawn))) for of in lists]
+
+    def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Draw]]:
+        """What `greedy` selects, log p of being chosen first (nats) of every candidate, and what `sample`
+        draws at temperature 1 from the numbers `uniforms` [samples, steps], from one reading of it all."""
+        (lists,) = self._write(
+            [task], [uniforms], Writing(greedy=True, all_first=True), _ONE_QUESTION, branch_decoder
+        )
+        assert lists.greedy is not None
+        first = [lists.greedy.first[i] for i in range(len(task.candidates.passages))]
+        return self._selection(lists), first, list(map(_draw, lists.drawn))
+
+    def rerank(
+        self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
+    ) -> Reranking:
+        """The passages in the selector's order, with their probabilities (see `Reranking`).
+
+        First those that it selects, the likeliest identifier at each place (K of them, or all where there are
+        fewer); then the others by their probability of being in the list at all. That one is exact where no
+        more than 720 lists are possible; elsewhere it is estimated from `samples` lists (at least 2), drawn
+        with random numbers that `seed` decides.
+
+        Raises `DataError` for what is no passage, `RetrievalError` for none, `ConfigError` for a prompt that
+        the model has no positions for, `ModelError` for more passages than its tokenizer can tell apart.
+        """
+        if samples < 2:
+            raise ConfigError(f"samples: at least 2 lists have to be drawn, not {samples}")
+        if not question.strip():
+            raise DataError("question: is empty")
+        given = as_passages(passages)
+        self._make_room(len(given))
+        asked = Question(question, question, ())
+        return rerank(self, Task(asked, Candidates(asked.id, given)), samples, seed)
 
     def first_choices(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
-        groups = [self.group(t, [(i,) for i in range(len(t.candidates.passages))]) for t in tasks]
+        groups = []
+        for task in tasks:
+            prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
+            groups.append(
+                SequenceGroup.of([self.grammar.scored(prompt, (i,), count, 1) for i in range(count)])
+            )
         return score_all(self.model, groups, tokens_per_batch)
 
-    def greedy(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[Selection]:
-        """The list that takes the most probable token at each choice, with each choice's probability."""
+    def greedy(
+        self, tasks: Sequence[Task], tokens_per_batch: int, decoder: DecoderOf = branch_decoder
+    ) -> list[Selection]:
+        """The list that takes the most probable identifier at each place (ties: the lowest index), with the
+        probability of each given those before it.
+
+        With `stop`, a list ends where ending is at least as probable as going on.
+        """
         if self.independent:
             return [self._top(log_p) for log_p in self.first_choices(tasks, tokens_per_batch)]
-        nothing = [np.empty((0, self.choices_per_list))] * len(tasks)
-        rows = self._write(tasks, nothing, tokens_per_batch, partial(_Pick, temperature=1.0, greedy=True))
-        return [self._selection(first) for (first,) in rows]
+        nothing = [np.empty((0, 0))] * len(tasks)
+        lists = self._write(tasks, nothing, Writing(greedy=True), tokens_per_batch, decoder)
+        return list(map(self._selection, lists))
 
     def _top(self, log_p: Sequence[float]) -> Selection:
         best = likeliest(log_p, self.k)
-        return Selection(tuple(best), tuple(math.exp(log_p[i]) for i in best))
+        return Selection(tuple(best), tuple(math.exp(log_p[i]) for i in best), self.k)
+
+    def _selection(self, lists: Lists) -> Selection:
+        assert lists.greedy is not None
+        return Selection(lists.greedy.chosen, tuple(map(math.exp, lists.greedy.log_choices)), self.k)
 
     @property
     def choices_per_list(self) -> int:
         """The most choices that one list can take: identifiers of several tokens may choose several times."""
-        return self.k * max(map(len, self.grammar.later + self.grammar.first))
-
-    def _selection(self, branch: _Branch) -> Selection:
-        chosen = branch.walk.chosen
-        return Selection(chosen, tuple(map(math.exp, branch.log_choices[: len(chosen)])), self.k)
+        return self.k * self.grammar.longest(self.grammar.candidates)
 
     def _write(
         self,
         tasks: Sequence[Task],
         uniforms: Sequence[np.ndarray],
+        writing: Writing,
         tokens_per_batch: int,
-        pick: Callable[[np.ndarray], _Pick],
-        decoder: DecoderOf = branch_decoder,
-    ) -> list[list[_Branch]]:
+        decoder: DecoderOf,
+    ) -> list[Lists]:
         """The lists of every question, in batches of like length."""
-        rows: list[list[_Branch]] = [[] for _ in tasks]
-        prompts = [self.prompt(t) for t in tasks]
-        for batch in batches_by_tokens([len(p) for p in prompts], tokens_per_batch):
-            picked = pick(np.stack([uniforms[i] for i in batch]))
-            written = self._decode([tasks[i] for i in batch], [prompts[i] for i in batch], picked, decoder)
-            for i, row in zip(batch, written, strict=True):
-                rows[i] = row
-        return rows
-
-    @phase("decode")
-    def _decode(
-        self, tasks: Sequence[Task], prompts: Sequence[Ints], pick: _Pick, decoder_of: DecoderOf
-    ) -> list[list[_Branch]]:
-        """Write the lists of a batch, all branches of all questions one choice a step."""
-        rows = [
-            [_Branch(self.grammar.walk(len(t.candidates.passages), self.k)) for _ in range(pick.branches)]
-            for t in tasks
+        written: dict[int, Lists] = {}
+        prompts = [
+            Prompt(self.prompt(t), len(t.candidates.passages), self.list_length(t.candidates)) for t in tasks
         ]
-        self.model.hf.eval()
-        with torch.no_grad():
-            decoder = decoder_of(self.model, prompts, pick.branches)
-            while any(b.walk.competing is not None for row in rows for b in row):
-                decoder.feed(
-                    [[b.walk.pending if b.walk.competing is not None else [] for b in r] for r in rows]
-                )
-                self._choose(decoder, rows, pick)
-        return rows
-
-    def _choose(self, decoder: Decoder, rows: list[list[_Branch]], pick: _Pick) -> None:
-        """One choice for every branch that is not done."""
-        active = [
-            (r, b) for r, row in enumerate(rows) for b, x in enumerate(row) if x.walk.competing is not None
-        ]
-        sets = [c for r, b in active if (c := rows[r][b].walk.competing) is not None]
-        choices, allowed, _ = choice_table(sets)
-        device = self.model.device
-        logits = decoder.choice_logits(
-            torch.tensor(active, device=device), choices.to(device), allowed.to(device)
-        )
-        log_p = logits.double().log_softmax(-1).cpu().numpy()
-        columns, log_q = pick(log_p, active)
-        ids = choices.numpy()
-        for at, (r, b) in enumerate(active):
-            rows[r][b].take(int(ids[columns[at]]), float(log_p[at, columns[at]]), float(log_q[at]))
+        for batch in batches_by_tokens([len(p.ids) for p in prompts], tokens_per_batch):
+            lists = write_lists(
+                self.model,
+                self.grammar,
+                [prompts[i] for i in batch],
+                np.stack([uniforms[i] for i in batch]),
+                writing,
+                decoder,
+            )
+            written.update(zip(batch, lists, strict=True))
+        return [written[i] for i in range(len(tasks))]
 
 
 def likeliest(log_p: Sequence[float], count: int | None) -> list[int]:
@@ -220,51 +293,5 @@ def likeliest(log_p: Sequence[float], count: int | None) -> list[int]:
     return sorted(range(len(log_p)), key=lambda i: -log_p[i])[:count]
 
 
-class _Branch:
-    """One list being written, with its log-probabilities so far."""
-
-    def __init__(self, walk: Walk) -> None:
-        self.walk = walk
-        self.log_proposal = 0.0
-        self.log_prior = 0.0
-        self.log_choices = [0.0] * walk.k
-
-    def take(self, token: int, log_p: float, log_q: float) -> None:
-        self.log_choices[len(self.walk.chosen)] += log_p
-        self.log_prior += log_p
-        self.log_proposal += log_q
-        self.walk.take(token)
-
-
-def _draw(branch: _Branch) -> Draw:
-    return Draw(branch.walk.chosen, branch.log_proposal, branch.log_prior)
-
-
-class _Pick:
-    """Inverse transform sampling at a temperature; `uniforms` [questions, samples, steps].
-
-    `greedy` puts a branch before the samples that takes the most probable choice (ties: the lowest token id).
-    """
-
-    def __init__(self, uniforms: np.ndarray, *, temperature: float, greedy: bool) -> None:
-        self.branches = uniforms.shape[1] + greedy
-        self._uniforms = np.pad(uniforms, ((0, 0), (int(greedy), 0), (0, 0)))
-        self._greedy = greedy
-        self._temperature = temperature
-        self._step = 0
-
-    def __call__(self, log_p: np.ndarray, active: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        """The column that each active (question, branch) takes, and its log q (0 of a greedy one)."""
-        scaled = log_p / self._temperature
-        scaled -= scaled.max(-1, keepdims=True)
-        q = np.exp(scaled)
-        q /= q.sum(-1, keepdims=True)
-        where = np.array(active)
-        u = self._uniforms[where[:, 0], where[:, 1], self._step]
-        self._step += 1
-        cumulative = q.cumsum(-1)
-        columns = (cumulative <= (u * cumulative[:, -1])[:, None]).sum(-1)
-        greedy = self._greedy & (where[:, 1] == 0)
-        columns = np.where(greedy, log_p.argmax(-1), columns)
-        log_q = np.log(np.take_along_axis(q, columns[:, None], -1)[:, 0])
-        return columns, np.where(greedy, 0.0, log_q)
+def _draw(drawn: DrawnList) -> Draw:
+    return Draw(drawn.walk.chosen, drawn.log_proposal, drawn.log_prior)

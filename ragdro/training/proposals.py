@@ -119,10 +119,11 @@ def _mixed(
         rng = _generator(task, *numbers, _MIXTURE)
         ranked, level = _weights(task, mixture)
         which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
+        most = selector.list_length(task.candidates)
         if selector.grammar.stop:
-            lengths = rng.integers(1, selector.k, len(drawn), endpoint=True)
+            lengths = rng.integers(1, most, len(drawn), endpoint=True)
         else:
-            lengths = np.full(len(drawn), selector.k)
+            lengths = np.full(len(drawn), most)
         lists.append(
             [
                 plackett_luce(ranked, u[:length])
@@ -151,7 +152,8 @@ def log_proposals(
     """log q(z) of each permutation whose log p(z|x) is given (temperature 1)."""
     if mixture is None:
         return list(log_priors)
-    weights, lengths = _weights(task, mixture), selector.k if selector.grammar.stop else 1
+    lengths = selector.list_length(task.candidates) if selector.grammar.stop else 1
+    weights = _weights(task, mixture)
     return [
         log_mixture(z, log_p, *weights, mixture, lengths=lengths)
         for z, log_p in zip(permutations, log_priors, strict=True)

@@ -58,8 +58,9 @@ def warm_up(
 
 
 def teacher_permutation(task: Task, k: int, teacher: str = "auto", *, stop: bool = False) -> Permutation:
-    """The K candidates that the teacher puts first; `teacher` is `warm_up.teacher`. With `stop`, as many of
-    them as it names, one at least: those that it ranks, that are gold, or that hold an answer.
+    """The K candidates that the teacher puts first (all, where there are fewer); `teacher` is
+    `warm_up.teacher`. With `stop`, as many of them as it names, one at least: those that it ranks, that are
+    gold, or that hold an answer.
 
     Raises `ConfigError` for a question without gold passages where the gold ones are the teacher.
     """

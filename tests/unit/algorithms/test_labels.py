@@ -44,7 +44,7 @@ def answering(rag: Rag, count: int) -> list[Task]:
     """Tasks whose gold answer is what this generator says to some readings of them."""
     tasks = []
     for i, task in enumerate(pocket_tasks(count, 5)):
-        said = rag.generator.answer([reading(task, (i % 5, (i + 1) % 5))], 9999)[0]
+        said = rag.generator.answer_many([reading(task, (i % 5, (i + 1) % 5))], 9999)[0]
         tasks.append(Task(replace(task.question, answers=(said or "x",)), task.candidates))
     return tasks
 
@@ -56,7 +56,7 @@ def test_rewards_are_the_greedy_answers_scores(metric: str) -> None:
     rewards = []
     for weighted in found:
         for sample in weighted.samples:
-            answer = rag.generator.answer([reading(weighted.task, sample.permutation)], 9999)[0]
+            answer = rag.generator.answer_many([reading(weighted.task, sample.permutation)], 9999)[0]
             score = exact_match if metric == "exact_match" else f1
             assert sample.reward == score(answer, weighted.task.question.answers)
             rewards.append(sample.reward)
@@ -83,7 +83,7 @@ def test_metric_rewards_come_from_the_fold_that_has_not_seen_the_question() -> N
     rag, config = pocket_rag(), settings({"kind": "rloo", "reward": "exact_match"}, cross_fitted=True)
     tasks = []
     for w in labelled(under_way(rag, pocket_tasks(4, 5), config)):
-        said = rag.generator.answer([reading(w.task, s.permutation) for s in w.samples], 9999)
+        said = rag.generator.answer_many([reading(w.task, s.permutation) for s in w.samples], 9999)
         tasks.append(Task(replace(w.task.question, answers=tuple(said)), w.task.candidates))
     training = under_way(rag, tasks, config)
     for weights in training.snapshots["generator-fold-2"].weights.values():
@@ -99,7 +99,7 @@ def test_what_is_rejected_is_the_worst_permutations_answer_where_it_is_wrong() -
     (first, second) = labelled(training)
     assert first.rejected is not None and second.rejected is not None
     ordered = sorted(first.samples, key=lambda s: s.log_likelihood)
-    answer = rag.generator.answer([reading(tasks[0], ordered[0].permutation)], 9999)[0]
+    answer = rag.generator.answer_many([reading(tasks[0], ordered[0].permutation)], 9999)[0]
     assert first.rejected.answer == answer
     best = reading(tasks[0], ordered[-1].permutation)
     assert first.rejected.gold_log_prob == pytest.approx(ordered[-1].log_likelihood, abs=1e-3)

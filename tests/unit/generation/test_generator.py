@@ -32,8 +32,8 @@ def test_the_log_likelihood_is_a_sum_over_the_first_answer_and_the_end_token() -
 def test_greedy_answers_do_not_depend_on_the_batch() -> None:
     generator = pocket_rag().generator
     readings = [reading(t, z) for t, z in zip(pocket_tasks(3, 5), [(0, 1), (2,), (4, 3, 1)], strict=True)]
-    together = generator.answer(readings, 100_000)
-    assert together == [generator.answer([r], 1)[0] for r in readings]
+    together = generator.answer_many(readings, 100_000)
+    assert together == [generator.answer_many([r], 1)[0] for r in readings]
     tokens = generator.prompt(readings[1]).tolist()
     start = len(tokens)
     for _ in range(generator.answer_tokens):

@@ -69,3 +69,28 @@ def test_a_roomy_layer_holds_what_was_appended_however_often_it_moved() -> None:
         for ours, appended in zip(held, zip(*parts, strict=True), strict=True):
             assert torch.equal(ours, torch.cat(appended, 2))
         assert layer.get_seq_length() == sum(k.shape[2] for k, _ in parts)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_taken_back_is_as_if_it_had_never_been_fed(variant: str) -> None:
+    model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
+    prompts = [np.arange(5, 16), np.arange(40, 47)]
+    everywhere, vocabulary = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.arange(300)
+    allowed = torch.ones(4, 300, dtype=torch.bool)
+
+    def logits(decoder: BranchDecoder | SeparateDecoder) -> torch.Tensor:
+        return decoder.choice_logits(everywhere, vocabulary, allowed).log_softmax(-1)
+
+    with torch.no_grad():
+        straight = BranchDecoder(model, prompts, 2)
+        straight.feed([[[7, 8, 9], [12]], [[5, 6, 9], [7, 8, 11, 13]]])
+        for kind in (BranchDecoder, SeparateDecoder):
+            decoder = kind(model, prompts, 2)
+            decoder.feed([[[7, 20], [12]], [[5], [7, 8, 9]]])
+            decoder.rewind(0, 0, 1)
+            decoder.rewind(1, 1, 2)
+            decoder.feed([[[8, 30, 31], []], [[], [8, 11]]])
+            decoder.rewind(0, 0, 2)
+            decoder.rewind(0, 1, 1)
+            decoder.feed([[[9], [12]], [[6, 9], [13]]])
+            assert torch.allclose(logits(decoder), logits(straight), atol=1e-4)

@@ -1,0 +1,135 @@
+"""Reranking: what a selector makes of a question and passages that somebody has, in full.
+
+In: a selector, a question, its passages. Out: the passages in order, each with the probability of being
+chosen where it was chosen, of being chosen first, and of being in the list at all. Everything comes from one
+reading of the prompt: where there are few possible lists all of them are scored; elsewhere lists are drawn
+beside the greedy one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragdro.selection.inclusion import inclusion, standard_errors
+from ragdro.types import Passage, Permutation, Selection, Task
+
+if TYPE_CHECKING:
+    from ragdro.selection.selector import Selector
+
+ALL_LISTS = 720
+"""Up to so many possible lists, all of them are scored instead of some being drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPassage:
+    """A passage with the selector's probabilities (between 0 and 1).
+
+    `index`: its place among the passages given, from 0. `probability`: of being chosen where it was chosen,
+    given those chosen before it; None where it was not selected. `first`: of being chosen first. `inclusion`:
+    of being in the list at all, with its standard error `inclusion_error` (0 where it is exact).
+    """
+
+    passage: Passage
+    index: int
+    probability: float | None
+    first: float
+    inclusion: float
+    inclusion_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """All passages of a question: those selected, in the order selected, then the others, by `inclusion`.
+
+    `lists`: how many lists `inclusion` comes from: all that there are if `exact`, else so many drawn.
+    """
+
+    question: str
+    passages: tuple[RankedPassage, ...]
+    lists: int
+    exact: bool
+
+    @property
+    def selected(self) -> tuple[Passage, ...]:
+        """The selected passages in the order selected."""
+        return tuple(ranked.passage for ranked in self.passages if ranked.probability is not None)
+
+
+def rerank(selector: Selector, task: Task, samples: int, seed: int) -> Reranking:
+    """See `Selector.rerank`."""
+    count = len(task.candidates.passages)
+    most = 1 if selector.independent else selector.list_length(task.candidates)
+    lists = all_lists(count, most, stop=selector.grammar.stop)
+    exact = lists is not None
+    if lists is not None:
+        p = np.exp(selector.log_prob(task, lists, tokens_per_batch=1))
+        p /= p.sum()  # to the last digit of single precision it did
+        selection = greedy_of(lists, p, selector.k, independent=selector.independent)
+        first = inclusion([z[:1] for z in lists], p.tolist(), count)
+        included, errors = inclusion(lists, p.tolist(), count), np.zeros(count)
+    else:
+        steps = most * selector.grammar.longest(count)
+        uniforms = np.random.default_rng(seed).random((samples, steps))
+        selection, log_first, draws = selector.survey(task, uniforms)
+        first, lists = np.exp(log_first), [draw.permutation for draw in draws]
+        included = inclusion(lists, [1.0] * samples, count)
+        errors = standard_errors(lists, [1.0] * samples, count)
+    ranked = _ranked(task, selection, first, included, errors)
+    return Reranking(task.question.question, ranked, len(lists), exact)
+
+
+def all_lists(count: int, most: int, *, stop: bool) -> list[Permutation] | None:
+    """Every list of `most` of `count` candidates (with `stop`, of 1 to `most`); None where lists of several
+    are more than `ALL_LISTS`."""
+    lengths = range(1 if stop else most, most + 1)
+    if most > 1 and sum(math.perm(count, length) for length in lengths) > ALL_LISTS:
+        return None
+    return [z for length in lengths for z in permutations(range(count), length)]
+
+
+def greedy_of(
+    lists: Sequence[Permutation], p: NDArray[np.float64], k: int, *, independent: bool = False
+) -> Selection:
+    """What `Selector.greedy` selects where `p` are the probabilities of all `lists` that there are."""
+    if independent:
+        best = np.argsort(-p, kind="stable")[:k].tolist()
+        return Selection(tuple(best), tuple(float(p[i]) for i in best), k)
+    chosen: Permutation = ()
+    probabilities: list[float] = []
+    below = dict(zip(lists, p.tolist(), strict=True))
+    while True:
+        ends = below.pop(chosen, 0.0)
+        goes_on: dict[int, float] = {}
+        for z, value in below.items():
+            goes_on[z[len(chosen)]] = goes_on.get(z[len(chosen)], 0.0) + value
+        total = sum(goes_on.values())
+        if not goes_on or ends >= total:
+            return Selection(chosen, tuple(probabilities), k)
+        best_next = min(goes_on, key=lambda i: (-goes_on[i], i))
+        chosen = (*chosen, best_next)
+        probabilities.append(goes_on[best_next] / (total + ends))
+        below = {z: value for z, value in below.items() if z[: len(chosen)] == chosen}
+
+
+def _ranked(
+    task: Task,
+    selection: Selection,
+    first: NDArray[np.float64],
+    included: NDArray[np.float64],
+    errors: NDArray[np.float64],
+) -> tuple[RankedPassage, ...]:
+    passages = task.candidates.passages
+    chosen = dict(zip(selection.permutation, selection.probabilities or (), strict=True))
+    others = [i for i in range(len(passages)) if i not in chosen]
+    others.sort(key=lambda i: (-included[i], -first[i], i))
+    return tuple(
+        RankedPassage(passages[i], i, chosen.get(i), float(first[i]), float(included[i]), float(errors[i]))
+        for i in (*chosen, *others)
+    )
