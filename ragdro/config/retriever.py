@@ -18,6 +18,7 @@ from ragdro.errors import ConfigError, brief
 
 DEFAULT_KIND = "bm25"
 DEFAULT_TOP_N = 20
+AUTO = "auto"
 
 
 class Bm25Settings(Settings):
@@ -29,11 +30,17 @@ class Bm25Settings(Settings):
     method: Literal["lucene", "robertson", "atire"] = Field(
         default="lucene", description="which published variant of BM25's two factors"
     )
+    language: str = Field(
+        default=AUTO,
+        description="what 'auto' means below; 'auto' here: the language of the corpus's most frequent words",
+    )
     stemmer: str | None = Field(
-        default="english", description="Snowball stemmer of this language; null for none"
+        default=AUTO,
+        description="Snowball stemmer of this language; 'auto': that of `language`; null for none",
     )
     stopwords: str | None = Field(
-        default="english", description="bm25s stop-word list of this language; null for none"
+        default=AUTO,
+        description="bm25s stop words of this language; 'auto': those of `language`; null for none",
     )
     shard_size: int = Field(default=50_000, ge=1, description="passages tokenized between two restart points")
 
