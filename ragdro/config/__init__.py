@@ -31,6 +31,7 @@ from ragdro.config.training import (
     Parallel,
     WarmUp,
 )
+from ragdro.types import CorpusField, QuestionField
 
 __all__ = [
     "Checkpoints",
@@ -76,6 +77,9 @@ class DataSettings(Settings):
     )
     train_questions: int | None = Field(None, ge=1, description="take only this many; null for all")
     skip_bad: int = Field(0, ge=0, description="bad records tolerated per file")
+    fields: dict[QuestionField | CorpusField, str] = Field(
+        {}, description="what the files call our fields, such as {question: q, answers: a, text: body}"
+    )
 
 
 _ITS_OWN = ("adapter", "question_tokens", "passage_tokens")

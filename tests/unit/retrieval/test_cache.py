@@ -123,6 +123,17 @@ def test_every_setting_is_part_of_the_key(source: Path, questions: list[Question
     assert key(Bm25Settings()) == keys[0]
 
 
+def test_the_user_s_names_of_a_corpus_s_fields_are_part_of_the_key(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text("first,second\nriver,castle\nbridge,river\n")
+    asked = [Question("q", "castle", ())]
+    for theirs, expected in (("first", "river"), ("second", "castle")):
+        (found,) = cached_candidates(asked, corpus, Bm25Settings(), 1, tmp_path, fields={"text": theirs})
+        assert found.passages[0].text == expected
+        retriever = cached_retriever(corpus, Bm25Settings(), tmp_path, fields={"text": theirs})
+        assert retriever.store[0].text == expected
+
+
 def test_a_killed_search_goes_on_after_its_finished_batches(
     source: Path, searched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
