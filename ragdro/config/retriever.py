@@ -79,6 +79,12 @@ class _EncoderSettings(Settings):
     shard_size: int = Field(default=50_000, ge=1, description="passages encoded between two restart points")
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
     revision: str | None = Field(default=None, description="hub revision of the model")
+    query_prompt: str | None = Field(
+        default=None, description="text put before each question (E5: 'query: '); null for the model's own"
+    )
+    passage_prompt: str | None = Field(
+        default=None, description="text put before each passage (E5: 'passage: '); null for the model's own"
+    )
 
 
 class DenseSettings(_EncoderSettings):
@@ -89,8 +95,6 @@ class DenseSettings(_EncoderSettings):
         default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
     normalise: bool = Field(default=True, description="unit vectors, so that the inner product is the cosine")
-    query_prompt: str = Field(default="", description="text put before each question (E5: 'query: ')")
-    passage_prompt: str = Field(default="", description="text put before each passage (E5: 'passage: ')")
 
 
 class ExactMaxSim(Settings):

@@ -62,8 +62,8 @@ def cached_candidates(
     """The top_n passages of each question, in order, searched for at most once.
 
     `corpus_source` is what `ragdro.data.read_corpus` takes (or `read`, in its stead), with `fields`; None
-    where the retriever needs no corpus. RetrievalError where the input does not allow a search, and the reader's
-    DataError for a corpus that cannot be read.
+    where the retriever needs no corpus. RetrievalError where the input does not allow a search, and the
+    reader's DataError for a corpus that cannot be read.
     """
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
     source = _needed(retriever, questions, corpus_source)
@@ -142,7 +142,8 @@ def corpus_key(source: str, read: CorpusReader, fields: FieldNames = NO_NAMES) -
     if path.is_file() or path.is_dir():
         content = hash_file(path) if path.is_file() else hash_folder(path)
         return hash_values([content, dict(fields)]) if fields else content
-    return hash_values([passage.id, passage.title, passage.text] for passage in _with_fields(read, fields)(source))
+    passages = _with_fields(read, fields)(source)
+    return hash_values([passage.id, passage.title, passage.text] for passage in passages)
 
 
 def _search_to_file(retriever: Retriever[Any], questions: Sequence[Question], top_n: int, path: Path) -> None:
