@@ -106,7 +106,7 @@ def paired_permutation_test(
     patterns, counting the observed one, that reach the observed difference. Raises DataError where the
     scores differ in number or are empty.
     """
-    # Not scipy's permutation_test: it doubles the smaller tail, draws other signs from the same seed, and took
+    # Not scipy's permutation_test: it doubles the smaller tail, draws other signs by the same seed, and took
     # 24 times as long on 2,000 questions.
     differences = _differences(first, second)
     differences = differences[differences != 0.0]
