@@ -24,6 +24,9 @@ LEAST_SHARE = 0.05
 LEAST_DIFFERENT = 3
 """How many different ones there have to be: the English noun `dog` is a function word in Danish."""
 
+_SINGLE = ("i",)
+"""Of English, whose list at bm25s is made for words of two letters and more."""
+
 _LISTED = (
     *(DEFAULT, "german", "dutch", "french", "spanish", "portuguese", "italian", "russian"),
     *("swedish", "norwegian", "danish", "turkish"),
@@ -90,12 +93,12 @@ def word_rules(settings: Bm25Settings, language: str) -> WordRules:
 
 
 def stopword_list(language: str) -> Sequence[str]:
-    """bm25s' list of a language; RetrievalError where it has none."""
+    """bm25s' list of a language, with `i` for English; RetrievalError where it has none."""
     try:
         listed: Sequence[str] = Tokenizer(stopwords=language).stopwords
     except ValueError as error:
         raise RetrievalError(f"retriever.stopwords: bm25s has no list for {language!r}") from error
-    return listed
+    return (*listed, *_SINGLE) if language in (DEFAULT, "en") else listed
 
 
 def _snowball(language: str) -> Callable[[str], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import bm25s
@@ -101,4 +100,4 @@ def test_languages_with_a_stemmer_or_a_list_alone() -> None:
     chinese = word_rules(Bm25Settings(), "chinese")
     assert chinese.stopwords and chinese.of("running") == ["running"]
     assert word_rules(Bm25Settings(stemmer="english"), "chinese").of("running") == ["run"]
-    assert re.fullmatch("run", word_rules(Bm25Settings(), "english").of("the running")[0])
+    assert word_rules(Bm25Settings(), "english").of("I was running, the dog is") == ["run", "dog"]
