@@ -16,7 +16,9 @@ from ragdro.errors import ConfigError
 from ragdro.sources import resolve
 from ragdro.types import Candidates
 
-_Kind = Annotated[str, typer.Option(help="bm25, dense, colbert, hybrid, external or given")]
+_Kind = Annotated[
+    str, typer.Option(help="bm25, dense, colbert, hybrid, external, given or package.module:Class")
+]
 _SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")]
 _Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, dotted.key=value; repeatable")]
 _Cache = Annotated[Path, typer.Option(help="folder of indexes and candidates, shared with `ragdro train`")]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from ragdro.config.base import Settings, kind_or
 from ragdro.config.http import HttpService
@@ -190,6 +190,24 @@ class GivenSettings(Settings):
     kind: Literal["given"] = "given"
 
 
+class CustomSettings(Settings):
+    """A retriever of one's own: a class by its import path. All further keys are its arguments.
+
+    `ragdro.retrieval.custom` says what it has to have.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="the class, as package.module:ClassName"
+    )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class is made with."""
+        return dict(self.model_extra or {})
+
+
 FusedSettings: TypeAlias = Annotated[
     Bm25Settings | DenseSettings | ColbertSettings | ExternalSettings, Field(discriminator="kind")
 ]
@@ -207,14 +225,21 @@ class HybridSettings(Settings):
     depth: int = Field(default=100, ge=1, description="hits taken from each member (at least top_n are)")
 
 
+def _kind_of(value: Any) -> Any:
+    """The kind that tells settings apart; an import path is the kind of one's own retrievers."""
+    kind = kind_or(DEFAULT_KIND)(value)
+    return "custom" if isinstance(kind, str) and ":" in kind else kind
+
+
 RetrieverSettings: TypeAlias = Annotated[
     Annotated[Bm25Settings, Tag("bm25")]
     | Annotated[DenseSettings, Tag("dense")]
     | Annotated[ColbertSettings, Tag("colbert")]
     | Annotated[HybridSettings, Tag("hybrid")]
     | Annotated[ExternalSettings, Tag("external")]
-    | Annotated[GivenSettings, Tag("given")],
-    Discriminator(kind_or(DEFAULT_KIND)),
+    | Annotated[GivenSettings, Tag("given")]
+    | Annotated[CustomSettings, Tag("custom")],
+    Discriminator(_kind_of),
 ]
 """Settings of any kind; a mapping without `kind` means the default kind."""
 

@@ -79,6 +79,10 @@ class Retriever(ABC, Generic[Settings]):
         """What the results depend on beyond the settings' values, such as a file that they name."""
         return ""
 
+    def is_cacheable(self) -> bool:
+        """Whether equal settings, corpus, questions and fingerprint mean equal results."""
+        return True
+
     # -- what all share ------------------------------------------------------------------------
 
     @property

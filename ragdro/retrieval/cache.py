@@ -68,7 +68,7 @@ def cached_candidates(
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
     source = _needed(retriever, questions, corpus_source)
     key = cache_key(questions, source, retriever, top_n, read, fields)
-    if settings.kind == "given":  # nothing is searched, and the key knows nothing of what is given
+    if not retriever.is_cacheable():
         if source is not None:
             _open_cached(retriever, source, key, cache_folder, read)
         return list(retriever.search(questions, top_n))
