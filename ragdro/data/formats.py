@@ -155,7 +155,7 @@ def _by_format(fields: Fields) -> tuple[str, Kind] | None:
 
 def _unknown(source: Source, container: Container, line: int, fields: Fields) -> DataError:
     held = "columns" if container in ("csv", "tsv", "parquet", "arrow", "saved dataset", "hub") else "fields"
-    names = ", ".join(str(name)[:40] for name in list(fields)[:12]) or "none"
+    names = ", ".join(" ".join(str(name)[:40].split()) for name in list(fields)[:12]) or "none"
     command = f"ragdro data convert {str(source)[-80:]} --out FILE.jsonl --fields"
     return DataError(
         f"is in no format that we read: {NAMES[container]} with {held} {names}. Say which are which:"

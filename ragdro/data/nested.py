@@ -3,7 +3,7 @@
 - SQuAD: `{"data": [{"title", "paragraphs": [{"context", "qas": [...]}]}]}`; a record is a question with its
   `title` and `context`;
 - a LlamaIndex document store: `{"docstore/data": {id: {"__data__": {...}}}}`; a record is a node;
-- any object with exactly one list of objects (`{"version": 1, "data": [{...}]}`, `{"examples": [...]}`).
+- any object with a list of records under a usual name (`{"version": 1, "data": [{...}]}`).
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ from ragdro.data.stream import MAX_RECORD_BYTES, chunks
 from ragdro.errors import DataError
 
 _STORE = "docstore/data"
+_HOLDERS = (
+    *("data", "examples", "questions", "documents", "docs", "passages", "nodes", "records", "rows"),
+    *("items", "entries", "instances", "samples"),
+)
+"""What the list of records is called in a file that is one object."""
+_OF_RECORDS = ("id", "_id", "question", "query", "input", "prompt", "text", "contents", "content")
+"""Fields by which an object is a record itself."""
 
 
 def rows(value: object) -> list[dict[str, object]] | None:
     """The records in an object; None where it is no container of records."""
-    if not isinstance(value, dict) or "question" in value or "query" in value or "text" in value:
+    if not isinstance(value, dict) or any(name in value for name in _OF_RECORDS):
         return None
     if isinstance(value.get(_STORE), dict):
         return [node for node in value[_STORE].values() if isinstance(node, dict)]
-    lists = [held for held in value.values() if _holds_objects(held)]
-    if len(lists) != 1 or _names_itself(value):
+    name = next((name for name in _HOLDERS if _holds_objects(value.get(name))), None)
+    if name is None:
         return None
-    found: list[dict[str, object]] = lists[0]
+    found: list[dict[str, object]] = value[name]
     if all("paragraphs" in article for article in found):
         return [question for article in found for question in _questions(article)]
     return found
-
-
-def _names_itself(value: dict[str, object]) -> bool:
-    """Whether an object is a record itself, of which the list is a part."""
-    return any(key in value for key in ("id", "_id", "input", "prompt", "contents", "content"))
 
 
 def _holds_objects(value: object) -> bool:

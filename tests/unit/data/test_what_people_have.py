@@ -364,3 +364,13 @@ def test_field_names_of_a_config_are_checked() -> None:
     assert DataSettings(train="a", validation="b", fields={"question": "q"}).fields == {"question": "q"}
     with pytest.raises(ValueError, match="colour"):
         DataSettings.model_validate({"train": "a", "validation": "b", "fields": {"colour": "q"}})
+
+
+def test_a_line_with_a_list_is_a_record_and_an_object_over_lines_may_be_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="JSON lines with fields turns, x y") as caught:
+        read_questions(put(tmp_path, json.dumps({"turns": [{"a": 1}], "x\ny": 2}).encode()))
+    assert "\n" not in str(caught.value)
+    record = {"question": "Who?", "answer": ["Dell"]}
+    assert [q.answers for q in read_questions(put(tmp_path, json.dumps(record, indent=1).encode()))] == [
+        ("Dell",)
+    ]
