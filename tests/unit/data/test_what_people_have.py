@@ -1,21 +1,15 @@
-"""Files as people have them: SQuAD, tables, Parquet, Arrow, LangChain, LlamaIndex, and names of one's own."""
+"""Files as people have them: SQuAD, tables, Parquet, Arrow, LangChain, LlamaIndex."""
 
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from ragdro.cli.data import data_app
-from ragdro.config import DataSettings
 from ragdro.data import load_questions, read_corpus, read_questions, recognise
-from ragdro.data.convert import convert
-from ragdro.data.inspect import inspect
-from ragdro.errors import ConfigError, DataError
+from ragdro.errors import DataError
 from ragdro.types import Passage, Question
 from tests.unit.data import originals as o
 from tests.unit.data.test_readers import put
@@ -251,47 +245,6 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
         read_questions(put(tmp_path, b"PAR1rubbish"))
 
 
-def test_names_of_one_s_own(tmp_path: Path) -> None:
-    fields = {"question": "meta.q", "answers": "gold", "id": "nr", "text": "body", "passages": "docs"}
-    record = {
-        "nr": 4,
-        "meta": {"q": "Who?"},
-        "gold": "Dell",
-        "docs": ["A hill.", {"title": "T", "text": "B."}],
-    }
-    path = put(tmp_path, o.jsonl(record))
-    expected = Question("4", "Who?", ("Dell",), (Passage("4:p0", "", "A hill."), Passage("4:p1", "T", "B.")))
-    assert list(read_questions(path, fields=fields)) == load_questions(path, fields=fields) == [expected]
-    corpus = put(tmp_path, b"body,extra\nA hill.,1\n", "corpus")
-    assert list(read_corpus(corpus, fields=fields)) == [Passage("passage-0", "", "A hill.")]
-    assert inspect(path, fields=fields).records == 1
-    assert convert(path, tmp_path / "out.jsonl", fields=fields).records == 1
-    assert list(read_questions(tmp_path / "out.jsonl")) == [expected]
-    missing = put(tmp_path, o.jsonl(record, {"meta": {}}))
-    with pytest.raises(DataError, match=r"file:2: field 'meta.q': is missing"):
-        list(read_questions(missing, fields=fields))
-    with pytest.raises(DataError, match=r"data.fields: no field 'colour' of ours; there are id, question"):
-        read_questions(path, fields={"colour": "x"})
-
-
-def test_the_commands_take_them(tmp_path: Path) -> None:
-    path = put(tmp_path, b"frage,antwort\nWer?,Dell\n", "fragen.csv")
-    with pytest.raises(DataError) as caught:
-        read_questions(path)
-    said = str(caught.value)
-    assert "a CSV with columns frage, antwort" in said and "--fields question=NAME,answers=NAME" in said
-    out = tmp_path / "out.jsonl"
-    names = ["--fields", "question=frage, answers=antwort"]
-    run = CliRunner().invoke
-    assert run(data_app, ["convert", str(path), "--out", str(out), *names]).exit_code == 0
-    assert list(read_questions(out)) == [Question("question-0", "Wer?", ("Dell",))]
-    assert "1 records" in run(data_app, ["inspect", str(path), *names]).output
-    failed = run(data_app, ["inspect", str(path), "--fields", "question"])
-    assert isinstance(failed.exception, ConfigError) and "not of the form ours=theirs" in str(
-        failed.exception
-    )
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -311,59 +264,6 @@ def test_a_folder_that_is_neither_is_named(tmp_path: Path) -> None:
     put(tmp_path, b"PAR1", "train-0.parquet")
     with pytest.raises(DataError, match=rf"a folder of Parquet files: name a split, as hf:{tmp_path}:train"):
         read_corpus(tmp_path)
-
-
-def beir(folder: Path, corpus: list[Any], queries: list[Any], qrels: str) -> Path:
-    put(folder, o.jsonl(*corpus), "beir/corpus.jsonl")
-    put(folder, o.jsonl(*queries), "beir/queries.jsonl")
-    put(folder, qrels.encode(), "beir/qrels/test.tsv")
-    return folder / "beir"
-
-
-CORPUS = [{"_id": "d1", "title": "T", "text": "one"}, {"_id": "d2", "title": "", "text": "two"}]
-QUERIES = [{"_id": "q1", "text": "who?"}, {"_id": "q2", "text": "what?"}]
-HEADER = "query-id\tcorpus-id\tscore\n"
-
-
-@pytest.mark.parametrize(
-    "qrels",
-    [
-        HEADER + "q1\td1\t1\nq2\td2\t2\n",
-        HEADER + "q1\td1\t1.0\nq2\td2\t0.5\nq2\td1\t0.0\n",
-        "q1\td1\t1\nq2\td2\t1\n",
-        "q1 0 d1 1\nq2 0 d2 1\nq2 0 d1 -1\n",
-        "query_id\tdoc_id\trelevance\nq1\td1\t1\nq2\td2\t1\n",
-    ],
-)
-def test_relevance_judgements_in_every_spelling(tmp_path: Path, qrels: str) -> None:
-    folder = beir(tmp_path, CORPUS, QUERIES, qrels)
-    for source in (folder, folder / "qrels" / "test.tsv"):
-        gold = [[p.id for p in q.gold_passages] for q in read_questions(source)]
-        assert gold == [["d1"], ["d2"]]
-
-
-def test_what_a_published_beir_folder_lacks_is_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    empty = {"_id": "d3", "title": " ", "text": ""}
-    qrels = HEADER + "q1\td1\t1\nq1\td9\t1\nq2\td3\t1\nq7\td2\t1\n"
-    folder = beir(tmp_path, [*CORPUS, empty], QUERIES, qrels)
-    with caplog.at_level(logging.WARNING):
-        found = list(read_questions(folder))
-        assert [p.id for p in read_corpus(folder)] == ["d1", "d2"]
-    assert [[p.id for p in q.gold_passages] for q in found] == [["d1"], []]
-    documents, queries, left_out = (record.getMessage() for record in caplog.records)
-    assert "lacks 2 of 4 judged documents, such as 'd3'" in documents
-    assert "lacks 1 of 3 judged queries, such as 'q7'" in queries
-    assert "1 empty documents left out" in left_out
-    with pytest.raises(DataError, match=r"test.tsv:2: has no score, but 'x'"):
-        list(read_questions(beir(tmp_path, CORPUS, QUERIES, HEADER + "q1\td1\tx\n")))
-
-
-def test_field_names_of_a_config_are_checked() -> None:
-    assert DataSettings(train="a", validation="b", fields={"question": "q"}).fields == {"question": "q"}
-    with pytest.raises(ValueError, match="colour"):
-        DataSettings.model_validate({"train": "a", "validation": "b", "fields": {"colour": "q"}})
 
 
 def test_a_line_with_a_list_is_a_record_and_an_object_over_lines_may_be_one(tmp_path: Path) -> None:
