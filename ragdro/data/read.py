@@ -19,6 +19,7 @@ from ragdro.types import Candidates, Passage, Question
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_UNANSWERABLE = "unanswerable questions"
 ALIAS_FILE = "id_aliases.json"
 """2WikiMultiHopQA's alias file, taken from beside the data where no other is named."""
 
@@ -28,7 +29,7 @@ class Reading(Iterator[_T], Generic[_T]):
 
     `format` is what the source was recognised as, `skipped` the errors of the records left out so far
     (each is logged as a warning too). The bad record after the last tolerated one raises its error. Records
-    that `read` makes None of are left out; their number is logged at the end.
+    that `read` makes None of are left out; their number is logged at the end, as so many `left_out`.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Reading(Iterator[_T], Generic[_T]):
         raw: Iterable[tuple[int, Raw]],
         read: Callable[[Raw, int, int], _T | None],
         skip_bad: int,
+        left_out: str = "records",
     ) -> None:
         self.format = found
         self.skipped: list[DataError] = []
         self._source, self._read, self._skip_bad = source, read, skip_bad
         self._raw = enumerate(raw)
         self._count = self._left_out = 0
+        self._called = left_out
 
     def __next__(self) -> _T:
         for position, (line, raw) in self._raw:
@@ -61,7 +64,7 @@ class Reading(Iterator[_T], Generic[_T]):
             self._count += 1
             return value
         if self._left_out:
-            _log.warning("%s: %d empty documents left out", self._source, self._left_out)
+            _log.warning("%s: %d %s left out", self._source, self._left_out, self._called)
             self._left_out = 0
         if not self._count:
             held = "no passages" if self.format.kind == "corpus" else "no questions"
@@ -108,9 +111,22 @@ def read_gold(
     aliases: str | Path | None = None,
     fields: FieldNames | None = None,
 ) -> Reading[tuple[Record, Question]]:
-    """As `read_questions`, each question with the record it was read from (for the official scores)."""
+    """As `read_questions`, each question with the record it was read from (for the official scores).
+
+    SQuAD 2.0's unanswerable questions are left out, and counted in a warning.
+    """
     plan = _plan(source, aliases, fields or NO_NAMES)
-    return Reading(plan.format, plan.source, plan.raw, plan.read, skip_bad)
+
+    def read(raw: Raw, line: int, position: int) -> tuple[Record, Question] | None:
+        record, question = plan.read(raw, line, position)
+        return None if _is_unanswerable(question, plan.format) else (record, question)
+
+    return Reading(plan.format, plan.source, plan.raw, read, skip_bad, left_out=_UNANSWERABLE)
+
+
+def _is_unanswerable(question: Question, found: Format) -> bool:
+    """Whether a question has no answers because its data set says that there is none (SQuAD 2.0)."""
+    return found.name == squad.NAME and not question.answers
 
 
 def _plan(source: Source, aliases: str | Path | None, fields: FieldNames) -> _Plan:
@@ -199,7 +215,8 @@ def read_corpus(source: Source, *, skip_bad: int = 0, fields: FieldNames | None 
 
     as_corpus = replace(found, kind="corpus")
     container: Container = "jsonl" if found.container == "folder" else found.container
-    return Reading(as_corpus, where, raw_records(where, container), read, skip_bad)
+    raw = raw_records(where, container)
+    return Reading(as_corpus, where, raw, read, skip_bad, left_out="empty documents")
 
 
 def _tsv_corpus(found: Format, path: Path, skip_bad: int) -> Reading[Passage]:
@@ -230,7 +247,7 @@ def load_questions(
     unanswerable = 0
     reading = read_questions(source, skip_bad=skip_bad, aliases=aliases, fields=fields)
     for question in reading:
-        if not question.answers and reading.format.name == squad.NAME:
+        if _is_unanswerable(question, reading.format):
             unanswerable += 1
             continue
         if not question.answers:
@@ -240,7 +257,7 @@ def load_questions(
         seen.add(question.id)
         questions.append(question)
     if unanswerable:
-        _log.warning("%s: %d unanswerable questions left out", source, unanswerable)
+        _log.warning("%s: %d %s left out", source, unanswerable, _UNANSWERABLE)
     if not questions:
         raise DataError("no question has an answer", path=source)
     return questions

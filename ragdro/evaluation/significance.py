@@ -53,6 +53,9 @@ def bootstrap_intervals(
     middle = matrix.mean(axis=0)
     if len(matrix) == 1:  # every resample is the question itself, and scipy takes no sample of one
         return [Interval(float(m), float(m), float(m)) for m in middle]
+    if resamples == 1:  # as where intervals are not looked at; scipy would divide by its spread, 0
+        drawn = matrix[generator.integers(0, len(matrix), size=len(matrix))].mean(axis=0)
+        return [Interval(float(m), float(d), float(d)) for m, d in zip(middle, drawn, strict=True)]
     bounds = stats.bootstrap(
         (matrix,),
         np.mean,

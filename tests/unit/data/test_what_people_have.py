@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ragdro.data import load_questions, read_corpus, read_questions, recognise
+from ragdro.data import load_questions, read_corpus, read_gold, read_questions, recognise
 from ragdro.errors import DataError
 from ragdro.types import Passage, Question
 from tests.unit.data import originals as o
@@ -71,7 +71,8 @@ def test_squad_and_what_becomes_of_the_unanswerable(
     assert first == FOUNDED
     assert second.id == "s2" and not second.answers and not second.gold_passages and second.passages
     assert load_questions(path) == [FOUNDED]
-    assert "1 unanswerable questions left out" in caplog.text
+    assert [question.id for _, question in read_gold(path)] == ["s1"]
+    assert caplog.text.count("1 unanswerable questions left out") == 2
     assert list(read_questions(put(tmp_path, o.jsonl(HUB_SQUAD)))) == [FOUNDED]
     without: dict[str, Any] = {**HUB_SQUAD, "answers": {"text": [], "answer_start": []}}
     with pytest.raises(DataError, match="no question has an answer"):

@@ -49,6 +49,10 @@ def test_the_interval_is_that_of_resampling_question_by_question() -> None:
     assert [interval.low for interval in found] == pytest.approx(low, abs=1e-9)
     assert [interval.high for interval in found] == pytest.approx(high, abs=1e-9)
     assert bootstrap_interval([0.25], rng()) == (0.25, 0.25, 0.25)
+    once = values[rng(4).integers(0, 37, size=37)].mean(axis=0)
+    assert [interval.low for interval in bootstrap_intervals(values, rng(4), resamples=1)] == pytest.approx(
+        once
+    )
 
 
 def test_it_covers_the_truth_as_often_as_it_says() -> None:
