@@ -8,10 +8,14 @@ exist only in `ragdro.selection.identifiers`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Permutation: TypeAlias = tuple[int, ...]
 """An ordered selection: distinct 0-based indices into a question's candidates (the latent `z`)."""
+
+QuestionField: TypeAlias = Literal["id", "question", "answers", "passages", "candidates"]
+CorpusField: TypeAlias = Literal["passage_id", "title", "text"]
+"""What data files may be told to have under other names (`data.fields`)."""
 
 
 @dataclass(frozen=True, slots=True)

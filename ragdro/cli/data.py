@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ragdro.cli.fields import FieldsOption, field_names
 from ragdro.sources import resolve
 
 data_app = typer.Typer(help="Look into data files and convert them.", no_args_is_help=True)
@@ -38,11 +39,13 @@ def convert(
     ] = False,
     skip_bad: _SkipBad = 0,
     aliases: _Aliases = None,
+    fields: FieldsOption = "",
 ) -> None:
     """Write any format that is read as our own JSONL."""
     from ragdro.data.convert import convert as run
 
-    done = run(resolve(file), out, as_corpus=corpus, skip_bad=skip_bad, aliases=aliases)
+    names = field_names(fields)
+    done = run(resolve(file), out, as_corpus=corpus, skip_bad=skip_bad, aliases=aliases, fields=names)
     for problem in done.skipped:
         typer.echo(f"skipped: {problem}", err=True)
     typer.echo(f"{out}: {done.records} records from {done.format}")
@@ -57,6 +60,7 @@ def inspect(
     ] = None,
     skip_bad: _SkipBad = 0,
     aliases: _Aliases = None,
+    fields: FieldsOption = "",
     json_: _Json = False,
 ) -> None:
     """Show what a source was recognised as, and what it holds."""
@@ -65,7 +69,14 @@ def inspect(
 
     count = whitespace_tokens if tokenizer is None else _token_counter(tokenizer)
     other = None if against is None else resolve(against)
-    found = run(resolve(file), against=other, skip_bad=skip_bad, aliases=aliases, count_tokens=count)
+    found = run(
+        resolve(file),
+        against=other,
+        skip_bad=skip_bad,
+        aliases=aliases,
+        fields=field_names(fields),
+        count_tokens=count,
+    )
     typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else "\n".join(found.as_lines()))
 
 

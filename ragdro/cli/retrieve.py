@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ragdro.cli.fields import FieldsOption, field_names
 from ragdro.config import Config
 from ragdro.config.retriever import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
 from ragdro.config.yaml import parse_yaml, read_yaml
@@ -15,7 +16,9 @@ from ragdro.errors import ConfigError
 from ragdro.sources import resolve
 from ragdro.types import Candidates
 
-_Kind = Annotated[str, typer.Option(help="bm25, dense, colbert, hybrid, external or given")]
+_Kind = Annotated[
+    str, typer.Option(help="bm25, dense, colbert, hybrid, external, given or package.module:Class")
+]
 _SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")]
 _Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, dotted.key=value; repeatable")]
 _Cache = Annotated[Path, typer.Option(help="folder of indexes and candidates, shared with `ragdro train`")]
@@ -29,20 +32,23 @@ def index(
     settings: _SettingsFile = None,
     set_: _Set = None,
     cache: _Cache = _CACHE,
+    fields: FieldsOption = "",
 ) -> None:
     """Index a corpus for `ragdro retrieve`; a killed build goes on where it stopped."""
     from ragdro.data import read_corpus
     from ragdro.retrieval import make_retriever
-    from ragdro.retrieval.cache import cached_retriever, corpus_hash
+    from ragdro.retrieval.cache import cached_retriever, corpus_key
 
+    names = field_names(fields)
     chosen, source = _settings(kind, settings, set_ or ()), resolve(corpus)
     if not make_retriever(chosen).needs_corpus(()):
         raise ConfigError(f"a retriever of kind {chosen.kind} with these settings has no index")
     if out is None:
-        retriever = cached_retriever(source, chosen, cache, show_progress=True)
+        retriever = cached_retriever(source, chosen, cache, show_progress=True, fields=names)
     else:
         retriever = make_retriever(chosen, show_progress=True)
-        retriever.build(read_corpus(source), out, corpus_key=corpus_hash(source, read_corpus))
+        key = corpus_key(source, read_corpus, names)
+        retriever.build(read_corpus(source, fields=names), out, corpus_key=key)
         retriever.open(out)
     typer.echo(f"{out or cache}: {len(retriever.store)} passages, {retriever.kind}", err=True)
 
@@ -59,6 +65,7 @@ def retrieve(
     set_: _Set = None,
     cache: _Cache = _CACHE,
     top_n: Annotated[int, typer.Option(help="passages per question")] = DEFAULT_TOP_N,
+    fields: FieldsOption = "",
 ) -> None:
     """Write each question's top-N passages and print their recall; the file is whole or not there.
 
@@ -70,7 +77,8 @@ def retrieve(
     from ragdro.retrieval.cache import cached_candidates
     from ragdro.retrieval.candidates import write_candidates
 
-    asked, recall = list(read_questions(resolve(questions))), RetrievalRecall()
+    names, recall = field_names(fields), RetrievalRecall()
+    asked = list(read_questions(resolve(questions), fields=names))
     if index is not None:
         if corpus is not None or settings is not None or set_:
             raise ConfigError(
@@ -79,7 +87,7 @@ def retrieve(
         found: Iterable[Candidates] = open_retriever(index, show_progress=True).search(asked, top_n)
     else:
         chosen, source = _settings(kind, settings, set_ or ()), None if corpus is None else resolve(corpus)
-        found = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True)
+        found = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True, fields=names)
     count = write_candidates(out, recall.watch(asked, found))
     typer.echo(f"{out}: {count} questions", err=True)
     for line in recall.as_lines():

@@ -6,6 +6,7 @@ own, here and in the section modules, and are written nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -32,6 +33,7 @@ from ragdro.config.training import (
     TrainingSettings,
     WarmUp,
 )
+from ragdro.types import CorpusField, QuestionField
 
 __all__ = [
     "Checkpoints",
@@ -72,6 +74,14 @@ class DataSettings(Settings):
     )
     train_questions: int | None = Field(None, ge=1, description="take only this many; null for all")
     skip_bad: int = Field(0, ge=0, description="bad records tolerated per file")
+    fields: dict[QuestionField | CorpusField, str] = Field(
+        {}, description="what the files call our fields, such as {question: q, answers: a, text: body}"
+    )
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What the files call our fields."""
+        return {str(ours): theirs for ours, theirs in self.fields.items()}
 
 
 _ITS_OWN = ("adapter", "question_tokens", "passage_tokens")

@@ -37,7 +37,9 @@ def load_object(path: str, key: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except ImportError as error:
-        raise ConfigError(f"{key}: {path}: cannot be imported: {error}") from error
+        raise ConfigError(
+            f"{key}: {path}: cannot be imported ({error}); is its folder on PYTHONPATH?"
+        ) from error
     except (AttributeError, ValueError) as error:
         raise ConfigError(f"{key}: {path}: module '{module}' has no '{name}'") from error
 

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from ragdro.config.base import Settings, kind_or
+from ragdro.config.base import IMPORT_PATH, Settings, kind_or
 from ragdro.config.http import HttpService
 from ragdro.errors import ConfigError, brief
 
 DEFAULT_KIND = "bm25"
 DEFAULT_TOP_N = 20
+AUTO = "auto"
 
 
 class Bm25Settings(Settings):
@@ -29,11 +30,17 @@ class Bm25Settings(Settings):
     method: Literal["lucene", "robertson", "atire"] = Field(
         default="lucene", description="which published variant of BM25's two factors"
     )
+    language: str = Field(
+        default=AUTO,
+        description="what 'auto' means below; 'auto' here: the language of the corpus's most frequent words",
+    )
     stemmer: str | None = Field(
-        default="english", description="Snowball stemmer of this language; null for none"
+        default=AUTO,
+        description="Snowball stemmer of this language; 'auto': that of `language`; null for none",
     )
     stopwords: str | None = Field(
-        default="english", description="bm25s stop-word list of this language; null for none"
+        default=AUTO,
+        description="bm25s stop words of this language; 'auto': those of `language`; null for none",
     )
     shard_size: int = Field(default=50_000, ge=1, description="passages tokenized between two restart points")
 
@@ -72,6 +79,12 @@ class _EncoderSettings(Settings):
     shard_size: int = Field(default=50_000, ge=1, description="passages encoded between two restart points")
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
     revision: str | None = Field(default=None, description="hub revision of the model")
+    query_prompt: str | None = Field(
+        default=None, description="text put before each question (E5: 'query: '); null for the model's own"
+    )
+    passage_prompt: str | None = Field(
+        default=None, description="text put before each passage (E5: 'passage: '); null for the model's own"
+    )
 
 
 class DenseSettings(_EncoderSettings):
@@ -82,8 +95,6 @@ class DenseSettings(_EncoderSettings):
         default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
     normalise: bool = Field(default=True, description="unit vectors, so that the inner product is the cosine")
-    query_prompt: str = Field(default="", description="text put before each question (E5: 'query: ')")
-    passage_prompt: str = Field(default="", description="text put before each passage (E5: 'passage: ')")
 
 
 class ExactMaxSim(Settings):
@@ -179,6 +190,22 @@ class GivenSettings(Settings):
     kind: Literal["given"] = "given"
 
 
+class CustomSettings(Settings):
+    """A retriever of one's own: a class by its import path. All further keys are its arguments.
+
+    `ragdro.retrieval.custom` says what it has to have.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = Field(pattern=IMPORT_PATH, description="the class, as package.module:ClassName")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class is made with."""
+        return dict(self.model_extra or {})
+
+
 FusedSettings: TypeAlias = Annotated[
     Bm25Settings | DenseSettings | ColbertSettings | ExternalSettings, Field(discriminator="kind")
 ]
@@ -196,14 +223,21 @@ class HybridSettings(Settings):
     depth: int = Field(default=100, ge=1, description="hits taken from each member (at least top_n are)")
 
 
+def _kind_of(value: Any) -> Any:
+    """The kind that tells settings apart; an import path is the kind of one's own retrievers."""
+    kind = kind_or(DEFAULT_KIND)(value)
+    return "custom" if isinstance(kind, str) and ":" in kind else kind
+
+
 RetrieverSettings: TypeAlias = Annotated[
     Annotated[Bm25Settings, Tag("bm25")]
     | Annotated[DenseSettings, Tag("dense")]
     | Annotated[ColbertSettings, Tag("colbert")]
     | Annotated[HybridSettings, Tag("hybrid")]
     | Annotated[ExternalSettings, Tag("external")]
-    | Annotated[GivenSettings, Tag("given")],
-    Discriminator(kind_or(DEFAULT_KIND)),
+    | Annotated[GivenSettings, Tag("given")]
+    | Annotated[CustomSettings, Tag("custom")],
+    Discriminator(_kind_of),
 ]
 """Settings of any kind; a mapping without `kind` means the default kind."""
 

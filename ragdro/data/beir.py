@@ -4,17 +4,26 @@
 header. The folder reads as its test split (dev or train without one); a qrels file as source reads
 that split. A query's relevant documents (score above 0) become its gold passages, with the text of
 the corpus, most relevant first; answers come from `metadata.answer` where a data set has it (HotpotQA's).
+
+Data sets are read as they are published. What some lack is left out and counted in a warning: judged
+documents that are not in the corpus or are empty, judged queries that are not in `queries.jsonl`, and empty
+documents. A query that is a document of the corpus too (ArguAna) is kept from its own candidates by
+`ragdro.retrieval`.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ragdro.data.record import Fields, Record, parse
 from ragdro.data.stream import lines
-from ragdro.errors import DataError
+from ragdro.errors import DataError, brief
 from ragdro.types import Passage, Question
+
+_log = logging.getLogger(__name__)
 
 SPLITS = ("test", "dev", "train")
 
@@ -29,9 +38,11 @@ def is_question(fields: Fields) -> bool:
     return "_id" in fields and "text" in fields and "title" not in fields
 
 
-def is_qrels_header(line: bytes) -> bool:
-    """Whether a file's first line is the header of a qrels file."""
-    return line.rstrip(b"\r\n").split(b"\t") == [b"query-id", b"corpus-id", b"score"]
+def is_qrels(path: Path, first: bytes) -> bool:
+    """Whether a file is qrels: by its first line, or by its place in a BEIR folder."""
+    return first.rstrip(b"\r\n").split(b"\t") == [b"query-id", b"corpus-id", b"score"] or (
+        path.parent.name == "qrels" and any((path.parent.parent).glob("corpus.jsonl*"))
+    )
 
 
 def member(folder: Path, name: str) -> Path:
@@ -52,43 +63,79 @@ def default_qrels(folder: Path) -> Path:
     raise DataError("has no qrels/test.tsv, dev.tsv or train.tsv", path=folder)
 
 
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Query id → relevant document id → score, scores above 0 only. Raises DataError."""
-    found: dict[str, dict[str, int]] = {}
-    for line, row in lines(path):
-        if is_qrels_header(row):
+def read_qrels(path: Path) -> dict[str, dict[str, float]]:
+    """Query id → relevant document id → score, scores above 0 only. Raises DataError.
+
+    Columns are BEIR's three or TREC's four (the second is not read); a first line without a score is a
+    header, whatever its words.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for position, (line, row) in enumerate(lines(path)):
+        query, document, score = _qrels_row(row, path, line)
+        if position == 0 and not _is_number(score):
             continue
-        try:
-            query, document, score = row.decode("utf-8").rstrip("\r").split("\t")
-            relevance = int(score)
-        except ValueError as error:
-            raise DataError("must be query id, document id and score", path=path, line=line) from error
-        if relevance > 0:
-            found.setdefault(query, {})[document] = relevance
+        if not _is_number(score):
+            raise DataError(f"has no score, but {brief(score)}", path=path, line=line)
+        if float(score) > 0:
+            found.setdefault(query, {})[document] = float(score)
     if not found:
         raise DataError("holds no relevance judgements", path=path)
     return found
 
 
+def _qrels_row(row: bytes, path: Path, line: int) -> tuple[str, str, str]:
+    try:
+        text = row.decode("utf-8").strip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"is not UTF-8 (byte {error.start} of the line)", path=path, line=line) from error
+    columns = text.split("\t") if "\t" in text else text.split()
+    if len(columns) not in (3, 4):
+        raise DataError(
+            f"must be query id, document id and score, has {len(columns)} columns", path=path, line=line
+        )
+    return columns[0], columns[-2], columns[-1].strip()
+
+
+def _is_number(score: str) -> bool:
+    try:
+        return math.isfinite(float(score))
+    except ValueError:
+        return False
+
+
 def passage(record: Record) -> Passage:
-    """One document of the corpus; some of BEIR's have a title and no text."""
+    """One document of the corpus; some have a title and no text. Raises DataError for one without both."""
     title, text = record.string("title"), record.string("text")
-    if not title.strip() and not text.strip():
+    if is_empty(record):
         raise record.error("is empty", "text")
     return Passage(record.identifier("_id"), title, text)
 
 
-def judged_documents(corpus: Path, qrels: Mapping[str, Mapping[str, int]]) -> dict[str, Passage]:
-    """The documents that `qrels` names, read in one pass over the corpus. Raises DataError."""
+def is_empty(record: Record) -> bool:
+    """Whether a document has neither title nor text, as some of FiQA's: nothing can find or use it."""
+    return not record.string("title").strip() and not record.string("text").strip()
+
+
+def judged_documents(corpus: Path, qrels: Mapping[str, Mapping[str, float]]) -> dict[str, Passage]:
+    """The documents that `qrels` names, read in one pass over the corpus. Raises DataError.
+
+    Those that the corpus lacks (as ArguAna's does) or has empty are left out, and counted in a warning.
+    """
     wanted = {document for judged in qrels.values() for document in judged}
     found: dict[str, Passage] = {}
     for position, (line, data) in enumerate(lines(corpus)):
         record = parse(data, corpus, line, position)
-        if record.identifier("_id") in wanted:
+        if record.identifier("_id") in wanted and not is_empty(record):
             one = passage(record)
             found[one.id] = Passage(one.id, one.title, one.text, gold=True)
     if missing := wanted - found.keys():
-        raise DataError(f"lacks {len(missing)} judged documents, such as '{min(missing)}'", path=corpus)
+        _log.warning(
+            "%s: lacks %d of %d judged documents, such as %r, or has them empty: no gold passages",
+            corpus,
+            len(missing),
+            len(wanted),
+            min(missing),
+        )
     return found
 
 

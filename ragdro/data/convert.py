@@ -16,7 +16,9 @@ from typing import IO, Protocol
 import orjson
 import zstandard
 
-from ragdro.data.formats import Format, Source, recognise
+from ragdro.data.containers import Source
+from ragdro.data.formats import Format, recognise
+from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.data.own import source_object
 from ragdro.data.read import Reading, read_corpus, read_questions
 from ragdro.errors import DataError
@@ -47,22 +49,24 @@ def convert(
     as_corpus: bool = False,
     skip_bad: int = 0,
     aliases: str | Path | None = None,
+    fields: FieldNames = NO_NAMES,
 ) -> Converted:
     """Writes `source` to `out` in our own JSONL.
 
     An existing `out` is replaced. `as_corpus` writes passages: those of a BEIR folder's corpus, or the
-    different ones that came with a file of questions, which make a closed pool to retrieve from. Raises
+    different ones that came with a file of questions, which make a closed pool to retrieve from; `fields`
+    are the user's names for our fields. Raises
     DataError on bad input, where `out` cannot be written, and where there are no passages to write.
     """
     path = Path(out)
-    found = recognise(source)
+    found = recognise(source, fields)
     reading: Reading[Passage] | Reading[Question]
     objects: Iterable[dict[str, object]]
     if found.kind == "corpus" or (found.kind == "both" and as_corpus):
-        reading = passages = read_corpus(source, skip_bad=skip_bad)
+        reading = passages = read_corpus(source, skip_bad=skip_bad, fields=fields)
         objects = (passage_object(passage, with_gold=False) for passage in passages)
     else:
-        reading = questions = read_questions(source, skip_bad=skip_bad, aliases=aliases)
+        reading = questions = read_questions(source, skip_bad=skip_bad, aliases=aliases, fields=fields)
         objects = (
             (passage_object(passage, with_gold=False) for passage in _pool(questions, source))
             if as_corpus

@@ -1,6 +1,8 @@
 """FlashRAG's files (RUC-NLPIR/FlashRAG): questions `{"id", "question", "golden_answers", "metadata"}` and
 a corpus `{"id", "contents"}`, where `contents` is the title, a line break, and the text.
 
+Pyserini's `{"id", "contents", "title"}` may have the title in `contents` as well, or not.
+
 Where `metadata` carries HotpotQA's columns (`context`, `supporting_facts`), they become passages.
 """
 
@@ -17,8 +19,8 @@ def is_question(fields: Fields) -> bool:
 
 
 def is_passage(fields: Fields) -> bool:
-    """A record with `contents`."""
-    return "contents" in fields and "question" not in fields
+    """A record with an id and `contents`."""
+    return "contents" in fields and "id" in fields and "question" not in fields
 
 
 def question(record: Record) -> Question:
@@ -34,9 +36,15 @@ def question(record: Record) -> Question:
 
 def passage(record: Record) -> Passage:
     """One passage; quotation marks around the title, as in FlashRAG's Wikipedia, are not part of it."""
-    title, newline, text = record.text("contents").partition("\n")
-    if not newline:
+    contents = record.text("contents")
+    title, newline, text = contents.partition("\n")
+    if record.has("title"):
+        known = record.string("title")
+        title, text = known, text if newline and _bare(title) == _bare(known) else contents
+    elif not newline:
         title, text = "", title
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1].replace('""', '"')
-    return Passage(record.identifier("id"), title, text)
+    return Passage(record.identifier("id"), _bare(title), text)
+
+
+def _bare(title: str) -> str:
+    return title[1:-1].replace('""', '"') if len(title) > 1 and title[0] == title[-1] == '"' else title

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,23 +16,23 @@ from ragdro.data import (
     hotpotqa,
     hub,
     kilt,
+    loose,
     musique,
     nq_open,
     own,
     psgs_tsv,
+    squad,
     twowiki,
     wizard,
 )
-from ragdro.data.record import Fields, Record, parse
-from ragdro.data.stream import Compression, compression_of, elements, lines
+from ragdro.data.containers import NAMES, Container, Source, container_of, raw_records, to_record
+from ragdro.data.loose import NO_NAMES, FieldNames
+from ragdro.data.record import Fields, Record
+from ragdro.data.stream import Compression, compression_of, lines
 from ragdro.errors import DataError
 from ragdro.types import Passage, Question
 
-Source: TypeAlias = str | Path
 Kind: TypeAlias = Literal["questions", "corpus", "both"]
-Container: TypeAlias = Literal["jsonl", "json list", "tsv", "folder", "hub"]
-Raw: TypeAlias = bytes | dict[str, object]
-"""A record before it is read: a line or list element, or a row of a Hugging Face dataset."""
 
 _PEEKED = 10
 
@@ -63,9 +63,11 @@ QUESTION_FORMATS = (
     QuestionFormat("dro-authors", dro_authors.is_question, dro_authors.question),
     QuestionFormat("dpr", dpr.is_question, dpr.question),
     QuestionFormat("flashrag", flashrag.is_question, flashrag.question),
+    QuestionFormat(squad.NAME, squad.is_question, squad.question),
     QuestionFormat("2wikimultihopqa", twowiki.is_question, twowiki.question),
     QuestionFormat("hotpotqa", hotpotqa.is_question, hotpotqa.question),
     QuestionFormat("nq-open", nq_open.is_question, nq_open.question),
+    QuestionFormat(loose.NAME, loose.is_question, loose.question),
     QuestionFormat("own", own.is_question, own.question),
     QuestionFormat("beir", beir.is_question, beir.question),
 )
@@ -73,6 +75,7 @@ CORPUS_FORMATS = (
     CorpusFormat("flashrag", flashrag.is_passage, flashrag.passage),
     CorpusFormat("own", own.is_passage, own.corpus_passage),
     CorpusFormat("beir", beir.is_passage, beir.passage),
+    CorpusFormat(loose.NAME, loose.is_passage, loose.passage),
 )
 
 
@@ -91,67 +94,72 @@ class Format:
         return f"{self.name} ({holds}, {self.container}{packed})"
 
 
-def raw_records(source: Source, container: Container) -> Iterator[tuple[int, Raw]]:
-    """The records of a source before they are read, each with its line (row, for a dataset)."""
-    if container == "hub":
-        return hub.rows(str(source))
-    return elements(Path(source)) if container == "json list" else lines(Path(source))
-
-
-def to_record(raw: Raw, source: Source, line: int, position: int) -> Record:
-    """The record in `raw`; raises DataError where it is not a JSON object."""
-    if isinstance(raw, bytes):
-        return parse(raw, source, line, position)
-    return Record(raw, source, line, position)
-
-
-def recognise(source: Source) -> Format:
+def recognise(source: Source, fields: FieldNames = NO_NAMES) -> Format:
     """What `source` (a path, a BEIR folder or an `hf:` name) is, from its first records.
 
+    `fields` are the user's names for our fields (`ragdro.data.loose`): what has them is read by them.
     Records that cannot be parsed are passed over, up to ten of them. Raises DataError for a source that
     is missing, empty, unreadable or in no format that we know.
     """
+    loose.check_names(fields)
     if hub.is_hub_name(source):
-        name, kind = _by_fields(source, "hub")
-        return Format(name, kind, "hub")
+        return Format(*_by_fields(source, "hub", fields), "hub")
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() and any(path.glob("corpus.jsonl*")):
         beir.member(path, "corpus.jsonl"), beir.member(path, "queries.jsonl")
         return Format("beir", "both", "folder")
-    compression = compression_of(path)
-    line, head = next(lines(path), (0, b""))
-    if not line:
-        raise DataError("is empty", path=path)
-    if beir.is_qrels_header(head):
-        return Format("beir", "questions", "tsv", compression)
-    if psgs_tsv.is_header(head):
-        return Format("psgs-w100", "corpus", "tsv", compression)
-    container: Container = "json list" if head.lstrip()[:1] == b"[" else "jsonl"
-    name, kind = _by_fields(path, container)
-    return Format(name, kind, container, compression)
+    compression: Compression = "none" if path.is_dir() else compression_of(path)
+    container = container_of(path, {*loose.COLUMNS, *fields.values()})
+    if container in ("jsonl", "csv", "tsv"):
+        head = next(lines(path))[1]
+        if beir.is_qrels(path, head):
+            return Format("beir", "questions", "tsv", compression)
+        if psgs_tsv.is_header(head) and not loose.names_passage(fields):
+            return Format("psgs-w100", "corpus", "tsv", compression)
+    return Format(*_by_fields(path, container, fields), container, compression)
 
 
-def _by_fields(source: Source, container: Container) -> tuple[str, Kind]:
+def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple[str, Kind]:
     problem: DataError | None = None
     for position, (line, raw) in enumerate(islice(raw_records(source, container), _PEEKED)):
         try:
-            record = to_record(raw, source, line, position)
+            fields = to_record(raw, source, line, position).fields
         except DataError as error:
             problem = problem or error
             continue
-        for question_format in QUESTION_FORMATS:
-            if question_format.matches(record.fields):
-                return question_format.name, "questions"
-        for corpus_format in CORPUS_FORMATS:
-            if corpus_format.matches(record.fields):
-                return corpus_format.name, "corpus"
-        problem = problem or _unknown(source, line, record.fields)
+        found = _by_names(fields, names) or _by_format(fields)
+        if found is not None:
+            return found
+        problem = problem or _unknown(source, container, line, fields)
     raise problem or DataError("holds no records", path=source)
 
 
-def _unknown(source: Source, line: int, fields: Fields) -> DataError:
-    names = ", ".join(str(name)[:40] for name in list(fields)[:12]) or "none"
-    known = ", ".join(sorted({entry.name for entry in (*QUESTION_FORMATS, *CORPUS_FORMATS)} | {"psgs-w100"}))
+def _by_names(fields: Fields, names: FieldNames) -> tuple[str, Kind] | None:
+    """What the user's names make of a record; None where they name nothing of it."""
+    if loose.names_question(names) and loose.has(fields, "question", names):
+        return loose.NAME, "questions"
+    if loose.names_passage(names) and loose.has(fields, "text", names):
+        return loose.NAME, "corpus"
+    return None
+
+
+def _by_format(fields: Fields) -> tuple[str, Kind] | None:
+    for question_format in QUESTION_FORMATS:
+        if question_format.matches(fields):
+            return question_format.name, "questions"
+    for corpus_format in CORPUS_FORMATS:
+        if corpus_format.matches(fields):
+            return corpus_format.name, "corpus"
+    return None
+
+
+def _unknown(source: Source, container: Container, line: int, fields: Fields) -> DataError:
+    held = "columns" if container in ("csv", "tsv", "parquet", "arrow", "saved dataset", "hub") else "fields"
+    names = ", ".join(" ".join(str(name)[:40].split()) for name in list(fields)[:12]) or "none"
+    command = f"ragdro data convert {str(source)[-80:]} --out FILE.jsonl --fields"
     return DataError(
-        f"is in no format that we read (fields: {names}; formats: {known})", path=source, line=line
+        f"is in no format that we read: {NAMES[container]} with {held} {names}. Say which are which:"
+        f" `{command} question=NAME,answers=NAME` (a corpus: `text=NAME`), or data.fields in a config",
+        path=source,
+        line=line,
     )

@@ -15,7 +15,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ragdro.data.formats import Format, Source, recognise
+from ragdro.data.containers import Source
+from ragdro.data.formats import Format, recognise
+from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.data.read import read_corpus, read_questions
 from ragdro.types import Passage, Question
 
@@ -136,28 +138,30 @@ def inspect(
     against: Source | None = None,
     skip_bad: int = 0,
     aliases: str | Path | None = None,
+    fields: FieldNames = NO_NAMES,
     count_tokens: CountTokens = whitespace_tokens,
 ) -> Inspection:
     """Reads `source` once and says what it holds; `against` is another whose overlap is counted.
 
-    Ids and texts that two sources share count once each. Raises DataError as reading does.
+    `fields` are the user's names for our fields. Ids and texts that two sources share count once each. Raises
+    DataError as reading does.
     """
-    found = recognise(source)
+    found = recognise(source, fields)
     inspection = Inspection(str(source), found)
     if found.kind in ("corpus", "both"):
-        corpus = read_corpus(source, skip_bad=skip_bad)
+        corpus = read_corpus(source, skip_bad=skip_bad, fields=fields)
         for passage in corpus:
             _add_passage(inspection, passage, count_tokens)
             inspection.records += found.kind == "corpus"
         inspection.skipped += [str(error) for error in corpus.skipped]
     if found.kind in ("questions", "both"):
-        questions = read_questions(source, skip_bad=skip_bad, aliases=aliases)
+        questions = read_questions(source, skip_bad=skip_bad, aliases=aliases, fields=fields)
         for question in questions:
             inspection.records += 1
             _add_question(inspection, question, count_tokens)
         inspection.skipped += [str(error) for error in questions.skipped]
     if against is not None:
-        other = inspect(against, skip_bad=skip_bad, aliases=aliases, count_tokens=count_tokens)
+        other = inspect(against, skip_bad=skip_bad, aliases=aliases, fields=fields, count_tokens=count_tokens)
         shared = [name for name in inspection.fields if name in other.fields]
         inspection.overlaps = {
             name: inspection.fields[name].shared_with(other.fields[name]) for name in shared

@@ -20,7 +20,8 @@ def is_header(line: bytes) -> bool:
     return b"id" in names and b"text" in names
 
 
-def _unquoted(field: str) -> str:
+def unquoted(field: str) -> str:
+    """A field without the quotation marks around it, the inner ones no longer doubled."""
     if len(field) > 1 and field[0] == field[-1] == '"':
         return field[1:-1].replace('""', '"')
     return field
@@ -43,8 +44,8 @@ def row_reader(header: bytes) -> Callable[[bytes, object, int], Passage]:
             raise DataError(message, path=path, line=line) from error
         if len(fields) != width:
             raise DataError(f"has {len(fields)} columns, the header {width}", path=path, line=line)
-        passage_id, text = _unquoted(fields[id_at]), _unquoted(fields[text_at])
-        title = "" if title_at is None else _unquoted(fields[title_at])
+        passage_id, text = unquoted(fields[id_at]), unquoted(fields[text_at])
+        title = "" if title_at is None else unquoted(fields[title_at])
         if not passage_id.strip():
             raise DataError("is empty", path=path, line=line, field="id")
         if not text.strip() and not title.strip():

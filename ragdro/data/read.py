@@ -8,17 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ragdro.data import beir, hub, own, psgs_tsv, twowiki
-from ragdro.data.formats import (
-    CORPUS_FORMATS,
-    QUESTION_FORMATS,
-    Format,
-    Raw,
-    Source,
-    raw_records,
-    recognise,
-    to_record,
-)
+from ragdro.data import beir, hub, loose, own, psgs_tsv, squad, twowiki
+from ragdro.data.containers import Container, Raw, Source, raw_records, to_record
+from ragdro.data.formats import CORPUS_FORMATS, QUESTION_FORMATS, Format, recognise
+from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.data.record import Record
 from ragdro.data.stream import lines
 from ragdro.errors import DataError
@@ -26,6 +19,7 @@ from ragdro.types import Candidates, Passage, Question
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_UNANSWERABLE = "unanswerable questions"
 ALIAS_FILE = "id_aliases.json"
 """2WikiMultiHopQA's alias file, taken from beside the data where no other is named."""
 
@@ -34,7 +28,8 @@ class Reading(Iterator[_T], Generic[_T]):
     """An iterator over what a source holds, that tolerates up to `skip_bad` bad records.
 
     `format` is what the source was recognised as, `skipped` the errors of the records left out so far
-    (each is logged as a warning too). The bad record after the last tolerated one raises its error.
+    (each is logged as a warning too). The bad record after the last tolerated one raises its error. Records
+    that `read` makes None of are left out; their number is logged at the end, as so many `left_out`.
     """
 
     def __init__(
@@ -42,14 +37,16 @@ class Reading(Iterator[_T], Generic[_T]):
         found: Format,
         source: Source,
         raw: Iterable[tuple[int, Raw]],
-        read: Callable[[Raw, int, int], _T],
+        read: Callable[[Raw, int, int], _T | None],
         skip_bad: int,
+        left_out: str = "records",
     ) -> None:
         self.format = found
         self.skipped: list[DataError] = []
         self._source, self._read, self._skip_bad = source, read, skip_bad
         self._raw = enumerate(raw)
-        self._count = 0
+        self._count = self._left_out = 0
+        self._called = left_out
 
     def __next__(self) -> _T:
         for position, (line, raw) in self._raw:
@@ -61,8 +58,14 @@ class Reading(Iterator[_T], Generic[_T]):
                 self.skipped.append(error)
                 _log.warning("skipped a bad record: %s", error)
                 continue
+            if value is None:
+                self._left_out += 1
+                continue
             self._count += 1
             return value
+        if self._left_out:
+            _log.warning("%s: %d %s left out", self._source, self._left_out, self._called)
+            self._left_out = 0
         if not self._count:
             held = "no passages" if self.format.kind == "corpus" else "no questions"
             raise DataError(held, path=self._source)
@@ -80,16 +83,20 @@ class _Plan:
 
 
 def read_questions(
-    source: Source, *, skip_bad: int = 0, aliases: str | Path | None = None
+    source: Source,
+    *,
+    skip_bad: int = 0,
+    aliases: str | Path | None = None,
+    fields: FieldNames | None = None,
 ) -> Reading[Question]:
     """The questions of `source`, in its order, streamed.
 
     `skip_bad` is how many bad records to leave out before giving up. `aliases` is 2WikiMultiHopQA's
-    alias file (by default the `id_aliases.json` beside the data, where there is one). Answers may be
-    absent here. Raises DataError, naming file, line and field, on a bad record and where there is no
-    question at all; the iteration raises too.
+    alias file (by default the `id_aliases.json` beside the data, where there is one). `fields` are the
+    user's names for our fields (`ragdro.data.loose`). Answers may be absent here. Raises DataError, naming
+    file, line and field, on a bad record and where there is no question at all; the iteration raises too.
     """
-    plan = _plan(source, aliases)
+    plan = _plan(source, aliases, fields or NO_NAMES)
 
     def read(raw: Raw, line: int, position: int) -> Question:
         return plan.read(raw, line, position)[1]
@@ -98,25 +105,43 @@ def read_questions(
 
 
 def read_gold(
-    source: Source, *, skip_bad: int = 0, aliases: str | Path | None = None
+    source: Source,
+    *,
+    skip_bad: int = 0,
+    aliases: str | Path | None = None,
+    fields: FieldNames | None = None,
 ) -> Reading[tuple[Record, Question]]:
-    """As `read_questions`, each question with the record it was read from (for the official scores)."""
-    plan = _plan(source, aliases)
-    return Reading(plan.format, plan.source, plan.raw, plan.read, skip_bad)
+    """As `read_questions`, each question with the record it was read from (for the official scores).
+
+    SQuAD 2.0's unanswerable questions are left out, and counted in a warning.
+    """
+    plan = _plan(source, aliases, fields or NO_NAMES)
+
+    def read(raw: Raw, line: int, position: int) -> tuple[Record, Question] | None:
+        record, question = plan.read(raw, line, position)
+        return None if _is_unanswerable(question, plan.format) else (record, question)
+
+    return Reading(plan.format, plan.source, plan.raw, read, skip_bad, left_out=_UNANSWERABLE)
 
 
-def _plan(source: Source, aliases: str | Path | None) -> _Plan:
-    found = recognise(source)
+def _is_unanswerable(question: Question, found: Format) -> bool:
+    """Whether a question has no answers because its data set says that there is none (SQuAD 2.0)."""
+    return found.name == squad.NAME and not question.answers
+
+
+def _plan(source: Source, aliases: str | Path | None, fields: FieldNames) -> _Plan:
+    found = recognise(source, fields)
     if found.kind == "corpus":
         raise DataError(f"holds a corpus ({found.name}), not questions", path=source)
-    if found.container in ("folder", "tsv"):
+    if found.name == "beir" and found.container in ("folder", "tsv"):
         return _beir_plan(found, Path(source))
     schema = next(entry for entry in QUESTION_FORMATS if entry.name == found.name)
     names = alias_map(source, aliases) if found.name == "2wikimultihopqa" else {}
+    named = fields if found.name == loose.NAME else NO_NAMES
 
     def read(raw: Raw, line: int, position: int) -> tuple[Record, Question]:
         record = to_record(raw, source, line, position)
-        question = schema.read(record)
+        question = loose.question(record, named) if named else schema.read(record)
         return record, twowiki.with_aliases(question, record, names) if names else question
 
     return _Plan(found, source, raw_records(source, found.container), read)
@@ -144,38 +169,54 @@ def _beir_plan(found: Format, path: Path) -> _Plan:
         record = to_record(raw, queries, line, position)
         judged = qrels.get(record.identifier("_id"), {})
         best_first = sorted(judged, key=judged.__getitem__, reverse=True)
-        return record, beir.question(record, (documents[one] for one in best_first))
+        return record, beir.question(record, (documents[one] for one in best_first if one in documents))
 
-    judged_only = ((line, raw) for line, raw in lines(queries) if _query_id(raw, queries, line) in qrels)
-    return _Plan(replace(found, kind="questions"), queries, judged_only, read)
-
-
-def _query_id(raw: bytes, path: Path, line: int) -> str:
-    return to_record(raw, path, line, 0).identifier("_id")
+    return _Plan(replace(found, kind="questions"), queries, _judged(queries, qrels), read)
 
 
-def read_corpus(source: Source, *, skip_bad: int = 0) -> Reading[Passage]:
+def _judged(queries: Path, qrels: Mapping[str, object]) -> Iterator[tuple[int, Raw]]:
+    """The lines of the queries that are judged; says at the end which judged ones are not there."""
+    missing = set(qrels)
+    for line, raw in lines(queries):
+        name = to_record(raw, queries, line, 0).identifier("_id")
+        if name in qrels:
+            missing.discard(name)
+            yield line, raw
+    if missing:
+        _log.warning(
+            "%s: lacks %d of %d judged queries, such as %r", queries, len(missing), len(qrels), min(missing)
+        )
+
+
+def read_corpus(source: Source, *, skip_bad: int = 0, fields: FieldNames | None = None) -> Reading[Passage]:
     """The passages of `source`, in its order, streamed with flat memory (ids are not checked for repeats).
 
-    Raises DataError, naming file, line and field, on a bad record and where there is no passage at all;
-    the iteration raises too.
+    `fields` are the user's names for our fields. BEIR's empty documents are left out, and counted in a
+    warning. Raises DataError, naming file, line and field, on a bad record and where there is no passage at
+    all; the iteration raises too.
     """
-    found = recognise(source)
+    named = fields or NO_NAMES
+    found = recognise(source, named)
     if found.kind == "questions":
         raise DataError(f"holds questions ({found.name}), not a corpus", path=source)
-    if found.container == "tsv":
+    if found.name == "psgs-w100":
         return _tsv_corpus(found, Path(source), skip_bad)
     where: Source = source
     if found.container == "folder":
         where = beir.member(Path(source), "corpus.jsonl")
     schema = next(entry for entry in CORPUS_FORMATS if entry.name == found.name)
+    named = named if found.name == loose.NAME else NO_NAMES
 
-    def read(raw: Raw, line: int, position: int) -> Passage:
-        return schema.read(to_record(raw, where, line, position))
+    def read(raw: Raw, line: int, position: int) -> Passage | None:
+        record = to_record(raw, where, line, position)
+        if found.name == "beir" and beir.is_empty(record):
+            return None
+        return loose.passage(record, named) if named else schema.read(record)
 
     as_corpus = replace(found, kind="corpus")
-    container = "jsonl" if found.container == "folder" else found.container
-    return Reading(as_corpus, where, raw_records(where, container), read, skip_bad)
+    container: Container = "jsonl" if found.container == "folder" else found.container
+    raw = raw_records(where, container)
+    return Reading(as_corpus, where, raw, read, skip_bad, left_out="empty documents")
 
 
 def _tsv_corpus(found: Format, path: Path, skip_bad: int) -> Reading[Passage]:
@@ -183,26 +224,42 @@ def _tsv_corpus(found: Format, path: Path, skip_bad: int) -> Reading[Passage]:
     read_row = psgs_tsv.row_reader(next(rows)[1])
 
     def read(raw: Raw, line: int, position: int) -> Passage:
-        assert isinstance(raw, bytes)
+        assert isinstance(raw, bytes)  # what `lines` gives
         return read_row(raw, path, line)
 
     return Reading(found, path, rows, read, skip_bad)
 
 
-def load_questions(source: Source, *, skip_bad: int = 0, aliases: str | Path | None = None) -> list[Question]:
+def load_questions(
+    source: Source,
+    *,
+    skip_bad: int = 0,
+    aliases: str | Path | None = None,
+    fields: FieldNames | None = None,
+) -> list[Question]:
     """All questions of `source`, to train or evaluate on.
 
-    Raises DataError as `read_questions` does, and on an id that repeats or a question without answers.
+    SQuAD 2.0's unanswerable questions are left out, and counted in a warning. Raises DataError as
+    `read_questions` does, and on an id that repeats or any other question without answers.
     """
     questions: list[Question] = []
     seen: set[str] = set()
-    for question in read_questions(source, skip_bad=skip_bad, aliases=aliases):
+    unanswerable = 0
+    reading = read_questions(source, skip_bad=skip_bad, aliases=aliases, fields=fields)
+    for question in reading:
+        if _is_unanswerable(question, reading.format):
+            unanswerable += 1
+            continue
         if not question.answers:
             raise DataError(f"question '{question.id}' has no answers", path=source, field="answers")
         if question.id in seen:
             raise DataError(f"question id '{question.id}' appears twice", path=source, field="id")
         seen.add(question.id)
         questions.append(question)
+    if unanswerable:
+        _log.warning("%s: %d %s left out", source, unanswerable, _UNANSWERABLE)
+    if not questions:
+        raise DataError("no question has an answer", path=source)
     return questions
 
 

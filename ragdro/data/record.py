@@ -6,6 +6,7 @@ that we read.
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ import orjson
 from ragdro.errors import DataError
 
 Fields: TypeAlias = Mapping[str, object]
+
+_LONGEST_LIST = 2**20
+"""Of a list in a string, in characters: Python's own parser takes some hundred bytes for each."""
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
 
@@ -116,9 +120,13 @@ class Record:
         return tuple(found)
 
     def answers(self, field: str) -> tuple[str, ...]:
-        """A string or a list of strings, without repeats, in the file's order; absent reads as none."""
-        if isinstance(self.fields.get(field), str):
-            return (self.text(field),)
+        """A string or a list of strings, without repeats, in the file's order; absent reads as none.
+
+        A string that holds a list of strings, as PopQA's and many tables' do, is that list.
+        """
+        value = self.fields.get(field)
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(texts_in(value) or (self.text(field),)))
         return tuple(dict.fromkeys(self.texts(field)))
 
     def records(self, field: str) -> list[Record]:
@@ -133,6 +141,26 @@ class Record:
         if not isinstance(value, dict):
             raise self.error(f"must be an object, is {_kind(value)}", field)
         return Record(value, self.path, self.line, self.position, f"{self.inside}{field}.")
+
+
+def texts_in(value: str) -> tuple[str, ...] | None:
+    """The strings of a list that is written in a string, as JSON or as Python; None where it is no such list.
+
+    `'["a", "b"]'` and `"['a', 'b']"` hold two; `"[1]"` and `"[sic]"` hold none, they are what they say.
+    """
+    text = value.strip()
+    if not (text.startswith("[") and text.endswith("]")) or len(text) > _LONGEST_LIST:
+        return None
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    if not isinstance(found, list) or not found:
+        return None
+    return tuple(found) if all(isinstance(one, str) and one.strip() for one in found) else None
 
 
 def parse(data: bytes, path: object, line: int | None, position: int) -> Record:

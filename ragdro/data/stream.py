@@ -65,6 +65,14 @@ def compression_of(path: Path) -> Compression:
     return "zstd" if head == b"\x28\xb5\x2f\xfd" else "none"
 
 
+def first_bytes(path: Path, count: int = 16) -> bytes:
+    """The first decompressed bytes of a file, UTF-16 or binary ones too. Raises DataError."""
+    compression = compression_of(path)
+    with _refusing_io_errors(path):
+        pieces = _zstd_chunks(path) if compression == "zstd" else _plain_chunks(path, compression)
+        return next(pieces, b"")[:count]
+
+
 def _plain_chunks(path: Path, compression: Compression) -> Iterator[bytes]:
     with gzip.open(path, "rb") if compression == "gzip" else path.open("rb") as file:
         while piece := file.read(_CHUNK_BYTES):

@@ -15,12 +15,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from ragdro.errors import DataError
 
 Scores: TypeAlias = Sequence[float] | NDArray[np.float64]
 
-_BLOCK_CELLS = 2**22  # cells of a block of resamples: bounds memory at some 64 MB
+_BLOCK_CELLS = 2**22  # numbers in a block of resamples: bounds memory at some 64 MB
 _EXACT_UP_TO = 14  # 2**14 sign patterns are fewer than the default number of resamples, near enough
 
 
@@ -39,22 +40,6 @@ def _checked(scores: Scores) -> NDArray[np.float64]:
     return values
 
 
-def _resampled_means(
-    values: NDArray[np.float64], generator: np.random.Generator, resamples: int
-) -> NDArray[np.float64]:
-    """Means of `resamples` draws of as many questions with replacement: (resamples, metrics)."""
-    questions = values.shape[0]
-    block = max(1, _BLOCK_CELLS // questions)
-    means = []
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = generator.integers(0, questions, size=(rows, questions))
-        drawn += np.arange(rows)[:, None] * questions
-        counts = np.bincount(drawn.ravel(), minlength=rows * questions).reshape(rows, questions)
-        means.append(counts @ values / questions)
-    return np.concatenate(means)
-
-
 def bootstrap_intervals(
     values: NDArray[np.float64],
     generator: np.random.Generator,
@@ -65,11 +50,26 @@ def bootstrap_intervals(
     """Percentile bootstrap interval of the mean of each column of (questions, metrics), from the same
     resamples for all columns. Raises DataError without questions."""
     matrix = _checked(values)
-    means = _resampled_means(matrix, generator, resamples)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
     middle = matrix.mean(axis=0)
-    return [Interval(float(m), float(a), float(b)) for m, a, b in zip(middle, low, high, strict=True)]
+    if len(matrix) == 1:  # every resample is the question itself, and scipy takes no sample of one
+        return [Interval(float(m), float(m), float(m)) for m in middle]
+    if resamples == 1:  # as where intervals are not looked at; scipy would divide by its spread, 0
+        drawn = matrix[generator.integers(0, len(matrix), size=len(matrix))].mean(axis=0)
+        return [Interval(float(m), float(d), float(d)) for m, d in zip(middle, drawn, strict=True)]
+    bounds = stats.bootstrap(
+        (matrix,),
+        np.mean,
+        axis=0,
+        n_resamples=resamples,
+        batch=max(1, _BLOCK_CELLS // matrix.size),
+        confidence_level=level,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
+    return [
+        Interval(float(m), float(low), float(high))
+        for m, low, high in zip(middle, bounds.low, bounds.high, strict=True)
+    ]
 
 
 def bootstrap_interval(
@@ -109,6 +109,8 @@ def paired_permutation_test(
     patterns, counting the observed one, that reach the observed difference. Raises DataError where the
     scores differ in number or are empty.
     """
+    # Not scipy's permutation_test: it doubles the smaller tail, draws other signs by the same seed, and took
+    # 24 times as long on 2,000 questions.
     differences = _differences(first, second)
     differences = differences[differences != 0.0]
     questions = len(differences)
@@ -150,21 +152,4 @@ def student_interval(values: Sequence[float], *, level: float = 0.95) -> Interva
 
 def student_quantile(freedom: int, level: float = 0.95) -> float:
     """The t with P(|T| ≤ t) = `level` for T of Student's distribution with `freedom` degrees of freedom."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
-    return math.tan(high) * math.sqrt(freedom)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """P(|T| ≤ √freedom · tan(angle)), a finite sum (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    odd = freedom % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0
-    for power in range(odd, freedom - 1, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
-    if odd:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total
+    return float(stats.t.ppf((1 + level) / 2, freedom))

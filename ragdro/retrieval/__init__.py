@@ -12,6 +12,7 @@ from typing import Any
 from ragdro.config.retriever import (
     Bm25Settings,
     ColbertSettings,
+    CustomSettings,
     DenseSettings,
     ExternalSettings,
     GivenSettings,
@@ -68,6 +69,10 @@ def _make(settings: RetrieverSettings, show_progress: bool) -> Retriever[Any]:
             return GivenRetriever(settings, show_progress=show_progress)
         case ExternalSettings():
             return _external(settings, show_progress)
+        case CustomSettings():
+            from ragdro.retrieval.custom import CustomRetriever
+
+            return CustomRetriever(settings, show_progress=show_progress)
 
 
 def _external(settings: ExternalSettings, show_progress: bool) -> Retriever[Any]:

@@ -27,10 +27,11 @@ from pydantic import BaseModel
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 from ragdro.progress import track
+from ragdro.retrieval.itself import first_without, is_passage
 from ragdro.retrieval.store import PassageStore, write_store
 from ragdro.types import Candidates, Passage, Question
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever an older index folder or candidates file may no longer be read as a newer one."""
 
 MANIFEST, STARTED, LOCK = "index.json", "started.json", ".lock"
@@ -46,6 +47,9 @@ class Retriever(ABC, Generic[Settings]):
 
     may_give_fewer: ClassVar[bool] = False
     """Whether a question may have fewer than top_n candidates."""
+
+    searches_store: ClassVar[bool] = False
+    """Whether the store's passages are ranked: a question that is one of them is not its own candidate."""
 
     def __init__(self, settings: Settings, *, show_progress: bool = False) -> None:
         self.settings = settings
@@ -68,9 +72,16 @@ class Retriever(ABC, Generic[Settings]):
         """Whether an index has to be built and opened before these questions are searched."""
         return True
 
+    def _searched(self, questions: int) -> None:
+        """Called when all questions of a search, so many, have their candidates."""
+
     def fingerprint(self) -> str:
         """What the results depend on beyond the settings' values, such as a file that they name."""
         return ""
+
+    def is_cacheable(self) -> bool:
+        """Whether equal settings, corpus, questions and fingerprint mean equal results."""
+        return True
 
     # -- what all share ------------------------------------------------------------------------
 
@@ -144,19 +155,33 @@ class Retriever(ABC, Generic[Settings]):
         for question in questions:
             if not question.question.strip():
                 raise RetrievalError(f"question {question.id!r} is empty: nothing to search for")
+            if self._is_itself_in_store(question) and len(self.store) == top_n:
+                raise RetrievalError(
+                    f"top_n is {top_n}, but the corpus holds only {top_n - 1} passages that are not"
+                    f" question {question.id!r} itself"
+                )
         repeated = [name for name, count in Counter(q.id for q in questions).items() if count > 1]
         if repeated:
             raise RetrievalError(f"the question id {repeated[0]!r} occurs more than once")
 
     def _batches(self, questions: Sequence[Question], top_n: int) -> Iterator[Candidates]:
         for start in range(0, len(questions), self.batch_size):
-            for found in self._search_batch(questions[start : start + self.batch_size], top_n):
+            batch = questions[start : start + self.batch_size]
+            itself = {question.id for question in batch if self._is_itself_in_store(question)}
+            for found in self._search_batch(batch, top_n + bool(itself)):
+                found = first_without(
+                    found, top_n, found.question_id if found.question_id in itself else None
+                )
                 if len(found.passages) < top_n and not self.may_give_fewer:
                     got = f"{len(found.passages)} of top_n = {top_n} passages"
                     raise RetrievalError(
                         f"question {found.question_id!r}: the {self.kind} retriever has {got}"
                     )
                 yield found
+        self._searched(len(questions))
+
+    def _is_itself_in_store(self, question: Question) -> bool:
+        return self.searches_store and self._store is not None and is_passage(question, self._store)
 
     def _stored(self, corpus: Iterable[Passage], folder: Path) -> PassageStore:
         try:
@@ -184,6 +209,8 @@ class Retriever(ABC, Generic[Settings]):
 
 class RowRetriever(Retriever[Settings]):
     """A retriever that ranks the rows of the passage store."""
+
+    searches_store: ClassVar[bool] = True
 
     @abstractmethod
     def _rank_batch(

@@ -4,42 +4,55 @@
 
 with idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) in the default variant ("lucene").
 
-Tokenizing is the long part of a build: it writes one file a shard, which a restart does not redo and
-which keeps token ids out of memory while bm25s scores them.
+What a word is, stands in `words`; the language, which is found out where the settings say 'auto', is kept
+beside the index. Tokenizing is the long part of a build: it writes one file a shard, which a restart does
+not redo and which keeps token ids out of memory while bm25s scores them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import bm25s
 import numpy as np
-import Stemmer
-from bm25s.tokenization import Tokenized, Tokenizer, _infer_stopwords
+from bm25s.tokenization import Tokenized, Tokenizer
 from jaxtyping import Float32, Int64, Integer
 
-from ragdro.config.retriever import Bm25Settings
+from ragdro.config.retriever import AUTO, Bm25Settings
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 from ragdro.progress import track
 from ragdro.retrieval.base import RowRetriever
-from ragdro.retrieval.ranking import top_rows
+from ragdro.retrieval.language import WordRules, detect, word_rules
+from ragdro.retrieval.postings import Postings
 from ragdro.retrieval.store import PassageStore
 
-INDEX, SHARDS = "bm25", "bm25-shards"
+_log = logging.getLogger(__name__)
+
+INDEX, SHARDS, LANGUAGE = "bm25", "bm25-shards", "bm25.language.txt"
+
+SAMPLE = 1_000
+"""Passages, at equal distances, that the language is found out from."""
 
 
 class Bm25Retriever(RowRetriever[Bm25Settings]):
     """Sparse retrieval. A passage without a word of the question scores 0 and ranks in corpus order."""
 
     _index: bm25s.BM25
+    _postings: Postings
+    _rules: WordRules
+    _unmatched = 0
 
     def _build_index(self, store: PassageStore, folder: Path) -> None:
+        language = _language(self.settings, store)
+        with atomic_file(folder / LANGUAGE) as file:
+            file.write(language.encode())
         shards = folder / SHARDS
         shards.mkdir(exist_ok=True)
-        tokenizer = _tokenizer(self.settings)
+        tokenizer = word_rules(self.settings, language).tokenizer()
         for start in range(0, len(store), self.settings.shard_size):
             path = shards / f"{start:012d}.npz"
             if path.exists():
@@ -80,18 +93,26 @@ class Bm25Retriever(RowRetriever[Bm25Settings]):
 
     def _open_index(self, store: PassageStore, folder: Path) -> None:
         self._index = bm25s.BM25.load(folder / INDEX, mmap=True, backend="numpy", show_progress=False)
-        self._tokenize = _query_tokenizer(self.settings)
+        self._postings = Postings(self._index.scores)
+        self._rules = word_rules(self.settings, (folder / LANGUAGE).read_text())
 
     def _rank_batch(
         self, texts: Sequence[str], top_n: int
     ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
-        rows = np.empty((len(texts), top_n), dtype=np.int64)
-        scores = np.empty((len(texts), top_n), dtype=np.float32)
-        for at, words in enumerate(self._tokenize(texts)):
-            of_all = self._index.get_scores_from_ids(self._index.get_tokens_ids(words))
-            rows[at] = top_rows(of_all, top_n)
-            scores[at] = of_all[rows[at]]
-        return rows, scores
+        asked = [self._index.get_tokens_ids(self._rules.of(text)) for text in texts]
+        self._unmatched += sum(not tokens for tokens in asked)
+        return self._postings.search(asked, top_n)
+
+    def _searched(self, questions: int) -> None:
+        """One warning a search: a question without a word of the corpus gets its first passages."""
+        unmatched, self._unmatched = self._unmatched, 0
+        if unmatched:
+            _log.warning(
+                "%d of %d questions share no word with the corpus: BM25 gives them its first passages, with"
+                " score 0 (are both in one language? see retriever.stopwords, retriever.language)",
+                unmatched,
+                questions,
+            )
 
 
 class _TokenIds:
@@ -130,38 +151,11 @@ def _recall_vocabulary(tokenizer: Tokenizer, shard: Path) -> None:
         tokenizer.stem_to_sid[stem] = len(tokenizer.stem_to_sid)
 
 
-def _tokenizer(settings: Bm25Settings) -> Tokenizer:
-    return Tokenizer(stopwords=_stopwords(settings), stemmer=_stemmer(settings))
-
-
-def _query_tokenizer(settings: Bm25Settings) -> Callable[[Sequence[str]], list[list[str]]]:
-    """A function from questions to their stems, by the rules that passages were tokenized with."""
-    tokenizer = _tokenizer(settings)
-    stop, stem = frozenset(tokenizer.stopwords), tokenizer.stemmer
-
-    def tokenize(texts: Sequence[str]) -> list[list[str]]:
-        return [
-            [stem(word) for word in tokenizer.splitter(text.lower()) if word not in stop] for text in texts
-        ]
-
-    return tokenize
-
-
-def _stopwords(settings: Bm25Settings) -> tuple[str, ...]:
-    try:
-        return tuple(_infer_stopwords(settings.stopwords))
-    except ValueError as error:
-        raise RetrievalError(f"retriever.stopwords: bm25s has no list for {settings.stopwords!r}") from error
-
-
-def _stemmer(settings: Bm25Settings) -> Callable[[str], str]:
-    """The word's stem; without a stemmer the word itself, so that one code path serves both."""
-    if settings.stemmer is None:
-        return str
-    try:
-        stemmer = Stemmer.Stemmer(settings.stemmer)
-    except KeyError as error:
-        known = ", ".join(Stemmer.algorithms())
-        raise RetrievalError(f"retriever.stemmer: no {settings.stemmer!r}; there are {known}") from error
-    stem: Callable[[str], str] = stemmer.stemWord
-    return stem
+def _language(settings: Bm25Settings, store: PassageStore) -> str:
+    """The language that 'auto' stands for."""
+    if settings.language != AUTO:
+        return settings.language
+    rows = np.linspace(0, len(store) - 1, min(SAMPLE, len(store))).astype(int).tolist()
+    language = detect(f"{store[row].title} {store[row].text}" for row in rows)
+    _log.info("BM25: the corpus's language is %s", language)
+    return language

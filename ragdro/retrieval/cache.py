@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from filelock import FileLock
 
 from ragdro.config.retriever import RetrieverSettings
 from ragdro.data import read_corpus
+from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.errors import DataError, RetrievalError
 from ragdro.files import rename_durably
 from ragdro.retrieval import make_retriever
@@ -33,7 +35,8 @@ from ragdro.types import Candidates, Passage, Question
 SYNC_EVERY = 256
 """Questions searched between two points that a killed search can be resumed from."""
 
-CorpusReader = Callable[[str], Iterator[Passage]]
+CorpusReader = Callable[..., Iterator[Passage]]
+"""Reads a corpus by its source; where there are names of the user's, they come as `fields`."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,18 @@ def cached_candidates(
     *,
     show_progress: bool = False,
     read: CorpusReader = read_corpus,
+    fields: FieldNames = NO_NAMES,
 ) -> list[Candidates]:
     """The top_n passages of each question, in order, searched for at most once.
 
-    `corpus_source` is what `ragdro.data.read_corpus` takes (or `read`, in its stead); None where the
-    retriever needs no corpus. RetrievalError where the input does not allow a search, and the reader's
-    DataError for a corpus that cannot be read.
+    `corpus_source` is what `ragdro.data.read_corpus` takes (or `read`, in its stead), with `fields`; None
+    where the retriever needs no corpus. RetrievalError where the input does not allow a search, and the
+    reader's DataError for a corpus that cannot be read.
     """
-    retriever = make_retriever(settings, show_progress=show_progress)
+    retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
     source = _needed(retriever, questions, corpus_source)
-    key = cache_key(questions, source, retriever, top_n, read)
-    if settings.kind == "given":  # nothing is searched, and the key knows nothing of what is given
+    key = cache_key(questions, source, retriever, top_n, read, fields)
+    if not retriever.is_cacheable():
         if source is not None:
             _open_cached(retriever, source, key, cache_folder, read)
         return list(retriever.search(questions, top_n))
@@ -85,12 +89,13 @@ def cached_retriever(
     *,
     show_progress: bool = False,
     read: CorpusReader = read_corpus,
+    fields: FieldNames = NO_NAMES,
 ) -> Retriever[Any]:
     """A retriever ready to search, its index taken from the cache or built into it; errors as above."""
-    retriever = make_retriever(settings, show_progress=show_progress)
+    retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
     source = _needed(retriever, (), corpus_source)
     if source is not None:
-        key = cache_key((), source, retriever, 0, read)
+        key = cache_key((), source, retriever, 0, read, fields)
         _open_cached(retriever, source, key, cache_folder, read)
     return retriever
 
@@ -121,23 +126,24 @@ def cache_key(
     retriever: Retriever[Any],
     top_n: int,
     read: CorpusReader,
+    fields: FieldNames = NO_NAMES,
 ) -> CacheKey:
     """The names of the index and of the candidates; reads the corpus's files once through."""
-    corpus = None if source is None else corpus_hash(source, read)
+    corpus = None if source is None else corpus_key(source, read, fields)
     settings = retriever.settings.model_dump(mode="json")
     index = _short_hash(FORMAT, corpus, settings, retriever.fingerprint())
     asked = hash_values([question.id, question.question] for question in questions)
     return CacheKey(corpus, index, _short_hash(index, top_n, asked))
 
 
-def corpus_hash(source: str, read: CorpusReader) -> str:
-    """A hash of the corpus's content: of its files' bytes, or of its passages where it is no file."""
+def corpus_key(source: str, read: CorpusReader, fields: FieldNames = NO_NAMES) -> str:
+    """A hash of the corpus: of its files' bytes and of `fields`, or of its passages where it is no file."""
     path = Path(source)
-    if path.is_file():
-        return hash_file(path)
-    if path.is_dir():
-        return hash_folder(path)
-    return hash_values([passage.id, passage.title, passage.text] for passage in read(source))
+    if path.is_file() or path.is_dir():
+        content = hash_file(path) if path.is_file() else hash_folder(path)
+        return hash_values([content, dict(fields)]) if fields else content
+    passages = _with_fields(read, fields)(source)
+    return hash_values([passage.id, passage.title, passage.text] for passage in passages)
 
 
 def _search_to_file(retriever: Retriever[Any], questions: Sequence[Question], top_n: int, path: Path) -> None:
@@ -176,6 +182,10 @@ def _resume(partial: Path, questions: Sequence[Question], batch_size: int) -> in
         done = (len(ends) - 1) // batch_size * batch_size
         file.truncate(ends[done])
     return done
+
+
+def _with_fields(read: CorpusReader, fields: FieldNames) -> CorpusReader:
+    return partial(read, fields=fields) if fields else read
 
 
 def _short_hash(*values: Any) -> str:

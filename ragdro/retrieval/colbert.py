@@ -89,6 +89,7 @@ class ColbertRetriever(RowRetriever[ColbertSettings]):
             )
             vectors = encoder.encode_document(
                 [passage_text(passage) for passage in passages],
+                prompt=self.settings.passage_prompt,
                 batch_size=self.settings.encode_batch_size,
                 convert_to_numpy=True,
                 normalize_embeddings=True,
@@ -117,6 +118,7 @@ class ColbertRetriever(RowRetriever[ColbertSettings]):
     ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
         asked = self._encoder.encode_query(
             list(texts),
+            prompt=self.settings.query_prompt,
             batch_size=self.settings.encode_batch_size,
             convert_to_numpy=True,
             normalize_embeddings=True,

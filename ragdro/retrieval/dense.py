@@ -2,6 +2,8 @@
 
     score(q, d) = E(q) . E(d)          (the cosine, with `normalise`)
 
+E is the model's method for questions and for passages: the prompts and routes of the checkpoint apply, and
+the settings' prompts in place of its own.
 Encoding is the long part of a build: it writes one file a shard, which a restart does not redo. The
 FAISS index is then made of the shards, written whole, and memory-mapped when opened. Flat search is
 exact; IVF-PQ and HNSW are approximate and depend on no random state of the process.
@@ -9,7 +11,7 @@ exact; IVF-PQ and HNSW are approximate and depend on no random state of the proc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,16 +70,16 @@ class DenseRetriever(RowRetriever[DenseSettings]):
             passages = track(
                 store.rows(start, stop), "encoding", total=len(store), done=start, shown=self.show_progress
             )
-            vectors = self._encode(
-                encoder, [passage_text(passage) for passage in passages], self.settings.passage_prompt
-            )
+            texts = [passage_text(passage) for passage in passages]
+            vectors = self._encode(encoder.encode_document, texts, self.settings.passage_prompt)
             with atomic_file(path) as file:
                 np.save(file, vectors)
 
     def _encode(
-        self, encoder: SentenceTransformer, texts: Sequence[str], prompt: str
+        self, encode: Callable[..., Any], texts: Sequence[str], prompt: str | None
     ) -> Float32[np.ndarray, "texts width"]:
-        vectors = encoder.encode(
+        """Vectors by the model's method for questions or for passages, which knows its prompts and routes."""
+        vectors = encode(
             list(texts),
             prompt=prompt,
             batch_size=self.settings.encode_batch_size,
@@ -112,7 +114,7 @@ class DenseRetriever(RowRetriever[DenseSettings]):
     def _rank_batch(
         self, texts: Sequence[str], top_n: int
     ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
-        asked = self._encode(self._encoder, texts, self.settings.query_prompt)
+        asked = self._encode(self._encoder.encode_query, texts, self.settings.query_prompt)
         scores, rows = self._index.search(asked, top_n)
         if (rows < 0).any():
             least = int((rows >= 0).sum(axis=1).min())

@@ -86,7 +86,8 @@ def check_projection(encoder: MultiVectorEncoder, settings: ColbertSettings) -> 
 
 def bi_probe(encoder: SentenceTransformer) -> Float32[np.ndarray, " width"]:
     """The probe text's vector by a bi-encoder."""
-    return np.asarray(encoder.encode([PROBE_TEXT], show_progress_bar=False)[0], dtype=np.float32)
+    vectors = encoder.encode_query([PROBE_TEXT], show_progress_bar=False)
+    return np.asarray(vectors[0], dtype=np.float32)
 
 
 def token_probe(encoder: MultiVectorEncoder) -> Float32[np.ndarray, " width"]:

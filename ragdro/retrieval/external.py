@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from ragdro.config.retriever import CandidatesFile, DprResults, ExternalSettings, TrecRun
 from ragdro.data import read_questions
@@ -33,6 +33,8 @@ class Hit(NamedTuple):
 
 class TrecRunRetriever(Retriever[ExternalSettings]):
     """The passages that a run file names, by falling score (equal scores by rank), from the corpus."""
+
+    searches_store: ClassVar[bool] = True
 
     _run: dict[str, list[Hit]]
 

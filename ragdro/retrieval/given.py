@@ -20,6 +20,9 @@ class GivenRetriever(Retriever[GivenSettings]):
 
     may_give_fewer: ClassVar[bool] = True
 
+    def is_cacheable(self) -> bool:
+        return False  # what is given is no part of the key, and nothing is searched
+
     def needs_corpus(self, questions: Sequence[Question]) -> bool:
         return any(is_reference(passage) for question in questions for passage in _given(question).passages)
 

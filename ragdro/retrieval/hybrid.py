@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ragdro.config.retriever import HybridSettings
 from ragdro.errors import RetrievalError
@@ -22,6 +22,8 @@ from ragdro.types import Candidates, Passage, Question
 
 class HybridRetriever(Retriever[HybridSettings]):
     """The fused ranking of `members`, which stand in the order of the settings."""
+
+    searches_store: ClassVar[bool] = True
 
     def __init__(
         self, settings: HybridSettings, members: Sequence[Retriever[Any]], *, show_progress: bool = False
@@ -35,6 +37,10 @@ class HybridRetriever(Retriever[HybridSettings]):
 
     def needs_corpus(self, questions: Sequence[Question]) -> bool:
         return any(member.needs_corpus(questions) for member in self._members)
+
+    def _searched(self, questions: int) -> None:
+        for member in self._members:
+            member._searched(questions)
 
     def fingerprint(self) -> str:
         return hash_values(member.fingerprint() for member in self._members)

@@ -18,6 +18,7 @@ from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
+from ragdro.retrieval.custom import around
 from ragdro.runs.exported import with_own_prompts
 from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.setup import algorithm_of, build_rag, degradation, load_tasks
@@ -35,14 +36,14 @@ def load(
     *,
     stage: str = "best",
     corpus: str | None = None,
-    retriever: Retriever[Any] | Retrieve | None = None,
+    retriever: Any = None,
     device: str | None = None,
 ) -> Rag:
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
     `stage` is 'best', 'warm-up' or 'iteration-N' (of a run). Questions are searched for in `corpus` (a file, a
-    folder, a hub name), by `retriever` (one of ours that is open, or a function from questions to candidates), or
-    in what the run was trained on; none of it is opened before it is needed. `device`: None as in the config.
+    folder, a hub name), by `retriever` (one of ours that is open, an object with `search(queries, top_n)` as
+    `ragdro.retrieval.custom` says, or a function from questions to candidates), or in what the run was trained on; none of it is opened before it is needed. `device`: None as in the config.
     Raises `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is not there.
     """
     path = Path(folder)
@@ -53,10 +54,11 @@ def load(
     return build_rag(config, checkpoint_of(path, stage), retrieve)
 
 
-def _given(retriever: Retriever[Any] | Retrieve, top_n: int) -> Retrieve:
-    if not isinstance(retriever, Retriever):
-        return retriever
-    opened = retriever
+def _given(retriever: Any, top_n: int) -> Retrieve:
+    if not isinstance(retriever, Retriever) and not hasattr(retriever, "search"):
+        function: Retrieve = retriever
+        return function
+    opened = retriever if isinstance(retriever, Retriever) else around(retriever)
     return lambda questions: list(opened.search(questions, top_n))
 
 
@@ -64,11 +66,12 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
     """The run's own retriever over `corpus` (None: over its own), opened by the first question."""
     source = corpus or config.data.corpus
     opened: list[Retriever[Any]] = []
+    cache = Path(config.cache)
 
     def retrieve(questions: Sequence[Question]) -> list[Candidates]:
         if not opened:
             path = None if source is None else resolve(source)
-            opened.append(cached_retriever(path, config.retriever, Path(config.cache)))
+            opened.append(cached_retriever(path, config.retriever, cache, fields=config.data.names))
         worse = degradation(config)
         return [worse(found) for found in opened[0].search(questions, config.top_n)]
 

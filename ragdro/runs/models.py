@@ -83,6 +83,6 @@ def _texts(config: Config) -> Iterator[str]:
     """What a tokenizer is trained on: the corpus, or the questions' own passages."""
     if config.data.corpus is None:
         raise DataError("a model from scratch needs data.corpus, to train its tokenizer on")
-    for passage in read_corpus(resolve(config.data.corpus)):
+    for passage in read_corpus(resolve(config.data.corpus), fields=config.data.names):
         yield passage.title
         yield passage.text

@@ -97,10 +97,18 @@ def algorithm_of(config: Config) -> Algorithm:
 @phase("retrieve")
 def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
-    questions = load_questions(resolve(source), skip_bad=config.data.skip_bad)
+    questions = load_questions(
+        resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names
+    )
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     candidates = cached_candidates(
-        questions, corpus, config.retriever, config.top_n, Path(config.cache), show_progress=is_main()
+        questions,
+        corpus,
+        config.retriever,
+        config.top_n,
+        Path(config.cache),
+        show_progress=is_main(),
+        fields=config.data.names,
     )
     worse = degradation(config)
     return [Task(q, worse(c)) for q, c in zip(questions, candidates, strict=True)]
@@ -112,7 +120,7 @@ def degradation(config: Config) -> Callable[[Candidates], Candidates]:
         return lambda candidates: candidates
     if config.data.corpus is None:
         raise ConfigError("degrade: needs data.corpus, to take other passages from")
-    corpus = list(read_corpus(resolve(config.data.corpus)))
+    corpus = list(read_corpus(resolve(config.data.corpus), fields=config.data.names))
     return lambda candidates: degrade(candidates, config.degrade, corpus, config.seed)
 
 

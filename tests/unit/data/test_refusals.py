@@ -37,7 +37,7 @@ from tests.unit.data.test_readers import put
             "field 'candidates': has scores on some entries",
         ),
         (b'{"id": "a", "text": "t"}\n', "holds a corpus"),
-        (b'{"colour": 1}\n', r"file:1: is in no format that we read \(fields: colour;"),
+        (b'{"colour": 1}\n', "file:1: is in no format that we read: JSON lines with fields colour"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, data: bytes, message: str) -> None:

@@ -40,6 +40,21 @@ def test_the_interval_of_three_questions_is_that_of_all_27_resamples() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
 
 
+def test_the_interval_is_that_of_resampling_question_by_question() -> None:
+    values = rng(2).random((37, 3))
+    drawn = rng(11).integers(0, 37, size=(500, 37))  # the same stream, drawn here at once
+    means = np.array([[values[row, column].mean() for column in range(3)] for row in drawn])
+    low, high = np.quantile(means, [0.05, 0.95], axis=0)
+    found = bootstrap_intervals(values, rng(11), resamples=500, level=0.9)
+    assert [interval.low for interval in found] == pytest.approx(low, abs=1e-9)
+    assert [interval.high for interval in found] == pytest.approx(high, abs=1e-9)
+    assert bootstrap_interval([0.25], rng()) == (0.25, 0.25, 0.25)
+    once = values[rng(4).integers(0, 37, size=37)].mean(axis=0)
+    assert [interval.low for interval in bootstrap_intervals(values, rng(4), resamples=1)] == pytest.approx(
+        once
+    )
+
+
 def test_it_covers_the_truth_as_often_as_it_says() -> None:
     draws = rng(1)
     hits = 0

@@ -12,7 +12,7 @@ import pytest
 import Stemmer
 from bm25s.tokenization import Tokenizer
 
-from ragdro.config.retriever import Bm25Settings
+from ragdro.config.retriever import Bm25Settings, HybridSettings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval import bm25 as module
 from ragdro.retrieval import make_retriever, open_retriever
@@ -35,7 +35,7 @@ def oracle(
     """Lucene's BM25, straight from the formula, in double precision."""
 
     def words(text: str) -> list[str]:
-        return [stem(word) for word in re.findall(r"\b\w\w+\b", text.lower()) if word not in STOP]
+        return [stem(word) for word in re.findall(r"\w+", text.lower()) if word not in STOP]
 
     documents = [Counter(words(f"{p.title} {p.text}")) for p in corpus]
     lengths = [sum(document.values()) for document in documents]
@@ -66,7 +66,7 @@ def built(corpus: Sequence[Passage], folder: Path, settings: Bm25Settings) -> Re
 def test_scores_and_order_are_those_of_the_formula(
     settings: Bm25Settings, corpus: list[Passage], questions: list[Question], tmp_path: Path
 ) -> None:
-    stem = str if settings.stemmer is None else Stemmer.Stemmer(settings.stemmer).stemWord
+    stem = str if settings.stemmer is None else Stemmer.Stemmer("english").stemWord
     found = list(built(corpus, tmp_path / "index", settings).search(questions, 15))
     assert [candidates.question_id for candidates in found] == [question.id for question in questions]
     for question, candidates in zip(questions, found, strict=True):
@@ -194,6 +194,44 @@ def test_languages_that_do_not_exist_are_refused(corpus: list[Passage], tmp_path
         make_retriever(Bm25Settings(stemmer="klingon")).build(corpus, tmp_path / "one")
     with pytest.raises(RetrievalError, match=r"retriever\.stopwords: bm25s has no list for 'klingon'"):
         make_retriever(Bm25Settings(stopwords="klingon")).build(corpus, tmp_path / "two")
+    with pytest.raises(
+        RetrievalError, match=r"retriever\.language: neither a stemmer nor stop words for 'kli"
+    ):
+        make_retriever(Bm25Settings(language="klingon")).build(corpus, tmp_path / "three")
+
+
+def test_questions_that_match_nothing_are_counted_in_one_warning(
+    corpus: list[Passage], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = [
+        Question(f"q{at}", text, ()) for at, text in enumerate(["river", "zebra", "of the", "bridge"] * 40)
+    ]
+    for settings in (Bm25Settings(), HybridSettings(members=(Bm25Settings(),))):
+        caplog.clear()
+        retriever = make_retriever(settings)
+        retriever.build(corpus, tmp_path / settings.kind)
+        retriever.open(tmp_path / settings.kind)
+        found = list(retriever.search(asked, 3))
+        assert [passage.id for passage in found[1].passages] == ["p0", "p1", "p2"]
+        (record,) = [entry for entry in caplog.records if entry.levelname == "WARNING"]
+        assert record.getMessage().startswith("80 of 160 questions share no word with the corpus")
+        caplog.clear()
+        assert list(retriever.search(asked[:1], 3)) and not caplog.text
+
+
+def test_a_question_that_is_a_passage_is_not_its_own_candidate(corpus: list[Passage], tmp_path: Path) -> None:
+    # as in BEIR's ArguAna; a passage that has the question's id by chance, or its text alone, stays
+    itself = Question("p7", f" {corpus[7].text.upper()}", ())
+    by_chance = Question("p8", "silver river?", ())
+    twin = Question("other", corpus[9].text, ())
+    retriever = built(corpus, tmp_path / "index", Bm25Settings())
+    ranked = [[p.id for p in c.passages] for c in retriever.search([itself, by_chance, twin], 59)]
+    assert "p7" not in ranked[0] and len(set(ranked[0])) == 59
+    assert "p9" in ranked[2] and all(len(set(ids)) == 59 for ids in ranked)
+    plain = [p.id for p in next(retriever.search([Question("x", by_chance.question, ())], 59)).passages]
+    assert ranked[1] == plain
+    with pytest.raises(RetrievalError, match="holds only 59 passages that are not question 'p7' itself"):
+        retriever.search([itself], 60)
 
 
 def test_searching_before_opening_is_refused() -> None:

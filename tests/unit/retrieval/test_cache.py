@@ -107,6 +107,7 @@ def test_every_setting_is_part_of_the_key(source: Path, questions: list[Question
         Bm25Settings(k1=1.3),
         Bm25Settings(b=0.5),
         Bm25Settings(method="atire"),
+        Bm25Settings(language="german"),
         Bm25Settings(stemmer="german"),
         Bm25Settings(stopwords=None),
         Bm25Settings(shard_size=3),
@@ -114,12 +115,23 @@ def test_every_setting_is_part_of_the_key(source: Path, questions: list[Question
         HybridSettings(members=(Bm25Settings(),), constant=1.0),
     ]
     assert (
-        len({field for s in changed[:6] for field in s.model_fields_set})
+        len({field for s in changed[:7] for field in s.model_fields_set})
         == len(Bm25Settings.model_fields) - 1
     )
     keys = [key(Bm25Settings()), *map(key, changed)]
     assert len(set(keys)) == len(keys)
     assert key(Bm25Settings()) == keys[0]
+
+
+def test_the_user_s_names_of_a_corpus_s_fields_are_part_of_the_key(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text("first,second\nriver,castle\nbridge,river\n")
+    asked = [Question("q", "castle", ())]
+    for theirs, expected in (("first", "river"), ("second", "castle")):
+        (found,) = cached_candidates(asked, corpus, Bm25Settings(), 1, tmp_path, fields={"text": theirs})
+        assert found.passages[0].text == expected
+        retriever = cached_retriever(corpus, Bm25Settings(), tmp_path, fields={"text": theirs})
+        assert retriever.store[0].text == expected
 
 
 def test_a_killed_search_goes_on_after_its_finished_batches(

@@ -68,6 +68,29 @@ def test_the_retriever_ranks_by_max_sim(
         assert [score[p.id] for p in found.passages] == pytest.approx(found.scores, abs=2e-2)
 
 
+def test_the_settings_prompts_stand_in_for_the_checkpoint_s(
+    corpus: list[Passage], questions: list[Question], random_colbert: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import MultiVectorEncoder
+
+    encoder = MultiVectorEncoder(str(random_colbert), device="cpu")
+    encoder.prompts = {"query": "river castle ", "document": "bridge "}
+    encoder.save_pretrained(str(tmp_path / "model"))
+    for settings, query, passage in (
+        ({}, "river castle ", "bridge "),
+        ({"query_prompt": "silver ", "passage_prompt": ""}, "silver ", ""),
+    ):
+        named = ColbertSettings(model=str(tmp_path / "model"), device="cpu", **settings)
+        retriever = built(corpus, tmp_path / f"index-{query}", named)
+        plain = MultiVectorEncoder(str(random_colbert), device="cpu")
+        texts = [f"{passage}{p.title} {p.text}" for p in corpus]
+        passages = plain.encode_document(texts, prompt="", convert_to_numpy=True)
+        (found,) = retriever.search(questions[:1], 5)
+        asked = plain.encode_query([query + questions[0].question], prompt="", convert_to_numpy=True)[0]
+        scores = sorted((brute_force(asked, vectors) for vectors in passages), reverse=True)
+        assert found.scores == pytest.approx(scores[:5], abs=2e-2)
+
+
 def test_a_plain_encoder_is_refused_unless_it_is_taken_without_projection(
     corpus: list[Passage], questions: list[Question], random_bert: Path, tmp_path: Path
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,68 @@ def test_flat_search_is_the_full_product(
         assert len({p.id for p in found.passages}) == 12
 
 
+def with_prompts(random_bert: Path, folder: Path) -> Path:
+    """A checkpoint whose own config says what goes before questions and passages."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    modules = [Transformer(str(random_bert)), Pooling(32)]
+    prompts = {"query": "river castle ", "document": "bridge "}
+    SentenceTransformer(modules=modules, device="cpu", prompts=prompts).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "query", "passage"),
+    [
+        ({}, "river castle ", "bridge "),
+        ({"query_prompt": "silver "}, "silver ", "bridge "),
+        ({"query_prompt": "", "passage_prompt": ""}, "", ""),
+    ],
+)
+def test_the_checkpoint_s_own_prompts_apply_unless_the_settings_say_otherwise(
+    settings: dict[str, str],
+    query: str,
+    passage: str,
+    corpus: list[Passage],
+    questions: list[Question],
+    random_bert: Path,
+    tmp_path: Path,
+) -> None:
+    model = with_prompts(random_bert, tmp_path / "model")
+    retriever = built(corpus, tmp_path / "index", DenseSettings(model=str(model), device="cpu", **settings))
+    passages = by_hand(random_bert, [f"{passage}{p.title} {p.text}" for p in corpus])
+    asked = by_hand(random_bert, [f"{query}{q.question}" for q in questions])
+    for row, found in zip(asked @ passages.T, retriever.search(questions, 5), strict=True):
+        assert found.scores == pytest.approx(np.sort(row)[::-1][:5].tolist(), abs=1e-4)
+
+
+def test_the_checkpoint_s_own_routes_apply(
+    corpus: list[Passage], questions: list[Question], random_bert: Path, tmp_path: Path
+) -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import BertModel
+
+    other = tmp_path / "other"
+    shutil.copytree(random_bert, other)
+    torch.manual_seed(3)
+    BertModel(BertModel.from_pretrained(other).config).save_pretrained(other)
+    router = Router.for_query_document(
+        [Transformer(str(other)), Pooling(32)], [Transformer(str(random_bert)), Pooling(32)]
+    )
+    SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "model"))
+    settings = DenseSettings(model=str(tmp_path / "model"), device="cpu")
+    retriever = built(corpus, tmp_path / "index", settings)
+    passages = by_hand(random_bert, [f"{p.title} {p.text}" for p in corpus])
+    asked = by_hand(other, [q.question for q in questions])
+    for row, found in zip(asked @ passages.T, retriever.search(questions, 5), strict=True):
+        assert found.scores == pytest.approx(np.sort(row)[::-1][:5].tolist(), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("index", "least"),
     [
@@ -88,11 +152,13 @@ def test_a_killed_build_encodes_only_what_is_missing(
     encoded: list[int] = []
     encode = DenseRetriever._encode
 
-    def counted(self: DenseRetriever, encoder: object, texts: Sequence[str], prompt: str) -> np.ndarray:
+    def counted(
+        self: DenseRetriever, method: Callable[..., Any], texts: Sequence[str], prompt: str | None
+    ) -> np.ndarray:
         if len(encoded) == 2:
             raise KeyboardInterrupt
         encoded.append(len(texts))
-        return encode(self, encoder, texts, prompt)
+        return encode(self, method, texts, prompt)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(DenseRetriever, "_encode", counted)
@@ -111,8 +177,6 @@ def test_a_killed_build_encodes_only_what_is_missing(
 def test_an_index_does_not_open_with_other_weights(
     corpus: list[Passage], random_bert: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     import torch
     from transformers import BertModel
 

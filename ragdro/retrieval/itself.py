@@ -1,0 +1,32 @@
+"""Questions that are passages of the corpus themselves, as in BEIR's ArguAna: not their own candidates."""
+
+from __future__ import annotations
+
+from ragdro.retrieval.store import PassageStore
+from ragdro.types import Candidates, Question
+
+
+def is_passage(question: Question, store: PassageStore) -> bool:
+    """Whether the question is a passage of the store: the same id and text, with or without the title."""
+    row = store.row_of(question.id)
+    if row is None:
+        return False
+    passage, asked = store[row], _letters(question.question)
+    return asked in (_letters(passage.text), _letters(f"{passage.title} {passage.text}"))
+
+
+def _letters(text: str) -> str:
+    """What is compared of two texts: spaces, punctuation and case aside."""
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def first_without(found: Candidates, top_n: int, without: str | None) -> Candidates:
+    """The first top_n candidates, the passage with the id `without` left out."""
+    if without is None and len(found.passages) <= top_n:
+        return found
+    kept = [at for at, passage in enumerate(found.passages) if passage.id != without][:top_n]
+    return Candidates(
+        found.question_id,
+        tuple(found.passages[at] for at in kept),
+        None if found.scores is None else tuple(found.scores[at] for at in kept),
+    )
