@@ -64,7 +64,11 @@ class Selector:
         self.budget = budget
         self.independent = independent
         self.grammar = IdentifierGrammar(
-            model.tokenizer, n, template.output_start(model.tokenizer), stop=stop
+            model.tokenizer,
+            n,
+            template.output_start(model.tokenizer),
+            border=template.output_border(model.tokenizer),
+            stop=stop,
         )
 
     @phase("tokenise")
