@@ -30,7 +30,8 @@ class Marginal(Dro):
     def propose(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[list[Draw]]:
         """Every candidate (or the `passages` likeliest) as a list of its own, once, so that the bound is the
         logarithm of the sum over them."""
-        from ragdro.selection.selector import Draw, likeliest
+        from ragdro.selection.inclusion import likeliest
+        from ragdro.selection.selector import Draw
 
         proposed = []
         for log_p in selector.first_choices(tasks, max_tokens):

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
+from ragdro.config.dates import with_prompt_date
 from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import (
     GeneratorSettings,
@@ -58,6 +59,7 @@ __all__ = [
     "WarmUp",
     "dump_config",
     "load_config",
+    "with_prompt_date",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -61,7 +62,25 @@ class ModelSettings(Settings):
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
     revision: str | None = Field(None, description="hub revision")
-    question_tokens: int = Field(128, ge=1, description="longest question, in tokens; what is over is cut")
+    chat_template: str | None = Field(
+        None, description="which of the tokenizer's chat templates; null: its default; 'none': plain prompts"
+    )
+    chat_arguments: dict[str, str | int | float | bool] = Field(
+        {}, description="what the chat template is given besides, such as {reasoning_effort: low}"
+    )
+    answer_prefix: str | None = Field(
+        None,
+        description="what a chat turn's output is written behind, such as '</think>'; null: what the chat"
+        " template itself writes there",
+    )
+    prompt_date: date | None = Field(
+        None, description="the day that a chat template takes for today's; null: that of the run's beginning"
+    )
+    question_tokens: int = Field(
+        128,
+        ge=1,
+        description="longest question, in tokens; a dialogue loses its first turns, others their end",
+    )
     passage_tokens: int = Field(180, ge=4, description="longest passage (title and text), in tokens")
 
     @model_validator(mode="after")

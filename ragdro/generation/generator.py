@@ -7,17 +7,19 @@ not be the likelihood of anything).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
 
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError, brief
+from ragdro.lm.argmax import Argmax
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.pretrained import pretrained
@@ -58,6 +60,13 @@ class Generator:
         self.answer_tokens = answer_tokens
         self.order = order
         self._start = template.output_start(model.tokenizer)
+        self._border = template.output_border(model.tokenizer)
+        self._decoding = Argmax(
+            max_new_tokens=answer_tokens,
+            do_sample=False,
+            eos_token_id=model.tokenizer.end_ids,
+            pad_token_id=model.tokenizer.pad_id,
+        )
 
     def ordered(self, permutation: Permutation) -> Permutation:
         """The selection as it is read: by the retriever's rank all orders of a set are one."""
@@ -82,13 +91,33 @@ class Generator:
         return np.array(ids)
 
     def scored(self, reading: Reading, answer: str | None = None) -> ScoredSequence:
-        """The sequence whose log-probability is log p(y|x,d_z) of `answer` (None: the first gold one)."""
-        tokenizer = self.model.tokenizer
+        """The sequence whose log-probability is log p(y|x,d_z) of `answer` (None: the first gold one).
+
+        An answer longer than `answer_tokens` is cut and has no end token then, since it does not end there:
+        what is scored is that an answer begins like this. It is counted (`template.counts`); the first one
+        warns (RuntimeWarning).
+        """
         prompt = self.prompt(reading)
         text = reading.question.answers[0] if answer is None else answer
-        ids = tokenizer.continuation("", self._start + text)[: self.answer_tokens]
-        tokens = np.concatenate([prompt, np.array([*ids, tokenizer.end_id])])
+        tokens = np.concatenate([prompt, np.array(self._written(reading.question, text))])
         return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
+
+    def _written(self, question: Question, answer: str) -> list[int]:
+        """The answer's tokens and the end token, or its first `answer_tokens` tokens."""
+        tokenizer, counts = self.model.tokenizer, self.template.counts
+        ids = tokenizer.continuation(self._border, self._start + answer.strip())
+        counts.answers += 1
+        if len(ids) <= self.answer_tokens:
+            return [*ids, tokenizer.end_id]
+        counts.answers_cut += 1
+        if counts.answers_cut == 1:
+            warnings.warn(
+                f"{tokenizer.name}: an answer to question '{question.id}' takes {len(ids)} tokens and is cut:"
+                f" generator.answer_tokens is {self.answer_tokens}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return ids[: self.answer_tokens]
 
     def group(self, readings: Sequence[Reading]) -> SequenceGroup:
         """All readings of one question; what their prompts share is computed once."""
@@ -105,7 +134,7 @@ class Generator:
         return answers
 
     def _greedy(self, prompts: Sequence[Ints]) -> list[list[int]]:
-        """The new tokens of a batch, up to and without the end token; prompts are padded in front."""
+        """The new tokens of a batch, up to and without an end token; prompts are padded in front."""
         tokenizer, device = self.model.tokenizer, self.model.device
         width = max(map(len, prompts))
         ids = np.full((len(prompts), width), tokenizer.pad_id, np.int64)
@@ -114,23 +143,17 @@ class Generator:
             ids[row, width - len(prompt) :] = prompt
             mask[row, width - len(prompt) :] = 1
         self.model.hf.eval()
-        config = GenerationConfig(
-            max_new_tokens=self.answer_tokens,
-            do_sample=False,
-            eos_token_id=tokenizer.end_id,
-            pad_token_id=tokenizer.pad_id,
-        )
         with torch.no_grad(), self.model.precision():
             output = self.model.hf.generate(
                 input_ids=torch.from_numpy(ids).to(device),
                 attention_mask=torch.from_numpy(mask).to(device),
-                generation_config=config,
+                generation_config=self._decoding,
             )
         if active_profile() is not None:
             positions = torch.arange(output.shape[1]).repeat(len(prompts), 1)
             self.model.note(output.numel(), self.model.flops(positions))
-        new = output[:, width:].tolist()
-        return [row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in new]
+        ends = set(tokenizer.end_ids)
+        return [list(takewhile(lambda i: i not in ends, row)) for row in output[:, width:].tolist()]
 
     @classmethod
     def from_pretrained(
@@ -176,7 +199,7 @@ class Generator:
 
         Raises as `answer` does, and `DataError` for an answer of more than `answer_tokens` tokens.
         """
-        length = len(self.model.tokenizer.continuation("", self._start + answer))
+        length = len(self.model.tokenizer.continuation(self._border, self._start + answer.strip()))
         if length > self.answer_tokens:
             raise DataError(
                 f"answer: has {length} tokens, more than answer_tokens = {self.answer_tokens}:"

@@ -19,6 +19,7 @@ from ragdro.config import ModelSettings
 from ragdro.errors import ModelError
 from ragdro.files import rename_durably, sync
 from ragdro.lm.adapters import ADAPTER_FILE
+from ragdro.lm.chat import ChatOptions
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
@@ -79,7 +80,21 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if quantised is None:
         hf = hf.to(device)
-    return LanguageModel(hf, TextTokenizer(tokenizer, name=source), autocast_dtype(settings, device))
+    ends = hf.generation_config.eos_token_id if hf.generation_config else None
+    text = TextTokenizer(
+        tokenizer,
+        name=source,
+        chat=chat_options(settings),
+        ends=ends if isinstance(ends, list) else [] if ends is None else [ends],
+    )
+    return LanguageModel(hf, text, autocast_dtype(settings, device))
+
+
+def chat_options(settings: ModelSettings) -> ChatOptions:
+    """What the settings say about the chat template."""
+    return ChatOptions(
+        settings.chat_template, settings.chat_arguments, settings.answer_prefix, settings.prompt_date
+    )
 
 
 def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:

@@ -1,8 +1,10 @@
 """Token ids of texts, made once and memory-mapped, so that no step waits for a tokenizer.
 
-In: a `TextTokenizer` and the texts of a run. Out: a folder `CACHE/tokens/<digest>/`, named by what the
-tokenizer does and which texts it holds, and a `TokenStore` over it: `ids.npy` [tokens] with all ids one
-behind another, `offsets.npy` [texts + 1], and `keys.npy` [2, texts]: both halves of the sorted digests.
+In: a `TextTokenizer` and the texts of a run. Each is stored as it is tokenised on a line of its own, which
+is how it stands in a prompt wherever its tokens do not depend on the rest. Out: a folder
+`CACHE/tokens/<digest>/`, named by what the tokenizer does and which texts it holds, and a `TokenStore` over
+it: `ids.npy` [tokens] with all ids one behind another, `offsets.npy` [texts + 1], and `keys.npy` [2, texts]:
+both halves of the sorted digests.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class TokenStore:
         self._keys = np.load(folder / "keys.npy", mmap_mode="r")
 
     def get(self, text: str) -> list[int] | None:
-        """The ids of `text`, None where the store has not got it."""
+        """The ids of `text` on a line of its own (none where they depend on the place), None where the store
+        has not got it."""
         first, second = np.array(_key(text), np.uint64)
         row = int(np.searchsorted(self._keys[0], first))
         while row < self._keys.shape[1] and self._keys[0, row] == first:
@@ -42,11 +45,11 @@ def token_store(tokenizer: TextTokenizer, texts: Iterable[str], cache: Path) -> 
     keyed = sorted({_key(text): text for text in texts}.items())
     keys = np.array([key for key, _ in keyed], np.uint64).reshape(-1, 2).T
     keys = keys.copy()  # A search wants its row in one piece.
-    digest = hashlib.sha256(tokenizer.fingerprint + keys.tobytes()).hexdigest()[:24]
+    digest = hashlib.sha256(b"lines " + tokenizer.fingerprint + keys.tobytes()).hexdigest()[:24]
     folder = cache / "tokens" / digest
     if not folder.exists():
         with atomic_folder(folder) as making:
-            _write(making, keys, [np.array(tokenizer.data(text), np.int32) for _, text in keyed])
+            _write(making, keys, [np.array(tokenizer.line(text), np.int32) for _, text in keyed])
     return TokenStore(folder)
 
 

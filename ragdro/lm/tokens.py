@@ -2,49 +2,87 @@
 
 In: a Hugging Face tokenizer and text. Out: token ids. Text that we wrote (templates) may hold special
 tokens; text that came from a user (a question, a passage, an answer) never becomes one, whatever it
-says: `<|eot_id|>` in a passage reaches the model as the letters that a reader sees.
+says: `<|eot_id|>` in a passage reaches the model as the letters that a reader sees. Otherwise both together
+are tokenised as the one text that they are.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from functools import lru_cache
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache
 
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from ragdro.errors import ModelError
+from ragdro.lm.chat import ChatFormat, ChatFrame, ChatOptions
+from ragdro.lm.vocabulary import Parts, Vocabulary
+
+_ACROSS_A_NEWLINE = re.compile("[\\nĊ][^\\s\u2581ĠĊčĉ]")
+"""In a vocabulary's own spelling: a token that goes on behind a newline."""
+_BEFORE_A_NEWLINE = ("word", "word.", "word ", "1", "。", "]", "word\n", '"\t')
+_CACHED_CHARACTERS = 2_000
+_BEHIND_A_NEWLINE = ("word", "Word", "[1]", "1", "(", '"', "é", "中")
 
 
 class TextTokenizer:
-    """A tokenizer with two doors: `template` for our own text, `data` for everybody else's.
+    """A tokenizer with two doors: `template` for our own text, `data` for everybody else's, and `prompt` for
+    both together.
 
-    Raises `ModelError` where the tokenizer has no end token, without which neither an answer nor its
-    probability has an end.
+    `chat` says how a chat template is used, `ends` are further end tokens that the checkpoint names. Raises
+    `ModelError` where the tokenizer has no end token, without which neither an answer nor its probability
+    has an end; what a chat template cannot do is raised where it is first asked (see `ragdro.lm.chat`).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        chat: ChatOptions | None = None,
+        ends: Iterable[int] = (),
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise ModelError(
                 f"{name}: the tokenizer has no end token (eos_token), so an answer could never end"
             )
         self.hf = tokenizer
         self.name = name
-        self.end_id: int = int(tokenizer.eos_token_id)
-        self.pad_id: int = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id)
-        self._plain, self._forbidden = _without_added_tokens(tokenizer)
-        surfaces = sorted(
-            (s for s in tokenizer.convert_ids_to_tokens(sorted(self._forbidden)) if s and len(s) > 1),
-            key=len,
-            reverse=True,
+        self.pad_id = int(
+            tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         )
-        self._control = re.compile("|".join(map(re.escape, surfaces))) if surfaces else None
-        self._data_cached = lru_cache(maxsize=200_000)(self._encode_data)
+        self._ends = frozenset(map(int, ends))
+        self._chat_options = ChatOptions() if chat is None else chat
+        self.vocabulary = Vocabulary(tokenizer, name)
+        self._data_cached = lru_cache(maxsize=50_000)(self._encode_data)
         self._template_cached = lru_cache(maxsize=10_000)(self._encode_template)
+        self._segment_cached = lru_cache(maxsize=50_000)(self._encode_segment)
+        self._length_cached = lru_cache(maxsize=200_000)(lambda text: len(self.data(text)))
+        self._cut_cached = lru_cache(maxsize=200_000)(self._cut)
         self.memory: Callable[[str], list[int] | None] = lambda text: None
-        """Where ids of users' texts are looked up first (see `ragdro.lm.token_store`)."""
+        """Where the `line` of a user's text is looked up first (see `ragdro.lm.token_store`)."""
+
+    @cached_property
+    def chat(self) -> ChatFormat | None:
+        """How a turn is written; None: prompts are plain text. Raises `ModelError` (see `ChatFormat`)."""
+        return ChatFormat.of(self.hf, self.name, self._chat_options, self._control_tokens, self._ends)
+
+    def frame(self, system: str | None = None) -> ChatFrame | None:
+        """What stands around a user's turn, None for plain prompts. Raises `ModelError`."""
+        return None if self.chat is None else self.chat.frame(system)
+
+    @cached_property
+    def end_id(self) -> int:
+        """The token that ends an output: the one that the chat template puts behind a finished turn, else the
+        tokenizer's `eos_token`. Training and scoring end answers with it."""
+        end = None if self.chat is None else self.chat.end_id
+        return int(self.hf.eos_token_id) if end is None else end
+
+    @cached_property
+    def end_ids(self) -> list[int]:
+        """All tokens at which an output ends: `end_id`, `eos_token` and those that the checkpoint names."""
+        return sorted({self.end_id, int(self.hf.eos_token_id), *self._ends})
 
     def template(self, text: str) -> list[int]:
         """Ids of text that we wrote; special tokens in it are parsed, none is added."""
@@ -52,15 +90,55 @@ class TextTokenizer:
 
     def data(self, text: str, limit: int | None = None) -> list[int]:
         """Ids of text that a user wrote, cut to `limit` tokens; none of them is a special token."""
-        known = self.memory(text)
-        return (list(self._data_cached(text)) if known is None else known)[:limit]
+        return list(self._data_cached(text))[:limit]
+
+    def line(self, text: str) -> list[int]:
+        """Ids of a user's text on a line of its own, the newline behind it included; nothing where they
+        depend on what stands around the line."""
+        if not text[:1].isalnum() or not self._newlines_are_borders:
+            return []
+        return list(self._encode_segment(("", text, "\n"), True, True) or ())
+
+    def prompt(self, segments: Sequence[Parts]) -> list[int]:
+        """Ids of the segments as one text. A segment ends in a newline of ours, which no token crosses."""
+        if len(segments) > 1 and self._newlines_are_borders:
+            ids: list[int] = []
+            last = len(segments) - 1
+            for at, parts in enumerate(segments):
+                found = self._segment_cached(parts, at > 0, at < last)
+                if found is None:
+                    break
+                ids.extend(found)
+            else:
+                return ids
+        parts = join_parts(segments)
+        short = sum(map(len, parts)) < _CACHED_CHARACTERS
+        whole = (self._segment_cached if short else self._encode_segment)(parts, False, False)
+        assert whole is not None
+        return whole.tolist()
 
     def continuation(self, before: str, text: str) -> list[int]:
-        """Ids of `text` as it is tokenised where it follows `before`, so that no dummy prefix is added."""
-        head, whole = self.data(before), self.data(before + text)
-        return whole[len(head) :] if whole[: len(head)] == head else self.data(text)
+        """Ids of a user's `text` as a model writes it behind `before`, which is ours: those that it has in
+        the whole text or, where the border is inside a token of that, those behind an end token."""
+        for ours in (before, str(self.hf.eos_token)):
+            head, whole = self.template(ours), self.vocabulary.joined((ours, text, ""))
+            if whole[: len(head)] == head:
+                return whole[len(head) :]
+        return self.data(text)
 
-    @property
+    def length(self, text: str) -> int:
+        """How many tokens a user's `text` is by itself."""
+        return self._length_cached(text)
+
+    def cut(self, text: str, limit: int, *, turns: bool = False) -> str:
+        """The longest beginning of `text` that ends where a token does and takes at most `limit` tokens.
+
+        `turns`: of a text of several lines whole lines are left out first, from the front: in a dialogue what
+        is asked stands in the last one.
+        """
+        return self._cut_cached(text, limit, turns)
+
+    @cached_property
     def start_ids(self) -> list[int]:
         """What the tokenizer itself puts before a text (a begin token, mostly; often nothing)."""
         marked, bare = self.hf("a")["input_ids"], self.hf("a", add_special_tokens=False)["input_ids"]
@@ -74,58 +152,85 @@ class TextTokenizer:
     @property
     def fingerprint(self) -> bytes:
         """Equal for tokenizers that turn users' texts into the same ids."""
-        forbidden = ",".join(map(str, sorted(self._forbidden)))
-        if self._plain is None:  # no fast tokenizer: its name is all there is to go by
-            return f"{type(self.hf).__name__} {self.name} {len(self.hf)} {forbidden}".encode()
-        return f"{self._plain.to_str()} {forbidden}".encode()
+        return self.vocabulary.fingerprint().encode()
+
+    def _control_tokens(self, text: str) -> list[int]:
+        return [i for i in self.template(text) if i in self.vocabulary.control or i == self.hf.eos_token_id]
 
     def _encode_template(self, text: str) -> tuple[int, ...]:
-        return tuple(self.hf(text, add_special_tokens=False)["input_ids"])
+        return tuple(self.vocabulary.parsed(text))
 
     def _encode_data(self, text: str) -> tuple[int, ...]:
-        ids = self._bare(text)
-        if self._control is None or self._forbidden.isdisjoint(ids):
-            return tuple(ids)
-        ids = [i for piece in self._broken_apart(text) for i in self._bare(piece)]
-        if not self._forbidden.isdisjoint(ids):
-            token = self.hf.convert_ids_to_tokens([i for i in ids if i in self._forbidden])[0]
-            raise ModelError(f"{self.name}: the tokenizer turns plain text into its special token {token!r}")
-        return tuple(ids)
+        return tuple(self.vocabulary.spelled(text))
 
-    def _broken_apart(self, text: str) -> list[str]:
-        """The text cut inside every special token's surface, so that no piece holds a whole one."""
-        assert self._control is not None
-        pieces, at = [], 0
-        for match in self._control.finditer(text):
-            pieces.append(text[at : match.start() + 1])
-            at = match.start() + 1
-        return [*pieces, text[at:]]
+    @cached_property
+    def _newlines_are_borders(self) -> bool:
+        """Whether a text may be tokenised in pieces that end in a newline before something visible: no token
+        of the vocabulary crosses one, and nothing that stands on either side changes the other."""
+        if not self.vocabulary.is_fast or any(map(_ACROSS_A_NEWLINE.search, self.hf.get_vocab())):
+            return False
+        return all(
+            self._pieces(f"{left}\n", right) == self.vocabulary.parsed(f"{left}\n{right}")
+            for left in _BEFORE_A_NEWLINE
+            for right in _BEHIND_A_NEWLINE
+        )
 
-    def _bare(self, text: str) -> list[int]:
-        if not text:
-            return []
-        if self._plain is not None:
-            return list(self._plain.encode(text, add_special_tokens=False).ids)
-        return list(self.hf.encode(text, add_special_tokens=False, split_special_tokens=True))
+    def _pieces(self, left: str, right: str) -> list[int] | None:
+        one, other = self._encode_segment((left,), False, True), self._encode_segment((right,), True, False)
+        return None if one is None or other is None else [*one, *other]
+
+    def _encode_segment(self, parts: Parts, behind: bool, before: bool) -> array[int] | None:
+        """Ids of a segment of a text in which there is something in front of it (`behind`) or after it
+        (`before`): a letter stands there. None where the tokens cannot be told from that letter's."""
+        if behind and before and parts[::2] == ("", "\n") and (known := self.memory(parts[1])):
+            return array("i", known)
+        head, tail = self._neighbours if behind or before else ([], [])
+        lead, trail = "x\n" if behind else "", "x" if before else ""
+        ids = self.vocabulary.joined(
+            (lead + parts[0], *parts[1:-1], parts[-1] + trail)
+            if len(parts) > 1
+            else (lead + parts[0] + trail,)
+        )
+        begin, stop = len(head) if behind else 0, len(ids) - (len(tail) if before else 0)
+        if (behind and ids[:begin] != head) or (before and ids[stop:] != tail):
+            return None
+        return array("i", ids[begin:stop])
+
+    @cached_property
+    def _neighbours(self) -> tuple[list[int], list[int]]:
+        lead = self.vocabulary.parsed("x\n")
+        return lead, self.vocabulary.parsed("x\nx")[len(lead) :]
+
+    def _cut(self, text: str, limit: int, turns: bool) -> str:
+        line = self.memory(text)
+        # A line has a newline more than the text alone, which may have a space more in front.
+        if (line and len(line) + 1 <= limit) or self.length(text) <= limit:
+            return text
+        if turns:
+            text = text.rstrip()
+            while "\n" in text and self.length(text) > limit:
+                text = text.partition("\n")[2].lstrip("\n")
+        if not self.vocabulary.is_fast:
+            return self._cut_by_halves(text, limit)
+        ends = self.vocabulary.ends(text)
+        for count in range(min(limit, len(ends)), 0, -1):
+            if self.length(text[: ends[count - 1]]) <= limit:
+                return text[: ends[count - 1]]
+        return ""
+
+    def _cut_by_halves(self, text: str, limit: int) -> str:
+        """`cut` of a tokenizer that does not say where its tokens end."""
+        fits, over = 0, len(text) + 1
+        while over - fits > 1:
+            middle = (fits + over) // 2
+            fits, over = (middle, over) if self.length(text[:middle]) <= limit else (fits, middle)
+        return text[:fits]
 
 
-def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[Tokenizer | None, frozenset[int]]:
-    """The same tokenizer without its added tokens, and the ids that text must never become.
-
-    Clearing the added tokens is not enough where a special token is also a piece of the base
-    vocabulary (SentencePiece, word level); those ids stay forbidden and are checked after encoding.
-    The unknown token is the one special token that plain text may become.
-    """
-    allowed = {tokenizer.unk_token_id}
-    forbidden = set(tokenizer.all_special_ids)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        forbidden |= set(tokenizer.added_tokens_decoder)
-        return None, frozenset(forbidden - allowed)
-    spec = json.loads(backend.to_str())
-    vocabulary = backend.get_vocab(with_added_tokens=False)
-    for token in spec["added_tokens"]:
-        if token["special"] or token["content"] not in vocabulary:
-            forbidden.add(int(token["id"]))
-    spec.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    return Tokenizer.from_str(json.dumps(spec)), frozenset(forbidden - allowed)
+def join_parts(segments: Sequence[Parts]) -> Parts:
+    """The segments as one: where two meet, the last part of one and the first of the next are one part."""
+    joined = list(segments[0])
+    for parts in segments[1:]:
+        joined[-1] += parts[0]
+        joined.extend(parts[1:])
+    return tuple(joined)

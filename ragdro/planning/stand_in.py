@@ -57,7 +57,9 @@ def stand_in_pair(
     shared = selector if config.shared_backbone else None
     generator = _model(config, "generator", device, layers["generator"], shared)
     whole = config.selector.model_copy(update={"stop": False})  # the worst: no list ends early
-    return behind_prompts(config.model_copy(update={"selector": whole}), selector, generator)
+    chooser, reader = behind_prompts(config.model_copy(update={"selector": whole}), selector, generator)
+    reader.template.counts.answers_cut = 1  # answers here are cut on purpose: that warns of nothing
+    return chooser, reader
 
 
 def _model(

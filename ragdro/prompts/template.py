@@ -1,19 +1,20 @@
 """From a question and its passages to the token ids of a prompt.
 
-In: a template file (YAML), a tokenizer, a question, passages. Out: token ids in which the template's own
-words may hold special tokens and the users' words never do. A tokenizer with a chat template gets the
-prompt as one user turn; another gets it as it stands.
+In: a template file (YAML), a tokenizer, a question, passages. Out: the token ids of the whole text, in which
+the template's own words may hold special tokens and the users' words never do. A tokenizer with a chat
+template gets the prompt as one user turn; another gets it as it stands.
 
 A template file has `user` (with the slots `{question}`, `{passages}` and, if wanted, `{n}` and `{k}`),
-`passage` (with `{title}`, `{text}` and, for a selector, `{identifier}`) and `start`, the text between a
-plain prompt and the output (a chat turn starts without it).
+`passage` (with `{title}`, `{text}` and, for a selector, `{identifier}`), `start`, the text between a
+plain prompt and the output (a chat turn has its own) and, if wanted, `system`: a system turn, in place of
+the one that some chat templates write by themselves.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from string import Formatter
@@ -21,15 +22,16 @@ from typing import Any
 
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
+from ragdro.lm.chat import ChatFrame
 from ragdro.lm.tokens import TextTokenizer
+from ragdro.lm.vocabulary import Parts
 from ragdro.types import Passage
 
-_MARK = "\ue000{}\ue001"
-_MARKED = re.compile("\ue000([0-9]+)\ue001")
 _SLOTS = {
     "user": {"question", "passages", "n", "k"},
     "passage": {"identifier", "title", "text"},
     "start": set(),
+    "system": set(),
 }
 
 
@@ -46,52 +48,149 @@ class Budget:
                 raise ConfigError(f"{name}: must be at least 1, is {getattr(self, name)}")
 
 
+@dataclass(slots=True)
+class CutCounts:
+    """How many texts went into prompts and sequences, and how many of them were cut to their budget. A text
+    counts each time that it is used."""
+
+    questions: int = 0
+    questions_cut: int = 0
+    passages: int = 0
+    passages_cut: int = 0
+    answers: int = 0
+    answers_cut: int = 0
+
+    def fractions(self) -> dict[str, float]:
+        """The fraction that was cut, of what there was any of."""
+        counts = {
+            "questions": (self.questions_cut, self.questions),
+            "passages": (self.passages_cut, self.passages),
+            "answers": (self.answers_cut, self.answers),
+        }
+        return {name: cut / used for name, (cut, used) in counts.items() if used}
+
+
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The parts of a template file; see the module's docstring."""
+    """The parts of a template file (see the module's docstring) and `counts` of what was cut for it."""
 
     user: str
     passage: str
     start: str = ""
+    system: str | None = None
+    counts: CutCounts = field(default_factory=CutCounts, compare=False, repr=False)
 
     def output_start(self, tokenizer: TextTokenizer) -> str:
-        """What stands between the prompt and the output."""
-        return "" if tokenizer.hf.chat_template else self.start
+        """What stands between the prompt and the output: white space. Raises `ModelError`."""
+        frame = tokenizer.frame(self.system)
+        return self.start if frame is None else frame.start
+
+    def output_border(self, tokenizer: TextTokenizer) -> str:
+        """The end of every prompt, from the last slot on: what the output is a continuation of."""
+        literal, slot = _fields(self.user)[-1]
+        last = literal if slot is None else ""
+        frame = tokenizer.frame(self.system)
+        if frame is None:
+            return last
+        return (last.rstrip() if frame.strips[1] else last) + frame.after
 
     def encode(
         self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
     ) -> list[int]:
-        """The prompt's token ids, ready for the output to follow."""
-        data: list[list[int]] = []
-        blocks = "".join(self._passage(tokenizer, i, p, budget, data) for i, p in enumerate(passages))
-        question_mark = _mark(data, tokenizer.data(question, budget.question_tokens))
-        text = self.user.format(question=question_mark, passages=blocks, n=len(passages), k=k)
-        if tokenizer.hf.chat_template:
-            turn = [{"role": "user", "content": text}]
-            text = tokenizer.hf.apply_chat_template(
-                turn, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            ids: list[int] = []  # a chat template writes its own begin token
-        else:
-            ids = tokenizer.start_ids
-        for i, piece in enumerate(_MARKED.split(text)):
-            ids.extend(data[int(piece)] if i % 2 else tokenizer.template(piece))
-        return ids
+        """The prompt's token ids, ready for the output to follow: those of the whole text, texts that are
+        longer than their budget cut. Raises `ModelError` where the chat template cannot be used."""
+        asked = tokenizer.cut(question, budget.question_tokens, turns=True)
+        self.counts.questions += 1
+        self.counts.questions_cut += len(asked) < len(question)
+        blocks = [[""]]
+        for literal, slot in _fields(self.user):
+            blocks[-1][-1] += literal
+            if slot == "question":
+                blocks[-1] += [asked, ""]
+            elif slot == "passages":
+                blocks += [self._passage(tokenizer, i, p, budget) for i, p in enumerate(passages)]
+                blocks.append([""])
+            elif slot is not None:
+                blocks[-1][-1] += str(k if slot == "k" else len(passages))
+        frame = tokenizer.frame(self.system)
+        if frame is None:
+            if self.system is not None:
+                blocks[0][0] = f"{self.system}\n\n{blocks[0][0]}"
+            # A chat template writes its own begin token.
+            return [*tokenizer.start_ids, *tokenizer.prompt(_segments(blocks))]
+        _enclose(blocks, frame)
+        return tokenizer.prompt(_segments(blocks))
 
-    def _passage(
-        self, tokenizer: TextTokenizer, index: int, passage: Passage, budget: Budget, data: list[list[int]]
-    ) -> str:
-        """The passage's block with marks where its title and text go; their ids are added to `data`."""
+    def _passage(self, tokenizer: TextTokenizer, index: int, passage: Passage, budget: Budget) -> list[str]:
+        """The passage's block in parts: ours and the users' by turns."""
         limit = budget.passage_tokens
-        title = tokenizer.data(passage.title, limit // 2) if "{title}" in self.passage else []
-        text = tokenizer.data(passage.text, limit - len(title))
-        marks = {"title": _mark(data, title), "text": _mark(data, text)}
-        return self.passage.format(identifier=index + 1, **marks)
+        fields = _fields(self.passage)
+        title, cut = "", False
+        if any(slot == "title" for _, slot in fields):
+            title = tokenizer.cut(passage.title, limit // 2)
+            cut = len(title) < len(passage.title)
+            limit -= tokenizer.length(title)
+        text = tokenizer.cut(passage.text, limit)
+        self.counts.passages += 1
+        self.counts.passages_cut += cut or len(text) < len(passage.text)
+        said = {"title": title, "text": text}
+        parts = [""]
+        for literal, slot in fields:
+            parts[-1] += literal
+            if slot == "identifier":
+                parts[-1] += str(index + 1)
+            elif slot is not None:
+                parts += [said[slot], ""]
+        return parts
 
 
-def _mark(data: list[list[int]], ids: list[int]) -> str:
-    data.append(ids)
-    return _MARK.format(len(data) - 1)
+@lru_cache(maxsize=256)
+def _fields(text: str) -> tuple[tuple[str, str | None], ...]:
+    """The pieces of a template text: what is written and the slot behind it, None at the end."""
+    return tuple((literal, slot) for literal, slot, _, _ in Formatter().parse(text))
+
+
+def _enclose(blocks: list[list[str]], frame: ChatFrame) -> None:
+    """Put what the chat template writes around the blocks, whose outer white space it may take off."""
+    places = [(parts, at) for parts in blocks for at in range(len(parts))]
+    for parts, at in places if frame.strips[0] else []:
+        parts[at] = parts[at].lstrip()
+        if parts[at]:
+            break
+    for parts, at in reversed(places) if frame.strips[1] else []:
+        parts[at] = parts[at].rstrip()
+        if parts[at]:
+            break
+    blocks[0][0] = frame.before + blocks[0][0]
+    blocks[-1][-1] += frame.after
+
+
+def _lines(block: list[str]) -> list[list[str]]:
+    """The block cut in front of each user's text that begins a line, so that a text is tokenised once for
+    all places that it may have."""
+    lines = [[block[0]]]
+    for said, ours in zip(block[1::2], block[2::2], strict=True):
+        if said and lines[-1][-1].endswith("\n"):
+            lines.append([""])
+        lines[-1] += [said, ours]
+    return lines
+
+
+def _segments(blocks: Sequence[list[str]]) -> list[Parts]:
+    """The blocks, joined wherever the border between two is not a newline of ours before something visible;
+    newlines that begin a block go to the one in front of it."""
+    first, *others = (line for block in blocks for line in _lines(block))
+    segments = [list(first)]
+    for block in others:
+        rest = block[0].lstrip("\n")
+        segments[-1][-1] += block[0][: len(block[0]) - len(rest)]
+        following = next(filter(None, [rest, *block[1:]]), "")[:1]
+        if segments[-1][-1].endswith("\n") and (following.isalnum() or following in tuple('[("')):
+            segments.append([rest, *block[1:]])
+        else:
+            segments[-1][-1] += rest
+            segments[-1] += block[1:]
+    return [tuple(parts) for parts in segments]
 
 
 def load_template(source: str) -> PromptTemplate:
@@ -117,7 +216,9 @@ def load_template(source: str) -> PromptTemplate:
 
 def _template(fields: Any, source: str) -> PromptTemplate:
     if not isinstance(fields, dict) or not {"user", "passage"} <= set(fields) <= set(_SLOTS):
-        raise ConfigError(f"{source}: a prompt template has the keys user, passage and, if wanted, start")
+        raise ConfigError(
+            f"{source}: a prompt template has the keys user, passage and, if wanted, start and system"
+        )
     for key, value in fields.items():
         if not isinstance(value, str):
             raise ConfigError(f"{source}: '{key}' must be a text, is {brief(value)}")

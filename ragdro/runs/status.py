@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ragdro.config import Config, load_config
+from ragdro.config import Config, load_config, with_prompt_date
 from ragdro.errors import ConfigError, DataError
 from ragdro.runs.lock import LOCK, is_running
 
@@ -65,11 +66,24 @@ def refuse_another_run(config: Config) -> None:
     path = Path(config.runs) / config.name / CONFIG
     before, now = (dict(_leaves(c.model_dump(mode="json"))) for c in (load_config(path), config))
     for key in {**before, **now}:
-        if before.get(key) != now.get(key) and key.split(".")[0] not in _FREE:
+        undated = key.endswith(".prompt_date") and now.get(key) is None  # the folder's own date is taken
+        if before.get(key) != now.get(key) and key.split(".")[0] not in _FREE and not undated:
             raise ConfigError(
                 f"{key}: the run began with {before.get(key)!r}, not {now.get(key)!r}; a run resumes as"
                 " it was begun"
             )
+
+
+def dated(config: Config, *, resume: bool) -> Config:
+    """The config with the day that chat templates take for today's: that of the run it resumes, else today."""
+    path = Path(config.runs) / config.name / CONFIG
+    if resume and path.is_file():
+        saved = load_config(path)
+        for role in ("selector", "generator"):
+            settings = getattr(config, role)
+            date_then = settings.prompt_date or getattr(saved, role).prompt_date
+            config = config.model_copy(update={role: settings.model_copy(update={"prompt_date": date_then})})
+    return with_prompt_date(config, date.today())
 
 
 def read_results(run: Path) -> dict[str, Any]:

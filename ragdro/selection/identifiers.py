@@ -48,21 +48,29 @@ def parse(text: str, candidates: int) -> Permutation:
 class IdentifierGrammar:
     """The identifiers of up to `candidates` passages as one tokenizer writes them.
 
-    `start` is what stands before the list in the model's output (" " after a plain prompt's colon,
-    nothing at the beginning of a chat turn). `stop`: behind each identifier the end token competes with the
-    separator, so that lists of 1 to K identifiers together have probability 1. Raises `ModelError` for a
-    tokenizer that writes two identifiers alike, so that no constraint could tell them apart.
+    `start` is what stands before the list in the model's output (" " after a plain prompt's colon) and
+    `border` the end of the prompt before that (see `PromptTemplate`). `stop`: behind each identifier the end
+    token competes with the separator, so that lists of 1 to K identifiers together have probability 1.
+    Raises `ModelError` for a tokenizer that writes two identifiers alike, so that no constraint could tell
+    them apart.
     """
 
     def __init__(
-        self, tokenizer: TextTokenizer, candidates: int, start: str = "", *, stop: bool = False
+        self,
+        tokenizer: TextTokenizer,
+        candidates: int,
+        start: str = "",
+        *,
+        border: str = "",
+        stop: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.stop = stop
         self.candidates = candidates
-        self.first = [tuple(tokenizer.continuation("", f"{start}[{i + 1}]")) for i in range(candidates)]
+        self.first = [tuple(tokenizer.continuation(border, f"{start}[{i + 1}]")) for i in range(candidates)]
         self.later = [
-            tuple(tokenizer.continuation("[1]", f"{SEPARATOR}[{i + 1}]")) for i in range(candidates)
+            tuple(tokenizer.continuation(f"{border}{start}[1]", f"{SEPARATOR}[{i + 1}]"))
+            for i in range(candidates)
         ]
         self._end = (tokenizer.end_id,)
         for items in (self.first, [*self.later, self._end] if stop else self.later):

@@ -53,3 +53,8 @@ def _normalised(weights: Sequence[float]) -> NDArray[np.float64]:
     assert shares.size and shares.min() >= 0 and shares.sum() > 0
     normalised: NDArray[np.float64] = shares / shares.sum()
     return normalised
+
+
+def likeliest(log_p: Sequence[float], count: int | None) -> list[int]:
+    """The places of the `count` largest (None: all), the largest first; ties keep their order."""
+    return sorted(range(len(log_p)), key=lambda i: -log_p[i])[:count]

@@ -27,6 +27,7 @@ from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.identifiers import IdentifierGrammar
+from ragdro.selection.inclusion import likeliest
 from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.writing import DrawnList, Lists, Prompt, Writing, write_lists
 from ragdro.types import Candidates, Permutation, Question, Selection, Task
@@ -116,7 +117,13 @@ class Selector:
 
     def _grammar(self, n: int) -> IdentifierGrammar:
         tokenizer = self.model.tokenizer
-        return IdentifierGrammar(tokenizer, n, self.template.output_start(tokenizer), stop=self._stop)
+        return IdentifierGrammar(
+            tokenizer,
+            n,
+            self.template.output_start(tokenizer),
+            border=self.template.output_border(tokenizer),
+            stop=self._stop,
+        )
 
     def list_length(self, candidates: Candidates) -> int:
         """How many are selected (with `stop`, at most): K, or all where there are fewer."""
@@ -286,11 +293,6 @@ class Selector:
             )
             written.update(zip(batch, lists, strict=True))
         return [written[i] for i in range(len(tasks))]
-
-
-def likeliest(log_p: Sequence[float], count: int | None) -> list[int]:
-    """The places of the `count` largest (None: all), the largest first; ties keep their order."""
-    return sorted(range(len(log_p)), key=lambda i: -log_p[i])[:count]
 
 
 def _draw(drawn: DrawnList) -> Draw:

@@ -52,7 +52,7 @@ def answering(rag: Rag, count: int) -> list[Task]:
 @pytest.mark.parametrize("metric", ["exact_match", "f1"])
 def test_rewards_are_the_greedy_answers_scores(metric: str) -> None:
     rag, config = pocket_rag(), settings({"kind": "rloo", "reward": metric})
-    found = labelled(under_way(rag, answering(rag, 4), config))
+    found = labelled(under_way(rag, answering(rag, 16), config))
     rewards = []
     for weighted in found:
         for sample in weighted.samples:

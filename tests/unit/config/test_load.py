@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from ragdro.config import load_config
+from ragdro.config import dump_config, load_config, with_prompt_date
 from ragdro.errors import ConfigError
 
 SOURCE = """
@@ -67,3 +68,17 @@ def test_settings_of_draws_are_refused_where_they_play_no_part(
     with pytest.raises(ConfigError, match=rf"objective: {objective} .*{said}"):
         load_config(path, [f"objective={objective}", f"e_step.{setting}"])
     assert load_config(path, ["objective=dro", f"e_step.{setting}"])
+
+
+def test_the_prompts_date_is_fixed_where_none_is_given_and_survives_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(SOURCE)
+    today = date(2026, 3, 9)
+    config = load_config(path, ["generator.prompt_date=2025-01-31", "selector.chat_arguments={effort: low}"])
+    assert config.selector.prompt_date is None and config.generator.prompt_date == date(2025, 1, 31)
+    fixed = with_prompt_date(config, today)
+    assert fixed.selector.prompt_date == today and fixed.generator.prompt_date == date(2025, 1, 31)
+    path.write_text(dump_config(fixed))
+    assert load_config(path) == fixed == with_prompt_date(fixed, date(2027, 1, 1))
+    with pytest.raises(ConfigError, match=r"selector\.prompt_date"):
+        load_config(path, ["selector.prompt_date=tomorrow"])

@@ -10,7 +10,7 @@ import pytest
 
 from ragdro.config import load_config
 from ragdro.config.retriever import CustomSettings, parse_settings
-from ragdro.errors import RagdroError, RetrievalError
+from ragdro.errors import ConfigError, RagdroError, RetrievalError
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.cache import cached_candidates
 from ragdro.types import Candidates, Passage, Question
