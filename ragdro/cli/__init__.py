@@ -20,10 +20,11 @@ from ragdro.runs.signals import PREEMPTED
 INTERRUPTED = 130
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"ragdro {version('ragdro')}")
         raise typer.Exit
+    return wanted
 
 
 app = typer.Typer(

@@ -23,7 +23,8 @@ from ragdro.types import Permutation
 from tests.conftest import byte_level, random_model
 from tests.unit.selection.test_selector import task
 
-SEEDS = 5
+SEEDS = (0, 5, 8, 12, 14)
+"""Of models; some of them would have another list token by token."""
 TIGHT = 1e-6
 """Two identifiers whose probabilities (the model's head is float32) differ by less are a tie."""
 
@@ -101,7 +102,7 @@ def expected(chooser: Selector, after: Next, count: int) -> tuple[Permutation, l
 @pytest.mark.parametrize(("k", "count"), [(1, 12), (2, 11), (3, 12), (3, 10), (3, 2)])
 def test_the_likeliest_identifier_at_each_place_by_enumeration(k: int, count: int, stop: bool) -> None:
     token_greedy = 0
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         model = random_model(byte_level(), seed=seed, initializer_range=0.15)
         model.hf.double()
         chooser = selector(model, k, max(count, k), stop=stop)
@@ -120,7 +121,7 @@ def test_the_likeliest_identifier_at_each_place_by_enumeration(k: int, count: in
         assert [d.log_prior for d in draws] == pytest.approx([d.log_prior for d in alone], abs=1e-6)
         token_greedy += z == likeliest_tokens(chooser, count)
     if (k, count, stop) == (3, 12, False):
-        assert token_greedy < SEEDS  # a rule that went token by token would not have passed
+        assert token_greedy < len(SEEDS)  # a rule that went token by token would not have passed
 
 
 def likeliest_tokens(chooser: Selector, count: int) -> Permutation:
@@ -235,7 +236,7 @@ def test_a_list_that_may_end_ends_where_that_is_at_least_as_probable_as_going_on
 def test_another_engine_is_asked_about_the_beginnings_that_the_search_takes() -> None:
     """What was taken back is in no question that the engine gets."""
     rewound = 0
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         model = random_model(byte_level(), seed=seed, initializer_range=0.15)
         model.hf.double()
         chooser, after = selector(model, 3, 12), plain(model)
