@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -42,6 +43,11 @@ class Weighted:
     group: SequenceGroup
     weights: tuple[float, ...]
     loss: Loss = weighted_loss
+
+    @property
+    def compares(self) -> bool:
+        """Whether the loss compares log-probabilities with stored ones, which were taken without dropout."""
+        return self.loss is not weighted_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +91,16 @@ def fit(
     """Take the updates that `settings` ask for over `questions` questions, in an order drawn from `rng`.
 
     An update whose loss or gradient is not finite goes to `keeper.skipped`. A fit that an interrupted run
-    had begun draws the same order and takes the updates that are left.
+    had begun draws the same order and takes the updates that are left. The model's dropout is on where the
+    loss is of these log-probabilities alone (see `Weighted.compares`). Raises `ModelError` for weights of 16
+    bits, which steps of a usual size leave as they are.
     """
     keeper = keeper or Keeper()
     sharded = is_sharded(model.hf)
     if sharded or model.zero_stage:
         _agree(model, build(0))
     take_parts(model.hf)
+    _refuse_half(model)
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
     optimiser = make_optimiser(parameters, settings, sharded=sharded)
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
@@ -128,6 +137,16 @@ def fit(
         zero.close()
     make_whole(model.hf)
     model.hf.eval()
+    model.recheck()
+
+
+def _refuse_half(model: LanguageModel) -> None:
+    for name, p in model.hf.named_parameters():
+        if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16):
+            raise ModelError(
+                f"{model.tokenizer.name}: {name} is to be trained in {str(p.dtype).removeprefix('torch.')}, in"
+                " which small steps are lost; load it in float32, with amp: bfloat16 for fast products"
+            )
 
 
 def rate_at(step: int, steps: int, settings: Optimisation) -> float:
@@ -161,14 +180,16 @@ def _accumulate(
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [batch[i] for i in chosen] or [idle()]
         mean = partial(_loss, model, together, float(questions) if chosen else math.inf)
-        if zero is not None:
-            accumulated += zero.backward(mean, last=done == rounds)
-            continue
-        loss = mean()
-        value = float(loss.detach())
-        if not (math.isfinite(value) or sharded):
-            return value
-        loss.backward()  # type: ignore[no-untyped-call]
+        dropout = nullcontext() if any(w.compares for w in together) else model.dropout()
+        with dropout:  # behind the backward pass, which may compute layers again
+            if zero is not None:
+                accumulated += zero.backward(mean, last=done == rounds)
+                continue
+            loss = mean()
+            value = float(loss.detach())
+            if not (math.isfinite(value) or sharded):
+                return value
+            loss.backward()  # type: ignore[no-untyped-call]
         accumulated += value
     return accumulated
 
@@ -186,8 +207,17 @@ def _loss(model: LanguageModel, together: Sequence[Weighted], questions: float) 
 def _agree(model: LanguageModel, weighted: Weighted) -> None:
     """Have all processes look at the same question whether prompts can be shared, while the model is whole.
 
-    Raises `ModelError` where they cannot: one forward pass a sequence is not the same number everywhere.
+    Raises `ModelError` where they cannot: one forward pass a sequence, or a class of lengths, is not the same
+    number everywhere.
     """
+    if model.length_classes is not None:
+        raise ModelError(
+            f"{model.tokenizer.name}: its frequencies depend on a sequence's length, so sequences are computed"
+            " apart and parallel.strategy must be ddp"
+        )
+    assert (
+        model.logit_transform is not None or not model.shares_prefixes
+    )  # looked at while the model is whole
     if model.shares_prefixes is None:
         with torch.no_grad():
             sequence_log_probs(model, [weighted.group])
