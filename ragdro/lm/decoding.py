@@ -75,8 +75,8 @@ def _agrees(model: LanguageModel, prompt: Ints, other: Ints) -> bool:
     def decoded(kind: type[BranchDecoder] | type[SeparateDecoder]) -> Tensor:
         decoder, words = kind(model, [prompt, other], 2), prompt[:3].tolist()
         vocabulary = torch.arange(model.hf.get_input_embeddings().weight.shape[0], device=model.device)
-        at = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=model.device)
-        allowed = torch.ones(4, len(vocabulary), dtype=torch.bool, device=model.device)
+        at = torch.tensor([[0, 1], [1, 0], [1, 1]], device=model.device)
+        allowed = torch.ones(len(at), len(vocabulary), dtype=torch.bool, device=model.device)
         decoder.feed([[words, words[:1]], [[], words]])
         decoder.feed([[words[-1:], words], [words, words[:1]]])
         # A step's mean over the vocabulary would hide a difference; the likeliest tokens show it.
@@ -124,8 +124,8 @@ class SeparateDecoder(Decoder):
 class ClassedDecoder(Decoder):
     """For a model whose frequencies depend on a sequence's length (see `ragdro.lm.rope`).
 
-    Prompts of one class of lengths are decoded together. A question of which a branch reaches another class is
-    decoded separately from there on: what is in the cache was computed with other frequencies.
+    Prompts of one class of lengths are decoded together. A question of which a branch reaches another class
+    is decoded separately from there on: what is in the cache was computed with other frequencies.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ def load_language_model(
 
 
 def _refuse_gaps(source: str, report: Mapping[str, Any]) -> None:
-    """Raises `ModelError` where weights are not the checkpoint's: the library makes up what it does not find."""
+    """Raises `ModelError` where weights are not the checkpoint's: the library makes up what is not there."""
     mismatched = {str(key): (tuple(saved), tuple(own)) for key, saved, own in report["mismatched_keys"]}
     missing = sorted(set(map(str, report["missing_keys"])) - set(mismatched))
     if missing:
@@ -144,7 +144,7 @@ def _refuse_lost_caps(source: str, hf: PreTrainedModel, settings: ModelSettings)
 
 
 def _with_rows(tokenizer: TextTokenizer, hf: PreTrainedModel) -> TextTokenizer:
-    """The tokenizer with a pad token that the model has a row for; pads are never attended to, so any will do.
+    """The tokenizer with a pad token that the model has a row for; none is attended to, so any will do.
 
     Raises `ModelError` for an end token without one.
     """

@@ -1,9 +1,9 @@
 """Rotary embeddings whose frequencies depend on a sequence's length (longrope of Phi, dynamic NTK).
 
-In: a causal LM of Hugging Face. Out: `LengthClasses`, which says which lengths have the same frequencies. The
-library picks them for a whole batch, by the longest sequence in it, so a value would depend on what happens to
-be computed beside it. Here p(token | tokens before it) is what the model gives those tokens alone: only
-prefixes of one class are computed together (`ragdro.lm.scoring`, `ragdro.lm.decoding`).
+In: a causal LM of Hugging Face. Out: `LengthClasses`, which says which lengths have the same frequencies.
+The library picks them for a whole batch, by the longest sequence in it, so a value would depend on what
+happens to be computed beside it. Here p(token | tokens before it) is what the model gives those tokens alone:
+only prefixes of one class are computed together (`ragdro.lm.scoring`, `ragdro.lm.decoding`).
 """
 
 from __future__ import annotations

@@ -122,16 +122,13 @@ def score_all(
 
 
 def _agrees(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool:
-    """Compare shared with separate passes: a short tree that branches, a long one and a single sequence,
-    packed one behind another."""
+    """Compare shared with separate passes: a short tree that branches, and the longest sequence packed
+    behind it."""
     most = max(len(g.sequences) for g in groups)
-    branching = sorted((g for g in groups if len(g.sequences) == most), key=len)
-    shortest = branching[0].sequences
-    branches = shortest[:2] + shortest[-1:] if most > 1 else (shortest[0], _twisted(shortest[0]))
+    shortest = min((g for g in groups if len(g.sequences) == most), key=len).sequences
+    branches = (shortest[0], shortest[-1] if most > 1 else _twisted(shortest[0]))
     longest = max((s for g in groups for s in g.sequences), key=lambda s: len(s.inputs))
-    compared = [SequenceGroup.of(branches), SequenceGroup.of([longest]), SequenceGroup.of(branches[-1:])]
-    if most > 1 and branching[-1] is not branching[0]:
-        compared[1] = SequenceGroup.of([longest, branching[-1].sequences[-1]])
+    compared = [SequenceGroup.of(branches), SequenceGroup.of([longest])]
     sequences = [s for group in compared for s in group.sequences]
     targets = torch.tensor([len(s.targets) for s in sequences], device=model.device)
     return agree(

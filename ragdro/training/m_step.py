@@ -144,8 +144,8 @@ def _refuse_half(model: LanguageModel) -> None:
     for name, p in model.hf.named_parameters():
         if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16):
             raise ModelError(
-                f"{model.tokenizer.name}: {name} is to be trained in {str(p.dtype).removeprefix('torch.')}, in"
-                " which small steps are lost; load it in float32, with amp: bfloat16 for fast products"
+                f"{model.tokenizer.name}: {name} is to be trained in {str(p.dtype)[6:]}, in which small"
+                " steps are lost; load it in float32, with amp: bfloat16 for fast products"
             )
 
 
@@ -212,8 +212,8 @@ def _agree(model: LanguageModel, weighted: Weighted) -> None:
     """
     if model.length_classes is not None:
         raise ModelError(
-            f"{model.tokenizer.name}: its frequencies depend on a sequence's length, so sequences are computed"
-            " apart and parallel.strategy must be ddp"
+            f"{model.tokenizer.name}: its frequencies depend on a sequence's length, so sequences are"
+            " computed apart and parallel.strategy must be ddp"
         )
     assert (
         model.logit_transform is not None or not model.shares_prefixes

@@ -44,7 +44,7 @@ def test_what_cannot_be_sharded_is_refused(other: str, strategy: str) -> None:
 
 
 def test_weights_of_16_bits_are_not_trained() -> None:
-    """float16 is refused by its key, but for a frozen model or an adapter's base; bfloat16 means float32 weights."""
+    """float16 is refused by its key, but for a frozen model or an adapter's base."""
     path, frozen = Path(__file__).parents[3] / "configs/tiny.yaml", "selector.dtype=float16"
     with pytest.raises(ConfigError, match=r"selector\.dtype: .* set selector\.dtype: bfloat16"):
         load_config(path, [frozen])
