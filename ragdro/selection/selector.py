@@ -208,7 +208,7 @@ class Selector:
         logits = decoder.choice_logits(
             torch.tensor(active, device=device), choices.to(device), allowed.to(device)
         )
-        log_p = logits.double().log_softmax(-1).cpu().numpy()
+        log_p = logits.cpu().double().log_softmax(-1).numpy()  # some devices have no float64
         columns, log_q = pick(log_p, active)
         ids = choices.numpy()
         for at, (r, b) in enumerate(active):
