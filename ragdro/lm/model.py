@@ -94,7 +94,8 @@ class LanguageModel:
     def logit_transform(self) -> LogitTransform | None:
         """What the model does to its output embeddings' values; None where that is not understood."""
         if not self._transform_is_known:
-            self.logit_transform = logit_transform(self.hf)
+            with self.precision():
+                self.logit_transform = logit_transform(self.hf)
         return self._transform
 
     @logit_transform.setter
