@@ -124,6 +124,24 @@ class Config(TrainingSettings):
             raise ValueError(f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}")
         return self
 
+    def trains(self, role: Literal["selector", "generator"]) -> bool:
+        """Whether the warm-up or the M-step fits the role's model."""
+        moved = self.train_selector if role == "selector" else self.train_generator
+        return moved or getattr(self.warm_up, role) is not None
+
+    @model_validator(mode="after")
+    def _no_steps_are_lost(self) -> Config:
+        """Most steps of training are smaller than what 16 bits can tell apart."""
+        roles: tuple[Literal["selector", "generator"], ...] = ("selector", "generator")
+        for role in roles:
+            settings: ModelSettings = getattr(self, role)
+            if settings.dtype == "float16" and settings.adapter is None and self.trains(role):
+                raise ValueError(
+                    f"{role}.dtype: weights of float16 cannot be trained whole; set {role}.dtype: bfloat16"
+                    f" (float32 weights, products in bfloat16), or give {role}.adapter"
+                )
+        return self
+
     @model_validator(mode="after")
     def _one_base(self) -> Config:
         """Two adapters share what is loaded: all that says what that is must be the same."""
@@ -145,7 +163,6 @@ class Config(TrainingSettings):
         """Shards are of plain weights, which stay where they are, and of AdamW's own moments."""
         if self.parallel.strategy == "ddp":
             return self
-        fsdp2 = self.parallel.strategy == "fsdp2"
         fits = (*self.warm_up.fits, *self.m_step.fits)
         for what, there in (
             ("adapters", self.selector.adapter or self.generator.adapter),
@@ -153,7 +170,6 @@ class Config(TrainingSettings):
             ("objective.kl", self.objective.needs_reference),
             ("e_step.replay", self.e_step.replay),
             ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),
-            ("dtype float16", not fsdp2 and "float16" in (self.selector.dtype, self.generator.dtype)),
         ):
             if there:
                 raise ValueError(

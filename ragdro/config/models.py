@@ -47,10 +47,13 @@ class ModelSettings(Settings):
     layers: int | None = Field(
         None, ge=1, description="keep only the model's first decoder layers, this many; null for all"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the weights")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="dtype of frozen weights and of matrix products; weights that are trained are float32",
+    )
     amp: Literal["auto", "off", "bfloat16"] = Field(
         "auto",
-        description="dtype of matrix products: bfloat16 on a GPU that has it where 'auto', else the weights'",
+        description="products over float32 weights: bfloat16 on a GPU that has it where 'auto', else `dtype`",
     )
     adapter: Adapter | None = Field(
         None, description="'lora', or a mapping with its settings; null: every weight is trained"

@@ -3,8 +3,9 @@
 In: groups of `ScoredSequence` (a group is one question's: they share a beginning). Out: for each group
 the sum over its sequences' targets of log p(token | tokens before it), in nats, with gradients where they
 are on. It serves both models: log p(z|x) (choices among allowed identifiers) and log p(y|x,d_z) (the whole
-vocabulary). The first batch of a model is compared with separate passes through the model's own head
-(`ragdro.lm.agreement`); where they differ, the model is scored the separate way from then on.
+vocabulary). The first batch of a model, and the first after each fit, is compared with separate passes
+through the model's own head (`ragdro.lm.agreement`); where they differ, the model is scored the separate way
+from then on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from ragdro.lm.agreement import agree, separate_log_probs
 from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints, ScoredSequence, TokenTree
 
 
@@ -52,10 +54,44 @@ class _Scored:
 def sequence_log_probs(
     model: LanguageModel, groups: Sequence[SequenceGroup]
 ) -> list[Float[Tensor, " samples"]]:
-    """log-probabilities of every group's sequences, in one forward pass (float32, on the device)."""
+    """log-probabilities of every group's sequences, in one forward pass (float32, on the device).
+
+    Where frequencies depend on a sequence's length, in one pass for each class of lengths.
+    """
+    if model.length_classes is None:
+        return _log_probs(model, groups)
+    rows: dict[int, list[tuple[int, int, ScoredSequence]]] = {}
+    for g, group in enumerate(groups):
+        for s, sequence in enumerate(group.sequences):
+            for of, part in _by_length(sequence, model.length_classes):
+                rows.setdefault(of, []).append((g, s, part))
+    totals = [torch.zeros(len(group.sequences), device=model.device) for group in groups]
+    for _, found in sorted(rows.items()):
+        owners = [g for g in range(len(groups)) if any(g == row[0] for row in found)]
+        parts = [SequenceGroup.of([part for g, _, part in found if g == owner]) for owner in owners]
+        for owner, values in zip(owners, _log_probs(model, parts), strict=True):
+            places = torch.tensor([s for g, s, _ in found if g == owner], device=values.device)
+            totals[owner] = totals[owner].index_add(0, places, values)
+    return totals
+
+
+def _by_length(sequence: ScoredSequence, classes: LengthClasses) -> list[tuple[int, ScoredSequence]]:
+    """The sequence cut behind the last target of each class: (class, what is scored in it)."""
+    of = np.array([classes.of(int(t)) for t in sequence.targets])
+    parts = []
+    for each in np.unique(of):
+        at = np.flatnonzero(of == each)
+        targets = sequence.targets[at]
+        allowed = None if sequence.allowed is None else tuple(sequence.allowed[i] for i in at)
+        parts.append((int(each), ScoredSequence(sequence.tokens[: targets.max() + 1], targets, allowed)))
+    return parts
+
+
+def _log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> list[Tensor]:
     if model.shares_prefixes is None:
         model.shares_prefixes = _agrees(model, groups)
     if not model.shares_prefixes:
+        model.note_fallbacks(sum(len(g.sequences) for g in groups))
         return [separate_log_probs(model, g.sequences) for g in groups]
     values = _shared_log_probs(model, groups)
     return list(torch.split(values, [len(g.sequences) for g in groups]))
@@ -86,16 +122,16 @@ def score_all(
 
 
 def _agrees(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool:
-    """Compare shared with separate passes on a tree that branches and one packed behind it."""
-    largest = max(groups, key=lambda g: len(g.sequences))
-    smallest = min((g for g in groups if len(g.sequences) == len(largest.sequences)), key=len)
-    # A certain sequence has nothing to compare but its tokens.
-    branches = tuple(
-        s if s.targets.size else s.whole() for s in smallest.sequences[:2] + smallest.sequences[-1:]
+    """Compare shared with separate passes: a short tree that branches, and the longest sequence packed
+    behind it."""
+    most = max(len(g.sequences) for g in groups)
+    shortest = min((g for g in groups if len(g.sequences) == most), key=len).sequences
+    branches = (
+        _comparable(shortest[0]),
+        _comparable(shortest[-1]) if most > 1 else _twisted(_comparable(shortest[0])),
     )
-    if len(smallest.sequences) == 1:
-        branches = (branches[0], _twisted(branches[0]))
-    compared = [SequenceGroup.of(branches), SequenceGroup.of(branches[-1:])]
+    longest = max((s for g in groups for s in g.sequences), key=lambda s: len(s.inputs))
+    compared = [SequenceGroup.of(branches), SequenceGroup.of([_comparable(longest)])]
     sequences = [s for group in compared for s in group.sequences]
     targets = torch.tensor([len(s.targets) for s in sequences], device=model.device)
     return agree(
@@ -104,6 +140,11 @@ def _agrees(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool:
         lambda: separate_log_probs(model, sequences) / targets,
         "every sequence is scored separately from here on",
     )
+
+
+def _comparable(sequence: ScoredSequence) -> ScoredSequence:
+    """A sequence with something to compare: a certain one has nothing but its tokens."""
+    return sequence if sequence.targets.size else sequence.whole()
 
 
 def _twisted(sequence: ScoredSequence) -> ScoredSequence:

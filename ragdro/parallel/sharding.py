@@ -5,7 +5,8 @@ its optimiser's moments, and gather a layer at a time. Embeddings, the last norm
 call them as often as a process has tokens to score, and gathering takes every process equally often.
 
 Sampling, scoring and answering take each process as many forward passes as it has questions, so outside of an
-update all layers are gathered (`make_whole`) and nothing is sent.
+update all layers are gathered (`make_whole`) and nothing is sent. A model that multiplies in 16 bits is
+gathered in 16 bits: its float32 weights are there in parts alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
@@ -33,11 +34,15 @@ def spread(settings: Parallel, models: Mapping[str, LanguageModel]) -> None:
         model.zero_stage = zero_stage(settings) if size() > 1 else None
     if settings.strategy == "fsdp2" and size() > 1:
         for role, model in models.items():
-            shard(model.hf, f"{role}.model")
+            shard(model.hf, f"{role}.model", model.autocast)
 
 
-def shard(hf: PreTrainedModel, name: str) -> None:
-    """Shard the decoder layers of `hf`, and leave it whole. Raises `ModelError` where it names no layers."""
+def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None = None) -> None:
+    """Shard the decoder layers of `hf`, and leave it whole. Raises `ModelError` where it names no layers.
+
+    With a dtype that they are `computed` in, what is gathered is a copy of that dtype; the parts, their
+    gradients' sums and the moments stay float32.
+    """
     kinds = set(hf._no_split_modules or ())
     layers = [m for m in hf.modules() if type(m).__name__ in kinds]
     if not layers:
@@ -45,11 +50,15 @@ def shard(hf: PreTrainedModel, name: str) -> None:
             f"{name}: the model does not say what its layers are, so parallel.strategy must be ddp"
         )
     mesh = init_device_mesh(hf.device.type, (size(),))
+    policy = MixedPrecisionPolicy()
+    if computed is not None:  # what comes in is left to autocast, as in a model that is not sharded
+        policy = MixedPrecisionPolicy(computed, torch.float32, cast_forward_inputs=False)
     for layer in layers:
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
     decoder = hf.get_decoder()
     inside = {p for layer in layers for p in layer.parameters()}
-    fully_shard(decoder, mesh=mesh, ignored_params=set(decoder.parameters()) - inside)
+    outside = set(decoder.parameters()) - inside
+    fully_shard(decoder, mesh=mesh, mp_policy=policy, ignored_params=outside)
     make_whole(hf)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -22,10 +22,12 @@ from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
 from ragdro.lm.batching import batches_by_tokens, packs_by_tokens
 from ragdro.lm.decoding import BranchDecoder
+from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, sequence_log_probs
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, without_data
+from ragdro.planning.phases import Layers, Phase
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
 from ragdro.runs.models import ROLES, Role, settings_of
 from ragdro.runs.setup import algorithm_of
@@ -37,30 +39,6 @@ _NF4 = 4.127 / 8
 """Bytes a weight in 4 bits takes with its scales, which are quantised too (QLoRA: 0.127 bits a weight)."""
 _STATE_BYTES = {"adamw": None, "adamw-8bit": 2.0 + 8 / 256, "paged-adamw-8bit": 2.0 + 8 / 256}
 """An optimiser's bytes a trained number; None: two moments of the number's own dtype."""
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """Bytes at the worst moment by what they are (`activations` with logits and everything passing), and
-    tokens and model FLOPs of all questions of an iteration (see `ragdro.profiling`)."""
-
-    weights: float
-    gradients: float
-    optimiser: float
-    kv_cache: float
-    activations: float
-    tokens: float
-    flops: float
-
-    @property
-    def memory(self) -> float:
-        """Everything a device holds."""
-        return self.weights + self.gradients + self.optimiser + self.kv_cache + self.activations
-
-    def deeper(self, other: Phase, layers: float) -> Phase:
-        """What `self` comes to with `layers` times the layers that `other` has more."""
-        mine, theirs = asdict(self), asdict(other)
-        return Phase(**{name: mine[name] + layers * (theirs[name] - mine[name]) for name in mine})
 
 
 def plan(config: Config, questions: int, device: torch.device, processes: int = 1) -> dict[str, Any]:
@@ -82,8 +60,10 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         role = _ROLE_OF[name]
         more = 1 / max(1, upper[role] - lower[role])
         whole = phase.deeper(second[name], more * (depths[role] - lower[role]))
-        if strategy == "fsdp2" and name.endswith("update"):
-            whole = _shared_out(whole, phase, phase.deeper(second[name], more), depths[role], processes)
+        if strategy == "fsdp2" and processes > 1:
+            deeper, half = phase.deeper(second[name], more), _computes_in_half(config, role, device)
+            layers = Layers(phase, deeper, depths[role], processes, half)
+            whole = layers.in_parts(whole) if name.endswith("update") else layers.gathered(whole)
         phases[name] = whole
     others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
     described = {}
@@ -106,22 +86,11 @@ def _depth(config: Config, role: Role) -> int:
     return told or int(model_config(config, role).get_text_config().num_hidden_layers)
 
 
-def _shared_out(whole: Phase, less: Phase, more: Phase, layers: int, processes: int) -> Phase:
-    """An update whose decoder layers are in parts over `processes`; `more` has one layer more than `less`.
-
-    Two layers are gathered at a time, the one that is computed and the next, and one has its whole gradient.
-    """
-    if processes == 1:
-        return whole
-    weights, gradients = more.weights - less.weights, more.gradients - less.gradients
-    state = more.optimiser - less.optimiser
-    kept = 1 - 1 / processes
-    return replace(
-        whole,
-        weights=whole.weights - kept * layers * weights + 2 * weights,
-        gradients=whole.gradients - kept * layers * gradients + gradients,
-        optimiser=whole.optimiser - kept * layers * state,
-    )
+def _computes_in_half(config: Config, role: Role, device: torch.device) -> bool:
+    """Whether the role's model has float32 weights and multiplies in 16 bits."""
+    settings, trained = settings_of(config, role), config.trains(role)
+    computed = autocast_dtype(settings, device, trained=trained)
+    return computed is not None and weights_dtype(settings, trained=trained) == torch.float32
 
 
 _ROLE_OF: dict[str, Role] = {

@@ -18,7 +18,8 @@ from ragdro.config import Config
 from ragdro.errors import ModelError
 from ragdro.generation.generator import Generator
 from ragdro.lm.adapters import with_adapter
-from ragdro.lm.load import DTYPES, autocast_dtype
+from ragdro.lm.head import LogitTransform
+from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
@@ -70,7 +71,7 @@ def _model(
     if base is None:
         hf = AutoModelForCausalLM.from_config(
             _cut(model_config(config, role), layers),
-            dtype=DTYPES[settings.dtype],
+            dtype=weights_dtype(settings, trained=config.trains(role)),
             attn_implementation=settings.attention,
             trust_remote_code=settings.trust_remote_code,
         ).eval()
@@ -78,13 +79,16 @@ def _model(
             hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         template = load_template(settings.prompt)
         tokenizer = train_tokenizer([template.user, template.passage] * 9, _VOCABULARY)
-        base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), autocast_dtype(settings, device))
+        computed = autocast_dtype(settings, device, trained=config.trains(role))
+        base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), computed)
     model = base
     if settings.adapter is not None:
         # PEFT moves what it adds, by swapping parameters, which those without data do not allow.
         with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             model = with_adapter(base, role, settings.adapter, seed=0)
-    model.shares_prefixes = model.shares_cache = True  # what is found out in a run, and nearly always so
+    # What is found out in a run, and nearly always so.
+    model.shares_prefixes = model.shares_cache = True
+    model.logit_transform = LogitTransform()
     return model
 
 

@@ -54,7 +54,6 @@ class RunCheckpointer(Checkpointer):
         for role, model in training.models.items():
             if role in state.files:
                 load_parameters(model.hf, store.tensors(state, role), f"{role}.model")
-            model.shares_prefixes = state.shares_prefixes.get(role)
         if _SAMPLES in state.files:
             values = from_main(partial(store.json, state, _SAMPLES))
             training.previous_samples = shards.decode(values, compared(training.validation))
@@ -164,8 +163,6 @@ class RunCheckpointer(Checkpointer):
     def _commit(self) -> None:
         """A unit of work is done: make it the state that a killed run comes back to."""
         self._log.mark(self.state)
-        models = self._training.models
-        self.state.shares_prefixes = {role: model.shares_prefixes for role, model in models.items()}
         self._store.commit(self.state)
 
 

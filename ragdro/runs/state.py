@@ -44,7 +44,6 @@ class State(LoopState):
     metrics_bytes: int = 0
     records: int = 0
     seconds: float = 0.0
-    shares_prefixes: dict[str, bool | None] = field(default_factory=dict)
     questions: str = ""
     files: dict[str, list[str]] = field(default_factory=dict)
 

@@ -127,7 +127,7 @@ def _choose(decoder: Decoder, model: LanguageModel, rows: _Rows, active: _Places
     logits = decoder.choice_logits(
         torch.tensor(active, device=model.device), choices.to(model.device), allowed.to(model.device)
     )
-    log_p = logits.double().log_softmax(-1).cpu().numpy()
+    log_p = logits.cpu().double().log_softmax(-1).numpy()  # some devices have no float64
     columns, log_q = draw(log_p, active)
     ids, competes = choices.numpy(), allowed.numpy()
     for at, (r, b) in enumerate(active):

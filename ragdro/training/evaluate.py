@@ -99,6 +99,7 @@ def _measure(training: Training, iteration: int) -> None:
 
 def _record(training: Training, iteration: int, metrics: dict[str, Any], score: float) -> None:
     state = training.state
+    metrics = {**metrics, "fallbacks": training.fallbacks}
     if iteration:
         state.results["iterations"].append(metrics)
     else:

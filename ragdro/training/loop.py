@@ -77,6 +77,12 @@ class Training:
         """The questions whose metrics are reported."""
         return self.validation if self.test is None else self.test
 
+    @property
+    def fallbacks(self) -> int:
+        """Sequences and branches that both models computed separately, because the shared way was found
+        unequal to the model's own."""
+        return sum(model.fallbacks for model in {id(m): m for m in self.models.values()}.values())
+
     def model(self, role: str) -> LanguageModel:
         """The model that a fit of `role` moves: one of the pair, or a snapshot's."""
         return self.models[role] if role in self.models else self.snapshots[role].model

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,13 +74,16 @@ def fit(
     """Take the updates that `settings` ask for over `questions` questions, in an order drawn from `rng`.
 
     An update whose loss or gradient is not finite goes to `observer.skipped`. A fit that resumes draws the
-    same order and takes the updates that are left.
+    same order and takes the updates that are left. The model's dropout is on where the
+    loss is of these log-probabilities alone (see `TrainingExample.compares`). Raises `ModelError` for weights
+    of 16 bits, which steps of a usual size leave as they are.
     """
     observer = observer or FitObserver()
     sharded = is_sharded(model.hf)
     if sharded or model.zero_stage:
         _agree(model, build(0))
     take_parts(model.hf)
+    _refuse_half(model)
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
     optimiser = make_optimiser(parameters, settings, sharded=sharded)
     steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
@@ -116,6 +120,16 @@ def fit(
         zero.close()
     make_whole(model.hf)
     model.hf.eval()
+    model.recheck()
+
+
+def _refuse_half(model: LanguageModel) -> None:
+    for name, p in model.hf.named_parameters():
+        if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16):
+            raise ModelError(
+                f"{model.tokenizer.name}: {name} is to be trained in {str(p.dtype)[6:]}, in which small"
+                " steps are lost; load it in float32, with amp: bfloat16 for fast products"
+            )
 
 
 def rate_at(step: int, steps: int, settings: Optimisation) -> float:
@@ -149,14 +163,16 @@ def _accumulate(
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [batch[i] for i in chosen] or [idle()]
         mean = partial(_loss, model, together, float(questions) if chosen else math.inf)
-        if zero is not None:
-            accumulated += zero.backward(mean, last=done == rounds)
-            continue
-        loss = mean()
-        value = float(loss.detach())
-        if not (math.isfinite(value) or sharded):
-            return value
-        loss.backward()  # type: ignore[no-untyped-call]
+        dropout = nullcontext() if any(w.compares for w in together) else model.dropout()
+        with dropout:  # behind the backward pass, which may compute layers again
+            if zero is not None:
+                accumulated += zero.backward(mean, last=done == rounds)
+                continue
+            loss = mean()
+            value = float(loss.detach())
+            if not (math.isfinite(value) or sharded):
+                return value
+            loss.backward()  # type: ignore[no-untyped-call]
         accumulated += value
     return accumulated
 
@@ -174,8 +190,17 @@ def _loss(model: LanguageModel, together: Sequence[TrainingExample], questions: 
 def _agree(model: LanguageModel, weighted: TrainingExample) -> None:
     """Have all processes look at the same question whether prompts can be shared, while the model is whole.
 
-    Raises `ModelError` where they cannot: one forward pass a sequence is not the same number everywhere.
+    Raises `ModelError` where they cannot: one forward pass a sequence, or a class of lengths, is not the same
+    number everywhere.
     """
+    if model.length_classes is not None:
+        raise ModelError(
+            f"{model.tokenizer.name}: its frequencies depend on a sequence's length, so sequences are"
+            " computed apart and parallel.strategy must be ddp"
+        )
+    assert (
+        model.logit_transform is not None or not model.shares_prefixes
+    )  # looked at while the model is whole
     if model.shares_prefixes is None:
         with torch.no_grad():
             sequence_log_probs(model, [weighted.group])

@@ -94,6 +94,21 @@ def test_two_processes_leave_what_one_leaves(alone: Path) -> None:
     assert start(alone, "both").wait() == [2, 2]
 
 
+def test_parts_computed_in_bfloat16_give_the_losses_of_one_process(alone: Path) -> None:
+    """FSDP2 gathers copies of 16 bits; what is trained and its gradients are float32."""
+    half = ["selector.dtype=bfloat16", "generator.dtype=bfloat16"]
+    running = Command(alone, "train", str(alone / "config.yaml"), "name=half", *half)
+    assert running.wait() == 0, running.said
+    both = start(alone, "half-parts", "parallel.strategy=fsdp2", *half)
+    assert both.wait() == [0, 0], both.said
+    assert not any("separately" in said for said in both.said)
+    losses = [
+        [r["loss"] for r in log(alone / "runs" / name) if r["event"] == "update"]
+        for name in ("half", "half-parts")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01) and len(losses[0]) > 4
+
+
 def test_torchrun_starts_the_very_same_command(alone: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "ragdro", "train", str(alone / "config.yaml"), "name=torchrun"]

@@ -52,6 +52,7 @@ def test_flops_are_those_that_torch_counts() -> None:
     length = 40
     tokens = torch.arange(length)[None]
     profile = Profile(peak=1.0)
+    assert model.logit_transform is not None  # looked up once a model, by a forward pass of its own
     with FlopCounterMode(display=False) as counter, torch.no_grad(), profiled(profile):
         hidden = model.hidden(tokens, tokens)
         model.token_log_probs(hidden[0, -3:], tokens[0, :3])
