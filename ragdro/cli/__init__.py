@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragdro.cli import data, export, ingest, models, plan, retrieve, study, tiny, watch
+from ragdro.cli import ask, data, export, ingest, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -46,7 +46,7 @@ app.command()(models.train)
 app.command()(plan.plan)
 app.command()(models.warmup)
 app.command()(models.evaluate)
-app.command()(models.answer)
+app.command()(ask.answer)
 app.command()(models.report)
 app.command()(export.merge)
 app.command()(export.export)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 

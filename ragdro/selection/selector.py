@@ -200,15 +200,17 @@ class Selector:
         lists = self._write(tasks, uniforms, Writing(greedy=True), tokens_per_batch, decoder)
         return [(self._selection(of), list(map(_draw, of.drawn))) for of in lists]
 
-    def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Draw]]:
-        """What `greedy` selects, log p of being chosen first (nats) of every candidate, and what `sample`
-        draws at temperature 1 from the numbers `uniforms` [samples, steps], from one reading of it all."""
-        (lists,) = self._write(
-            [task], [uniforms], Writing(greedy=True, all_first=True), _ONE_QUESTION, branch_decoder
-        )
-        assert lists.greedy is not None
-        first = [lists.greedy.first[i] for i in range(len(task.candidates.passages))]
-        return self._selection(lists), first, list(map(_draw, lists.drawn))
+    def survey(self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], tokens_per_batch: int
+    ) -> list[tuple[Selection, list[float], list[Draw]]]:
+        """Of each question what `greedy` selects, log p of being chosen first (nats) of every candidate, and
+        what `sample` draws at temperature 1 (see there), from one reading of it all."""
+        found = []
+        writing = Writing(greedy=True, all_first=True)
+        for of in self._write(tasks, uniforms, writing, tokens_per_batch, branch_decoder):
+            assert of.greedy is not None
+            first = [of.greedy.first[i] for i in range(len(of.greedy.first))]
+            found.append((self._selection(of), first, list(map(_draw, of.drawn))))
+        return found
 
     def rerank(
         self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
@@ -230,7 +232,8 @@ class Selector:
         given = as_passages(passages)
         self._make_room(len(given))
         asked = Question(question, question, ())
-        return rerank(self, Task(asked, Candidates(asked.id, given)), samples, seed)
+        task = Task(asked, Candidates(asked.id, given))
+        return rerank(self, [task], samples, seed, _ONE_QUESTION)[0]
 
     def first_choices(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
