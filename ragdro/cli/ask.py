@@ -49,7 +49,9 @@ def answer(
     from ragdro.sources import resolve
 
     if corpus is not None and passages is not None:
-        raise ConfigError("--corpus and --passages: give one, a corpus to search in or passages to answer from")
+        raise ConfigError(
+            "--corpus and --passages: give one, a corpus to search in or passages to answer from"
+        )
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
     rag = ragdro.load(run, stage=stage, corpus=corpus)
     if question != STANDARD_INPUT:
@@ -81,7 +83,9 @@ def _questions() -> Iterator[Question]:
             except UnicodeDecodeError as error:
                 raise DataError("is not UTF-8", path="standard input", line=number) from error
         if found.id in seen:
-            raise DataError(f"the id {found.id!r} occurs twice", path="standard input", line=number, field="id")
+            raise DataError(
+                f"the id {found.id!r} occurs twice", path="standard input", line=number, field="id"
+            )
         seen.add(found.id)
         yield found
 
@@ -95,7 +99,9 @@ def _answers(
 
     tasks: dict[str, Task] = {}
     for question in asked:
-        own = question.candidates or (Candidates(question.id, question.passages) if question.passages else None)
+        own = question.candidates or (
+            Candidates(question.id, question.passages) if question.passages else None
+        )
         if given is not None:
             tasks[question.id] = Task(question, Candidates(question.id, given))
         elif own is not None and not searches and not any(map(is_reference, own.passages)):

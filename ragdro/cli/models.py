@@ -20,7 +20,9 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="go on with a run that was stopped or killed; starts one if there is none"),
 ]
-Stage = Annotated[str, typer.Option(help="'best', 'warm-up', 'vanilla' (nothing is selected) or 'iteration-N'")]
+Stage = Annotated[
+    str, typer.Option(help="'best', 'warm-up', 'vanilla' (nothing is selected) or 'iteration-N'")
+]
 
 
 def train(
@@ -40,11 +42,11 @@ def train(
     if dry_run:
         typer.echo(dump_config(settings), nl=False)
         return
-    from ragdro.environment import process
+    from ragdro.environment import env_rank
     from ragdro.runs.run import run
 
     folder = Path(settings.runs) / settings.name
-    if process():  # one process reports
+    if env_rank():  # one process reports
         run(settings, overwrite=overwrite, resume=resume)
         return
     if profile:

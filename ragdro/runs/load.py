@@ -22,7 +22,7 @@ from ragdro.retrieval.cache import cached_retriever
 from ragdro.retrieval.custom import around
 from ragdro.runs.exported import with_own_prompts
 from ragdro.runs.folder import CHECKPOINTS
-from ragdro.runs.setup import algorithm_of, build_rag, degradation, load_tasks
+from ragdro.runs.setup import algorithm_of, build_rag, corruption, load_tasks
 from ragdro.runs.status import CONFIG
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve
@@ -80,7 +80,7 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
             path = None if own is None else resolve(own)
             settings, names = searched.retriever, searched.data.names
             opened.append(cached_retriever(path, settings, Path(searched.cache), fields=names))
-        worse = degradation(searched)
+        worse = corruption(searched)
         return [worse(found) for found in opened[0].search(questions, searched.top_n)]
 
     return retrieve

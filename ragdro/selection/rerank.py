@@ -63,7 +63,7 @@ class Reranking:
 
 
 def rerank(
-    selector: Selector, tasks: Sequence[Task], samples: int, seed: int, tokens_per_batch: int
+    selector: Selector, tasks: Sequence[Task], samples: int, seed: int, max_tokens: int
 ) -> list[Reranking]:
     """`Selector.rerank` of every question: what a question gets does not depend on those beside it."""
     found: dict[int, Reranking] = {}
@@ -76,7 +76,7 @@ def rerank(
         else:
             found[at] = _from_all(selector, task, lists)
     uniforms = _uniforms(selector, [tasks[at] for at in drawn], samples, seed)
-    surveys = selector.survey([tasks[at] for at in drawn], uniforms, tokens_per_batch)
+    surveys = selector.survey([tasks[at] for at in drawn], uniforms, max_tokens)
     for at, (selection, log_first, draws) in zip(drawn, surveys, strict=True):
         count, lists = len(tasks[at].candidates.passages), [draw.permutation for draw in draws]
         included = inclusion(lists, [1.0] * samples, count)
@@ -93,7 +93,7 @@ def _most(selector: Selector, task: Task) -> int:
 def _from_all(selector: Selector, task: Task, lists: list[Permutation]) -> Reranking:
     """From the probabilities of all lists that there are."""
     count = len(task.candidates.passages)
-    p = np.exp(selector.log_prob(task, lists, tokens_per_batch=1))
+    p = np.exp(selector.log_prob(task, lists, max_tokens=1))
     p /= p.sum()  # to the last digit of single precision it did
     selection = greedy_of(lists, p, selector.k, independent=selector.independent)
     first = inclusion([z[:1] for z in lists], p.tolist(), count)

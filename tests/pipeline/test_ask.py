@@ -98,7 +98,10 @@ def test_a_question_brings_its_own_passages(run: Path, tmp_path: Path) -> None:
     [
         ('{"question": 3}', r"standard input:1: field 'question'"),
         ('ok?\n{"question": ', r"standard input:2: is not valid JSON"),
-        ('{"id": "a", "question": "x"}\n{"id": "a", "question": "y"}', r"standard input:2: .*'a' occurs twice"),
+        (
+            '{"id": "a", "question": "x"}\n{"id": "a", "question": "y"}',
+            r"standard input:2: .*'a' occurs twice",
+        ),
     ],
 )
 def test_lines_that_are_no_questions(exported: Path, lines: str, message: str) -> None:

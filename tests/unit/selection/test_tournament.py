@@ -62,7 +62,8 @@ def test_scores_are_pooled_inclusions() -> None:
     assert [r.index for r in ranked] == [p.index for p in whole.passages]
     # Pool adjacent violators, by its minimax formula.
     expected = [
-        min(max(np.mean(inclusion[i : j + 1]) for j in range(at, 5)) for i in range(at + 1)) for at in range(5)
+        min(max(np.mean(inclusion[i : j + 1]) for j in range(at, 5)) for i in range(at + 1))
+        for at in range(5)
     ]
     assert [r.score for r in ranked] == pytest.approx(expected)
 
