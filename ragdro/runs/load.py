@@ -76,14 +76,17 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
         if searched.retriever.kind == "given":
             _refuse_bare(questions)
         if not opened:
-            own = searched.data.corpus
-            path = None if own is None else resolve(own)
-            settings, names = searched.retriever, searched.data.names
-            opened.append(cached_retriever(path, settings, Path(searched.cache), fields=names))
+            opened.append(retriever_of(searched))
         worse = corruption(searched)
         return [worse(found) for found in opened[0].search(questions, searched.top_n)]
 
     return retrieve
+
+
+def retriever_of(config: Config) -> Retriever[Any]:
+    """The config's retriever, open. Raises a `RagdroError` for what cannot be searched."""
+    path = None if config.data.corpus is None else resolve(config.data.corpus)
+    return cached_retriever(path, config.retriever, Path(config.cache), fields=config.data.names)
 
 
 def over_corpus(config: Config, corpus: str) -> Config:

@@ -86,7 +86,7 @@ def order(
     def note(at: int, group: Sequence[int], result: _Reranked) -> None:
         for place, value in result.inclusion.items():
             factors[at][group[place]] *= value
-        behind[at][-1] += [i for place, i in enumerate(group) if place not in result.permutation]
+        behind[at][-1] += [group[p.index] for p in result.whole.passages if p.probability is None]
         fields[at][-1] += len(group)
 
     def begin(at: int) -> None:
@@ -115,7 +115,7 @@ def _evened(
     places, scores = list(chosen), [factors[i] for i in chosen]
     chance = 1.0
     for losers, field in reversed(list(zip(behind, fields, strict=True))):
-        ordered = sorted(losers, key=lambda i: (-factors[i], i))
+        ordered = sorted(losers, key=lambda i: -factors[i])  # ties stay as they are ranked
         places += ordered
         scores += [factors[i] * chance for i in ordered]
         chance *= min(1.0, k / field)
@@ -144,9 +144,9 @@ def _play_off(
         for at in crowded:
             alive[at] = []
             begin(at)
-        for (at, group), result in zip(groups, results, strict=True):
-            note(at, group, result)
-            alive[at] = sorted((*alive[at], *(group[i] for i in result.permutation)))
+        for (at, group), found in zip(groups, results, strict=True):
+            note(at, group, found)
+            alive[at] = sorted((*alive[at], *(group[i] for i in found.permutation)))
     return play([_part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
 
 
