@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -37,24 +36,28 @@ def exported_folder(folder: Path, *overrides: str) -> Path:
     return folder
 
 
-@contextmanager
-def server(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`ragdro serve` in a process of its own; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "ragdro", "serve", str(folder), "--port", str(port), *options]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-    process = subprocess.Popen(words, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_ready(address, process)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
-    assert process.returncode == 0, log
-    assert "Traceback" not in log, log
+class Server:
+    """`ragdro serve` in a process of its own, at `address`."""
+
+    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        words = [sys.executable, "-m", "ragdro", "serve", str(folder), "--port", str(port), *options]
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        self._process = subprocess.Popen(words, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
+
+    def stop(self) -> None:
+        """SIGTERM, after which the server has to leave by itself, with code 0 and nothing to complain about."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            _, log = self._process.communicate(timeout=60)
+            assert self._process.returncode == 0 and "Traceback" not in log, log
+
+    def wait(self) -> None:
+        """Until it takes questions."""
+        wait_until_ready(self.address, self._process)
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[str]) -> None:

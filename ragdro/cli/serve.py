@@ -18,7 +18,9 @@ def serve(
     run: RunPath,
     corpus: Corpus = None,
     stage: Stage = "best",
-    host: Annotated[str, typer.Option(help="address to listen at; another than this machine's needs a key")] = LOOPBACK,
+    host: Annotated[
+        str, typer.Option(help="address to listen at; another than this machine's needs a key")
+    ] = LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535)] = ServeSettings.port,
     name: Annotated[
         Optional[str],  # noqa: UP045
@@ -29,7 +31,9 @@ def serve(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="an origin whose pages may ask, such as https://example.org; repeatable"),
     ] = None,
-    queue: Annotated[int, typer.Option(min=1, help="requests that may wait; more get 429")] = ServeSettings.queue,
+    queue: Annotated[
+        int, typer.Option(min=1, help="requests that may wait; more get 429")
+    ] = ServeSettings.queue,
     batch: Annotated[int, typer.Option(min=1, help="requests worked on together")] = ServeSettings.batch,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds until an answer")] = ServeSettings.timeout,
     max_body: Annotated[int, typer.Option(min=1, help="bytes of a request")] = ServeSettings.max_body,

@@ -133,7 +133,10 @@ def _play_off(
     """The last round's results, and who played in it; `note` hears of every round before, after `begin`."""
     most = selector.grammar.candidates
     alive = [list(range(len(task.candidates.passages))) for task in tasks]
-    while crowded := [at for at, own in enumerate(alive) if len(own) > most]:
+    while True:
+        crowded = [at for at, own in enumerate(alive) if len(own) > most]
+        if not crowded:
+            return play([_part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
         if selector.k >= most:
             raise ConfigError(
                 f"{len(alive[crowded[0]])} passages: the selector reads {most} and selects {selector.k} of"
@@ -147,7 +150,6 @@ def _play_off(
         for (at, group), found in zip(groups, results, strict=True):
             note(at, group, found)
             alive[at] = sorted((*alive[at], *(group[i] for i in found.permutation)))
-    return play([_part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
 
 
 def _dealt(alive: Sequence[int], size: int) -> list[list[int]]:

@@ -101,7 +101,9 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     message = str(first["msg"]).removeprefix("Value error, ")[:300]
-    return JSONResponse(error_body(f"{where}: {message}" if where else message, 400, param=where or None), 400)
+    return JSONResponse(
+        error_body(f"{where}: {message}" if where else message, 400, param=where or None), 400
+    )
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from ragdro.serve.jobs import Answered, AnswerJob
 from ragdro.serve.schemas import ChatRequest, as_passages
-from ragdro.serve.sources import annotations, citations
+from ragdro.serve.sources import citations, url_citations
 
 if TYPE_CHECKING:
     from ragdro.serve.app import Service
@@ -45,7 +45,7 @@ def router(service: Service) -> APIRouter:
             "role": "assistant",
             "content": done.prediction.answer,
             "refusal": None,
-            "annotations": annotations(done.prediction),
+            "annotations": url_citations(done.prediction),
         }
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
         answer = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(done)}
@@ -72,9 +72,7 @@ def _events(head: dict[str, Any], done: Answered, *, with_usage: bool) -> Iterat
     yield event({"role": "assistant", "content": ""})
     for word in re.findall(r"\s*\S+\s*?(?=\s|$)", done.prediction.answer):
         yield event({"content": word})
-    yield event(
-        {"annotations": annotations(done.prediction)}, "stop", citations=citations(done.prediction)
-    )
+    yield event({"annotations": url_citations(done.prediction)}, "stop", citations=citations(done.prediction))
     if with_usage:
         yield _line({**head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(done)})
     yield "data: [DONE]\n\n"

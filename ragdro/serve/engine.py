@@ -1,7 +1,8 @@
 """Requests under way, gathered into batches for the one thread that owns the models.
 
-In: jobs, one a request, on the event loop. Out: their results. While a batch is worked on others wait; then all
-that wait, up to a limit, are the next batch: alone a request waits for nobody, and under load batches are full.
+In: jobs, one a request, on the event loop. Out: their results. While a batch is worked on others wait; then
+all that wait, up to a limit, are the next batch: alone a request waits for nobody, and under load batches
+are full.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every request passes before a route sees it: host, key, size, form; and the line it leaves in the log.
 
-In: an ASGI app. Out: the same app behind the guard. A body is read here, up to the limit, and given on only if it
-is one JSON value: no route meets a body that is too large, too deep, not UTF-8 or not JSON. The log has method,
-route, status and milliseconds: never a body, a query or a header.
+In: an ASGI app. Out: the same app behind the guard. A body is read here, up to the limit, and given on only
+if it is one JSON value: no route meets a body that is too large, too deep, not UTF-8 or not JSON. The log
+has method, route, status and milliseconds: never a body, a query or a header.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class Guard:
             else:
                 await self._app(scope, _replay(body, receive), noted)
         finally:
-            seconds, route = perf_counter() - started, scope["path"] if scope["path"] in self._routes else "other"
+            seconds, route = (
+                perf_counter() - started,
+                scope["path"] if scope["path"] in self._routes else "other",
+            )
             self._meters.requests.labels(route, status).inc()
             self._meters.seconds.labels(route).observe(seconds)
             log.info("%s %s %d %.0f ms", scope["method"], route, status, 1000 * seconds)

@@ -1,8 +1,8 @@
 """What is asked of the models, and the work itself: batches of jobs in, their results out.
 
-In: a `Rag` and jobs of two kinds. Out: for each job its result, or the error that is its own fault. Runs in the
-one thread that owns the models. Retrieval, selection and answering each take all jobs of a batch together, in
-forward passes under the system's token budget.
+In: a `Rag` and jobs of two kinds. Out: for each job its result, or the error that is its own fault. Runs in
+the one thread that owns the models. Retrieval, selection and answering each take all jobs of a batch
+together, in forward passes under the system's token budget.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroErr
     return [results[at] for at in range(len(jobs))]
 
 
-def _each(items: Sequence[_I], together: Callable[[Sequence[_I]], Sequence[_T]]) -> Sequence[_T | RagdroError]:
+def _each(
+    items: Sequence[_I], together: Callable[[Sequence[_I]], Sequence[_T]]
+) -> Sequence[_T | RagdroError]:
     """All items at once; each alone where one of them is at fault."""
     if not items:
         return []

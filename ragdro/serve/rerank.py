@@ -9,7 +9,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Request
 
 from ragdro.serve.jobs import Reranked, RerankJob
-from ragdro.serve.schemas import Document, RerankRequest, as_passages
+from ragdro.serve.schemas import Document, Documents, RerankRequest, as_passages
 
 if TYPE_CHECKING:
     from ragdro.serve.app import Service
@@ -23,7 +23,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["rerank"])
 
     async def ranked(request: Request, body: RerankRequest, documents_returned: bool) -> Any:
-        documents = body.documents if body.documents is not None else list(body.texts or ())
+        documents: Documents = list(body.texts or ()) if body.documents is None else body.documents
         service.check(body.model, len(documents))
         job = RerankJob(body.query, as_passages(documents), body.max_tokens_per_doc)
         done = await service.ask(request, job)
@@ -68,7 +68,11 @@ def router(service: Service) -> APIRouter:
 def _tei(body: RerankRequest, done: Reranked) -> list[dict[str, Any]]:
     assert body.texts is not None
     return [
-        {"index": r.index, "score": _score(body, r.score), **({"text": body.texts[r.index]} if body.return_text else {})}
+        {
+            "index": r.index,
+            "score": _score(body, r.score),
+            **({"text": body.texts[r.index]} if body.return_text else {}),
+        }
         for r in done.order[: body.top_n]
     ]
 

@@ -19,7 +19,7 @@ def citations(prediction: Prediction) -> list[dict[str, Any]]:
     ]
 
 
-def annotations(prediction: Prediction) -> list[dict[str, Any]]:
+def url_citations(prediction: Prediction) -> list[dict[str, Any]]:
     """The same as `url_citation`s of the whole answer."""
     return [
         {

@@ -49,7 +49,7 @@ def test_scores_are_probabilities_that_never_contradict_the_order(candidates: in
         assert tuple(r.index for r in ranked if r.probability is not None) == selection.permutation
         assert tuple(r.index for r in ranked[: len(selection.permutation)]) == selection.permutation
         scores = [r.score for r in ranked]
-        assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] and scores[0] <= 1
+        assert scores == sorted(scores, reverse=True) and scores[-1] >= 0 and scores[0] <= 1
 
 
 def test_scores_are_pooled_inclusions() -> None:

@@ -52,7 +52,9 @@ def test_a_server_that_others_reach_needs_a_key() -> None:
     ]
     with pytest.raises(ConfigError, match=r"--workers 4: one process.*behind a proxy"):
         refuse_workers(4)
-    refused = CliRunner().invoke(command_line, ["serve", "nowhere", "--host", "0.0.0.0"], env={"RAGDRO_API_KEY": None})
+    refused = CliRunner().invoke(
+        command_line, ["serve", "nowhere", "--host", "0.0.0.0"], env={"RAGDRO_API_KEY": None}
+    )
     assert isinstance(refused.exception, ConfigError) and "--no-auth" in str(refused.exception)
 
 
@@ -73,7 +75,9 @@ def test_the_key() -> None:
 def test_a_local_server_answers_to_its_own_name_alone() -> None:
     """A web page whose name is pointed at 127.0.0.1 sends that name."""
     assert ask(ServeSettings("x"), host="evil.example:8000").status_code == 403
-    assert [ask(ServeSettings("x"), host=h).status_code for h in ("127.0.0.1:1", "[::1]:80", "localhost")] == [200] * 3
+    assert [
+        ask(ServeSettings("x"), host=h).status_code for h in ("127.0.0.1:1", "[::1]:80", "localhost")
+    ] == [200] * 3
     assert ask(ServeSettings("x", host="0.0.0.0"), host="rag.example").status_code == 200
 
 
@@ -93,7 +97,10 @@ def test_sizes() -> None:
 def test_a_request_names_no_model_and_no_path() -> None:
     for name in ("../../etc/passwd", "/etc/passwd", "tiny:base", "os:system"):
         found = ask(ServeSettings("x"), body={**BODY, "model": name, "prompt": name, "retriever": name})
-        assert found.status_code == 404 and found.json()["error"]["message"] == "model: this server has 'x' alone"
+        assert (
+            found.status_code == 404
+            and found.json()["error"]["message"] == "model: this server has 'x' alone"
+        )
 
 
 def test_the_log_has_no_bodies_and_a_fault_says_nothing(
