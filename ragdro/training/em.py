@@ -74,7 +74,8 @@ def train(
 
     Raises a `RagdroError` for input that cannot be used.
     """
-    algorithm, settings = algorithm or Dro(), _settings(settings, algorithm, changes)
+    algorithm = algorithm or Dro()
+    settings = _settings(settings, algorithm, changes)
     retrieve = None if retriever is None else as_retrieve(retriever, top_n)
     system = Rag(
         selector,
