@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 
 import ragdro
+from ragdro.algorithms import Algorithm
 from ragdro.errors import ConfigError
 from tests.pipeline.test_train import write_config
 
 PROMPT = {"user": "Read: {passages} Question: {question} Answer:", "passage": "{text}. ", "start": " "}
 HERE = "tests.pipeline.test_own_parts"
+
+
+class Half(Algorithm):
+    """Says what the selector learns and not what the generator does."""
+
+    def selector_example(self, selector: Any, weighted: Any) -> Any:
+        return None
 
 
 def run(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -54,6 +62,10 @@ def _shelf() -> list[ragdro.Passage]:
         ("objective=no_such.module:Thing", r"objective.kind: no_such.module:Thing: cannot be imported"),
         ("objective=examples.objective:Nothing", "module 'examples.objective' has no 'Nothing'"),
         ("objective=examples.retriever:Shelf", "is no subclass of ragdro.algorithms.Algorithm"),
+        (
+            f"objective={HERE}:Half",
+            "objective.kind: tests.pipeline.test_own_parts:Half has no generator_example",
+        ),
         ("objective={kind: 'examples.objective:BestOnly', floor: 2}", "objective.floor"),
         ("retriever={kind: 'examples.retriever:short'}", "is not a class"),
         (
