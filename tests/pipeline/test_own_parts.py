@@ -64,7 +64,7 @@ def _shelf() -> list[ragdro.Passage]:
         ("objective=examples.retriever:Shelf", "is no subclass of ragdro.algorithms.Algorithm"),
         (
             f"objective={HERE}:Half",
-            "objective.kind: tests.pipeline.test_own_parts:Half has no generator_example",
+            "test_own_parts:Half has no generator_example",
         ),
         ("objective={kind: 'examples.objective:BestOnly', floor: 2}", "objective.floor"),
         ("retriever={kind: 'examples.retriever:short'}", "is not a class"),
