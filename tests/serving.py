@@ -49,7 +49,7 @@ class Server:
         self._process = subprocess.Popen(words, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
 
     def stop(self) -> None:
-        """SIGTERM, after which the server has to leave by itself, with code 0 and nothing to complain about."""
+        """SIGTERM, after which the server has to leave by itself, with code 0."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             _, log = self._process.communicate(timeout=60)

@@ -28,7 +28,8 @@ class RagdroRanker:
     def warm_up(self) -> None:
         """Load the models (nothing for an address). Raises a `RagdroError` for what cannot be loaded."""
         if self._ranker is None:
-            self._ranker = open_ranker(self.system, api_key=None if self.api_key is None else self.api_key.resolve_value())
+            key = None if self.api_key is None else self.api_key.resolve_value()
+            self._ranker = open_ranker(self.system, api_key=key)
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from ragdro.config.plugins import is_import_path, load_object
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
 from ragdro.lm.chat import ChatFrame
@@ -202,11 +203,14 @@ def _segments(blocks: Sequence[list[str]]) -> list[Parts]:
 
 
 def load_template(source: str) -> PromptTemplate:
-    """A template by name (a file in `ragdro/prompts/`) or by path.
+    """A template by name (a file in `ragdro/prompts/`), by path, or by import path (`package.module:NAME`, a
+    mapping with the keys of a template file).
 
     Raises `ConfigError` naming the file for a missing file, an unknown key or an unknown slot.
     """
     path = Path(source)
+    if is_import_path(source) and path.suffix not in {".yaml", ".yml"}:
+        return _template(load_object(source, "prompt"), source)
     packaged = files("ragdro.prompts") / f"{source}.yaml"
     if path.suffix not in {".yaml", ".yml"}:
         if not packaged.is_file():

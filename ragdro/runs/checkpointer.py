@@ -1,8 +1,8 @@
 """What a run folder saves of a training, and gives back to one that was killed.
 
-In: the units of work of a training, as they are done. Out: states in `RUN/state/`, of which each is what a killed
-run comes back to, and the checkpoint of every iteration. Of several processes all keep the same state, and one
-writes.
+In: the units of work of a training, as they are done. Out: states in `RUN/state/`, of which each is what a
+killed run comes back to, and the checkpoint of every iteration. Of several processes all keep the same state,
+and one writes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _LISTS = "lists-"
 
 
 class RunCheckpointer(Checkpointer):
-    """Saves into `folder` from `state` on. Signals are obeyed only where nothing is lost; `log` says how far it is."""
+    """Saves into `folder` from `state` on. Signals are obeyed only where nothing is lost; `log` says how far
+    it is."""
 
     def __init__(self, folder: RunFolder, state: State, log: MetricsLog, preemption: Preemption) -> None:
         self.state: State = state

@@ -75,7 +75,8 @@ def refuse_another_run(config: Config) -> None:
 
 
 def dated(config: Config, *, resume: bool) -> Config:
-    """The config with the day that chat templates take for today's: that of the run it resumes, else today."""
+    """The config with the day that chat templates take for today's: that of the run it resumes, else
+    today."""
     path = Path(config.runs) / config.name / CONFIG
     if resume and path.is_file():
         saved = load_config(path)

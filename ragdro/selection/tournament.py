@@ -47,7 +47,7 @@ class _Reranked:
         return {p.index: p.inclusion for p in self.whole.passages}
 
 
-_Result = TypeVar("_Result", Selection, _Reranked)
+_Result = TypeVar("_Result", bound=Selection | _Reranked)
 
 
 def select(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[Selection]:

@@ -1,4 +1,4 @@
-"""What requests look like. Parameters that are not named here are ignored; values of a wrong type are refused."""
+"""What requests look like. Parameters not named here are ignored; values of a wrong type are refused."""
 
 from __future__ import annotations
 

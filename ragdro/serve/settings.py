@@ -13,9 +13,9 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)  # no slots: the defaults are the command line's, too
 class ServeSettings:
-    """`name` is the model id that clients see. Sizes are of one request; `queue` is how many requests may wait,
-    `batch` how many of them are worked on together, `timeout` their seconds until an answer. `cors`: the
-    origins whose pages may ask. `samples`: lists drawn for a probability that cannot be computed exactly.
+    """`name` is the model id that clients see. Sizes are of one request; `queue` is how many requests may
+    wait, `batch` how many of them are worked on together, `timeout` their seconds until an answer. `cors`:
+    the origins whose pages may ask. `samples`: lists drawn for a probability that cannot be computed exactly.
     """
 
     name: str
@@ -54,8 +54,8 @@ def require_key(host: str, key: str | None, *, no_auth: bool) -> str | None:
         raise ConfigError(f"{KEY_VARIABLE}: must be printable ASCII and not empty")
     if key is None and not is_loopback(host):
         raise ConfigError(
-            f"--host {host}: others can reach this server; set {KEY_VARIABLE} to the key that they must send, or"
-            " say --no-auth"
+            f"--host {host}: others can reach this server; set {KEY_VARIABLE} to the key that they must send,"
+            " or say --no-auth"
         )
     return key
 
@@ -64,6 +64,7 @@ def refuse_workers(workers: int) -> None:
     """Raises `ConfigError` for more processes than one."""
     if workers != 1:
         raise ConfigError(
-            f"--workers {workers}: one process holds one copy of the models and gathers requests into batches;"
-            " several would hold as many copies and gather less. Start several servers behind a proxy instead"
+            f"--workers {workers}: one process holds one copy of the models and gathers requests into"
+            " batches; several would hold as many copies and gather less. Start several servers behind a"
+            " proxy instead"
         )

@@ -10,8 +10,8 @@ from ragdro.types import Passage, Prediction
 
 
 def citations(prediction: Prediction) -> list[dict[str, Any]]:
-    """The passages that were read, in their order: `number` (from 1), id, title, text, source and `score`, the
-    probability of being chosen there (None where nothing was chosen)."""
+    """The passages that were read, in their order: `number` (from 1), id, title, text, source and `score`,
+    the probability of being chosen there (None where nothing was chosen)."""
     scores = prediction.selection.probabilities or (None,) * len(prediction.selection.permutation)
     return [
         {"number": number, **passage_record(passage), "url": url_of(passage), "score": score}
@@ -36,7 +36,7 @@ def url_citations(prediction: Prediction) -> list[dict[str, Any]]:
 
 
 def url_of(passage: Passage) -> str:
-    """The passage's id where it is a web address, else a name of ours for it: never a path of this machine."""
+    """The passage's id where it is a web address, else a name of ours for it: never a path."""
     if passage.id.startswith(("https://", "http://")):
         return passage.id
     return f"urn:ragdro:passage:{quote(passage.id, safe='')}"

@@ -31,7 +31,7 @@ from ragdro.lm.engines.base import Engine
 from ragdro.parallel.sharding import apply_parallelism
 from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
-from ragdro.system import Rag, Retrieve
+from ragdro.system import Rag, as_retrieve
 from ragdro.training.best import KeepBest
 from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import fit_folds, warm_up_folds
@@ -54,7 +54,7 @@ def train(
     algorithm: Algorithm | None = None,
     validation: Sequence[Question | Task] = (),
     test: Sequence[Question | Task] | None = None,
-    retrieve: Retrieve | None = None,
+    retriever: Any = None,
     top_n: int = TOP_N,
     callbacks: Sequence[Callback] = (),
     settings: TrainingSettings | None = None,
@@ -64,7 +64,8 @@ def train(
 ) -> dict[str, Any]:
     """Train both models on questions with answers; returns what was measured, as `results.json` holds it.
 
-    A question's candidates are what `retrieve` finds (`top_n` of it are taken), else those it came with.
+    A question's candidates are the first `top_n` that `retriever` finds (anything that `as_retrieve` of
+    `ragdro.system` takes), else those that it came with.
     `algorithm` is the objective (None: `Dro()`). The `validation` questions say which iteration is best, and
     its weights are what both models have in the end; without any nothing is measured and the last iteration
     stays. `test` questions are measured as well and decide nothing. `settings`, or single fields of it as
@@ -73,7 +74,9 @@ def train(
 
     Raises a `RagdroError` for input that cannot be used.
     """
-    algorithm, settings = algorithm or Dro(), _settings(settings, algorithm, changes)
+    algorithm = algorithm or Dro()
+    settings = _settings(settings, algorithm, changes)
+    retrieve = None if retriever is None else as_retrieve(retriever, top_n)
     system = Rag(
         selector,
         generator,

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 
 from ragdro.algorithms.base import Algorithm
-from ragdro.algorithms.weights import divergence
 from ragdro.config import EStep, Evaluation
 from ragdro.evaluation.evaluate import Metric, summarise
 from ragdro.evaluation.evaluate import evaluate as score_prediction
@@ -215,7 +214,7 @@ def _kl_to_previous(training: Training) -> float | None:
     ]
     scores = score_all(rag.selector.model, groups, settings.max_tokens_per_micro_batch)
     divergences = [
-        divergence(
+        diagnostics.divergence(
             diagnostics.column(w, "log_prior", m),
             torch.tensor([[now[at] for at in w.drawn[:m]]], dtype=torch.float64),
             diagnostics.column(w, "log_proposal", m),

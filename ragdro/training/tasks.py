@@ -31,6 +31,6 @@ def _task(question: Question, retrieved: Candidates | None, top_n: int) -> Task:
     if found is None and question.passages:
         found = Candidates(question.id, question.passages)
     if found is None or not found.passages:
-        raise DataError(f"question '{question.id}' has no candidates and no passages; pass retrieve=...")
+        raise DataError(f"question '{question.id}' has no candidates and no passages; pass retriever=...")
     scores = None if found.scores is None else found.scores[:top_n]
     return Task(question, replace(found, passages=found.passages[:top_n], scores=scores))

@@ -1,4 +1,4 @@
-"""`ragdro answer` and `ragdro evaluate` on a run, on an exported folder, on other corpora and given passages."""
+"""`ragdro answer` and `ragdro evaluate` on runs, exported folders, other corpora and given passages."""
 
 from __future__ import annotations
 

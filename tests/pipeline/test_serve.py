@@ -14,6 +14,8 @@ import cohere
 import httpx
 import openai
 import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 import ragdro
 from ragdro.data.passages import as_passages
@@ -88,6 +90,16 @@ def test_openais_stream(address: str, rag: ragdro.Rag) -> None:
     last = [c for c in chunks if c.choices][-1]
     assert last.choices[0].finish_reason == "stop" and len(last.model_extra["citations"]) == 5
     assert chunks[-1].usage is not None
+
+
+def test_langchains_chat(address: str, rag: ragdro.Rag) -> None:
+    key = SecretStr("secret")
+    chat = ChatOpenAI(base_url=f"{address}/v1", api_key=key, model="tiny", temperature=0.3, max_retries=0)
+    assert (
+        chat.invoke([("system", "Be brief."), ("human", QUESTIONS[0])]).text
+        == rag.answer(QUESTIONS[0]).answer
+    )
+    assert "".join(part.text for part in chat.stream(QUESTIONS[1])) == rag.answer(QUESTIONS[1]).answer
 
 
 def test_coheres_client(address: str, rag: ragdro.Rag) -> None:

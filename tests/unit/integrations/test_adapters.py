@@ -92,7 +92,7 @@ def test_haystack(system: str, expected: list[tuple[str, float]], monkeypatch: p
     ranker = RagdroRanker(system, top_k=7, api_key=Secret.from_env_var("RAGDRO_API_KEY"))
     pipeline = Pipeline()
     pipeline.add_component("ranker", ranker)
-    again = Pipeline.loads(pipeline.dumps())
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=["ragdro.integrations.haystack"])
     documents = [Document(content=text, meta={"title": "A title"}) for text in TEXTS]
     for made, top_k in ((pipeline, None), (again, 3)):
         given = {"query": QUESTIONS[0], "documents": documents, "top_k": top_k}

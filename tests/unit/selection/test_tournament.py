@@ -23,13 +23,14 @@ def test_few_candidates_are_selected_from_as_ever() -> None:
 
 
 def test_the_rounds_of_thirteen_candidates() -> None:
-    """N = 5, K = 2: 13 play as 0 2 4 6 8, 1 3 5 7 9 and 10 11 12; then six play as five and one; then three."""
+    """N = 5, K = 2: thirteen play in groups of 5, 5 and 3, six in groups of 5 and 1, then three."""
     selector, task = pocket_rag(k=2, n=5, seed=3).selector, pocket_tasks(1, 13)[0]
 
     def winners(group: list[int]) -> list[int]:
         return [group[i] for i in selector.greedy([part(task, group)], 400)[0].permutation]
 
-    first = sorted(sum(map(winners, ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9], [10, 11, 12])), []))
+    groups = ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9], [10, 11, 12])
+    first = sorted(i for group in groups for i in winners(group))
     second = sorted(winners(first[:5]) + winners(first[5:]))
     assert len(first) == 6 and len(second) == 3
     (selection,) = tournament.select(selector, [task], 400)

@@ -1,4 +1,4 @@
-"""Gathering, the bounded queue, time-outs, clients that leave and faults, with a stand-in for the models' work."""
+"""Gathering, the bounded queue, time-outs, clients that leave, faults: with a stand-in for the models."""
 
 from __future__ import annotations
 

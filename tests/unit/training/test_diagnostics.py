@@ -15,10 +15,10 @@ import ragdro
 import ragdro.runs.load
 from ragdro.algorithms import Dro
 from ragdro.algorithms import warnings as alarms
-from ragdro.algorithms.weights import divergence, entropy, weight_entropy, weight_variance
 from ragdro.config import EStep
 from ragdro.runs.setup import set_up
 from ragdro.training import diagnostics, evaluate
+from ragdro.training.diagnostics import divergence, entropy, weight_entropy, weight_variance
 from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals
 from ragdro.types import WeightedSample, WeightedTask
