@@ -44,10 +44,10 @@ def load(
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
     `stage` is 'best', 'warm-up', 'vanilla' or 'iteration-N' (of a run). Questions are searched for in
-    `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with `search(queries, top_n)`
-    as `ragdro.retrieval.custom` says, or a function from questions to candidates), or in what the run was
-    trained on; none of it is opened before it is needed. `device`: None as in the config. Raises
-    `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is not there.
+    `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with
+    `search(queries, top_n)` as `ragdro.retrieval.custom` says, or a function from questions to candidates),
+    or in what the run was trained on; none of it is opened before it is needed. `device`: None as in the
+    config. Raises `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is missing.
     """
     path = Path(folder)
     config = config_of(path)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import threading
 from collections.abc import Mapping
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +16,7 @@ from typer.testing import CliRunner
 from ragdro.cli import app as command_line
 from ragdro.errors import ConfigError
 from ragdro.serve.app import create_app
+from ragdro.serve.engine import Engine, OverloadedError
 from ragdro.serve.settings import ServeSettings, is_loopback, refuse_workers, require_key
 from tests.worlds import pocket_rag
 
@@ -117,3 +121,40 @@ def test_the_log_has_no_bodies_and_a_fault_says_nothing(
     monkeypatch.setattr("ragdro.serve.engine.work", crash)
     found = ask(ServeSettings("x"))
     assert found.status_code == 500 and "secret" not in found.text
+
+
+def test_a_client_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr("ragdro.serve.engine.work", lambda *arguments: gate.wait(10) and [])
+    messages: list[Any] = [
+        {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/rerank", "headers": headers, "query_string": b""}
+
+    async def receive() -> Any:
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def scene() -> None:
+        app = create_app(pocket_rag(), ServeSettings("x"))
+        async with app.router.lifespan_context(app):
+            await asyncio.wait_for(app(scope, receive, send), 5)
+            gate.set()
+
+    asyncio.run(scene())
+    assert sent[0]["status"] == 499
+
+
+def test_a_full_server_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(self: Engine, job: object) -> None:
+        raise OverloadedError(7)
+
+    monkeypatch.setattr(Engine, "ask", full)
+    found = ask(ServeSettings("x"))
+    assert found.status_code == 429 and found.headers["retry-after"] == "7"
+    assert found.json()["error"]["type"] == "rate_limit_error"
