@@ -176,12 +176,12 @@ class Training:
         kept: list[WeightSnapshot] = list(self.folds)
         if self.algorithm.needs_reference:
             kept.append(WeightSnapshot(REFERENCE, selector))
-        kept += [WeightSnapshot(earlier_name(at), selector) for at in range(self.settings.e_step.replay)]
+        kept += [WeightSnapshot(earlier_name(age), selector) for age in range(self.settings.e_step.replay)]
         return {snapshot.name: snapshot for snapshot in kept}
 
     def _earlier(self) -> list[Earlier]:
         """What earlier iterations drew, as far as there were any."""
-        names = [earlier_name(at) for at in range(self.settings.e_step.replay)]
+        names = [earlier_name(age) for age in range(self.settings.e_step.replay)]
         return [Earlier(self.snapshots[name], self.history[name]) for name in names if name in self.history]
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or out of disk, and gone on with, ends as one that never was."""
+"""A run that is killed, stopped or out of disk, and resumed, ends as one that never was."""
 
 from __future__ import annotations
 
