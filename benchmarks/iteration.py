@@ -2,7 +2,7 @@
 
     python -m benchmarks.iteration [--device cuda --model llama-1b]
 
-Both sides draw lists (ours as a list is drawn, the other by `generate`), and then continue with the same ones,
+Both sides draw lists (ours as a list is drawn, the other by `generate`), and then use the same ones,
 drawn as the cases of `e_step_score` say, so that questions, samples and weights are equal: score every
 sample, weigh them, one gradient of the selector and one of the generator. The textbook way computes a whole
 sequence for every sample each time, with all logits. Weights, losses and gradients are equal before anything

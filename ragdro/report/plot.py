@@ -1,7 +1,7 @@
 """Metrics made to be read: panels of lines or of dots, with 95 % intervals, in one style.
 
-In: `Panel`s. Out: PNG or SVG. Colours are Okabe and Ito's, distinguishable for the colour-blind too; every series
-has a marker and a dash of its own besides.
+In: `Panel`s. Out: PNG or SVG. Colours are Okabe and Ito's, which the colour-blind can distinguish; every
+series has a marker and a dash of its own besides.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from ragdro.errors import DataError
 from ragdro.report.changes import find_changes
 from ragdro.report.run_page import write_report
-from tests.unit.report.test_sheet_html import EVIL, Tags
+from tests.unit.report.test_table_html import EVIL, Tags
 from tests.unit.studies.folders import write_run
 
 

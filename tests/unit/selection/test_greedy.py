@@ -212,8 +212,8 @@ def test_of_equals_the_lowest_index_is_taken() -> None:
 
 
 def test_a_list_that_may_end_ends_where_that_is_at_least_as_probable_as_going_on() -> None:
-    """Continuing is one decision and what to continue with another: an end of 0.3 against 0.7 that is spread over
-    many identifiers does not end the list."""
+    """Continuing is one decision and what to continue with another: an end of 0.3 against 0.7 that is spread
+    over many identifiers does not end the list."""
 
     class EndsWith(SeparateDecoder):
         def __init__(self, end: float, *rest: object) -> None:
