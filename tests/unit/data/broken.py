@@ -40,7 +40,7 @@ STEERING = "\u202eright\u202c\u2066to\u2069 left\u200b\u200d\ufeff"
 WRONG: tuple[Any, ...] = (7, [], {}, [None], {"a": [1]}, True, "", 1e308)
 
 METRICS = {"exact_match": 0.5, "f1": 0.5, "bound": -1.0, "effective_sample_size": 1.5}
-METRICS = jsonl(
+METRICS_LOG = jsonl(
     {
         "event": "update",
         "stage": "warm_up",
@@ -73,7 +73,7 @@ OTHERS = {
     "predictions": jsonl({"id": "q1", "answer": "the Visk"}, {"id": "q2", "answer": "Oster"}),
     "config": CONFIG,
     "prompt": b"user: |\n  {question}\n  {passages}\npassage: '{title} {text}'\nstart: ' '\n",
-    "metrics": METRICS,
+    "metrics": METRICS_LOG,
     "results": json.dumps(
         {"vanilla_rag": METRICS, "warm_up": METRICS, "iterations": [], "best": {"iteration": 0, **METRICS}}
     ).encode(),
