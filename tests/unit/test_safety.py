@@ -29,7 +29,7 @@ ALLOWED = {("config/yaml.py", "yaml.load")}  # with a loader that makes plain va
 
 def names_used(tree: ast.AST) -> set[str]:
     names = set()
-    for node in ast.begin(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
