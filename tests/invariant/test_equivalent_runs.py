@@ -62,7 +62,7 @@ def curve(
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
-@pytest.mark.parametrize("other", [{"max_tokens_per_micro_batch": 1}, {"shared": False}, {"backwards": True}])
+@pytest.mark.parametrize("other", [{"max_tokens": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
     """A batch of 8 against 8 of one question; shared prefix against none; samples in another order."""
     losses, model = curve(role)

@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_left_out_by_both(alone: Pat
     assert "more than bad_batches = 0" in running.said[0]
     (batch,) = (alone / "runs/bad/bad_batches").iterdir()
     record = json.loads(batch.read_text())
-    assert len(record["sequences"]) == 3 and record["what"] == "the loss is nan"
+    assert len(record["sequences"]) == 3 and record["problem"] == "the loss is nan"
 
 
 def bad_loss(given: None) -> None:
