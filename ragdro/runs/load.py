@@ -65,7 +65,7 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
             path = None if source is None else resolve(source)
             opened.append(cached_retriever(path, config.retriever, cache, fields=config.data.names))
         worse = corruption(config)
-        return [worse(found) for found in opened[0].search(questions, config.top_n)]
+        return [worse(candidates) for candidates in opened[0].search(questions, config.top_n)]
 
     return retrieve
 

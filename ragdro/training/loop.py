@@ -129,7 +129,7 @@ class Training(TrainingParts):
 
     def _earlier(self) -> list[Earlier]:
         """What earlier iterations drew, as far as there were any."""
-        names = [earlier_name(at) for at in range(self.settings.e_step.replay)]
+        names = [earlier_name(age) for age in range(self.settings.e_step.replay)]
         return [Earlier(self.snapshots[name], self.history[name]) for name in names if name in self.history]
 
 
