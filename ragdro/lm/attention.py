@@ -135,7 +135,7 @@ def _schedule(tree: TokenTree, window: int | None, device: torch.device) -> Atte
             pieces.append((start, stop))
         else:
             steps = range(start, stop, QUERIES_PER_BLOCK)
-            pieces.extend((at, min(at + QUERIES_PER_BLOCK, stop)) for at in steps)
+            pieces.extend((begin, min(begin + QUERIES_PER_BLOCK, stop)) for begin in steps)
     blocks: list[BlockMask] = []
     first = 0
     for i in range(len(pieces)):

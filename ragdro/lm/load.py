@@ -34,8 +34,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
     try:
-        found = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
-        return TextTokenizer(found, name=source)
+        tokenizer = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
+        return TextTokenizer(tokenizer, name=source)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{source}: no tokenizer can be loaded: {_first_line(error)}") from error
 
@@ -81,7 +81,7 @@ def load_language_model(
     if (Path(path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
     quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
-    told = transformers_logging.get_verbosity()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # What it would warn of is refused below, in one line.
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -101,7 +101,7 @@ def load_language_model(
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{source}: cannot be loaded: {_first_line(error)}") from error
     finally:
-        transformers_logging.set_verbosity(told)
+        transformers_logging.set_verbosity(verbosity)
     _refuse_gaps(source, report)
     _refuse_lost_caps(source, hf, settings)
     if settings.layers is not None:

@@ -24,8 +24,8 @@ from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore, optimiser_tensors, restore_optimiser
 from ragdro.training.callbacks import Checkpointer
 from ragdro.training.evaluate import compared
-from ragdro.training.loop import Training
 from ragdro.training.m_step import Update
+from ragdro.training.parts import TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
 
 _MOMENTS = "optimiser"
@@ -43,7 +43,7 @@ class RunCheckpointer(Checkpointer):
         self._folder, self._log, self._preemption = folder, log, preemption
         self._store = StateStore(folder.path, writes=is_rank0())
 
-    def restore(self, training: Training) -> None:
+    def restore(self, training: TrainingParts) -> None:
         """Put the models, the snapshots and what was drawn where they stood."""
         self._training, state, store = training, self.state, self._store
         for name, snapshot in training.snapshots.items():

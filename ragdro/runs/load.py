@@ -70,7 +70,7 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
         if not opened:
             opened.append(retriever_of(searched))
         worse = corruption(searched)
-        return [worse(found) for found in opened[0].search(questions, searched.top_n)]
+        return [worse(candidates) for candidates in opened[0].search(questions, searched.top_n)]
 
     return retrieve
 

@@ -12,19 +12,34 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ragdro.selection.identifiers import IdentifierGrammar
 from ragdro.selection.inclusion import inclusion, standard_errors
-from ragdro.types import Passage, Permutation, Selection, Task
-
-if TYPE_CHECKING:
-    from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Passage, Permutation, Selection, Task
 
 ALL_LISTS = 720
 """Up to so many possible lists, all of them are scored instead of some being drawn."""
+
+
+@runtime_checkable
+class ListModel(Protocol):
+    """What reranking needs of a selector; `ragdro.selection.selector.Selector` says what each is."""
+
+    k: int
+    independent: bool
+    grammar: IdentifierGrammar
+
+    def list_length(self, candidates: Candidates) -> int: ...
+
+    def log_prob(self, task: Task, permutations: Sequence[Permutation], max_tokens: int) -> list[float]: ...
+
+    def survey(
+        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
+    ) -> list[tuple[Selection, list[float], list[Any]]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +78,7 @@ class Reranking:
 
 
 def rerank(
-    selector: Selector, tasks: Sequence[Task], samples: int, seed: int, max_tokens: int
+    selector: ListModel, tasks: Sequence[Task], samples: int, seed: int, max_tokens: int
 ) -> list[Reranking]:
     """`Selector.rerank` of every question: what a question gets does not depend on those beside it."""
     found: dict[int, Reranking] = {}
@@ -86,11 +101,11 @@ def rerank(
     return [found[at] for at in range(len(tasks))]
 
 
-def _most(selector: Selector, task: Task) -> int:
+def _most(selector: ListModel, task: Task) -> int:
     return 1 if selector.independent else selector.list_length(task.candidates)
 
 
-def _from_all(selector: Selector, task: Task, lists: list[Permutation]) -> Reranking:
+def _from_all(selector: ListModel, task: Task, lists: list[Permutation]) -> Reranking:
     """From the probabilities of all lists that there are."""
     count = len(task.candidates.passages)
     p = np.exp(selector.log_prob(task, lists, max_tokens=1))
@@ -102,7 +117,7 @@ def _from_all(selector: Selector, task: Task, lists: list[Permutation]) -> Reran
 
 
 def _uniforms(
-    selector: Selector, tasks: Sequence[Task], samples: int, seed: int
+    selector: ListModel, tasks: Sequence[Task], samples: int, seed: int
 ) -> list[NDArray[np.float64]]:
     """[samples, steps] for each question: its own numbers, behind them zeros, which nothing looks at."""
     steps = [_most(selector, t) * selector.grammar.longest(len(t.candidates.passages)) for t in tasks]

@@ -162,7 +162,7 @@ class Selector:
         return SequenceGroup.of([self._scored(prompt, z, count) for z in permutations])
 
     def _scored(self, prompt: list[int], permutation: Permutation, candidates: int) -> ScoredSequence:
-        """A list may be of any length unless it might have gone on: then it must be known how far."""
+        """A list may be of any length unless it might have continued: then it must be known how far."""
         most = min(self.k, candidates) if self.grammar.stop else None
         return self.grammar.scored(prompt, permutation, candidates, most)
 
@@ -187,7 +187,7 @@ class Selector:
         is drawn from: with another engine's, `log_prior` is the engine's too.
         """
         lists = self._write(tasks, uniforms, Writing(temperature=temperature), max_tokens, decoder)
-        return [list(map(_draw, of.drawn)) for of in lists]
+        return [list(map(_draw, written.drawn)) for written in lists]
 
     def select_and_sample(
         self,
@@ -198,20 +198,17 @@ class Selector:
     ) -> list[tuple[Selection, list[Draw]]]:
         """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
         lists = self._write(tasks, uniforms, Writing(greedy=True), max_tokens, decoder)
-        return [(self._selection(of), list(map(_draw, of.drawn))) for of in lists]
+        return [(self._selection(written), list(map(_draw, written.drawn))) for written in lists]
 
     def survey(
         self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
     ) -> list[tuple[Selection, list[float], list[Draw]]]:
         """Of each question what `greedy` selects, log p of being chosen first (nats) of every candidate, and
         what `sample` draws at temperature 1 (see there), from one reading of it all."""
-        found = []
-        writing = Writing(greedy=True, all_first=True)
-        for of in self._write(tasks, uniforms, writing, max_tokens, branch_decoder):
-            assert of.greedy is not None
-            first = [of.greedy.first[i] for i in range(len(of.greedy.first))]
-            found.append((self._selection(of), first, list(map(_draw, of.drawn))))
-        return found
+        written = self._write(
+            tasks, uniforms, Writing(greedy=True, all_first=True), max_tokens, branch_decoder
+        )
+        return [(self._selection(of), _first(of), list(map(_draw, of.drawn))) for of in written]
 
     def rerank(
         self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
@@ -233,8 +230,7 @@ class Selector:
         given = as_passages(passages)
         self._make_room(len(given))
         asked = Question(question, question, ())
-        task = Task(asked, Candidates(asked.id, given))
-        return rerank(self, [task], samples, seed, _ONE_QUESTION)[0]
+        return rerank(self, [Task(asked, Candidates(asked.id, given))], samples, seed, _ONE_QUESTION)[0]
 
     def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
@@ -301,3 +297,8 @@ class Selector:
 
 def _draw(drawn: DrawnList) -> Draw:
     return Draw(drawn.state.chosen, drawn.log_proposal, drawn.log_prior)
+
+
+def _first(lists: Lists) -> list[float]:
+    assert lists.greedy is not None
+    return [lists.greedy.first[i] for i in range(len(lists.greedy.first))]

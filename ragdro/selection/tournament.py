@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from scipy.optimize import isotonic_regression
 
 from ragdro.errors import ConfigError
 from ragdro.selection.rerank import Reranking, rerank
+from ragdro.selection.selector import Selector
 from ragdro.types import Candidates, Permutation, Selection, Task
-
-if TYPE_CHECKING:
-    from ragdro.selection.selector import Selector
 
 
 @dataclass(frozen=True, slots=True)

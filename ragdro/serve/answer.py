@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 
 from ragdro.report.predictions import as_record
 from ragdro.serve.jobs import Answered, AnswerJob
 from ragdro.serve.schemas import AnswerRequest, as_passages
-
-if TYPE_CHECKING:
-    from ragdro.serve.app import Service
+from ragdro.serve.service import Service
 
 
 def router(service: Service) -> APIRouter:

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
@@ -14,10 +14,8 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from ragdro.serve.jobs import Answered, AnswerJob
 from ragdro.serve.schemas import ChatRequest, as_passages
+from ragdro.serve.service import Service
 from ragdro.serve.sources import citations, url_citations
-
-if TYPE_CHECKING:
-    from ragdro.serve.app import Service
 
 _NOT_READ = ("system", "developer", "tool")
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
 
 from ragdro.serve.jobs import Reranked, RerankJob
 from ragdro.serve.schemas import Document, Documents, RerankRequest, as_passages
-
-if TYPE_CHECKING:
-    from ragdro.serve.app import Service
+from ragdro.serve.service import Service
 
 _CERTAIN = 1e-6
 """Log-odds are those of a probability at least so far from 0 and 1: infinity is no JSON."""

@@ -50,13 +50,13 @@ def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
         "weight_variance": float(weight_variance(weights)),
         "selector_entropy": float(entropy(log_prior, log_proposal)),
         "distinct_fraction": len(set(drawn)) / len(drawn),
-        "passages": sum(len(weighted.samples[at].permutation) for at in drawn) / len(drawn),
+        "passages": sum(len(weighted.samples[i].permutation) for i in drawn) / len(drawn),
     }
 
 
 def column(weighted: WeightedTask, name: str, m: int | None = None) -> Tensor:
     """[1, samples]: a number of each of the first `m` draws, in the order drawn."""
-    values = [getattr(weighted.samples[at], name) for at in weighted.drawn[:m]]
+    values = [getattr(weighted.samples[i], name) for i in weighted.drawn[:m]]
     return torch.tensor([values], dtype=torch.float64)
 
 

@@ -37,8 +37,10 @@ from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import fit_folds, warm_up_folds
 from ragdro.training.e_step import e_step
 from ragdro.training.evaluate import evaluate, evaluate_vanilla
-from ragdro.training.loop import REFERENCE, TRAIN_STREAM, Training, questions_of, stage_name
+from ragdro.training.loop import TRAIN_STREAM, Training, questions_of, stage_name
 from ragdro.training.m_step import fit
+from ragdro.training.observer import observers
+from ragdro.training.parts import REFERENCE
 from ragdro.training.tasks import TOP_N, tasks_of
 from ragdro.training.warm_up import warm_up
 from ragdro.types import Question, Task, WeightedTask
@@ -110,7 +112,7 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
     apply_parallelism(settings.parallel, training.models)
     training.emit("on_train_begin", training)
     if state.finished < 0:
-        rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), training.observe("warm_up")
+        rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
         warm_up(system.selector, system.generator, training.train, settings.warm_up, rng, observe)
         warm_up_folds(training.folds, system, training.train, settings, observe)
         training.capture(REFERENCE)
@@ -150,7 +152,7 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
 def _maximisation(training: Training, iteration: int, weighted: Sequence[WeightedTask]) -> None:
     """Fit the selector to the weighted permutations and the generator to the answers under them."""
     selector, generator, algorithm = training.system.selector, training.system.generator, training.algorithm
-    settings, observe = training.settings, training.observe(stage_name(iteration))
+    settings, observe = training.settings, observers(training, stage_name(iteration))
     if settings.train_selector and algorithm.selects:
         with phase("selector update"):
             fit(

@@ -46,9 +46,9 @@ def test_a_mixtures_draws_carry_its_exact_probability_and_follow_it() -> None:
     ranked = np.exp([log_plackett_luce(z, RANKED) for z in LISTS])
     expected = 0.5 * prior + 0.3 * ranked + 0.2 / 20
     for draw in drawn[:50]:
-        at = LISTS.index(draw.permutation)
-        assert draw.log_proposal == pytest.approx(np.log(expected[at]), abs=1e-4)
-        assert draw.log_prior == pytest.approx(np.log(prior[at]), abs=1e-4)
+        place = LISTS.index(draw.permutation)
+        assert draw.log_proposal == pytest.approx(np.log(expected[place]), abs=1e-4)
+        assert draw.log_prior == pytest.approx(np.log(prior[place]), abs=1e-4)
     counts = Counter(d.permutation for d in drawn)
     observed = np.array([counts[z] for z in LISTS])
     assert ((observed - 4000 * expected) ** 2 / (4000 * expected)).sum() < 43.8
@@ -97,9 +97,9 @@ def test_marginal_takes_each_first_choice_once_the_likeliest_first(passages: int
         assert np.exp(draw.log_prior) == pytest.approx(first[draw.permutation[0]], abs=1e-5)
         assert np.exp(draw.log_proposal) == pytest.approx(1 / len(drawn))
     rag.selector.independent = True
-    (found,) = rag.selector.greedy([task], 9999)
-    assert list(found.permutation) == first.argsort()[::-1].tolist()[:2]
-    assert found.probabilities == pytest.approx(sorted(first, reverse=True)[:2], abs=1e-5)
+    (selection,) = rag.selector.greedy([task], 9999)
+    assert list(selection.permutation) == first.argsort()[::-1].tolist()[:2]
+    assert selection.probabilities == pytest.approx(sorted(first, reverse=True)[:2], abs=1e-5)
 
 
 def test_sft_reads_what_the_retriever_put_first() -> None:
