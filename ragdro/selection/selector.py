@@ -208,7 +208,7 @@ class Selector:
         written = self._write(
             tasks, uniforms, Writing(greedy=True, all_first=True), max_tokens, branch_decoder
         )
-        return [(self._selection(of), _first(of), list(map(_draw, of.drawn))) for of in written]
+        return [(self._selection(of), of.log_first, list(map(_draw, of.drawn))) for of in written]
 
     def rerank(
         self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
@@ -297,8 +297,3 @@ class Selector:
 
 def _draw(drawn: DrawnList) -> Draw:
     return Draw(drawn.state.chosen, drawn.log_proposal, drawn.log_prior)
-
-
-def _first(lists: Lists) -> list[float]:
-    assert lists.greedy is not None
-    return [lists.greedy.first[i] for i in range(len(lists.greedy.first))]
