@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ def open_ranker(system: str | Path, *, api_key: str | None = None, timeout: floa
     `api_key` and `timeout` (seconds) are for an address. Raises a `RagdroError` for what cannot be loaded.
     """
     if str(system).startswith(("http://", "https://")):
+        if find_spec("httpx") is None:
+            raise ConfigError(f"{system}: asking a server needs httpx: pip install 'ragdro[http]'")
         return HttpRanker(str(system), api_key, timeout)
     from ragdro.runs.load import load
 
