@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragdro.cli import data, export, ingest, models, plan, retrieve, study, tiny, watch
+from ragdro.cli import config, data, export, ingest, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -20,10 +20,11 @@ from ragdro.runs.signals import PREEMPTED
 INTERRUPTED = 130
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"ragdro {version('ragdro')}")
         raise typer.Exit
+    return wanted
 
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def options(
     """Train the selector and the generator of a retrieval-augmented system together."""
 
 
+app.command()(config.config)
 app.command()(models.train)
 app.command()(plan.plan)
 app.command()(models.warmup)
