@@ -69,7 +69,7 @@ def _model(
     base = shared
     if base is None:
         hf = AutoModelForCausalLM.from_config(
-            _cut(model_config(config, role), layers),
+            cut_config(model_config(config, role), layers),
             dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attention,
             trust_remote_code=settings.trust_remote_code,
@@ -88,7 +88,7 @@ def _model(
     return model
 
 
-def _cut(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+def cut_config(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     """The config with its first `layers` layers alone."""
     config = copy.deepcopy(config)
     inner = config.get_text_config()

@@ -32,7 +32,9 @@ def print_sections(sections: Sequence[Section], console: Console | None = None) 
         if console.is_terminal:
             _print_table(section, console)
         else:
-            console.print("\n".join(_lines(section)), markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                "\n".join(_lines(section)), markup=False, highlight=False, emoji=False, soft_wrap=True
+            )
 
 
 def as_markdown(sections: Sequence[Section]) -> str:
