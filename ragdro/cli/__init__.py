@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragdro.cli import config, data, export, ingest, models, plan, retrieve, study, tiny, watch
+from ragdro.cli import config, data, export, ingest, init, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -42,6 +42,7 @@ def options(
     """Train the selector and the generator of a retrieval-augmented system together."""
 
 
+app.command()(init.init)
 app.command()(config.config)
 app.command()(models.train)
 app.command()(plan.plan)
