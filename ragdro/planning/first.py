@@ -20,7 +20,8 @@ from ragdro.errors import ConfigError, ModelError
 from ragdro.files import write_atomically
 from ragdro.lm.load import load_tokenizer
 from ragdro.planning.look import look
-from ragdro.planning.starter import Wanted, starter
+from ragdro.planning.room import room_of
+from ragdro.planning.starter import Wanted, prompts_of, starter
 from ragdro.sources import resolve
 from ragdro.types import Passage, Question
 
@@ -87,7 +88,8 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
         language=answers.language,
         given=answers.given,
     )
-    made = starter(wanted, seen, len(corpus))
+    room = room_of(answers.model, prompts_of(answers.model)[0], count)
+    made = starter(wanted, seen, len(corpus), room)
     text = commented(made.values, made.reasons, f"Written by `ragdro init`; train with:  ragdro train {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
     for path, part in parts.items():

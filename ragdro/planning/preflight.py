@@ -166,7 +166,11 @@ def _check_roles(config: Config, tasks: Sequence[Task], found: list[Finding]) ->
             continue
         finding, tokenizer = checked
         found.append(finding)
-        if tokenizer is not None and tasks:
+        if tokenizer is None or not tasks:
+            if finding.level != "problem":
+                why = "there are no passages to put in" if tokenizer else "its tokenizer is made by the run"
+                found.append(Finding(f"{role}: prompt", "note", f"not looked at: {why}"))
+        else:
             look = partial(roles.check_prompt, config, role, tokenizer, tasks)
             found += _attempt(found, f"{role}: prompt", look) or []
 

@@ -21,6 +21,7 @@ from ragdro.lm.load import pick_device
 from ragdro.planning.look import Seen
 from ragdro.planning.machine import memory_of
 from ragdro.planning.plan import plan
+from ragdro.planning.room import Room
 from ragdro.units import as_bytes
 
 TINY = "tiny:base"
@@ -58,12 +59,18 @@ class Starter:
     reasons: Mapping[str, str]
 
 
-def starter(wanted: Wanted, seen: Seen, passages: int) -> Starter:
-    """The config for data of which `seen` is known, over a corpus of so many `passages` (0: none).
+def prompts_of(model: str) -> tuple[str, str]:
+    """The selector's and the generator's prompt: the embedded model was made on its own."""
+    return ("tiny-selector", "tiny-generator") if model == TINY else ("selector", "generator")
+
+
+def starter(wanted: Wanted, seen: Seen, passages: int, room: Room) -> Starter:
+    """The config for data of which `seen` is known, over a corpus of so many `passages` (0: none), for a
+    model with `room`.
 
     Raises `ConfigError` for data that leaves nothing to select from.
     """
-    values, reasons = _of_data(wanted, seen, passages)
+    values, reasons = _of_data(wanted, seen, passages, room)
     device = pick_device(wanted.device)
     available = memory_of(device) if wanted.memory is None else int(wanted.memory * 2**30)
     chosen, why = _trained(values, max(1, seen.questions), device, available)
@@ -88,16 +95,17 @@ def _trained(
     return ways[-1][1], f"the smallest way: {as_bytes(needed)} of {room} by the plan, which is too much"
 
 
-def _of_data(wanted: Wanted, seen: Seen, passages: int) -> tuple[dict[str, Any], dict[str, str]]:
+def _of_data(wanted: Wanted, seen: Seen, passages: int, room: Room) -> tuple[dict[str, Any], dict[str, str]]:
     given = wanted.given or wanted.corpus is None
     if given and not seen.brings_candidates:
         raise ConfigError("--corpus: needed, for not every question brings candidates or passages")
     if given and seen.references and wanted.corpus is None:
         raise ConfigError("--corpus: needed, for the candidates are ids of passages")
     there = seen.most_brought if given else passages
-    n = min(_MOST_N, there)
-    if n < 2:
+    if there < 2:
         raise ConfigError(f"--corpus: {there} passages leave nothing to select from; at least 2 are needed")
+    asked, read = _rounded(seen.question_tokens), _rounded(seen.passage_tokens)
+    n, fitting = room.fit(min(_MOST_N, there), asked, read)
     k = max(1, min(_MOST_K, n // 2), min(seen.most_gold, _MOST_K, n))
     said = f"a question brings {there} at most" if given else f"the corpus has {there:,} passages"
     retriever: dict[str, Any] = {"kind": "given"} if given else {"kind": "bm25"}
@@ -106,11 +114,7 @@ def _of_data(wanted: Wanted, seen: Seen, passages: int) -> tuple[dict[str, Any],
     data = {"train": wanted.train, "validation": wanted.validation}
     data |= {"test": wanted.test} if wanted.test else {}
     data |= {"corpus": wanted.corpus} if wanted.corpus else {}
-    limits = {
-        "question_tokens": _rounded(seen.question_tokens),
-        "passage_tokens": _rounded(seen.passage_tokens),
-    }
-    prompts = ("tiny-selector", "tiny-generator") if wanted.model == TINY else ("selector", "generator")
+    prompts, limits = prompts_of(wanted.model), {"question_tokens": asked, "passage_tokens": fitting}
     fit = {"learning_rate": 1e-4} if wanted.model == TINY else {}
     fit |= {_BATCH: 16} if seen.questions < _FEW else {}
     values: dict[str, Any] = {
@@ -129,6 +133,12 @@ def _of_data(wanted: Wanted, seen: Seen, passages: int) -> tuple[dict[str, Any],
         "top_n": said,
         "retriever.kind": "what each question brings" if given else "BM25 over the corpus",
     }
+    if n < min(_MOST_N, there):
+        reasons["top_n"] = f"{said}, and so many fit the model's {room.positions} positions"
+    if fitting < read:
+        reasons["selector.passage_tokens"] = (
+            f"98 % have at most {seen.passage_tokens}, too many for the model"
+        )
     if seen.most_gold:
         reasons["selector.k"] = f"a question has {seen.most_gold} gold passages at most"
     return values, reasons

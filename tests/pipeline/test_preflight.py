@@ -169,6 +169,15 @@ def test_a_corpus_smaller_than_n_is_a_note_and_a_slow_search_is_not_made(tmp_pat
 
 
 @pytest.mark.usefixtures("canned")
+def test_what_is_not_looked_at_is_said(tmp_path: Path) -> None:
+    scratch = ["selector.model=null", "selector.scratch={width: 32, layers: 1}"]
+    told = found(write_config(tmp_path), *scratch)
+    assert told["selector"] == ("ok", "a new llama model, random weights")
+    assert told["selector: prompt"] == ("note", "not looked at: its tokenizer is made by the run")
+    assert told["generator: prompt"][0] == "ok"
+
+
+@pytest.mark.usefixtures("canned")
 def test_memory_that_is_not_there_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ragdro.planning.machine.memory_of", lambda device: 1000)
     assert found(write_config(tmp_path))["memory"][0] == "problem"
