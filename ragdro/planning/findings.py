@@ -68,6 +68,8 @@ def check_number(tasks: Sequence[Task], top_n: int) -> Finding:
     """How many candidates there are."""
     counts = [len(task.candidates.passages) for task in tasks]
     fewer = sum(count < top_n for count in counts)
+    if max(counts) < 2:
+        return Finding("candidates", "problem", "no question has two of them: there is nothing to select")
     if fewer:
         text = f"{fewer} of {len(counts)} questions have fewer than N = {top_n} (the fewest: {min(counts)})"
         return Finding("candidates", "note", f"{text}; all of them are taken")

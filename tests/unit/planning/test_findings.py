@@ -40,8 +40,11 @@ def test_questions_of_two_splits_are_a_problem_whatever_their_case() -> None:
     assert findings.check_overlap({"train": one, "validation": other}).level == "ok"
 
 
-def test_fewer_candidates_are_a_note() -> None:
+def test_fewer_candidates_are_a_note_and_single_ones_a_problem() -> None:
     tasks = pocket_tasks(3, 5)
+    alone = [replace(t, candidates=replace(t.candidates, passages=t.candidates.passages[:1])) for t in tasks]
+    assert findings.check_number(alone, 5).level == "problem"
+    assert findings.check_number([*alone, tasks[0]], 5).level == "note"
     assert findings.check_number(tasks, 5).level == "ok"
     found = findings.check_number([*tasks, *pocket_tasks(1, 4)], 5)
     assert found.level == "note" and found.text.startswith(

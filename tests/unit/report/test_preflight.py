@@ -1,4 +1,4 @@
-"""The table of a preflight: 80 columns on a terminal, plain lines elsewhere, and nothing steers the terminal."""
+"""The table of a preflight: 80 columns on a terminal, plain lines elsewhere; nothing steers the terminal."""
 
 from __future__ import annotations
 
