@@ -41,6 +41,8 @@ class Profile:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.tokens: defaultdict[str, int] = defaultdict(int)
         self.flops: defaultdict[str, float] = defaultdict(float)
+        self.fallbacks = 0
+        """Sequences and branches computed separately because the shared way was found unequal."""
         self._synchronise = synchronise
         self._clock = clock
         self._stack: list[tuple[str, bool]] = [(OTHER, False)]
@@ -78,12 +80,17 @@ class Profile:
             name: self._row(self.seconds[name], self.tokens[name], self.flops[name], total) for name in names
         }
         everything = self._row(total, sum(self.tokens.values()), sum(self.flops.values()), total)
-        return {"peak_flops_per_second": self.peak, "phases": phases, "total": everything}
+        return {
+            "peak_flops_per_second": self.peak,
+            "fallbacks": self.fallbacks,
+            "phases": phases,
+            "total": everything,
+        }
 
     def _row(self, seconds: float, tokens: int, flops: float, total: float) -> dict[str, Any]:
         return {
             "seconds": seconds,
-            "share": seconds / total,
+            "fraction": seconds / total,
             "tokens": tokens,
             "tokens_per_second": tokens / seconds if tokens else None,
             "flops_per_second": flops / seconds if tokens else None,

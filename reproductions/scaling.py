@@ -1,4 +1,4 @@
-"""The recipes of docs/scaling.md: `ragdro plan`'s figures for Llama-3's shapes, as one JSON line each.
+"""The recipes of docs/scaling.md: `ragdro plan`'s metrics for Llama-3's shapes, as one JSON line each.
 
     python -m reproductions.scaling [recipe ...]
 
@@ -50,7 +50,7 @@ def config_of(recipe: str, folder: Path) -> Config:
             max_position_embeddings=8192, tie_word_embeddings=tied,
         ).save_pretrained(folder / name)  # fmt: skip
     role = {"dtype": "bfloat16", "question_tokens": 96, "passage_tokens": 180}
-    step = {"questions_per_step": 64, "tokens_per_batch": 8192}
+    step = {"batch_size": 64, "max_tokens_per_micro_batch": 8192}
     return Config.model_validate(
         {
             "data": {"train": "-", "validation": "-"},
@@ -58,7 +58,7 @@ def config_of(recipe: str, folder: Path) -> Config:
             "generator": {**role, **generator, "model": str(folder / "8b")},
             "shared_backbone": shared,
             "parallel": {"strategy": "fsdp2" if processes > 1 else "ddp"},
-            "e_step": {"tokens_per_batch": 16384},
+            "e_step": {"max_tokens_per_micro_batch": 16384},
             "m_step": {"selector": step, "generator": step},
         }
     )
@@ -68,12 +68,12 @@ def main() -> None:
     for recipe in sys.argv[1:] or RECIPES:
         with tempfile.TemporaryDirectory() as folder:
             processes = RECIPES[recipe][-1]
-            found = plan(config_of(recipe, Path(folder)), 1, torch.device("cuda"), processes)
+            planned = plan(config_of(recipe, Path(folder)), 1, torch.device("cuda"), processes)
         rows = {
             name: {"gib": round(p["memory"] / 2**30, 1), "tokens": p["tokens"], "tflops": p["flops"] / 1e12}
-            for name, p in found["phases"].items()
+            for name, p in planned["phases"].items()
         }
-        print(json.dumps({"recipe": recipe, "gib": round(found["memory"] / 2**30, 1), **rows}), flush=True)
+        print(json.dumps({"recipe": recipe, "gib": round(planned["memory"] / 2**30, 1), **rows}), flush=True)
 
 
 if __name__ == "__main__":

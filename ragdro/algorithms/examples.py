@@ -22,6 +22,11 @@ class TrainingExample:
     weights: tuple[float, ...]
     loss: Loss = weighted_loss
 
+    @property
+    def compares(self) -> bool:
+        """Whether the loss compares log-probabilities with stored ones, which were taken without dropout."""
+        return self.loss is not weighted_loss
+
 
 def list_example(
     selector: Selector, weighted: WeightedTask, weights: Sequence[float], loss: Loss = weighted_loss

@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
     from ragdro.config import dump_config, load_config
-    from ragdro.environment import process
+    from ragdro.environment import env_rank
     from ragdro.errors import ConfigError
 
     settings = load_config(config, overrides or ())
@@ -53,7 +53,7 @@ def train(
             raise ConfigError("--show-config goes with --dry-run: it prints the resolved config and stops")
         typer.echo(dump_config(settings), nl=False)
         return
-    if (dry_run or strict) and not process():  # one process reports
+    if (dry_run or strict) and not env_rank():  # one process reports
         _preflight(settings, strict=strict)
     if not dry_run:
         _train(settings, overwrite=overwrite, resume=resume, profile=profile)
@@ -73,12 +73,12 @@ def _preflight(settings: Config, *, strict: bool) -> None:
 
 
 def _train(settings: Config, *, overwrite: bool, resume: bool, profile: bool) -> None:
-    from ragdro.environment import process
+    from ragdro.environment import env_rank
     from ragdro.planning.start import StartLines
     from ragdro.runs.run import run
 
     folder = Path(settings.runs) / settings.name
-    if process():  # one process reports
+    if env_rank():  # one process reports
         run(settings, overwrite=overwrite, resume=resume)
         return
     work = partial(run, settings, overwrite=overwrite, resume=resume, callbacks=[StartLines(settings)])

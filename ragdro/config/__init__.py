@@ -69,7 +69,7 @@ class DataSettings(Settings):
     train: str = Field(description="questions to train on")
     validation: str = Field(description="questions that choose the best iteration")
     test: str | None = Field(
-        None, description="questions whose figures are reported; null: the validation ones"
+        None, description="questions whose metrics are reported; null: the validation ones"
     )
     corpus: str | None = Field(
         None, description="passages to retrieve from; null where questions bring candidates"
@@ -102,8 +102,11 @@ class Config(TrainingSettings):
     data: DataSettings = Field(description="questions and corpus")
     retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")
-    degrade: float = Field(
-        0, ge=0, le=1, description="share of each question's candidates replaced by random passages (a study)"
+    corrupt_candidates: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="fraction of each question's candidates replaced by random passages (a study)",
     )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
@@ -115,13 +118,31 @@ class Config(TrainingSettings):
     )
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
-        [], description="where metrics.jsonl's figures go as well"
+        [], description="where metrics.jsonl's metrics go as well"
     )
 
     @model_validator(mode="after")
     def _selectable(self) -> Config:
         if self.selector.k > self.top_n:
             raise ValueError(f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}")
+        return self
+
+    def trains(self, role: Literal["selector", "generator"]) -> bool:
+        """Whether the warm-up or the M-step fits the role's model."""
+        moved = self.train_selector if role == "selector" else self.train_generator
+        return moved or getattr(self.warm_up, role) is not None
+
+    @model_validator(mode="after")
+    def _no_steps_are_lost(self) -> Config:
+        """Most steps of training are smaller than what 16 bits can tell apart."""
+        roles: tuple[Literal["selector", "generator"], ...] = ("selector", "generator")
+        for role in roles:
+            settings: ModelSettings = getattr(self, role)
+            if settings.dtype == "float16" and settings.adapter is None and self.trains(role):
+                raise ValueError(
+                    f"{role}.dtype: weights of float16 cannot be trained whole; set {role}.dtype: bfloat16"
+                    f" (float32 weights, products in bfloat16), or give {role}.adapter"
+                )
         return self
 
     @model_validator(mode="after")
@@ -145,7 +166,6 @@ class Config(TrainingSettings):
         """Shards are of plain weights, which stay where they are, and of AdamW's own moments."""
         if self.parallel.strategy == "ddp":
             return self
-        fsdp2 = self.parallel.strategy == "fsdp2"
         fits = (*self.warm_up.fits, *self.m_step.fits)
         for what, there in (
             ("adapters", self.selector.adapter or self.generator.adapter),
@@ -153,7 +173,6 @@ class Config(TrainingSettings):
             ("objective.kl", self.objective.needs_reference),
             ("e_step.replay", self.e_step.replay),
             ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),
-            ("dtype float16", not fsdp2 and "float16" in (self.selector.dtype, self.generator.dtype)),
         ):
             if there:
                 raise ValueError(

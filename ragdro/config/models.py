@@ -27,7 +27,7 @@ class LoraAdapter(Settings):
     kind: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, description="rank of an update")
     alpha: float = Field(32.0, gt=0, description="an update counts alpha / rank times")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of an update's inputs left out in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="fraction of an update's inputs left out in training")
     targets: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = Field(
         "all-linear", description="names of the modules updated; 'all-linear': all but the output embeddings"
     )
@@ -47,10 +47,13 @@ class ModelSettings(Settings):
     layers: int | None = Field(
         None, ge=1, description="keep only the model's first decoder layers, this many; null for all"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the weights")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="dtype of frozen weights and of matrix products; weights that are trained are float32",
+    )
     amp: Literal["auto", "off", "bfloat16"] = Field(
         "auto",
-        description="dtype of matrix products: bfloat16 on a GPU that has it where 'auto', else the weights'",
+        description="products over float32 weights: bfloat16 on a GPU that has it where 'auto', else `dtype`",
     )
     adapter: Adapter | None = Field(
         None, description="'lora', or a mapping with its settings; null: every weight is trained"

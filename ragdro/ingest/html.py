@@ -27,7 +27,7 @@ _LINK_MARKS = {"#", "¶", "§", "🔗"}
 
 _BLOCKS = {
     *("address", "article", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt", "fieldset"),
-    *("figcaption", "figure", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary"),
+    *("figcaption", "metric", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary"),
     *("table", "tbody", "thead", "tfoot", "caption", "tr", "ul", "h1", "h2", "h3", "h4", "h5", "h6"),
 }
 _TIGHT = {"li", "tr", "dt", "dd"}
@@ -61,8 +61,8 @@ def _title(tree: LexborHTMLParser) -> str:
 
 
 def _main(tree: LexborHTMLParser) -> LexborNode | None:
-    found = tree.css("main, [role=main]") or tree.css("article")
-    return found[0] if len(found) == 1 else None
+    nodes = tree.css("main, [role=main]") or tree.css("article")
+    return nodes[0] if len(nodes) == 1 else None
 
 
 class _Walk:

@@ -32,10 +32,17 @@ def with_adapter(
     which changes nothing until it is trained.
 
     The base's own weights are frozen from here on; the adapter's are float32. Raises `ConfigError` naming
-    targets that the model does not have, `ModelError` naming a folder that holds no adapter for it.
+    targets that the model does not have or has tied, `ModelError` naming a folder that holds no adapter for
+    it.
     """
     peft = _peft(name)
     hf = base.hf
+    tied = _tied_targets(hf, settings)
+    if tied:
+        raise ConfigError(
+            f"{name}.adapter.targets: {', '.join(tied)}: the model's input and output embeddings are one"
+            " matrix (tied), which an update of either would part; leave these targets out"
+        )
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a second adapter on one base is what is meant
@@ -53,7 +60,9 @@ def with_adapter(
             parameter.data = parameter.data.float()
     if saved is not None:
         _read(peft, hf, name, saved)
-    return LanguageModel(hf, base.tokenizer, base.autocast, adapter=name)
+    made = LanguageModel(hf, base.tokenizer, base.autocast, adapter=name)
+    made.dropout_sites += base.dropout_sites
+    return made
 
 
 def merged(base: PreTrainedModel, saved: Path) -> PreTrainedModel:
@@ -67,6 +76,15 @@ def merged(base: PreTrainedModel, saved: Path) -> PreTrainedModel:
         raise ModelError(f"{saved}: no adapter of this model: {error}") from error
     plain: PreTrainedModel = model.merge_and_unload()
     return plain
+
+
+def _tied_targets(hf: PreTrainedModel, settings: LoraAdapter) -> list[str]:
+    """Those of the targets that are the embeddings of a model that has one matrix for both."""
+    table, head = hf.get_input_embeddings(), hf.get_output_embeddings()
+    if settings.targets == "all-linear" or table.weight is not head.weight:
+        return []
+    paths = [path for path, module in hf.named_modules() if module in (table, head)]
+    return [t for t in settings.targets if any(path == t or path.endswith(f".{t}") for path in paths)]
 
 
 def _lora(peft: Any, settings: LoraAdapter) -> Any:
@@ -86,8 +104,8 @@ def _read(peft: Any, hf: PreTrainedModel, name: str, saved: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{saved}: no adapter can be loaded: {error}") from error
     plain = {key.removeprefix("base_model.model."): value for key, value in weights.items()}
-    mine = peft.get_peft_model_state_dict(hf, adapter_name=name)
-    if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in plain.items()}:
+    expected = peft.get_peft_model_state_dict(hf, adapter_name=name)
+    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in plain.items()}:
         raise ModelError(f"{saved}: the adapter is another model's")
     peft.set_peft_model_state_dict(hf, plain, adapter_name=name)
 

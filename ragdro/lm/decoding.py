@@ -3,14 +3,15 @@
 In: the prompts of a batch of questions and, step by step, the next tokens of each question's m branches.
 Out: the hidden state at the end of every branch. All branches of a question live in one row of the
 key-value cache: a branch sees the prompt and its own tokens and nobody else's, so the prompt is
-prefilled once and its cache is never repeated. The first prompt of a model is also decoded without any of
-this; where the two differ, `branch_decoder` gives the plain way from then on.
+prefilled once and its cache is never repeated. The first prompts of a model, and the first after each fit,
+are also decoded without any of this; where the two differ, `branch_decoder` gives the plain way from then on.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from ragdro.lm.agreement import agree
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.parity import agree
+from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase
+
+_WRITTEN = 8
+"""More tokens than the comparison of the two ways of decoding writes."""
 
 
 class Decoder(ABC):
@@ -40,36 +45,47 @@ class Decoder(ABC):
     @abstractmethod
     def choice_logits(
         self,
-        at: Int[Tensor, "scored 2"],
+        branches: Int[Tensor, "scored 2"],
         choices: Int[Tensor, " choices"],
         allowed: Bool[Tensor, "scored choices"],
     ) -> Float[Tensor, "scored choices"]:
-        """Logits behind the branches `at` (question, branch), each of which was fed something last time."""
+        """Logits behind `branches` (question, branch), each of which was fed something last time."""
 
 
 def branch_decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> Decoder:
     """A decoder of `branches` continuations of each prompt (no prompt is empty)."""
+    if model.length_classes is not None:
+        return ClassedDecoder(model, prompts, branches, model.length_classes)
+    return _decoder(model, prompts, branches)
+
+
+def _decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> Decoder:
+    """The same where all that is written has the same frequencies."""
     if model.shares_cache is None:
-        model.shares_cache = _agrees(model, min(prompts, key=len))
-    return (
-        BranchDecoder(model, prompts, branches)
-        if model.shares_cache
-        else SeparateDecoder(model, prompts, branches)
-    )
+        model.shares_cache = _agrees(model, max(prompts, key=len), min(prompts, key=len))
+    if model.shares_cache:
+        return BranchDecoder(model, prompts, branches)
+    return SeparateDecoder(model, prompts, branches, is_fallback=True)
 
 
-def _agrees(model: LanguageModel, prompt: Ints) -> bool:
-    """Decode two unlike branches both ways, in two steps."""
+def _agrees(model: LanguageModel, prompt: Ints, other: Ints) -> bool:
+    """Decode two unlike branches of a long and a short prompt both ways, in two steps."""
+    if model.length_classes is not None:  # what is written must not change its class
+        class_of, cut = model.length_classes.of, prompt[:-_WRITTEN]
+        prompt = cut if len(cut) > 1 and class_of(len(cut) - 1) == class_of(len(prompt)) else prompt
+        other = other if len(other) < len(prompt) else prompt
+    elif len(other) == len(prompt):
+        other = prompt[: len(prompt) // 2 + 1]
 
     def decoded(kind: type[BranchDecoder] | type[SeparateDecoder]) -> Tensor:
-        decoder, words = kind(model, [prompt, prompt[: len(prompt) // 2 + 1]], 2), prompt[:3].tolist()
+        decoder, words = kind(model, [prompt, other], 2), prompt[:3].tolist()
         vocabulary = torch.arange(model.hf.get_input_embeddings().weight.shape[0], device=model.device)
-        at = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=model.device)
-        allowed = torch.ones(4, len(vocabulary), dtype=torch.bool, device=model.device)
+        branches = torch.tensor([[0, 1], [1, 0], [1, 1]], device=model.device)
+        allowed = torch.ones(len(branches), len(vocabulary), dtype=torch.bool, device=model.device)
         decoder.feed([[words, words[:1]], [[], words]])
         decoder.feed([[words[-1:], words], [words, words[:1]]])
         # A step's mean over the vocabulary would hide a difference; the likeliest tokens show it.
-        return decoder.choice_logits(at, vocabulary, allowed).log_softmax(-1).topk(8).values
+        return decoder.choice_logits(branches, vocabulary, allowed).log_softmax(-1).topk(8).values
 
     return agree(
         model,
@@ -82,8 +98,12 @@ def _agrees(model: LanguageModel, prompt: Ints) -> bool:
 class SeparateDecoder(Decoder):
     """The textbook way: each branch is a sequence of its own, computed anew at every step."""
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
+    def __init__(
+        self, model: LanguageModel, prompts: Sequence[Ints], branches: int, *, is_fallback: bool = False
+    ) -> None:
+        """`is_fallback`: what is computed counts among the model's fallbacks."""
         self.model = model
+        self._is_fallback = is_fallback
         self._sequences = [[prompt.tolist() for _ in range(branches)] for prompt in prompts]
 
     def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
@@ -97,14 +117,82 @@ class SeparateDecoder(Decoder):
         sequence = self._sequences[question][branch]
         del sequence[len(sequence) - tokens :]
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
+        self.model.note_fallbacks(len(branches) * self._is_fallback)
+        last = (
+            {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.hf.forward).parameters else {}
+        )
         rows = []
-        for r, b in at.tolist():
+        for r, b in branches.tolist():
             ids = torch.tensor([self._sequences[r][b]], device=self.model.device)
             with self.model.precision():
-                rows.append(self.model.hf(input_ids=ids, use_cache=False).logits[0, -1].float())
+                rows.append(self.model.hf(input_ids=ids, use_cache=False, **last).logits[0, -1].float())
         return torch.stack(rows)[:, choices].masked_fill(~allowed, -torch.inf)
+
+
+class ClassedDecoder(Decoder):
+    """For a model whose frequencies depend on a sequence's length (see `ragdro.lm.rope`).
+
+    Prompts of one class of lengths are decoded together. A question of which a branch reaches another class
+    is decoded separately from there on: what is in the cache was computed with other frequencies.
+    """
+
+    def __init__(
+        self, model: LanguageModel, prompts: Sequence[Ints], branches: int, classes: LengthClasses
+    ) -> None:
+        self._classes = classes
+        self._plain = SeparateDecoder(model, prompts, branches)
+        self._lengths = np.tile(np.array([[len(p)] for p in prompts]), (1, branches))
+        self._home: dict[int, int] = {}
+        """Questions that are still decoded together → their class."""
+        rows: dict[int, list[int]] = {}
+        for r, prompt in enumerate(prompts):
+            length_class = classes.of(len(prompt))
+            if length_class == classes.of(len(prompt) - 1):  # the cache is of all but the last token
+                self._home[r] = length_class
+                rows.setdefault(length_class, []).append(r)
+        self._rows = rows
+        self._together = {
+            length_class: _decoder(model, [prompts[r] for r in rows], branches)
+            for length_class, rows in rows.items()
+        }
+
+    def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+        """See `Decoder`."""
+        self._plain.feed(tokens)
+        self._lengths = self._lengths + np.array([[len(t) for t in row] for row in tokens])
+        for r, length_class in list(self._home.items()):
+            if any(self._classes.of(int(length)) != length_class for length in self._lengths[r]):
+                del self._home[r]
+        for length_class, rows in self._rows.items():
+            self._together[length_class].feed(
+                [tokens[r] if r in self._home else [()] * len(tokens[r]) for r in rows]
+            )
+
+    def rewind(self, question: int, branch: int, tokens: int) -> None:
+        """See `Decoder`."""
+        self._plain.rewind(question, branch, tokens)
+        self._lengths[question, branch] -= tokens
+        length_class = self._home.get(question)
+        if length_class is not None:
+            self._together[length_class].rewind(self._rows[length_class].index(question), branch, tokens)
+
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+        """See `Decoder`."""
+        values = torch.empty(allowed.shape, device=allowed.device)
+        homes = [self._home.get(r) for r in branches[:, 0].tolist()]
+        for length_class in set(homes):
+            chosen = torch.tensor(
+                [i for i, home in enumerate(homes) if home == length_class], device=branches.device
+            )
+            if length_class is None:
+                values[chosen] = self._plain.choice_logits(branches[chosen], choices, allowed[chosen])
+                continue
+            places = [[self._rows[length_class].index(r), b] for r, b in branches[chosen].tolist()]
+            local = torch.tensor(places, device=branches.device)
+            values[chosen] = self._together[length_class].choice_logits(local, choices, allowed[chosen])
+        return values
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -161,9 +249,9 @@ class BranchDecoder(Decoder):
         self.cache = Cache(layer_class_to_replicate=RoomyLayer)
         model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
-        return self.model.choice_logits(self._states[at[:, 0], at[:, 1]], choices, allowed)
+        return self.model.choice_logits(self._states[branches[:, 0], branches[:, 1]], choices, allowed)
 
     def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
         """See `Decoder`."""
@@ -177,7 +265,8 @@ class BranchDecoder(Decoder):
         for r, row in enumerate(new):
             for b, branch in enumerate(row):
                 ids[r, b, : len(branch)] = branch
-        positions = self._lengths[:, :, None] + np.arange(step)
+        # What pads a short feed stays at its branch's last position: it must not pass for a longer sequence.
+        positions = self._lengths[:, :, None] + np.minimum(np.arange(step), counts[:, :, None] - 1)
         valid = np.arange(step) < counts[:, :, None]
         self._lengths = self._lengths + counts
         state = self._forward(ids, positions, valid)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ragdro.config import ModelSettings
-from ragdro.errors import ModelError
+from ragdro.errors import ConfigError, ModelError
 from ragdro.files import rename_durably, sync
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.chat import ChatOptions
@@ -32,48 +34,76 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
     try:
-        found = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
-        return TextTokenizer(found, name=source)
+        tokenizer = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
+        return TextTokenizer(tokenizer, name=source)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{source}: no tokenizer can be loaded: {_first_line(error)}") from error
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a config's `device`; 'auto' is the GPU where there is one."""
+    """The torch device of a config's `device`, which need not be here; 'auto' is the GPU (CUDA or Apple's)
+    where there is one. Raises `ConfigError` for what is no device."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        name = next((kind for kind, there in here.items() if there), "cpu")
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise ModelError(f"device: no such device '{name}'") from error
+        raise ConfigError(f"device: no such device '{name}'; there are auto, cpu, cuda and mps") from error
 
 
-def load_language_model(source: str, settings: ModelSettings, device: torch.device) -> LanguageModel:
+def require_device(device: torch.device) -> None:
+    """Raises `ConfigError` where `device` is not on this machine."""
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type)
+    if there is not None and (device.index or 0) >= there and device.type != "cpu":
+        raise ConfigError(
+            f"device: '{device}' is not on this machine; take auto or cpu, or install torch for it"
+        )
+
+
+def load_language_model(
+    source: str, settings: ModelSettings, device: torch.device, *, trained: bool = True
+) -> LanguageModel:
     """The causal LM and tokenizer in `source` (a folder, a hub name or a `tiny:` name), on `device`.
 
-    It is the base alone: what `settings.adapter` adds is `ragdro.lm.adapters`' affair.
+    It is the base alone: what `settings.adapter` adds is `ragdro.lm.adapters`' affair. `trained`: whether its
+    own weights may be (with an adapter they never are); they are float32 then, whatever `settings.dtype`.
+    Raises `ModelError` for a checkpoint that lacks weights, `ConfigError` for a device that is not there.
     """
+    require_device(device)
     path = resolve(source)
     if (os.sep in source or path != source) and not Path(path).is_dir():
         raise ModelError(f"{source}: no such checkpoint folder")
     if (Path(path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
     quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # What it would warn of is refused below, in one line.
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
-        hf = AutoModelForCausalLM.from_pretrained(
+        hf, report = AutoModelForCausalLM.from_pretrained(
             path,
             revision=settings.revision,
             trust_remote_code=settings.trust_remote_code,
-            dtype=DTYPES[settings.dtype],
+            dtype=weights_dtype(settings, trained=trained),
             attn_implementation=settings.attention,
             use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{source}: cannot be loaded: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    _refuse_gaps(source, report)
+    _refuse_lost_caps(source, hf, settings)
     if settings.layers is not None:
         _cut(hf, settings.layers, source)
     if settings.gradient_checkpointing:
@@ -87,7 +117,7 @@ def load_language_model(source: str, settings: ModelSettings, device: torch.devi
         chat=chat_options(settings),
         ends=ends if isinstance(ends, list) else [] if ends is None else [ends],
     )
-    return LanguageModel(hf, text, autocast_dtype(settings, device))
+    return LanguageModel(hf, _with_rows(text, hf), autocast_dtype(settings, device, trained=trained))
 
 
 def chat_options(settings: ModelSettings) -> ChatOptions:
@@ -95,6 +125,52 @@ def chat_options(settings: ModelSettings) -> ChatOptions:
     return ChatOptions(
         settings.chat_template, settings.chat_arguments, settings.answer_prefix, settings.prompt_date
     )
+
+
+def _refuse_gaps(source: str, report: Mapping[str, Any]) -> None:
+    """Raises `ModelError` where weights are not the checkpoint's: the library makes up what is not there."""
+    mismatched = {str(key): (tuple(saved), tuple(own)) for key, saved, own in report["mismatched_keys"]}
+    missing = sorted(set(map(str, report["missing_keys"])) - set(mismatched))
+    if missing:
+        others = sorted(map(str, report["unexpected_keys"]))
+        hint = f"; it has {others[0]} and others that the model does not know" if others else ""
+        raise ModelError(
+            f"{source}: the checkpoint lacks weights: {_some(missing)}{hint}; save it again, whole and under"
+            " the model's own names"
+        )
+    if mismatched:
+        key, (saved, own) = next(iter(sorted(mismatched.items())))
+        raise ModelError(
+            f"{source}: weights of another shape than config.json says: {_some(sorted(mismatched))}"
+            f" ({key} is {list(saved)}, not {list(own)}); correct config.json or save the model again"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _refuse_lost_caps(source: str, hf: PreTrainedModel, settings: ModelSettings) -> None:
+    """Raises `ModelError` for capped attention scores (Gemma-2) under sdpa, which leaves the cap out."""
+    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None)
+    if capped is not None and settings.attention == "sdpa":
+        raise ModelError(f"{source}: caps its attention scores, which sdpa cannot; set attention: eager")
+
+
+def _with_rows(tokenizer: TextTokenizer, hf: PreTrainedModel) -> TextTokenizer:
+    """The tokenizer with a pad token that the model has a row for; none is attended to, so any will do.
+
+    Raises `ModelError` for an end token without one.
+    """
+    rows = hf.get_input_embeddings().weight.shape[0]
+    if tokenizer.end_id >= rows:
+        raise ModelError(
+            f"{tokenizer.name}: the end token's id is {tokenizer.end_id} and the model has {rows} embeddings;"
+            " give the model's own tokenizer"
+        )
+    if not 0 <= tokenizer.pad_id < rows:
+        tokenizer.pad_id = tokenizer.end_id
+    return tokenizer
 
 
 def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
@@ -133,16 +209,28 @@ def save_language_model(
         shutil.rmtree(making, ignore_errors=True)
 
 
+def weights_dtype(settings: ModelSettings, *, trained: bool = True) -> torch.dtype:
+    """The dtype of a model's weights: `settings.dtype` where they are frozen, float32 where they are trained.
+
+    A step of 1e-5 is less than half the distance between two numbers of 16 bits for most weights.
+    """
+    return torch.float32 if trained and settings.adapter is None else DTYPES[settings.dtype]
+
+
 def matmul_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
     """The dtype that a model with these settings multiplies matrices in."""
-    return autocast_dtype(settings, device) or DTYPES[settings.dtype]
+    return autocast_dtype(settings, device) or weights_dtype(settings)
 
 
-def autocast_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(
+    settings: ModelSettings, device: torch.device, *, trained: bool = True
+) -> torch.dtype | None:
     """What a model with these settings is autocast to on `device`; None: its matrices stay as they are."""
-    if settings.amp == "bfloat16":
+    if weights_dtype(settings, trained=trained) != torch.float32:
+        return torch.bfloat16 if settings.amp == "bfloat16" else None
+    if "bfloat16" in (settings.amp, settings.dtype):
         return torch.bfloat16
-    if settings.amp == "auto" and device.type == "cuda" and settings.dtype == "float32":
+    if settings.amp == "auto" and device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
     return None
 

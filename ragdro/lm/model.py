@@ -18,6 +18,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ragdro.lm.attention import AttentionPlan, attend_in_blocks
+from ragdro.lm.dropout import switch_off, switched_on
+from ragdro.lm.head import LogitTransform, logit_transform
+from ragdro.lm.rope import length_classes
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.lm.tree import TokenTree
 from ragdro.profiling import active_profile
@@ -29,7 +32,8 @@ _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 class LanguageModel:
     """`hf` and `tokenizer`, plus `autocast`: the dtype matrix products run in (None: the weights').
 
-    `adapter` names the one of `hf`'s adapters that is this model's; others may share its base.
+    `adapter` names the one of `hf`'s adapters that is this model's; others may share its base. The model's
+    dropout is off, in training mode too, but within `dropout()`.
     """
 
     def __init__(
@@ -47,10 +51,23 @@ class LanguageModel:
         self._adapted: Any = next((m for m in hf.modules() if hasattr(m, "lora_A")), None)
         self._weights: int | None = None
         self._in_blocks = attend_in_blocks(hf)
+        self.dropout_sites = switch_off(hf)
+        """Where the model has dropout, and how much."""
+        self.length_classes = length_classes(hf)
+        """Which lengths may be computed together (None: all)."""
+        self.exact = False
+        """Whether it computes in float32 for the moment (`ragdro.lm.exact`)."""
         self.shares_prefixes: bool | None = None
         """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
         self.shares_cache: bool | None = None
         """The same of decoding many branches from one cache."""
+        self.fallbacks = 0
+        """How many sequences and branches' steps were computed separately because sharing was found to
+        change them."""
+        self.warned: set[str] = set()
+        """Which of these fallbacks a warning was given for."""
+        self._transform: LogitTransform | None = None
+        self._transform_is_known = False
         self.zero_stage: int | None = None
         """DeepSpeed's ZeRO stage that it is trained under, if any."""
 
@@ -73,11 +90,39 @@ class LanguageModel:
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return None if limit is None else int(limit)
 
+    @property
+    def logit_transform(self) -> LogitTransform | None:
+        """What the model does to its output embeddings' values; None where that is not understood."""
+        if not self._transform_is_known:
+            with self.precision():
+                self.logit_transform = logit_transform(self.hf)
+        return self._transform
+
+    @logit_transform.setter
+    def logit_transform(self, transform: LogitTransform | None) -> None:
+        self._transform, self._transform_is_known = transform, True
+
+    def note_fallbacks(self, count: int) -> None:
+        """So many sequences or branches were computed separately because the shared way was found unequal."""
+        self.fallbacks += count
+        profile = active_profile()
+        if profile is not None:
+            profile.fallbacks += count
+
+    def recheck(self) -> None:
+        """Look again, at the next chance, whether what is computed shared is what the model computes."""
+        self.shares_prefixes = self.shares_cache = None
+
+    def dropout(self) -> AbstractContextManager[None]:
+        """The model has its dropout within."""
+        return switched_on(self.dropout_sites)
+
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of every forward pass."""
         if self.autocast is None:
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast)
+        # A pass uses each weight once, so a cache of converted weights would only hold memory.
+        return torch.autocast(self.device.type, dtype=self.autocast, cache_enabled=False)
 
     def hidden(
         self,
@@ -116,7 +161,7 @@ class LanguageModel:
         config = self.hf.config.get_text_config()
         heads, width = int(config.num_attention_heads), int(config.hidden_size)
         channels = heads * int(getattr(config, "head_dim", None) or width // heads)
-        pairs = float(positions.double().sum()) + positions.numel()
+        pairs = float(positions.sum()) + positions.numel()
         return (
             2.0 * self._weights * positions.numel() + 4.0 * int(config.num_hidden_layers) * channels * pairs
         )
@@ -176,16 +221,25 @@ class LanguageModel:
         self.note(0, 2.0 * hidden.numel() * len(choices))
         with self.precision():
             if type(head) is torch.nn.Linear:
+                weight = head.weight[choices]
                 bias = None if head.bias is None else head.bias[choices]
-                logits = F.linear(hidden, head.weight[choices], bias)
+                if self.exact:
+                    weight, bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+                logits = F.linear(hidden, weight, bias)
             else:  # a wrapped head (an adapter on it, for instance) is more than its weight
                 logits = head(hidden)[:, choices]
-        return logits.float().masked_fill(~allowed, -torch.inf)
+        return self._finished(logits).masked_fill(~allowed, -torch.inf)
 
     def _full_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         with self.precision():
             logits = self.hf.get_output_embeddings()(hidden)
-        return -F.cross_entropy(logits.float(), targets, reduction="none")
+        return -F.cross_entropy(self._finished(logits), targets, reduction="none")
+
+    def _finished(self, logits: Tensor) -> Tensor:
+        """The model's logits (float32) from its output embeddings' values."""
+        transform = self.logit_transform
+        assert transform is not None, "what is not understood is computed separately"
+        return transform(logits.float())
 
     def _masks(self, visible: Tensor, positions: Tensor, key_positions: Tensor) -> Any:
         """Additive float masks (boolean ones are misread by eager attention), windowed per layer type."""
@@ -203,7 +257,7 @@ class LanguageModel:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _additive(self, seen: Tensor) -> Tensor:
-        dtype = self.autocast or self.hf.dtype
+        dtype = self.autocast or (torch.float32 if self.exact else self.hf.dtype)
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
         return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 

@@ -3,8 +3,9 @@
 In: groups of `ScoredSequence` (a group is one question's: they share a beginning). Out: for each group
 the sum over its sequences' targets of log p(token | tokens before it), in nats, with gradients where they
 are on. It serves both models: log p(z|x) (choices among allowed identifiers) and log p(y|x,d_z) (the whole
-vocabulary). The first batch of a model is compared with separate passes through the model's own head
-(`ragdro.lm.agreement`); where they differ, the model is scored the separate way from then on.
+vocabulary). The first batch of a model, and the first after each fit, is compared with separate passes
+through the model's own head (`ragdro.lm.parity`); where they differ, the model is scored the separate way
+from then on.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ragdro.lm.agreement import agree, separate_log_probs
 from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.parity import agree, separate_log_probs
+from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints, ScoredSequence, TokenTree
 
 
@@ -52,10 +54,44 @@ class _Scored:
 def sequence_log_probs(
     model: LanguageModel, groups: Sequence[SequenceGroup]
 ) -> list[Float[Tensor, " samples"]]:
-    """log-probabilities of every group's sequences, in one forward pass (float32, on the device)."""
+    """log-probabilities of every group's sequences, in one forward pass (float32, on the device).
+
+    Where frequencies depend on a sequence's length, in one pass for each class of lengths.
+    """
+    if model.length_classes is None:
+        return _log_probs(model, groups)
+    rows: dict[int, list[tuple[int, int, ScoredSequence]]] = {}
+    for g, group in enumerate(groups):
+        for s, sequence in enumerate(group.sequences):
+            for length_class, part in _by_length(sequence, model.length_classes):
+                rows.setdefault(length_class, []).append((g, s, part))
+    totals = [torch.zeros(len(group.sequences), device=model.device) for group in groups]
+    for _, entries in sorted(rows.items()):
+        owners = [g for g in range(len(groups)) if any(g == row[0] for row in entries)]
+        parts = [SequenceGroup.of([part for g, _, part in entries if g == owner]) for owner in owners]
+        for owner, values in zip(owners, _log_probs(model, parts), strict=True):
+            places = torch.tensor([s for g, s, _ in entries if g == owner], device=values.device)
+            totals[owner] = totals[owner].index_add(0, places, values)
+    return totals
+
+
+def _by_length(sequence: ScoredSequence, classes: LengthClasses) -> list[tuple[int, ScoredSequence]]:
+    """The sequence cut behind the last target of each class: (class, what is scored in it)."""
+    target_classes = np.array([classes.of(int(t)) for t in sequence.targets])
+    parts = []
+    for each in np.unique(target_classes):
+        indices = np.flatnonzero(target_classes == each)
+        targets = sequence.targets[indices]
+        allowed = None if sequence.allowed is None else tuple(sequence.allowed[i] for i in indices)
+        parts.append((int(each), ScoredSequence(sequence.tokens[: targets.max() + 1], targets, allowed)))
+    return parts
+
+
+def _log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> list[Tensor]:
     if model.shares_prefixes is None:
         model.shares_prefixes = _agrees(model, groups)
     if not model.shares_prefixes:
+        model.note_fallbacks(sum(len(g.sequences) for g in groups))
         return [separate_log_probs(model, g.sequences) for g in groups]
     values = _shared_log_probs(model, groups)
     return list(torch.split(values, [len(g.sequences) for g in groups]))
@@ -72,30 +108,28 @@ def _shared_log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> 
     return total.index_add(0, torch.from_numpy(scored.owners).to(device), values)
 
 
-def score_all(
-    model: LanguageModel, groups: Sequence[SequenceGroup], tokens_per_batch: int
-) -> list[list[float]]:
+def score_all(model: LanguageModel, groups: Sequence[SequenceGroup], max_tokens: int) -> list[list[float]]:
     """`sequence_log_probs` of any number of groups without gradients, batched; results in the given order."""
     results: list[list[float]] = [[] for _ in groups]
     model.hf.eval()
     with torch.no_grad():
-        for batch in packs_by_tokens([len(g) for g in groups], tokens_per_batch):
+        for batch in packs_by_tokens([len(g) for g in groups], max_tokens):
             for i, value in zip(batch, sequence_log_probs(model, [groups[i] for i in batch]), strict=True):
                 results[i] = value.tolist()
     return results
 
 
 def _agrees(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool:
-    """Compare shared with separate passes on a tree that branches and one packed behind it."""
-    largest = max(groups, key=lambda g: len(g.sequences))
-    smallest = min((g for g in groups if len(g.sequences) == len(largest.sequences)), key=len)
-    # A certain sequence has nothing to compare but its tokens.
-    branches = tuple(
-        s if s.targets.size else s.whole() for s in smallest.sequences[:2] + smallest.sequences[-1:]
+    """Compare shared with separate passes: a short tree that branches, and the longest sequence packed
+    behind it."""
+    most = max(len(g.sequences) for g in groups)
+    shortest = min((g for g in groups if len(g.sequences) == most), key=len).sequences
+    branches = (
+        _comparable(shortest[0]),
+        _comparable(shortest[-1]) if most > 1 else _twisted(_comparable(shortest[0])),
     )
-    if len(smallest.sequences) == 1:
-        branches = (branches[0], _twisted(branches[0]))
-    compared = [SequenceGroup.of(branches), SequenceGroup.of(branches[-1:])]
+    longest = max((s for g in groups for s in g.sequences), key=lambda s: len(s.inputs))
+    compared = [SequenceGroup.of(branches), SequenceGroup.of([_comparable(longest)])]
     sequences = [s for group in compared for s in group.sequences]
     targets = torch.tensor([len(s.targets) for s in sequences], device=model.device)
     return agree(
@@ -104,6 +138,11 @@ def _agrees(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool:
         lambda: separate_log_probs(model, sequences) / targets,
         "every sequence is scored separately from here on",
     )
+
+
+def _comparable(sequence: ScoredSequence) -> ScoredSequence:
+    """A sequence with something to compare: a certain one has nothing but its tokens."""
+    return sequence if sequence.targets.size else sequence.whole()
 
 
 def _twisted(sequence: ScoredSequence) -> ScoredSequence:
@@ -137,12 +176,12 @@ def _scored_log_probs(model: LanguageModel, states: Tensor, scored: _Scored) -> 
         targets = torch.from_numpy(scored.targets[~constrained]).to(device)
         values = values.index_put((free,), model.token_log_probs(states[free], targets))
     if constrained.any():
-        at = torch.from_numpy(np.flatnonzero(constrained)).to(device)
+        indices = torch.from_numpy(np.flatnonzero(constrained)).to(device)
         sets = [a for a in scored.allowed if a is not None]
         choices, mask, targets_at = choice_table(sets, scored.targets[constrained])
-        logits = model.choice_logits(states[at], choices.to(device), mask.to(device))
+        logits = model.choice_logits(states[indices], choices.to(device), mask.to(device))
         picked = logits.log_softmax(-1).gather(1, targets_at.to(device)[:, None])[:, 0]
-        values = values.index_put((at,), picked)
+        values = values.index_put((indices,), picked)
     return values
 
 

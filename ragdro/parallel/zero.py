@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from ragdro.config import Config, Parallel
 from ragdro.errors import ConfigError
-from ragdro.parallel.world import is_main, size
+from ragdro.parallel.world import is_rank0, world_size
 
 
 def require_deepspeed(config: Config) -> None:
@@ -74,7 +74,7 @@ class Zero:
         self._hf, self._stage = hf, stage
         library = _deepspeed(f"deepspeed-zero{stage}", hf.device.type)
         self._engine = library.initialize(
-            model=_Computed(hf), optimizer=optimiser, config=_settings(stage, hf.dtype, longest)
+            model=_Computed(hf), optimizer=optimiser, config=_settings(stage, longest)
         )[0]
         self._outside = _outside_layers(hf) if stage == 3 else []
         for parameter in self._outside:
@@ -96,7 +96,7 @@ class Zero:
         loss: Tensor = self._engine(compute)
         value = loss.detach()
         # DeepSpeed takes the mean over the processes, an update is a sum over their questions.
-        self._engine.backward(loss * (size() if bool(value.isfinite()) else float("nan")))
+        self._engine.backward(loss * (world_size() if bool(value.isfinite()) else float("nan")))
         return float(value)
 
     def step(self) -> float:
@@ -137,7 +137,7 @@ def gather_zero(tensor: Tensor, *, everywhere: bool = False) -> Tensor:
 def _copy(tensor: Tensor, everywhere: bool) -> Tensor:
     if everywhere:
         return tensor.detach().clone()
-    return tensor.detach().to("cpu", copy=True) if is_main() else tensor.new_empty(0)
+    return tensor.detach().to("cpu", copy=True) if is_rank0() else tensor.new_empty(0)
 
 
 def _outside_layers(hf: PreTrainedModel) -> list[Parameter]:
@@ -146,14 +146,14 @@ def _outside_layers(hf: PreTrainedModel) -> list[Parameter]:
     return [p for p in hf.parameters() if p not in inside]
 
 
-def _settings(stage: int, dtype: torch.dtype, longest: float) -> dict[str, Any]:
+def _settings(stage: int, longest: float) -> dict[str, Any]:
     """DeepSpeed's config. Micro-batches are ours, so it counts one; nothing is fetched ahead, because what
-    comes next may differ between the processes."""
+    comes next may differ between the processes. Weights are float32 and autocast is our own forward pass's,
+    so none of its 16-bit modes is on."""
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": longest,
-        "bf16": {"enabled": dtype == torch.bfloat16},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {

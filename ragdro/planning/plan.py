@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -22,10 +22,12 @@ from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
 from ragdro.lm.batching import batches_by_tokens, packs_by_tokens
 from ragdro.lm.decoding import BranchDecoder
+from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, choice_table, sequence_log_probs
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, without_data
+from ragdro.planning.phases import Layers, Phase
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
 from ragdro.runs.models import ROLES, Role, settings_of
 from ragdro.runs.setup import algorithm_of
@@ -37,30 +39,6 @@ _NF4 = 4.127 / 8
 """Bytes a weight in 4 bits takes with its scales, which are quantised too (QLoRA: 0.127 bits a weight)."""
 _STATE_BYTES = {"adamw": None, "adamw-8bit": 2.0 + 8 / 256, "paged-adamw-8bit": 2.0 + 8 / 256}
 """An optimiser's bytes a trained number; None: two moments of the number's own dtype."""
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """Bytes at the worst moment by what they are (`activations` with logits and everything passing), and
-    tokens and model FLOPs of all questions of an iteration (see `ragdro.profiling`)."""
-
-    weights: float
-    gradients: float
-    optimiser: float
-    kv_cache: float
-    activations: float
-    tokens: float
-    flops: float
-
-    @property
-    def memory(self) -> float:
-        """Everything a device holds."""
-        return self.weights + self.gradients + self.optimiser + self.kv_cache + self.activations
-
-    def deeper(self, other: Phase, layers: float) -> Phase:
-        """What `self` comes to with `layers` times the layers that `other` has more."""
-        mine, theirs = asdict(self), asdict(other)
-        return Phase(**{name: mine[name] + layers * (theirs[name] - mine[name]) for name in mine})
 
 
 def plan(config: Config, questions: int, device: torch.device, processes: int = 1) -> dict[str, Any]:
@@ -82,8 +60,10 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         role = _ROLE_OF[name]
         more = 1 / max(1, upper[role] - lower[role])
         whole = phase.deeper(second[name], more * (depths[role] - lower[role]))
-        if strategy == "fsdp2" and name.endswith("update"):
-            whole = _shared_out(whole, phase, phase.deeper(second[name], more), depths[role], processes)
+        if strategy == "fsdp2" and processes > 1:
+            deeper, half = phase.deeper(second[name], more), _computes_in_half(config, role, device)
+            layers = Layers(phase, deeper, depths[role], processes, half)
+            whole = layers.in_parts(whole) if name.endswith("update") else layers.gathered(whole)
         phases[name] = whole
     others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
     described = {}
@@ -102,26 +82,15 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
 
 def _depth(config: Config, role: Role) -> int:
     """How many decoder layers the role's model has."""
-    told = settings_of(config, role).layers
-    return told or int(model_config(config, role).get_text_config().num_hidden_layers)
+    layers = settings_of(config, role).layers
+    return layers or int(model_config(config, role).get_text_config().num_hidden_layers)
 
 
-def _shared_out(whole: Phase, less: Phase, more: Phase, layers: int, processes: int) -> Phase:
-    """An update whose decoder layers are in parts over `processes`; `more` has one layer more than `less`.
-
-    Two layers are gathered at a time, the one that is computed and the next, and one has its whole gradient.
-    """
-    if processes == 1:
-        return whole
-    weights, gradients = more.weights - less.weights, more.gradients - less.gradients
-    state = more.optimiser - less.optimiser
-    kept = 1 - 1 / processes
-    return replace(
-        whole,
-        weights=whole.weights - kept * layers * weights + 2 * weights,
-        gradients=whole.gradients - kept * layers * gradients + gradients,
-        optimiser=whole.optimiser - kept * layers * state,
-    )
+def _computes_in_half(config: Config, role: Role, device: torch.device) -> bool:
+    """Whether the role's model has float32 weights and multiplies in 16 bits."""
+    settings, trained = settings_of(config, role), config.trains(role)
+    computed = autocast_dtype(settings, device, trained=trained)
+    return computed is not None and weights_dtype(settings, trained=trained) == torch.float32
 
 
 _ROLE_OF: dict[str, Role] = {
@@ -151,20 +120,20 @@ def _phases(
             ]
 
         shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
-        budget = config.e_step.tokens_per_batch
-        found = {
+        budget = config.e_step.max_tokens_per_micro_batch
+        phases = {
             "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
             "scoring": _scoring(_Side(config, "generator", generator.model, answers), shard, budget),
         }
         if config.train_selector and algorithm_of(config).selects:
             side = _Side(config, "selector", selector.model, lists)
-            found["selector update"] = _update(side, config.m_step.selector, processes)
+            phases["selector update"] = _update(side, config.m_step.selector, processes)
         if config.train_generator:
             side = _Side(config, "generator", generator.model, answers)
-            found["generator update"] = _update(side, config.m_step.generator, processes)
+            phases["generator update"] = _update(side, config.m_step.generator, processes)
     return {
         name: replace(phase, tokens=phase.tokens * questions, flops=phase.flops * questions)
-        for name, phase in found.items()
+        for name, phase in phases.items()
     }
 
 
@@ -224,22 +193,22 @@ def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
     """All lists of a batch, written as `Selector.sample` writes them; which is drawn changes no size."""
     config, model = side.config, selector.model
     prompt = selector.prompt(longest_tasks(config, 1)[0])
-    rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.tokens_per_batch)[0])
+    rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.max_tokens_per_micro_batch)[0])
     cache = 0
 
     def write() -> None:
         nonlocal cache
         branches = range(config.e_step.samples)
-        walks = [[selector.grammar.walk(config.top_n, selector.k) for _ in branches] for _ in range(rows)]
+        states = [[selector.grammar.begin(config.top_n, selector.k) for _ in branches] for _ in range(rows)]
         decoder = BranchDecoder(model, [prompt] * rows, config.e_step.samples)
-        while any(w.competing is not None for row in walks for w in row):
-            active = [(r, b) for r in range(rows) for b in branches if walks[r][b].competing is not None]
-            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in walks])
-            sets = [c for r, b in active if (c := walks[r][b].competing) is not None]
+        while any(w.competing is not None for row in states for w in row):
+            active = [(r, b) for r in range(rows) for b in branches if states[r][b].competing is not None]
+            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in states])
+            sets = [c for r, b in active if (c := states[r][b].competing) is not None]
             choices, allowed, _ = choice_table(sets)
             decoder.choice_logits(torch.tensor(active), choices, allowed).double().log_softmax(-1)
             for (r, b), competing in zip(active, sets, strict=True):
-                walks[r][b].take(int(competing[b % len(competing)]))
+                states[r][b].take(int(competing[b % len(competing)]))
         cache = sum(_size(t) for layer in decoder.cache.layers for t in (layer.keys, layer.values))
 
     model.hf.eval()
@@ -248,9 +217,9 @@ def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
     return side.phase(most, 1.0, kv_cache=cache, head=side.head)
 
 
-def _scoring(side: _Side, shard: int, tokens_per_batch: int) -> Phase:
+def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
     """The largest batch of answers under every list."""
-    groups = side.groups(len(packs_by_tokens([len(side.one)] * shard, tokens_per_batch)[0]))
+    groups = side.groups(len(packs_by_tokens([len(side.one)] * shard, max_tokens)[0]))
     side.model.hf.eval()
     with torch.no_grad():
         most = most_bytes(lambda: sequence_log_probs(side.model, groups), side.held)
@@ -259,8 +228,8 @@ def _scoring(side: _Side, shard: int, tokens_per_batch: int) -> Phase:
 
 def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
-    mine = math.ceil(settings.questions_per_step / processes)
-    packs = packs_by_tokens([len(side.one)] * mine, settings.tokens_per_batch)
+    local_questions = math.ceil(settings.batch_size / processes)
+    packs = packs_by_tokens([len(side.one)] * local_questions, settings.max_tokens_per_micro_batch)
     groups, held = side.groups(len(packs[0])), side.held
     model = side.model
     if len(packs) > 1:  # gradients of the micro-batches before are there

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragdro.config import Config
 from ragdro.errors import ModelError
-from ragdro.lm.load import DTYPES, chat_options
+from ragdro.lm.load import chat_options, weights_dtype
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.planning.findings import Finding, check_cuts, sample
 from ragdro.planning.stand_in import cut_config, model_config
@@ -84,7 +84,7 @@ def parameter_bytes(config: Config, role: Role) -> int:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             hf if settings.layers is None else cut_config(hf, settings.layers),
-            dtype=DTYPES[settings.dtype],
+            dtype=weights_dtype(settings, trained=config.trains(role)),
             trust_remote_code=settings.trust_remote_code,
         )
     return sum(p.numel() * p.element_size() for p in model.parameters())

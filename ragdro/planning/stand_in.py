@@ -1,6 +1,6 @@
 """A pair of models of the right shapes and questions of the greatest length, made from a config alone.
 
-In: a `Config` and, if wanted, a depth. Out: a selector and a generator whose weights are random (inside
+In: a `Config` and, optionally, a depth. Out: a selector and a generator whose weights are random (inside
 `ragdro.planning.live.without_data`: none at all), and tasks in which every question, passage and answer
 takes all the tokens that the config allows it. The tokenizer is trained on the prompts, so that a prompt's
 own words are about as many tokens as with the model's.
@@ -18,7 +18,8 @@ from ragdro.config import Config
 from ragdro.errors import ModelError
 from ragdro.generation.generator import Generator
 from ragdro.lm.adapters import with_adapter
-from ragdro.lm.load import DTYPES, autocast_dtype
+from ragdro.lm.head import LogitTransform
+from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
@@ -45,8 +46,8 @@ def model_config(config: Config, role: Role) -> PretrainedConfig:
             trust_remote_code=settings.trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ModelError(f"{settings.model}: its config cannot be read: {told}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{settings.model}: its config cannot be read: {reason}") from error
 
 
 def stand_in_pair(
@@ -70,7 +71,7 @@ def _model(
     if base is None:
         hf = AutoModelForCausalLM.from_config(
             cut_config(model_config(config, role), layers),
-            dtype=DTYPES[settings.dtype],
+            dtype=weights_dtype(settings, trained=config.trains(role)),
             attn_implementation=settings.attention,
             trust_remote_code=settings.trust_remote_code,
         ).eval()
@@ -78,13 +79,16 @@ def _model(
             hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         template = load_template(settings.prompt)
         tokenizer = train_tokenizer([template.user, template.passage] * 9, _VOCABULARY)
-        base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), autocast_dtype(settings, device))
+        computed = autocast_dtype(settings, device, trained=config.trains(role))
+        base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), computed)
     model = base
     if settings.adapter is not None:
         # PEFT moves what it adds, by swapping parameters, which those without data do not allow.
         with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             model = with_adapter(base, role, settings.adapter, seed=0)
-    model.shares_prefixes = model.shares_cache = True  # what is found out in a run, and nearly always so
+    # A run checks that sharing is exact; it nearly always is.
+    model.shares_prefixes = model.shares_cache = True
+    model.logit_transform = LogitTransform()
     return model
 
 

@@ -15,7 +15,7 @@ from ragdro.planning import findings
 from ragdro.planning.findings import Finding
 from ragdro.runs.models import ROLES, settings_of
 from ragdro.training.callbacks import Callback
-from ragdro.training.loop import Training
+from ragdro.training.parts import TrainingParts
 
 
 class StartLines(Callback):
@@ -24,13 +24,13 @@ class StartLines(Callback):
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def on_train_begin(self, training: Training) -> None:
+    def on_train_begin(self, training: TrainingParts) -> None:
         """See `Callback`."""
         for line in lines(self._config, training):
             print(f"ragdro: {line}", file=sys.stderr, flush=True)
 
 
-def lines(config: Config, training: Training) -> Iterator[str]:
+def lines(config: Config, training: TrainingParts) -> Iterator[str]:
     """What is trained, on what, into which folder; then what is a problem or worth a note."""
     trained = " and ".join(
         f"the {role} ({settings_of(config, role).model or 'new'}, {_how(config, role)})" for role in ROLES
@@ -53,7 +53,7 @@ def _how(config: Config, role: str) -> str:
     return "all weights" if adapter is None else f"a {adapter.kind} adapter"
 
 
-def _found(config: Config, training: Training) -> Iterator[Finding]:
+def _found(config: Config, training: TrainingParts) -> Iterator[Finding]:
     splits = {"train": training.train, "validation": training.validation, "test": training.test or []}
     yield findings.check_overlap(
         {name: [t.question for t in tasks] for name, tasks in splits.items() if tasks}

@@ -38,18 +38,18 @@ def _questions(config: Config) -> int:
     return len(load_questions(resolve(config.data.train), skip_bad=config.data.skip_bad))
 
 
-def print_plan(found: dict[str, Any], console: Console | None = None) -> None:
+def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     """A device's memory at each phase's worst moment; tokens and FLOPs of the whole iteration."""
-    phases = found["phases"]
-    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {found['questions']:,} questions")
+    phases = planned["phases"]
+    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {planned['questions']:,} questions")
     table.add_column("", no_wrap=True)
     for name in (*phases, "worst, sum"):
         table.add_column(name, justify="right")
     for name in _COLUMNS:
-        whole = as_bytes(found["memory"]) if name == "memory" else ""
+        whole = as_bytes(planned["memory"]) if name == "memory" else ""
         sizes = [as_bytes(phase[name]) for phase in phases.values()]
         table.add_row(name.replace("_", " "), *sizes, whole, end_section=name == "memory")
     for name in ("tokens", "flops"):
         values = [as_count(phase[name]) for phase in phases.values()]
-        table.add_row(name.replace("flops", "FLOPs"), *values, as_count(found[name]))
+        table.add_row(name.replace("flops", "FLOPs"), *values, as_count(planned[name]))
     (console or Console()).print(table)

@@ -1,6 +1,6 @@
 """`ragdro report RUN`: everything about a run on one page that opens from disk (RUN/report.html).
 
-In: a finished run's folder, and the studies beside it (`../studies`). Out: HTML with the run's figures,
+In: a finished run's folder, and the studies beside it (`../studies`). Out: HTML with the run's metrics,
 curves, comparisons, changed answers, studies and configuration. Text of data and models has no meaning in it.
 """
 
@@ -22,9 +22,9 @@ from ragdro.report.figures import curves_title, run_panels
 from ragdro.report.history import read_history
 from ragdro.report.html import Html
 from ragdro.report.plot import Panel, Series, render
-from ragdro.report.sheet import Sheet
 from ragdro.report.studies import studies_beside, study_section
-from ragdro.report.tables import LEGEND, results_sheet
+from ragdro.report.table import Table
+from ragdro.report.tables import LEGEND, results_table
 from ragdro.runs.status import CONFIG, read_json, read_results
 
 _EXAMPLES = 12
@@ -42,8 +42,8 @@ def write_report(run: Path) -> Path:
 def _sections(run: Path) -> list[Html]:
     return [
         _summary(run),
-        html.heading("Figures"),
-        html.table(results_sheet(run)),
+        html.heading("Metrics"),
+        html.table(results_table(run)),
         html.paragraph(LEGEND, "dim"),
         html.heading("Curves"),
         _curves(run_panels(run), curves_title(run)),
@@ -63,15 +63,15 @@ def _summary(run: Path) -> Html:
     results, history = read_results(run), read_history(run)
     best = results["best"]
     skipped = len(history.curve("bad_batch", "step"))
-    told = [
+    lines = [
         f"{len(results['iterations'])} iterations in {duration(history.seconds())}; best on the validation"
         f" questions: {'iteration ' + str(best['iteration']) if best['iteration'] else 'the warm-up'}",
         f"objective {history.config.objective.kind}, {history.config.e_step.samples} samples a question,"
         f" K = {history.config.selector.k} of N = {history.config.top_n}, seed {history.config.seed}",
     ]
     if skipped:
-        told.append(f"{skipped} updates were skipped: a loss or gradient was not finite (bad_batches/)")
-    return html.items(html.escaped(line) for line in told)
+        lines.append(f"{skipped} updates were skipped: a loss or gradient was not finite (bad_batches/)")
+    return html.items(html.escaped(line) for line in lines)
 
 
 def _curves(panels: Sequence[Panel], title: str) -> Html:
@@ -88,12 +88,12 @@ def _losses(run: Path) -> Html:
     for role in ("selector", "generator"):
         losses = history.curve("update", "loss", role=role)
         if losses:
-            points = tuple((float(at), loss) for at, loss in enumerate(losses, start=1))
+            points = tuple((float(update), loss) for update, loss in enumerate(losses, start=1))
             panels.append(Panel(f"{role}'s loss", "update", "nats a question", (Series("loss", points),)))
     return _curves(panels, "warm-up and iterations, one after another") if panels else Html("")
 
 
-def _compared(run: Path) -> Sheet:
+def _compared(run: Path) -> Table:
     """The best iteration against vanilla RAG and the warm-up."""
     best = read_results(run)["best"]["iteration"]
     after = run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl"
@@ -101,9 +101,9 @@ def _compared(run: Path) -> Sheet:
     for label, stage in (("vanilla RAG", "vanilla_rag"), ("the warm-up", "warm_up")):
         before = run / f"predictions-{stage}.jsonl"
         for entry in compare(before, after, np.random.default_rng(0), resamples=2000):
-            figures = (entry.first, entry.second, entry.difference, f"{entry.p_value:.4f}")
-            rows.append((f"best against {label}: {entry.metric.replace('_', ' ')}", *figures))
-    return Sheet(("", "before", "after", "difference", "p"), tuple(rows))
+            metrics = (entry.first, entry.second, entry.difference, f"{entry.p_value:.4f}")
+            rows.append((f"best against {label}: {entry.metric.replace('_', ' ')}", *metrics))
+    return Table(("", "before", "after", "difference", "p"), tuple(rows))
 
 
 def _changed(run: Path) -> list[Html]:
@@ -117,11 +117,11 @@ def _changed(run: Path) -> list[Html]:
         ),
     )
     parts = [html.heading("Answers that changed")]
-    for title, found in groups:
-        parts.append(html.heading(f"{title} ({len(found)} of {changes.questions})", 3))
-        parts += [_example(change) for change in found[:_EXAMPLES]]
-        if len(found) > _EXAMPLES:
-            parts.append(html.paragraph(f"and {len(found) - _EXAMPLES} more", "dim"))
+    for title, group in groups:
+        parts.append(html.heading(f"{title} ({len(group)} of {changes.questions})", 3))
+        parts += [_example(change) for change in group[:_EXAMPLES]]
+        if len(group) > _EXAMPLES:
+            parts.append(html.paragraph(f"and {len(group) - _EXAMPLES} more", "dim"))
     return parts
 
 
@@ -163,5 +163,5 @@ def _studies(run: Path) -> list[Html]:
 
 
 def _environment(run: Path) -> Html:
-    told = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
-    return html.code("\n".join(f"{key}: {value}" for key, value in told.items()) or "none was kept")
+    environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
+    return html.code("\n".join(f"{key}: {value}" for key, value in environment.items()) or "none was kept")

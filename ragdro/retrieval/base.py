@@ -4,7 +4,7 @@ The base class owns the passage store, input checks, batches, progress and resta
 supplies `_search_batch` and, where it has an index, `_build_index` and `_open_index`.
 
 An index folder holds the store's files, the kind's own, and `index.json`, written last: a folder
-without it is unfinished, and the next `build` with the same settings and corpus goes on where the
+without it is unfinished, and the next `build` with the same settings and corpus resumes where the
 killed one stopped.
 """
 

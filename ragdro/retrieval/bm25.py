@@ -4,7 +4,7 @@
 
 with idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) in the default variant ("lucene").
 
-What a word is, stands in `words`; the language, which is found out where the settings say 'auto', is kept
+What a word is, stands in `words`; the language, which is detected where the settings say 'auto', is kept
 beside the index. Tokenizing is the long part of a build: it writes one file a shard, which a restart does
 not redo and which keeps token ids out of memory while bm25s scores them.
 """
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 INDEX, SHARDS, LANGUAGE = "bm25", "bm25-shards", "bm25.language.txt"
 
 SAMPLE = 1_000
-"""Passages, at equal distances, that the language is found out from."""
+"""Passages, at equal distances, that the language is detected from."""
 
 
 class Bm25Retriever(RowRetriever[Bm25Settings]):
@@ -56,7 +56,7 @@ class Bm25Retriever(RowRetriever[Bm25Settings]):
         for start in range(0, len(store), self.settings.shard_size):
             path = shards / f"{start:012d}.npz"
             if path.exists():
-                _recall_vocabulary(tokenizer, path)
+                _load_vocabulary(tokenizer, path)
             else:
                 self._write_shard(tokenizer, store, start, path)
         vocabulary: dict[str, int] = tokenizer.stem_to_sid
@@ -144,7 +144,7 @@ def _load(shard: Path, name: str) -> Integer[np.ndarray, " items"]:
     return loaded
 
 
-def _recall_vocabulary(tokenizer: Tokenizer, shard: Path) -> None:
+def _load_vocabulary(tokenizer: Tokenizer, shard: Path) -> None:
     """Give the tokenizer the stems that a finished shard added, with the numbers it gave them."""
     added = _load(shard, "added").tobytes().decode()
     for stem in added.split("\n") if added else ():

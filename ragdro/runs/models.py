@@ -63,7 +63,8 @@ def _load(
     saved = None if checkpoint is None else checkpoint / role
     device = pick_device(config.device)
     if settings.adapter is None:
-        return load_language_model(str(saved or base_of(config, role)), settings, device)
+        source = str(saved or base_of(config, role))
+        return load_language_model(source, settings, device, trained=config.trains(role))
     if settings.quantisation is not None:
         bitsandbytes(f"{role}.quantisation: {settings.quantisation}")
     base = base or load_language_model(base_of(config, role), settings, device)

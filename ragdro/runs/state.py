@@ -27,7 +27,7 @@ from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, atomic_path
 from ragdro.parallel.sharding import gather, part_like
 from ragdro.runs.status import STATE
-from ragdro.training.callbacks import LoopState
+from ragdro.training.parts import LoopState
 
 _KEPT = 2
 
@@ -44,7 +44,6 @@ class State(LoopState):
     metrics_bytes: int = 0
     records: int = 0
     seconds: float = 0.0
-    shares_prefixes: dict[str, bool | None] = field(default_factory=dict)
     questions: str = ""
     files: dict[str, list[str]] = field(default_factory=dict)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -22,7 +22,7 @@ STATE = "state"
 RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
 
 _FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to", "parallel")
-"""What may change when a run resumes: none of it changes a figure by more than rounding."""
+"""What may change when a run resumes: none of it changes a metric by more than rounding."""
 
 
 def run_status(run: Path) -> RunStatus:
@@ -75,7 +75,8 @@ def refuse_another_run(config: Config) -> None:
 
 
 def dated(config: Config, *, resume: bool) -> Config:
-    """The config with the day that chat templates take for today's: that of the run it resumes, else today."""
+    """The config with the day that chat templates take for today's: that of the run it resumes, else
+    today."""
     path = Path(config.runs) / config.name / CONFIG
     if resume and path.is_file():
         saved = load_config(path)

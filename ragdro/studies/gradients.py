@@ -9,7 +9,7 @@ with, for training and held-out questions and each m, means over questions of
     ROLE_weighted          tr Cov of sum_i w_i grad_i, grad_i of log p(z_i|x) or of log p(y|x,d_zi)
     ROLE_uniform           tr Cov of 1/m sum_i grad_i: the same lists, not weighted
     selector_centered      tr Cov of sum_i (w_i - 1/m) grad_i
-    ROLE_raised            share of the questions whose weighted estimate varies more than the uniform one
+    ROLE_raised            fraction of the questions whose weighted estimate varies more than the uniform one
 
 over independent repetitions. An estimate is a combination of the gradients of the distinct lists, so their
 inner products are all that is needed: one backward pass for each distinct list.
@@ -62,33 +62,33 @@ def measure(run: Path) -> list[Row]:
         folder = run / CHECKPOINTS / f"iteration-{iteration - 1}"
         rag = build_rag(config, folder)
         for split, tasks in splits.items():
-            found = [spread(rag, config, task) for task in tasks[:QUESTIONS]]
+            spreads = [spread(rag, config, task) for task in tasks[:QUESTIONS]]
             for m in SAMPLES:
-                means = {key: float(np.mean([f[m][key] for f in found])) for key in found[0][m]}
+                means = {key: float(np.mean([f[m][key] for f in spreads])) for key in spreads[0][m]}
                 rows.append({"iteration": iteration, "split": split, "m": m, **means})
     return rows
 
 
 def spread(rag: Rag, config: Config, task: Task) -> dict[int, dict[str, float]]:
     """By m, the variances of one question's estimates over `DRAWS` / m repetitions."""
-    settings = EStep(samples=DRAWS, tokens_per_batch=config.e_step.tokens_per_batch)
+    settings = EStep(samples=DRAWS, max_tokens_per_micro_batch=config.e_step.max_tokens_per_micro_batch)
     (draws,) = proposals(algorithm_of(config), settings, config.seed, _STREAM)(rag.selector, [task])
     lists = list(dict.fromkeys(draw.permutation for draw in draws))
     selecting = [rag.selector.group(task, [z]) for z in lists]
     answering = [rag.generator.group([reading(task, z)]) for z in lists]
     _, of_selector = gradients(rag.selector.model, selecting)
     scores, of_generator = gradients(rag.generator.model, answering)
-    place = {z: at for at, z in enumerate(lists)}
+    place = {z: i for i, z in enumerate(lists)}
     drawn = torch.tensor([place[draw.permutation] for draw in draws])
     prior = torch.tensor([draw.log_prior for draw in draws], dtype=torch.float64)
     proposal = torch.tensor([draw.log_proposal for draw in draws], dtype=torch.float64)
-    found = {}
+    variances = {}
     for m in SAMPLES:
         groups = drawn.reshape(-1, m)
         ratios = formulas.log_ratios(scores[groups], prior.reshape(-1, m), proposal.reshape(-1, m))
         weights = formulas.importance_weights(ratios)
-        found[m] = _variances(scores[groups], groups, weights, of_selector, of_generator)
-    return found
+        variances[m] = _variances(scores[groups], groups, weights, of_selector, of_generator)
+    return variances
 
 
 def _variances(

@@ -1,6 +1,6 @@
 """From a study and a config to the runs that it takes, all checked before the first is started.
 
-In: a `Study`, a config file, overrides, seeds. Out: `Planned` runs in `RUNS/studies/NAME/runs/`, their
+In: a `Study`, a config file, overrides, seeds. Out: `RunSpec` runs in `RUNS/studies/NAME/runs/`, their
 configs resolved: config file < the study's sizes < the user's overrides < the variant's < seed and name.
 """
 
@@ -22,7 +22,7 @@ _OURS = ("name", "seed")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class RunSpec:
     """One run: its variant and seed, its resolved config, and the overrides that make it of the config
     file."""
 
@@ -50,7 +50,7 @@ class Plan:
     config: Path
     folder: Path
     seeds: tuple[int, ...]
-    runs: tuple[Planned, ...]
+    runs: tuple[RunSpec, ...]
     command: str
 
 
@@ -79,12 +79,20 @@ def plan(
             name, runs_in = json.dumps(f"{slug(variant)}-{seed}"), json.dumps(str(folder / "runs"))
             own = (f"seed={seed}", f"name={name}", f"runs={runs_in}")
             given = (*sized, *overrides, *changes, *own)
-            runs.append(Planned(variant, seed, load_config(config, given), given))
+            runs.append(RunSpec(variant, seed, load_config(config, given), given))
     for run in runs:
         if (run.folder / CONFIG).is_file():
             refuse_another_run(run.config)
-    told = ["ragdro", "study", study.name, str(config), *overrides, "--seeds", ",".join(map(str, chosen))]
-    command = shlex.join([*told, "--full"] if full else told)
+    arguments = [
+        "ragdro",
+        "study",
+        study.name,
+        str(config),
+        *overrides,
+        "--seeds",
+        ",".join(map(str, chosen)),
+    ]
+    command = shlex.join([*arguments, "--full"] if full else arguments)
     return Plan(study, config, folder, chosen, tuple(runs), command)
 
 
@@ -95,7 +103,7 @@ def slug(text: str) -> str:
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """'0,1,2' or '0-4'. Raises `ConfigError`."""
-    found: list[int] = []
+    seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if match is None:
@@ -103,8 +111,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last - first > 999:
             raise ConfigError(f"--seeds: more than 1,000 seeds in '{part}'")
-        found += range(first, last + 1)
-    return tuple(found)
+        seeds += range(first, last + 1)
+    return tuple(seeds)
 
 
 def _refuse_ours(study: Study, overrides: Sequence[str]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from benchmarks.plan import PHASES, compared, config_of, work
@@ -18,7 +21,11 @@ from ragdro.planning import plan as planning
 from ragdro.planning.live import most_bytes
 from ragdro.planning.plan import plan
 from ragdro.profiling import Profile, profiled
+from reproductions.scaling import RECIPES
+from reproductions.scaling import config_of as recipe_config
 from tests.pipeline.test_train import write_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 CPU = torch.device("cpu")
 
@@ -28,7 +35,7 @@ def pocket(variant: str, **changes: Any) -> Config:
     values = config_of("tiny", variant).model_dump(mode="json")
     for role in ("selector", "generator"):
         values[role]["scratch"].update(width=64, layers=6, vocabulary=2048)
-        values["m_step"][role].update(questions_per_step=4, tokens_per_batch=600)
+        values["m_step"][role].update(batch_size=4, max_tokens_per_micro_batch=600)
     return Config.model_validate({**values, **changes})
 
 
@@ -40,8 +47,8 @@ def planned(variant: str) -> dict[str, dict[str, float]]:
 
 def test_a_process_takes_the_memory_that_was_planned() -> None:
     """To 20 %, resident memory of a process of its own; the other phases and variants: benchmarks/plan.py."""
-    (found,) = compared("tiny", "full", ["generator update"]).values()
-    assert found["measured_mib"] > 100 and 0.8 <= found["ratio"] <= 1.2
+    (row,) = compared("tiny", "full", ["generator update"]).values()
+    assert row["measured_mib"] > 100 and 0.8 <= row["ratio"] <= 1.2
 
 
 @pytest.mark.parametrize("variant", ["full", "lora", "checkpointing"])
@@ -77,13 +84,61 @@ def test_one_base_is_counted_once_and_adapters_need_little_beside_it() -> None:
 
 
 def test_parts_of_a_model_take_part_of_the_memory() -> None:
-    """By hand: of two processes each has half of six layers, two layers gathered and one whole gradient."""
+    """By hand: of two processes each has half of six layers, two layers gathered and one whole gradient; of
+    the other model all layers are gathered, beside the half."""
     config, alone = pocket("full", parallel={"strategy": "fsdp2"}), planned("full")["selector update"]
     parted = plan(config, 8, CPU, 2)["phases"]["selector update"]
     layer = 4 * (4 * 64 * 64 + 3 * 64 * 192 + 2 * 64)
-    assert alone["weights"] - parted["weights"] == pytest.approx(3 * layer - 2 * layer)
+    assert alone["weights"] - parted["weights"] == pytest.approx(3 * layer - 2 * layer - 3 * layer)
     assert alone["gradients"] - parted["gradients"] == pytest.approx(3 * layer - layer)
     assert alone["optimiser"] - parted["optimiser"] == pytest.approx(2 * 3 * layer)
+
+
+def test_what_is_gathered_in_16_bits_takes_half() -> None:
+    """By hand, as above: copies of half the size, of two layers of the one, of six of the other."""
+    values = pocket("full", parallel={"strategy": "fsdp2"}).model_dump(mode="json")
+    full = plan(Config.model_validate(values), 8, CPU, 2)["phases"]["selector update"]
+    values["selector"]["dtype"] = values["generator"]["dtype"] = "bfloat16"
+    half = plan(Config.model_validate(values), 8, CPU, 2)["phases"]["selector update"]
+    layer = 4 * (4 * 64 * 64 + 3 * 64 * 192 + 2 * 64)
+    assert full["weights"] - half["weights"] == pytest.approx(0.5 * (2 + 6) * layer)
+    assert half["gradients"] == full["gradients"] and half["optimiser"] == full["optimiser"]
+
+
+SHAPES = {  # what hubs say of the models that the configs name
+    "meta-llama/Meta-Llama-3-8B-Instruct": ("llama", 128256, 4096, 14336, 32, 32, 8, False),
+    "mistralai/Mistral-7B-Instruct-v0.3": ("mistral", 32768, 4096, 14336, 32, 32, 8, False),
+    "Qwen/Qwen3-0.6B": ("qwen3", 151936, 1024, 3072, 28, 16, 8, True),
+}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_config_fits_the_hardware_that_it_names(path: Path, tmp_path: Path) -> None:
+    """Its first line names it; a tenth is left for what a plan does not count."""
+    first = path.read_text().splitlines()[0]
+    hardware = re.fullmatch(r"# Hardware: (\d+) x (\d+) GB (CPU|GPU)", first)
+    assert hardware is not None, first
+    settings = yaml.safe_load(path.read_text())
+    for role in ("selector", "generator"):
+        if settings.get(role, {}).get("model") in SHAPES:
+            kind, vocabulary, width, inner, layers, heads, kv_heads, tied = SHAPES[settings[role]["model"]]
+            AutoConfig.for_model(
+                kind, vocab_size=vocabulary, hidden_size=width, intermediate_size=inner,
+                num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
+                head_dim=128, max_position_embeddings=8192, tie_word_embeddings=tied,
+            ).save_pretrained(tmp_path / role)  # fmt: skip
+            settings[role]["model"] = str(tmp_path / role)
+    device = torch.device("cuda" if hardware[3] == "GPU" else "cpu")
+    memory = plan(Config.model_validate(settings), 1000, device, int(hardware[1]))["memory"]
+    assert memory <= 0.9 * int(hardware[2]) * 2**30
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_fits_the_hardware_in_its_name(recipe: str, tmp_path: Path) -> None:
+    processes, size = re.match(r"(\d+)x(\d+) ", recipe).groups()  # type: ignore[union-attr]
+    assert int(processes) == RECIPES[recipe][-1]
+    planned = plan(recipe_config(recipe, tmp_path), 1, torch.device("cuda"), int(processes))
+    assert planned["memory"] <= 0.9 * int(size) * 2**30
 
 
 def test_four_bits_and_eight_bit_states_take_less() -> None:
@@ -101,10 +156,10 @@ def test_the_command_prints_it_without_loading_weights(tmp_path: Path) -> None:
     path = write_config(tmp_path)
     (tmp_path / "model/model.safetensors").unlink()
     done = CliRunner().invoke(app, ["plan", str(path), "--json"], catch_exceptions=False)
-    told = json.loads(done.stdout)
-    assert told["questions"] == 4 and set(told["phases"]) == set(PHASES)
-    assert told["memory"] == max(p["memory"] for p in told["phases"].values())
+    planned = json.loads(done.stdout)
+    assert planned["questions"] == 4 and set(planned["phases"]) == set(PHASES)
+    assert planned["memory"] == max(p["memory"] for p in planned["phases"].values())
     more = CliRunner().invoke(app, ["plan", str(path), "--json", "--questions", "8"], catch_exceptions=False)
-    assert json.loads(more.stdout)["flops"] == pytest.approx(2 * told["flops"])
+    assert json.loads(more.stdout)["flops"] == pytest.approx(2 * planned["flops"])
     shown = CliRunner().invoke(app, ["plan", str(path), "train_selector=false"], catch_exceptions=False)
     assert "generator update" in shown.stdout and "selector update" not in shown.stdout

@@ -33,7 +33,7 @@ def uneven(folder: Path, **changes: object) -> Path:
     config["checkpoints"] = {"every": 1, "keep": "all"}
     for fits in (config["warm_up"], config["m_step"]):
         for role, questions in (("selector", 3), ("generator", 1)):
-            fits[role] = {"learning_rate": 1e-4, "questions_per_step": questions, "epochs": 1.5}
+            fits[role] = {"learning_rate": 1e-4, "batch_size": questions, "epochs": 1.5}
     path.write_text(yaml.safe_dump(config))
     return path
 
@@ -53,14 +53,14 @@ def start(folder: Path, name: str, *options: str, **prepare: object) -> Processe
 
 
 def log(run: Path) -> list[dict[str, Any]]:
-    """The records; an update that was left out has the gradient of whoever had one, which is no figure."""
+    """The records; an update that was left out has the gradient of whoever had one, which is no metric."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     left_out = [r for r in records if r["event"] == "update" and r["loss"] is None]
     return [{**r, "gradient_norm": None} if r in left_out else r for r in records]
 
 
 def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
-    """The same permutations, and figures, log and the weights of so many `pairs` of models to 1e-4."""
+    """The same permutations, and metrics, log and the weights of so many `pairs` of models to 1e-4."""
     assert close(
         json.loads((run / "results.json").read_text()), json.loads((other / "results.json").read_text())
     )
@@ -68,13 +68,15 @@ def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
     weights = sorted(p.relative_to(run) for p in run.glob("checkpoints/*/*/*.safetensors"))
     assert len(weights) == 2 * pairs
     for path in weights:
-        mine, others = load_file(run / path), load_file(other / path)
-        assert mine.keys() == others.keys()
-        for key, tensor in mine.items():
-            assert float((tensor - others[key]).abs().max()) <= 1e-4, (path, key)
+        tensors, other_tensors = load_file(run / path), load_file(other / path)
+        assert tensors.keys() == other_tensors.keys()
+        for key, tensor in tensors.items():
+            assert float((tensor - other_tensors[key]).abs().max()) <= 1e-4, (path, key)
     for path in run.glob("predictions-*.jsonl"):
-        both = [[json.loads(x) for x in (r / path.name).read_text().splitlines()] for r in (run, other)]
-        assert close(*both)
+        predictions = [
+            [json.loads(x) for x in (r / path.name).read_text().splitlines()] for r in (run, other)
+        ]
+        assert close(*predictions)
 
 
 def close(a: Any, b: Any) -> bool:
@@ -82,8 +84,8 @@ def close(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(close(a[k], b[k]) for k in a if k != "seconds")
     if isinstance(a, list):
         return len(a) == len(b) and all(map(close, a, b))
-    both = isinstance(a, float) and isinstance(b, float)  # what is not finite is null in the log
-    return bool(a == pytest.approx(b, abs=1e-4, rel=1e-4)) if both else bool(a == b)
+    floats = isinstance(a, float) and isinstance(b, float)  # what is not finite is null in the log
+    return bool(a == pytest.approx(b, abs=1e-4, rel=1e-4)) if floats else bool(a == b)
 
 
 def test_two_processes_leave_what_one_leaves(alone: Path) -> None:
@@ -92,6 +94,21 @@ def test_two_processes_leave_what_one_leaves(alone: Path) -> None:
     assert_equal_runs(alone / "runs/alone", alone / "runs/both")
     assert "warm-up" in running.said[0] and running.said[1] == ""
     assert start(alone, "both").wait() == [2, 2]
+
+
+def test_parts_computed_in_bfloat16_give_the_losses_of_one_process(alone: Path) -> None:
+    """FSDP2 gathers copies of 16 bits; what is trained and its gradients are float32."""
+    half = ["selector.dtype=bfloat16", "generator.dtype=bfloat16"]
+    running = Command(alone, "train", str(alone / "config.yaml"), "name=half", *half)
+    assert running.wait() == 0, running.said
+    running_pair = start(alone, "half-parts", "parallel.strategy=fsdp2", *half)
+    assert running_pair.wait() == [0, 0], running_pair.said
+    assert not any("separately" in said for said in running_pair.said)
+    losses = [
+        [r["loss"] for r in log(alone / "runs" / name) if r["event"] == "update"]
+        for name in ("half", "half-parts")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01) and len(losses[0]) > 4
 
 
 def test_torchrun_starts_the_very_same_command(alone: Path) -> None:
@@ -153,8 +170,8 @@ def test_a_loss_that_is_not_finite_in_one_process_is_left_out_by_both(alone: Pat
     assert running.wait() == [1, 1], running.said
     assert "more than bad_batches = 0" in running.said[0]
     (batch,) = (alone / "runs/bad/bad_batches").iterdir()
-    told = json.loads(batch.read_text())
-    assert len(told["sequences"]) == 3 and told["what"] == "the loss is nan"
+    record = json.loads(batch.read_text())
+    assert len(record["sequences"]) == 3 and record["problem"] == "the loss is nan"
 
 
 def bad_loss(given: None) -> None:
@@ -164,11 +181,11 @@ def bad_loss(given: None) -> None:
     log_probs, done = m_step.sequence_log_probs, []
 
     def once(*arguments: Any) -> Any:
-        found = log_probs(*arguments)
-        if not done and found[0].requires_grad:
+        values = log_probs(*arguments)
+        if not done and values[0].requires_grad:
             done.append(True)
-            found[0] = found[0] * float("nan")
-        return found
+            values[0] = values[0] * float("nan")
+        return values
 
     m_step.sequence_log_probs = once
 
@@ -178,8 +195,8 @@ def test_parts_of_a_model_leave_what_whole_ones_leave_also_after_a_stop(alone: P
     sharded = f"parallel.strategy={strategy}"
     running = start(alone, strategy, sharded, prepare=terminated_in_sharded_update, given=5)
     assert running.wait(300) == [75, 75], running.said
-    (mine,) = re.findall("^parts: ([0-9]+)$", running.said[1], re.MULTILINE)
-    assert int(mine) == pytest.approx(shared_out(alone / "model", strategy) / 2, abs=8)  # rounded up
+    (parts,) = re.findall("^parts: ([0-9]+)$", running.said[1], re.MULTILINE)
+    assert int(parts) == pytest.approx(shared_out(alone / "model", strategy) / 2, abs=8)  # rounded up
     again = start(alone, strategy, sharded, "--resume")
     assert again.wait(300) == [0, 0], again.said
     assert_equal_runs(alone / "runs/alone", alone / "runs" / strategy)

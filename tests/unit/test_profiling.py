@@ -40,7 +40,7 @@ def test_a_phase_has_its_own_time_and_a_whole_one_that_of_those_inside() -> None
     assert dict(profile.seconds) == {"other": 2, "decode": 8, "prefill": 4, "evaluate": 14, "save": 7}
     summary = profile.summary()
     assert summary["phases"]["prefill"] == {
-        "seconds": 4, "share": pytest.approx(4 / 47), "tokens": 10, "tokens_per_second": 2.5,
+        "seconds": 4, "fraction": pytest.approx(4 / 47), "tokens": 10, "tokens_per_second": 2.5,
         "flops_per_second": 50.0, "utilisation": 0.5,
     }  # fmt: skip
     assert summary["phases"]["evaluate"]["tokens"] == 10 and summary["total"]["tokens"] == 20
@@ -52,6 +52,7 @@ def test_flops_are_those_that_torch_counts() -> None:
     length = 40
     tokens = torch.arange(length)[None]
     profile = Profile(peak=1.0)
+    assert model.logit_transform is not None  # looked up once a model, by a forward pass of its own
     with FlopCounterMode(display=False) as counter, torch.no_grad(), profiled(profile):
         hidden = model.hidden(tokens, tokens)
         model.token_log_probs(hidden[0, -3:], tokens[0, :3])

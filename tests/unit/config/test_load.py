@@ -44,11 +44,16 @@ def test_what_cannot_be_sharded_is_refused(other: str, strategy: str) -> None:
         load_config(path, [f"parallel.strategy={strategy}", other])
 
 
-def test_deepspeed_is_refused_float16() -> None:
-    path = Path(__file__).parents[3] / "configs/tiny.yaml"
-    assert load_config(path, ["parallel.strategy=fsdp2", "selector.dtype=float16"])
-    with pytest.raises(ConfigError, match="deepspeed-zero2 does not go with dtype float16"):
-        load_config(path, ["parallel.strategy=deepspeed-zero2", "selector.dtype=float16"])
+def test_weights_of_16_bits_are_not_trained() -> None:
+    """float16 is refused by its key, but for a frozen model or an adapter's base."""
+    path, frozen = Path(__file__).parents[3] / "configs/tiny.yaml", "selector.dtype=float16"
+    with pytest.raises(ConfigError, match=r"selector\.dtype: .* set selector\.dtype: bfloat16"):
+        load_config(path, [frozen])
+    with pytest.raises(ConfigError, match=r"selector\.dtype"):
+        load_config(path, [frozen, "train_selector=false"])
+    assert load_config(path, [frozen, "train_selector=false", "warm_up.selector=null"])
+    assert load_config(path, [frozen, "selector.adapter=lora"])
+    assert load_config(path, ["selector.dtype=bfloat16"])
 
 
 @pytest.mark.parametrize("setting", ["temperature=0.5", "engine=vllm", "mixture={}", "replay=1"])

@@ -110,7 +110,7 @@ def test_an_answer_is_the_argmax_whatever_the_checkpoint_ships(name: str, tmp_pa
         _greedy_loop(generator, generator.prompt(r).tolist(), {tokenizer.eos_token_id}) for r in readings
     ]
     assert any(len(set(ids)) < len(ids) for ids in expected)  # what a penalty would change
-    assert generator.answer(readings, 100_000) == [model.tokenizer.decode(ids) for ids in expected]
+    assert generator.answer_many(readings, 100_000) == [model.tokenizer.decode(ids) for ids in expected]
     shipped = model.hf.generation_config.to_dict()
     assert all(shipped[key] == value for key, value in SHIPPED[name].items() if key != "sequence_bias")
     save_language_model(model, tmp_path / "saved")
@@ -135,7 +135,7 @@ def test_an_answer_stops_at_every_end_token_and_is_scored_with_the_turns_own() -
     ids = _greedy_loop(plain, plain.prompt(one).tolist(), set())
     third = next(i for i in ids[2:] if i not in ids[:2])
     stopped = generator([third])
-    assert stopped.answer([one], 1000) == [stopped.model.tokenizer.decode(ids[: ids.index(third)])]
+    assert stopped.answer_many([one], 1000) == [stopped.model.tokenizer.decode(ids[: ids.index(third)])]
     assert stopped.scored(one).tokens[-1] == hf.convert_tokens_to_ids("<|eot_id|>")
 
 

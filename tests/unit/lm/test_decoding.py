@@ -24,14 +24,14 @@ def written(model: LanguageModel, kind: type[BranchDecoder] | type[SeparateDecod
         [[[20, 21], [], [22]], [[30], [], [31, 32, 33, 34]]],
     ]
     vocabulary = torch.arange(300)
-    decoder, found = kind(model, prompts, 3), []
+    decoder, log_probs = kind(model, prompts, 3), []
     with torch.no_grad():
         for step in steps:
             decoder.feed(step)
-            at = torch.tensor([(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t])
-            allowed = torch.ones(len(at), 300, dtype=torch.bool)
-            found.append(decoder.choice_logits(at, vocabulary, allowed).log_softmax(-1))
-    return torch.cat(found)
+            branches = torch.tensor([(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t])
+            allowed = torch.ones(len(branches), 300, dtype=torch.bool)
+            log_probs.append(decoder.choice_logits(branches, vocabulary, allowed).log_softmax(-1))
+    return torch.cat(log_probs)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -46,12 +46,12 @@ def test_a_model_whose_numbers_the_cache_changes_is_decoded_separately_and_says_
     model = random_model(byte_level())
     plain = model.hf.forward
 
-    def rescaled(*args: object, **kwargs: object) -> object:
+    def bent(*args: object, **kwargs: object) -> object:
         output = plain(*args, **kwargs)
-        output.logits = output.logits * 0.5
+        output.logits = output.logits.sin()
         return output
 
-    model.hf.forward = rescaled
+    model.hf.forward = bent
     prompt = np.arange(5, 20)
     with pytest.warns(RuntimeWarning, match="decoded separately"):
         assert isinstance(branch_decoder(model, [prompt], 2), SeparateDecoder)

@@ -93,22 +93,22 @@ def test_shared_equals_separate_with_gradients(
     separate = torch.stack([textbook(model, s) for g in groups for s in g])
     (separate * weights).sum().backward()
     assert shared.detach().double().numpy() == pytest.approx(separate.detach().numpy(), abs=1e-4)
-    theirs = [p.grad for p in model.hf.parameters() if p.grad is not None]
-    for a, b in zip(ours, theirs, strict=True):
+    expected = [p.grad for p in model.hf.parameters() if p.grad is not None]
+    for a, b in zip(ours, expected, strict=True):
         assert (a - b).abs().max() <= 2e-4 * max(1.0, float(b.abs().max()))
 
 
 def test_a_model_that_cannot_share_is_scored_separately_and_says_so_once() -> None:
-    """A head that rescales its logits is not what the shared pass computes: it must not be believed."""
+    """A head that bends its logits is not what the shared pass computes: it must not be believed."""
     model = random_model(byte_level())
     plain = model.hf.forward
 
-    def rescaled(*args: object, **kwargs: object) -> object:
+    def bent(*args: object, **kwargs: object) -> object:
         output = plain(*args, **kwargs)
-        output.logits = output.logits * 0.5
+        output.logits = output.logits.sin()
         return output
 
-    model.hf.forward = rescaled
+    model.hf.forward = bent
     group = SequenceGroup.of(sequences(0, 300, constrained=False))
     with pytest.warns(RuntimeWarning, match="separately"):
         values = sequence_log_probs(model, [group])[0]

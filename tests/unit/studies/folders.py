@@ -1,4 +1,4 @@
-"""Run folders as `train` leaves them, with figures of our choice and no model behind them."""
+"""Run folders as `train` leaves them, with metrics of our choice and no model behind them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ragdro.studies.records import Run
 CONFIG = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 
 
-def figures(value: float, bound: float | None = -1.0) -> dict[str, Any]:
+def metrics(value: float, bound: float | None = -1.0) -> dict[str, Any]:
     """Every share is `value`."""
-    shares = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
+    shares = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "full_recall")
     return {**dict.fromkeys(shares, value), "bound": bound, "effective_sample_size": 2.0, "questions": 10}
 
 
 def write_run(
     folder: Path, shares: list[float], bounds: list[float], overrides: tuple[str, ...] = ()
 ) -> Path:
-    """A finished run whose stages, the warm-up first, have these figures; the best is the last highest."""
+    """A finished run whose stages, the warm-up first, have these metrics; the best is the last highest."""
     folder.mkdir(parents=True)
     config = load_config(CONFIG, [*overrides, f"name={folder.name}", f"runs={folder.parent}"])
     (folder / "config.yaml").write_text(dump_config(config))
-    warm_up, *iterations = (figures(s, b) for s, b in zip(shares, bounds, strict=True))
+    warm_up, *iterations = (metrics(s, b) for s, b in zip(shares, bounds, strict=True))
     best = shares.index(max(shares))
     results = {
-        "vanilla_rag": figures(0.1, None),
+        "vanilla_rag": metrics(0.1, None),
         "warm_up": warm_up,
         "iterations": iterations,
-        "best": {"iteration": best, **figures(shares[best], bounds[best])},
+        "best": {"iteration": best, **metrics(shares[best], bounds[best])},
     }
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in _records(results)))
@@ -40,23 +40,23 @@ def write_run(
 
 def _records(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Ten seconds a warm-up, 3 an E-step, 4 an M-step, 2 to measure; the training bound is a nat lower."""
-    at = 10.0
+    clock = 10.0
     records: list[dict[str, Any]] = []
     for number, stage in enumerate([results["warm_up"], *results["iterations"]]):
         name = f"iteration-{number}" if number else "warm_up"
         if number:
-            at += 3
-            records.append({"event": "shard", "stage": name, "questions": 64, "of": 64, "seconds": at})
-            found = {"bound": stage["bound"] - 1, "effective_sample_size": float(number)}
-            records.append({"event": "e_step", "stage": name, "questions": 64, **found, "seconds": at})
-            at += 4
+            clock += 3
+            records.append({"event": "shard", "stage": name, "questions": 64, "of": 64, "seconds": clock})
+            metrics = {"bound": stage["bound"] - 1, "effective_sample_size": float(number)}
+            records.append({"event": "e_step", "stage": name, "questions": 64, **metrics, "seconds": clock})
+            clock += 4
         update = {"event": "update", "stage": name, "role": "selector", "step": 1, "steps": 1}
-        records.append({**update, "seconds": at})
+        records.append({**update, "seconds": clock})
         for split in ("validation", "reported"):
             place = {"stage": name, "split": split}
-            records.append({"event": "breakdown", **place, "by_hops": {}, "seconds": at + 0.5})
-            at += 1
-            records.append({"event": "evaluation", **place, **stage, "seconds": at})
+            records.append({"event": "breakdown", **place, "by_hops": {}, "seconds": clock + 0.5})
+            clock += 1
+            records.append({"event": "evaluation", **place, **stage, "seconds": clock})
     return records
 
 

@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 from ragdro.evaluation.significance import Interval
 from ragdro.report import html
 from ragdro.report.plot import Panel, Series, render
-from ragdro.report.sheet import Sheet, estimate, shown
+from ragdro.report.table import Table, estimate, shown
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(1)>\u202e&amp;'
-SHEET = Sheet(
+SHEET = Table(
     ("", "score", "count"),
     (("a|b", Interval(0.5, 0.25, 0.75), 3), (EVIL, 0.123456, None)),
 )
@@ -52,8 +52,8 @@ def test_an_interval_has_the_decimals_of_its_mean() -> None:
 
 def test_estimates() -> None:
     assert estimate([0.4]) == 0.4 and estimate([]) is None and estimate([0.4, None]) is None
-    found = estimate([0.0, 1.0])
-    assert isinstance(found, Interval) and found.mean == 0.5
+    interval = estimate([0.0, 1.0])
+    assert isinstance(interval, Interval) and interval.mean == 0.5
 
 
 def test_text_of_data_is_never_markup() -> None:
@@ -63,20 +63,20 @@ def test_text_of_data_is_never_markup() -> None:
         html.picture(b"<svg/>", EVIL),
     ]  # fmt: skip
     page = html.page(EVIL, parts)
-    found = Tags(page)
-    assert "script" not in found.tags and found.tags.count("img") == 1
-    assert not any(name.startswith("on") for name, _ in found.attributes)
-    assert found.said.count("<script>alert") >= 7 and "\u202e" not in page and "  <script>" in found.said
-    sources = [value or "" for name, value in found.attributes if name in ("src", "href")]
+    tags = Tags(page)
+    assert "script" not in tags.tags and tags.tags.count("img") == 1
+    assert not any(name.startswith("on") for name, _ in tags.attributes)
+    assert tags.said.count("<script>alert") >= 7 and "\u202e" not in page and "  <script>" in tags.said
+    sources = [value or "" for name, value in tags.attributes if name in ("src", "href")]
     assert all(source.startswith("data:") for source in sources)
     assert "http" not in page.replace("http-equiv", "")
 
 
 def test_figures_are_the_same_for_the_same_figures_and_hold_every_label() -> None:
     panel = Panel(
-        "title", "iteration", "share", (Series("first", ((0.0, 0.5), (1.0, Interval(0.6, 0.5, 0.7)))),)
+        "title", "iteration", "fraction", (Series("first", ((0.0, 0.5), (1.0, Interval(0.6, 0.5, 0.7)))),)
     )
-    rows = Panel("rows", "", "share", panel.series, categories=("a", "b"), marks=(("mark", 0.4),))
+    rows = Panel("rows", "", "fraction", panel.series, categories=("a", "b"), marks=(("mark", 0.4),))
     svg = render([panel, rows], "the title", "svg")
     assert svg == render([panel, rows], "the title", "svg") and b"<!-- iteration -->" in svg
     assert render([panel], "the title", "png").startswith(b"\x89PNG")

@@ -21,13 +21,13 @@ from ragdro.report import html
 from ragdro.report.plot import draw
 from ragdro.report.studies import STUDY, study_section
 from ragdro.runs.lock import LOCK, RunLock
-from ragdro.studies.outcome import Outcome
 from ragdro.studies.plan import Plan, slug
 from ragdro.studies.records import Run
+from ragdro.studies.result import StudyResult
 from ragdro.studies.work import MEASURED, carry_out, measured_file, measuring_jobs, training_jobs
 
 
-def conduct(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool = False) -> Outcome:
+def run_study(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool = False) -> StudyResult:
     """Do what the plan says that is not done yet, and write the study's folder.
 
     Raises `ConfigError` where the folder exists and neither `resume` nor `overwrite` is set, `TrainingError`
@@ -50,30 +50,30 @@ def conduct(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool 
 
 def read_runs(plan: Plan) -> dict[str, dict[int, Run]]:
     """The finished runs by variant and seed."""
-    found: dict[str, dict[int, Run]] = {}
+    by_variant: dict[str, dict[int, Run]] = {}
     for run in plan.runs:
         measured = None if plan.study.measure is None else measured_file(plan, run)
-        found.setdefault(run.variant, {})[run.seed] = Run.read(run.folder, measured)
-    return found
+        by_variant.setdefault(run.variant, {})[run.seed] = Run.read(run.folder, measured)
+    return by_variant
 
 
-def write(plan: Plan, outcome: Outcome) -> None:
+def write(plan: Plan, outcome: StudyResult) -> None:
     """The study's tables, figure, command and page."""
     folder, study = plan.folder, plan.study
     titles = list(outcome.tables)
     for title, sheet in outcome.tables.items():
         name = "table.csv" if title == titles[0] else f"table-{slug(title)}.csv"
         write_atomically(folder / name, sheet.as_csv())
-    told = describe(plan, outcome)
-    write_atomically(folder / "table.md", _markdown(plan, outcome, told["notes"]))
+    description = describe(plan, outcome)
+    write_atomically(folder / "table.md", _markdown(plan, outcome, description["notes"]))
     draw(outcome.panels, _title(plan), folder / "figure.png", folder / "figure.svg")
     write_atomically(folder / "command.sh", f"#!/bin/sh\n{plan.command}\n")
-    write_atomically(folder / STUDY, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / STUDY, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     page = html.page(f"Study: {study.name}", [html.paragraph(study.about), study_section(folder)])
     write_atomically(folder / "index.html", page)
 
 
-def describe(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def describe(plan: Plan, outcome: StudyResult) -> dict[str, Any]:
     """What study.json holds."""
     seeds = len(plan.seeds)
     spread = f"mean ± half of the 95 % interval (Student's t) over {seeds} seeds, the same questions for all"
@@ -99,7 +99,7 @@ def _title(plan: Plan) -> str:
     return f"{plan.study.name} ({Path(plan.config).stem}, up to {run.iterations} iterations; {many})"
 
 
-def _markdown(plan: Plan, outcome: Outcome, notes: list[str]) -> str:
+def _markdown(plan: Plan, outcome: StudyResult, notes: list[str]) -> str:
     parts = [f"# {plan.study.name}: {plan.study.about}\n", f"```\n{plan.command}\n```\n"]
     for title, sheet in outcome.tables.items():
         parts += [f"## {title}\n", sheet.as_markdown()]
@@ -113,7 +113,7 @@ def _begin(plan: Plan, *, resume: bool, overwrite: bool) -> None:
     folder = plan.folder
     if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         if not (resume or overwrite):
-            raise ConfigError(f"{folder} exists; pass --resume to go on with it or --overwrite to replace it")
+            raise ConfigError(f"{folder} exists; pass --resume to resume it or --overwrite to replace it")
         if overwrite:
             lock = RunLock(folder)
             shutil.rmtree(folder)

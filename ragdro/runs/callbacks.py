@@ -1,0 +1,120 @@
+"""What a run folder shows and writes of a training as it goes: the log, the display, the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ragdro.evaluation.evaluate import by_hops
+from ragdro.progress import Display
+from ragdro.runs.folder import RunFolder
+from ragdro.runs.log import MetricsLog
+from ragdro.training.callbacks import BadBatch, Callback
+from ragdro.training.loop import VANILLA
+from ragdro.training.m_step import Update, question_names
+from ragdro.types import WeightedTask
+
+
+class LogCallback(Callback):
+    """metrics.jsonl, and with it the trackers."""
+
+    def __init__(self, log: MetricsLog) -> None:
+        self._log = log
+
+    def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
+        """See `Callback`."""
+        if not saved:
+            self._log.log({"event": "shard", "stage": stage, "questions": done, "of": total})
+
+    def on_e_step(self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
+        self._log.log({"event": "e_step", "stage": stage, **metrics, **counts})
+
+    def on_warning(self, stage: str, metric: str, message: str) -> None:
+        """See `Callback`."""
+        self._log.log({"event": "warning", "stage": stage, "metric": metric, "message": message})
+
+    def on_update(self, stage: str, role: str, update: Update) -> None:
+        """See `Callback`."""
+        fields = {name: getattr(update, name) for name in Update.__slots__}
+        self._log.log({"event": "update", "stage": stage, "role": role, **fields})
+
+    def on_bad_batch(self, batch: BadBatch) -> None:
+        """See `Callback`."""
+        questions = [one["question"] for one in batch.sequences]
+        self._log.log({**bad_batch_record(batch), "questions": questions})
+
+    def on_evaluation(
+        self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """See `Callback`."""
+        hops = by_hops([dict(r) for r in records])
+        self._log.log({"event": "breakdown", "stage": stage, "split": split, "by_hops": hops})
+        if stage != VANILLA:
+            self._log.log({"event": "evaluation", "stage": stage, "split": split, **metrics})
+
+
+class FolderCallback(Callback):
+    """The predictions and the batches that were left out."""
+
+    def __init__(self, folder: RunFolder, display: Display) -> None:
+        self._folder, self._display = folder, display
+
+    def on_evaluation(
+        self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """See `Callback`."""
+        if split == "reported":
+            self._folder.write_predictions(stage, records)
+
+    def on_bad_batch(self, batch: BadBatch) -> None:
+        """See `Callback`."""
+        path = self._folder.write_bad_batch(batch, bad_batch_record(batch))
+        names = question_names([one["question"] for one in batch.sequences])
+        self._display.say(
+            f"{batch.stage}: {batch.role}, update {batch.step} of {batch.steps}: {batch.problem} at questions"
+            f" {names}; skipped, written to {path}"
+        )
+
+
+class DisplayCallback(Callback):
+    """How far the run is, on standard error."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._shown: set[str] = set()
+        self._done = 0
+
+    def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
+        """See `Callback`."""
+        name = f"{stage}: E-step"
+        if name not in self._shown:
+            self._display.start(name, total)
+            self._shown.add(name)
+            self._done = 0
+        self._display.advance(name, done - self._done)
+        self._done = done
+
+    def on_update(self, stage: str, role: str, update: Update) -> None:
+        """See `Callback`."""
+        name = f"{stage}: {role}"
+        if name not in self._shown:
+            self._display.start(name, update.steps, update.step - 1)
+            self._shown.add(name)
+        self._display.advance(name)
+
+    def on_warning(self, stage: str, metric: str, message: str) -> None:
+        """See `Callback`."""
+        self._display.say(f"{stage}: {message}")
+
+
+def bad_batch_record(batch: BadBatch) -> dict[str, Any]:
+    """What is said of a batch that was left out, without its sequences."""
+    return {
+        "event": "bad_batch",
+        "stage": batch.stage,
+        "role": batch.role,
+        "step": batch.step,
+        "problem": batch.problem,
+    }

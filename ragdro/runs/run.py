@@ -1,0 +1,99 @@
+"""A run: the training that a config describes, in a folder of its own.
+
+In: a `Config`. Out: `runs/<name>/` with the trained pair and its metrics. The training itself is
+`ragdro.training.em`, which knows nothing of the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from ragdro.config import Config
+from ragdro.errors import TrainingError
+from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
+from ragdro.progress import Silent, display
+from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LogCallback
+from ragdro.runs.checkpointer import RunCheckpointer
+from ragdro.runs.folder import RunFolder
+from ragdro.runs.lock import RunLock
+from ragdro.runs.log import MetricsLog, SilentLog, finite
+from ragdro.runs.setup import Setup, set_up
+from ragdro.runs.signals import Preemption
+from ragdro.runs.state import State, StateStore
+from ragdro.runs.status import dated, finished_results, refuse_another_run
+from ragdro.runs.trackers import open_trackers
+from ragdro.training.callbacks import Callback
+from ragdro.training.em import expectation_maximisation
+from ragdro.training.loop import Training
+
+
+def run(
+    config: Config, *, overwrite: bool = False, resume: bool = False, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
+    """Train what `config` describes and return what `results.json` holds.
+
+    Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite` replaces
+    an earlier run of the same name, `resume` resumes it from its last saved state and ends with what an
+    uninterrupted run ends with. Started by `torchrun`, its processes share the work; `callbacks` are called
+    in each of them.
+    """
+    with joined(config.device):
+        done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))
+        if done is not None:
+            return done
+        dated_config = broadcast_from_rank0(partial(dated, config, resume=resume))
+        return _run(dated_config, set_up(dated_config), resume, callbacks)
+
+
+def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    folder, preemption = RunFolder(config), Preemption()
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        shown = display() if is_rank0() else Silent()
+        stack.callback(shown.close)
+
+        def begin() -> State:
+            """Take the folder; the state to resume from, or the first one of a new run."""
+            stack.callback(RunLock(folder.path).release)
+            folder.begin(resume=resume)
+            refuse_another_run(config)
+            state = StateStore(folder.path).newest(shown.say) or State(questions=setup.fingerprint())
+            if state.questions != setup.fingerprint():
+                raise TrainingError(f"{folder.path}: the run began on other questions or candidates")
+            if state.serial:
+                shown.say(f"{folder.path}: resuming from saved state {state.serial}")
+            return state
+
+        state = broadcast_from_rank0(begin)
+        log = _open_log(config, folder, state)
+        stack.callback(log.close)
+        own: list[Callback] = [LogCallback(log)]
+        if is_rank0():
+            own += [FolderCallback(folder, shown), DisplayCallback(shown)]
+        checkpointer = RunCheckpointer(folder, state, log, preemption)
+        training = Training(
+            setup.rag,
+            setup.algorithm,
+            config,
+            setup.train,
+            setup.validation,
+            setup.test,
+            callbacks=[*own, *callbacks],
+            checkpointer=checkpointer,
+            engine=setup.engine,
+        )
+        with preemption:
+            results = expectation_maximisation(training)
+            checkpointer.finish()
+    finished: dict[str, Any] = finite(results)
+    return finished
+
+
+def _open_log(config: Config, folder: RunFolder, state: State) -> MetricsLog:
+    if not is_rank0():
+        return SilentLog()
+    values = config.model_dump(mode="json")
+    return MetricsLog(folder.path, state, open_trackers(config.report_to, folder.path, values, state.records))
