@@ -12,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from ragdro.cli import ask, data, export, ingest, models, plan, retrieve, serve, study, tiny, watch
+from ragdro.cli import (
+    ask,
+    config,
+    data,
+    export,
+    ingest,
+    init,
+    models,
+    plan,
+    retrieve,
+    serve,
+    study,
+    tiny,
+    watch,
+)
 from ragdro.environment import env_rank, env_world_size
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -42,6 +56,8 @@ def options(
     """Train the selector and the generator of a retrieval-augmented system together."""
 
 
+app.command()(init.init)
+app.command()(config.config)
 app.command()(models.train)
 app.command()(plan.plan)
 app.command()(models.warmup)

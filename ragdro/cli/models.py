@@ -9,6 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ragdro.config import Config
+
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="config file; see configs/")]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads this form on every Python)
@@ -28,7 +30,14 @@ Stage = Annotated[
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved config and stop")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, train nothing")] = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="with --dry-run: print the resolved config instead")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="check everything first and refuse to run where there is a problem"),
+    ] = False,
     overwrite: Overwrite = False,
     resume: Resume = False,
     profile: Annotated[
@@ -37,25 +46,50 @@ def train(
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
     from ragdro.config import dump_config, load_config
+    from ragdro.environment import env_rank
+    from ragdro.errors import ConfigError
 
     settings = load_config(config, overrides or ())
-    if dry_run:
+    if show_config:
+        if not dry_run:
+            raise ConfigError("--show-config goes with --dry-run: it prints the resolved config and stops")
         typer.echo(dump_config(settings), nl=False)
         return
+    if (dry_run or strict) and not env_rank():  # one process reports
+        _preflight(settings, strict=strict)
+    if not dry_run:
+        _train(settings, overwrite=overwrite, resume=resume, profile=profile)
+
+
+def _preflight(settings: Config, *, strict: bool) -> None:
+    """Print what is found. Raises `ConfigError` where it is a problem and `strict`."""
+    from ragdro.errors import ConfigError
+    from ragdro.planning.preflight import preflight
+    from ragdro.report.preflight import print_findings
+
+    found = preflight(settings)
+    print_findings(found)
+    problems = [one for one in found if one.level == "problem"]
+    if strict and problems:
+        raise ConfigError(f"--strict: {problems[0].check}: {problems[0].text} (problems: {len(problems)})")
+
+
+def _train(settings: Config, *, overwrite: bool, resume: bool, profile: bool) -> None:
     from ragdro.environment import env_rank
+    from ragdro.planning.start import StartLines
     from ragdro.runs.run import run
 
     folder = Path(settings.runs) / settings.name
     if env_rank():  # one process reports
         run(settings, overwrite=overwrite, resume=resume)
         return
+    work = partial(run, settings, overwrite=overwrite, resume=resume, callbacks=[StartLines(settings)])
     if profile:
         from ragdro.report.profile import print_profile, profile_run
 
-        work = partial(run, settings, overwrite=overwrite, resume=resume)
         print_profile(profile_run(settings, folder, work))
     else:
-        run(settings, overwrite=overwrite, resume=resume)
+        work()
     report(folder)
 
 

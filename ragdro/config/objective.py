@@ -68,7 +68,12 @@ def objective_kinds() -> list[str]:
 
 def objective_keys() -> list[str]:
     """Every key that some packaged objective has."""
-    return sorted({key for kind in objective_kinds() for key in _class_of(kind).model_fields} - {"samples"})
+    return sorted({key for found in objective_classes() for key in found.model_fields} - {"samples"})
+
+
+def objective_classes() -> list[type[ObjectiveSettings]]:
+    """The classes of the packaged kinds."""
+    return list(map(_class_of, objective_kinds()))
 
 
 def resolve_objective(value: Any) -> Any:

@@ -19,7 +19,7 @@ import zstandard
 from ragdro.data.containers import Source
 from ragdro.data.formats import Format, recognise
 from ragdro.data.loose import NO_NAMES, FieldNames
-from ragdro.data.own import source_object
+from ragdro.data.own import is_reference, source_object
 from ragdro.data.read import Reading, read_corpus, read_questions
 from ragdro.errors import DataError
 from ragdro.files import atomic_file
@@ -76,6 +76,11 @@ def convert(
     return Converted(source_format, count, tuple(reading.skipped))
 
 
+def write_questions(path: Path, questions: Iterable[Question]) -> int:
+    """Write questions as our own JSONL; returns how many. Raises `DataError` where it cannot be written."""
+    return _write(path, map(question_object, questions))
+
+
 def passage_object(passage: Passage, *, with_gold: bool = True) -> dict[str, object]:
     """A passage as our own JSONL has it; `gold` and `source` only where they are known."""
     known = {"gold": passage.gold} if with_gold and passage.gold is not None else {}
@@ -92,7 +97,10 @@ def question_object(question: Question) -> dict[str, object]:
     }
     if question.passages:
         written["passages"] = [passage_object(passage) for passage in question.passages]
-    if question.candidates is not None:
+    given = question.candidates
+    if given is not None and given.passages and all(map(is_reference, given.passages)):
+        written["candidates"] = [passage.id for passage in given.passages]
+    elif question.candidates is not None:
         scores = question.candidates.scores or (None,) * len(question.candidates.passages)
         written["candidates"] = [
             {**passage_object(passage), **({} if score is None else {"score": score})}

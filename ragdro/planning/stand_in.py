@@ -70,7 +70,7 @@ def _model(
     base = shared
     if base is None:
         hf = AutoModelForCausalLM.from_config(
-            _cut(model_config(config, role), layers),
+            cut_config(model_config(config, role), layers),
             dtype=weights_dtype(settings, trained=config.trains(role)),
             attn_implementation=settings.attention,
             trust_remote_code=settings.trust_remote_code,
@@ -92,7 +92,7 @@ def _model(
     return model
 
 
-def _cut(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+def cut_config(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     """The config with its first `layers` layers alone."""
     config = copy.deepcopy(config)
     inner = config.get_text_config()

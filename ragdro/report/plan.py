@@ -13,6 +13,7 @@ from ragdro.config import Config
 from ragdro.data import load_questions
 from ragdro.planning.plan import plan
 from ragdro.sources import resolve
+from ragdro.units import as_bytes, as_count
 
 _COLUMNS = ("weights", "gradients", "optimiser", "kv_cache", "activations", "memory")
 
@@ -45,22 +46,10 @@ def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     for name in (*phases, "worst, sum"):
         table.add_column(name, justify="right")
     for name in _COLUMNS:
-        whole = _bytes(planned["memory"]) if name == "memory" else ""
-        sizes = [_bytes(phase[name]) for phase in phases.values()]
+        whole = as_bytes(planned["memory"]) if name == "memory" else ""
+        sizes = [as_bytes(phase[name]) for phase in phases.values()]
         table.add_row(name.replace("_", " "), *sizes, whole, end_section=name == "memory")
     for name in ("tokens", "flops"):
-        values = [_count(phase[name]) for phase in phases.values()]
-        table.add_row(name.replace("flops", "FLOPs"), *values, _count(planned[name]))
+        values = [as_count(phase[name]) for phase in phases.values()]
+        table.add_row(name.replace("flops", "FLOPs"), *values, as_count(planned[name]))
     (console or Console()).print(table)
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
-
-
-def _count(number: float) -> str:
-    """Three digits and a prefix: 66.1 k, 1.24 P."""
-    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if number >= 10**power:
-            return f"{number / 10**power:.3g} {prefix}"
-    return f"{number:.0f}"

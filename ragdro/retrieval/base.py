@@ -11,6 +11,7 @@ killed one stopped.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -31,6 +32,8 @@ from ragdro.retrieval.itself import first_without, is_passage
 from ragdro.retrieval.store import PassageStore, write_store
 from ragdro.types import Candidates, Passage, Question
 
+_log = logging.getLogger(__name__)
+
 FORMAT = 2
 """Raised whenever an older index folder or candidates file may no longer be read as a newer one."""
 
@@ -44,9 +47,6 @@ class Retriever(ABC, Generic[Settings]):
 
     batch_size: ClassVar[int] = 64
     """Questions searched at once."""
-
-    may_give_fewer: ClassVar[bool] = False
-    """Whether a question may have fewer than top_n candidates."""
 
     searches_store: ClassVar[bool] = False
     """Whether the store's passages are ranked: a question that is one of them is not its own candidate."""
@@ -139,8 +139,9 @@ class Retriever(ABC, Generic[Settings]):
     def search(self, questions: Sequence[Question], top_n: int) -> Iterator[Candidates]:
         """The top_n passages of each question, in the order of the questions.
 
-        RetrievalError if top_n is below 1, a question is empty, an id occurs twice, or fewer than
-        top_n passages can be had.
+        Where there are fewer, all of them are taken, and a warning at the end of the search counts such
+        questions. RetrievalError if top_n is below 1, a question is empty or has no passage at all, or an id
+        occurs twice.
         """
         self._check(questions, top_n)
         return track(
@@ -150,35 +151,48 @@ class Retriever(ABC, Generic[Settings]):
     def _check(self, questions: Sequence[Question], top_n: int) -> None:
         if top_n < 1:
             raise RetrievalError(f"top_n must be at least 1, not {top_n}")
-        if self.needs_corpus(questions) and len(self.store) < top_n and not self.may_give_fewer:
-            raise RetrievalError(f"top_n is {top_n}, but the corpus holds only {len(self.store)} passages")
+        if self.needs_corpus(questions):
+            _ = self.store  # raises before anything is searched
         for question in questions:
             if not question.question.strip():
                 raise RetrievalError(f"question {question.id!r} is empty: nothing to search for")
-            if self._is_itself_in_store(question) and len(self.store) == top_n:
-                raise RetrievalError(
-                    f"top_n is {top_n}, but the corpus holds only {top_n - 1} passages that are not"
-                    f" question {question.id!r} itself"
-                )
         repeated = [name for name, count in Counter(q.id for q in questions).items() if count > 1]
         if repeated:
             raise RetrievalError(f"the question id {repeated[0]!r} occurs more than once")
 
     def _batches(self, questions: Sequence[Question], top_n: int) -> Iterator[Candidates]:
+        counts: Counter[int] = Counter()
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
             itself = {question.id for question in batch if self._is_itself_in_store(question)}
-            for candidates in self._search_batch(batch, top_n + bool(itself)):
-                candidates = first_without(
-                    candidates, top_n, candidates.question_id if candidates.question_id in itself else None
+            for found in self._search_batch(batch, self._most(top_n + bool(itself))):
+                found = first_without(
+                    found, top_n, found.question_id if found.question_id in itself else None
                 )
-                if len(candidates.passages) < top_n and not self.may_give_fewer:
-                    got = f"{len(candidates.passages)} of top_n = {top_n} passages"
+                if not found.passages:
                     raise RetrievalError(
-                        f"question {candidates.question_id!r}: the {self.kind} retriever has {got}"
+                        f"question {found.question_id!r}: the {self.kind} retriever has no passage for it"
                     )
-                yield candidates
+                counts[len(found.passages)] += 1
+                yield found
         self._searched(len(questions))
+        self._say_fewer(counts, top_n)
+
+    def _most(self, wanted: int) -> int:
+        """As many passages as are wanted, or all that there are in the open index."""
+        return wanted if self._store is None else min(wanted, len(self._store))
+
+    def _say_fewer(self, counts: Counter[int], top_n: int) -> None:
+        """One warning a search, where questions have fewer candidates than top_n."""
+        fewer = [count for count in counts.elements() if count < top_n]
+        if fewer:
+            _log.warning(
+                "%d of %d questions have fewer than top_n = %d candidates (the fewest: %d): all are taken",
+                len(fewer),
+                counts.total(),
+                top_n,
+                min(fewer),
+            )
 
     def _is_itself_in_store(self, question: Question) -> bool:
         return self.searches_store and self._store is not None and is_passage(question, self._store)

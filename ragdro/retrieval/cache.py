@@ -72,7 +72,7 @@ def cached_candidates(
         if source is not None:
             _open_cached(retriever, source, key, cache_folder, read)
         return list(retriever.search(questions, top_n))
-    path = cache_folder / "candidates" / f"{key.candidates}.jsonl"
+    path = _candidates_file(cache_folder, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
@@ -80,6 +80,27 @@ def cached_candidates(
                 _open_cached(retriever, source, key, cache_folder, read)
             _search_to_file(retriever, questions, top_n, path)
     return list(read_candidates(path))
+
+
+def has_candidates(
+    questions: Sequence[Question],
+    corpus_source: str | Path | None,
+    settings: RetrieverSettings,
+    top_n: int,
+    cache_folder: Path,
+    *,
+    read: CorpusReader = read_corpus,
+    fields: FieldNames = NO_NAMES,
+) -> bool:
+    """Whether `cached_candidates` would read back what an earlier search found. Raises as it does."""
+    retriever, read = make_retriever(settings), _with_fields(read, fields)
+    source = _needed(retriever, questions, corpus_source)
+    key = cache_key(questions, source, retriever, top_n, read, fields)
+    return retriever.is_cacheable() and _candidates_file(cache_folder, key).exists()
+
+
+def _candidates_file(cache_folder: Path, key: CacheKey) -> Path:
+    return cache_folder / "candidates" / f"{key.candidates}.jsonl"
 
 
 def cached_retriever(

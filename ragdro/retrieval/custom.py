@@ -4,8 +4,9 @@ The class is made with the further keys as keyword arguments, and has
 
     search(queries: Sequence[str], top_n: int) -> list[list[Passage]] or list[list[tuple[Passage, float]]]
 
-one list a query, best first, at least top_n long. With an attribute `fingerprint`, a string that changes
-whenever results may change, candidates are cached; without one, every run searches again.
+one list a query, best first; of a longer one the first top_n are taken, of a shorter one all. With an
+attribute `fingerprint`, a string that changes whenever results may change, candidates are cached; without
+one, every run searches again.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Candidates that are corpus ids alone are looked up in the corpus, which then has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from ragdro.config.retriever import GivenSettings
 from ragdro.data.own import is_reference
@@ -17,8 +16,6 @@ from ragdro.types import Candidates, Passage, Question
 
 class GivenRetriever(Retriever[GivenSettings]):
     """The first top_n of what each question brings: fewer where it brings fewer, an error for none."""
-
-    may_give_fewer: ClassVar[bool] = True
 
     def is_cacheable(self) -> bool:
         return False  # what is given is no part of the key, and nothing is searched

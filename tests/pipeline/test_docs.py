@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import ragdro
 from ragdro.cli import app
@@ -66,6 +67,12 @@ def test_every_objective_has_a_page() -> None:
     assert kinds <= pages
     assert kinds == set(re.findall(r"^\| \[`([\w-]+)`\]", index, re.MULTILINE))
     assert all(f"(objectives/{page}.md)" in index for page in pages)
+
+
+def test_the_reference_of_settings_is_what_the_command_writes() -> None:
+    written = CliRunner().invoke(app, ["config", "--markdown"]).stdout
+    page = (ROOT / "docs/reference/config.md").read_text(encoding="utf-8")
+    assert page == written, "run: ragdro config --markdown > docs/reference/config.md"
 
 
 def test_there_are_command_lines() -> None:

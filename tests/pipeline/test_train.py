@@ -209,7 +209,6 @@ def spoil(folder: Path, what: str) -> list[str]:
         "no answers": ("data.train", '{"id": "q", "question": "Who?", "answers": []}\n', "bad.jsonl"),
         "no question field": ("data.train", '{"id": "q", "answers": ["x"]}\n', "bad.jsonl"),
         "no such file": ("data.train", None, "missing.jsonl"),
-        "too few candidates": ("data.corpus", '{"id": "p", "title": "F", "text": "only one"}\n', "one.jsonl"),
     }
     if what in wrong:
         key, text, name = wrong[what]
@@ -239,7 +238,6 @@ def _long(folder: Path) -> str:
         ("no answers", "answers"),
         ("no question field", "bad.jsonl:1"),
         ("no such file", "missing.jsonl"),
-        ("too few candidates", "6"),
         ("K over N", "K = 7"),
         ("unknown key", "did you mean 'e_step.samples'"),
         ("out of range", "e_step.samples"),
@@ -256,6 +254,14 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(what: str, said: st
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert refused.value.exit_code == 2
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_corpus_smaller_than_n_is_taken_whole(tmp_path: Path) -> None:
+    config, corpus = write_config(tmp_path), tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(corpus.read_text().splitlines(keepends=True)[2:7]))
+    ragdro.run(ragdro.load_config(config, ["iterations=1", "top_n=6"]))
+    first = (tmp_path / "runs/run/predictions-iteration-1.jsonl").read_text().splitlines()[0]
+    assert len(json.loads(first)["selection"]) == 3
 
 
 def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:

@@ -91,14 +91,21 @@ def test_passages_without_a_word_of_the_question_rank_in_corpus_order(tmp_path: 
     assert ranked == [list("401235"), list("012345"), list("025134")]
 
 
-def test_a_corpus_smaller_than_top_n_is_refused_with_both_numbers(
-    corpus: list[Passage], tmp_path: Path
+def test_of_a_corpus_smaller_than_top_n_all_is_taken_and_that_is_said_once(
+    corpus: list[Passage], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     retriever = built(corpus, tmp_path / "index", Bm25Settings())
     question = [Question("q", "river", ())]
-    assert len(next(iter(retriever.search(question, 60))).passages) == 60
-    with pytest.raises(RetrievalError, match="top_n is 61, but the corpus holds only 60 passages"):
-        retriever.search(question, 61)
+    (whole,) = retriever.search(question, 60)
+    assert len(whole.passages) == 60
+    assert "fewer" not in caplog.text
+    two = [*question, Question("r", "bridge", ())]
+    assert next(iter(retriever.search(two, 61))) == whole
+    assert [len(found.passages) for found in retriever.search(two, 100)] == [60, 60]
+    (record,) = [entry for entry in caplog.records if entry.levelname == "WARNING"]
+    assert record.getMessage().startswith(
+        "2 of 2 questions have fewer than top_n = 100 candidates (the fewest: 60)"
+    )
     with pytest.raises(RetrievalError, match="top_n must be at least 1, not 0"):
         retriever.search(question, 0)
 
@@ -230,8 +237,8 @@ def test_a_question_that_is_a_passage_is_not_its_own_candidate(corpus: list[Pass
     assert "p9" in ranked[2] and all(len(set(ids)) == 59 for ids in ranked)
     plain = [p.id for p in next(retriever.search([Question("x", by_chance.question, ())], 59)).passages]
     assert ranked[1] == plain
-    with pytest.raises(RetrievalError, match="holds only 59 passages that are not question 'p7' itself"):
-        retriever.search([itself], 60)
+    (alone,) = retriever.search([itself], 60)
+    assert "p7" not in [p.id for p in alone.passages] and len(alone.passages) == 59
 
 
 def test_searching_before_opening_is_refused() -> None:

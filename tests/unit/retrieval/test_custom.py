@@ -98,12 +98,18 @@ def test_what_does_not_fit_is_refused(kind: str, arguments: dict[str, Any], mess
         ([[(SHELF[0], 1), SHELF[1]]], "scores on some passages and not on others"),
         ([[(SHELF[0], "much")]], "a score is no finite number: 'much'"),
         ([[SHELF[0], SHELF[0]]], "a passage id occurs twice"),
-        ([[SHELF[0]]], "has 1 of top_n = 2 passages"),
+        ([[]], "question 'a': the .* retriever has no passage for it"),
     ],
 )
 def test_results_that_do_not_fit_are_refused(gives: Any, message: str) -> None:
     with pytest.raises(RetrievalError, match=message):
         list(make_retriever(CustomSettings(kind=f"{HERE}:Shelf", gives=gives)).search(ASKED[:1], 2))
+
+
+def test_a_list_shorter_than_top_n_is_taken_whole(caplog: pytest.LogCaptureFixture) -> None:
+    assert list(made("Shelf").search(ASKED[:1], 9)) == [Candidates("a", (SHELF[1], SHELF[2], SHELF[0]))]
+    (record,) = caplog.records
+    assert "1 of 1 questions have fewer than top_n = 9 candidates (the fewest: 3)" in record.getMessage()
 
 
 def test_it_stands_in_a_config(tmp_path: Path) -> None:

@@ -40,10 +40,13 @@ def test_a_run_is_ranked_by_score_then_rank(corpus: list[Passage], tmp_path: Pat
         Candidates("q1", (corpus[1], corpus[3]), (7.0, 2.5)),
         Candidates("q2", (corpus[5], corpus[2]), (1.0, -3.0)),
     ]
-    with pytest.raises(
-        RetrievalError, match="question 'q2': the external retriever has 2 of top_n = 3 passages"
-    ):
-        trec(tmp_path / "run.gz", corpus, tmp_path / "again", 3)
+    assert [len(c.passages) for c in trec(tmp_path / "run.gz", corpus, tmp_path / "again", 3)] == [3, 2]
+
+
+def test_a_question_that_a_run_does_not_name_is_refused(corpus: list[Passage], tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("q1 Q0 p1 1 2.0 t")
+    with pytest.raises(RetrievalError, match="question 'q2': the external retriever has no passage for it"):
+        trec(tmp_path / "run", corpus, tmp_path / "index", 3)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,9 @@ def test_an_elasticsearch_reply_without_the_field_is_named(server: StandIn) -> N
         search(ElasticService(url=server.url), 1)
 
 
-def test_too_few_hits_are_an_error_with_both_numbers(server: StandIn) -> None:
+def test_few_hits_are_taken_and_none_at_all_is_an_error(server: StandIn) -> None:
     server.answer = lambda path, body: by_protocol(path, {**body, "top_n": 1})
-    with pytest.raises(RetrievalError, match="question 'q0': the external retriever has 1 of top_n = 2"):
+    assert {len(found.passages) for found in search(JsonService(url=server.url))} == {1}
+    server.answer = lambda path, body: by_protocol(path, {**body, "top_n": 0})
+    with pytest.raises(RetrievalError, match="question 'q0': the external retriever has no passage for it"):
         search(JsonService(url=server.url))

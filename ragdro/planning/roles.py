@@ -1,0 +1,125 @@
+"""Whether both models can be loaded and prompted, without loading their weights.
+
+In: a config, a role, a few tasks. Out: `Finding`s, and the bytes that a model's weights take.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ragdro.config import Config
+from ragdro.errors import ModelError
+from ragdro.lm.load import chat_options, weights_dtype
+from ragdro.lm.tokens import TextTokenizer
+from ragdro.planning.findings import Finding, check_cuts, sample
+from ragdro.planning.stand_in import cut_config, model_config
+from ragdro.prompts import PromptTemplate, load_template
+from ragdro.prompts.template import Budget
+from ragdro.runs.models import Role, settings_of
+from ragdro.sources import resolve
+from ragdro.types import Task
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_NEEDED = {"selector": ("{identifier}", "{text}"), "generator": ("{text}",)}
+_TASKS = 200
+
+
+def check_model(config: Config, role: Role) -> tuple[Finding, TextTokenizer | None]:
+    """Whether the role's model can be loaded, and its tokenizer (None: a model from scratch has none yet).
+
+    Raises `ModelError` for a config or tokenizer that cannot be read, an end token that is not there, or a
+    chat template through which texts do not come whole.
+    """
+    settings = settings_of(config, role)
+    hf = model_config(config, role)
+    if settings.scratch is not None:
+        return Finding(role, "ok", f"a new {hf.model_type} model, random weights"), None
+    assert settings.model is not None
+    source = resolve(settings.model)
+    if (os.sep in source) and not any(any(Path(source).glob(kind)) for kind in _WEIGHTS):
+        return Finding(role, "problem", f"{settings.model}: holds no weights (*.safetensors)"), None
+    if type(hf) not in AutoModelForCausalLM._model_mapping and not settings.trust_remote_code:
+        return Finding(
+            role, "problem", f"{settings.model}: {hf.model_type} is no causal language model"
+        ), None
+    tokenizer = _tokenizer(config, role, source)
+    chat = "a chat template" if tokenizer.chat is not None else "plain prompts"
+    end = tokenizer.hf.convert_ids_to_tokens(tokenizer.end_id)
+    return Finding(
+        role, "ok", f"{settings.model}: {hf.model_type}, {chat}, answers end with {end}"
+    ), tokenizer
+
+
+def check_prompt(
+    config: Config, role: Role, tokenizer: TextTokenizer, tasks: Sequence[Task]
+) -> list[Finding]:
+    """Whether the role's prompt has every slot, fits the model, and is cut by its limits.
+
+    Raises `ConfigError` for a template that cannot be read.
+    """
+    settings = settings_of(config, role)
+    template = load_template(settings.prompt)
+    missing = [slot for slot in _NEEDED[role] if slot not in template.passage]
+    if missing:
+        text = f"{settings.prompt}: 'passage' has no slot {' and '.join(missing)}, so the model cannot see it"
+        return [Finding(f"{role}: prompt", "problem", text)]
+    longest = _longest(config, role, template, tokenizer, sample(tasks, _TASKS))
+    limit = getattr(model_config(config, role).get_text_config(), "max_position_embeddings", None)
+    text = f"{settings.prompt}: every slot is filled; the longest prompt has {longest} tokens"
+    if limit is not None and longest > limit:
+        text = f"{text}, more than the model's {limit} positions; lower {role}.passage_tokens"
+        return [Finding(f"{role}: prompt", "problem", text), check_cuts(role, template.counts)]
+    return [Finding(f"{role}: prompt", "ok", text), check_cuts(role, template.counts)]
+
+
+def parameter_bytes(config: Config, role: Role) -> int:
+    """The bytes of the role's whole model, from its config alone. Raises `ModelError`."""
+    settings = settings_of(config, role)
+    hf = model_config(config, role)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            hf if settings.layers is None else cut_config(hf, settings.layers),
+            dtype=weights_dtype(settings, trained=config.trains(role)),
+            trust_remote_code=settings.trust_remote_code,
+        )
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def _tokenizer(config: Config, role: Role, source: str) -> TextTokenizer:
+    settings = settings_of(config, role)
+    try:
+        found = AutoTokenizer.from_pretrained(
+            source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ModelError(f"{settings.model}: its tokenizer cannot be loaded: {told}") from error
+    return TextTokenizer(found, name=settings.model or role, chat=chat_options(settings))
+
+
+def _longest(
+    config: Config, role: Role, template: PromptTemplate, tokenizer: TextTokenizer, tasks: Sequence[Task]
+) -> int:
+    """The tokens of the longest prompt with what is written behind it; counts what is cut in `template`."""
+    settings, k = settings_of(config, role), config.selector.k
+    budget = Budget(settings.question_tokens, settings.passage_tokens)
+    longest = 0
+    for task in tasks:
+        passages, behind = task.candidates.passages, 0
+        if role == "generator":
+            passages, behind = passages[:k], config.generator.answer_tokens + 1
+            _count_answer(template, tokenizer, task, config.generator.answer_tokens)
+        ids = template.encode(tokenizer, task.question.question, passages, min(k, len(passages)), budget)
+        longest = max(longest, len(ids) + behind)
+    return longest
+
+
+def _count_answer(template: PromptTemplate, tokenizer: TextTokenizer, task: Task, limit: int) -> None:
+    for answer in task.question.answers[:1]:
+        template.counts.answers += 1
+        template.counts.answers_cut += tokenizer.length(answer) > limit

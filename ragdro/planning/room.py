@@ -1,0 +1,50 @@
+"""How many passages, and how long, fit the positions that a model has.
+
+In: what is wanted, and how many tokens the selector's prompt has of its own. Out: N and a limit that fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transformers import AutoConfig
+
+from ragdro.prompts import load_template
+from ragdro.sources import resolve
+
+_PART = 0.9
+"""Of the positions; what the chat template and the stand-in of a plan add is not counted."""
+_LIST_TOKENS = 40
+"""What the list of identifiers may take."""
+_FEW = 8
+"""So many candidates are kept before passages are cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """`positions` that the model has (None: without limit, or not known), and tokens of the prompt's own
+    words, once and for each passage."""
+
+    positions: int | None
+    once: int
+    each: int
+
+    def fit(self, n: int, question: int, passage: int) -> tuple[int, int]:
+        """N and the tokens of a passage, no more than wanted: fewer candidates first, then shorter ones."""
+        if self.positions is None:
+            return n, passage
+        free = int(_PART * self.positions) - self.once - _LIST_TOKENS - 2 * question
+        n = max(2, min(n, _FEW), min(n, free // (passage + self.each)))
+        return n, max(4, min(passage, free // n - self.each))
+
+
+def room_of(model: str, prompt: str, count: Callable[[str], int]) -> Room:
+    """The room in front of `model` with the template `prompt`, in the tokens that `count` counts."""
+    template = load_template(prompt)
+    try:
+        hf = AutoConfig.from_pretrained(resolve(model)).get_text_config()
+    except (OSError, ValueError, KeyError):
+        return Room(None, 0, 0)  # the plan says that the model cannot be looked at
+    positions = getattr(hf, "max_position_embeddings", None)
+    return Room(positions, count(template.user), count(template.passage.replace("{identifier}", "20")))

@@ -1,0 +1,181 @@
+"""A first config for somebody's data: what `ragdro init` writes.
+
+In: where the data is and which model is meant. Out: plain values of a config and the reason of each. N, K and
+the limits follow the data; whether all weights are trained or an adapter follows the memory, by the plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from ragdro.config import Config, Optimisation
+from ragdro.config.load import describe
+from ragdro.errors import ConfigError, ModelError
+from ragdro.lm.load import pick_device
+from ragdro.planning.look import Seen
+from ragdro.planning.machine import memory_of
+from ragdro.planning.plan import plan
+from ragdro.planning.room import Room
+from ragdro.units import as_bytes
+
+TINY = "tiny:base"
+_MOST_N, _MOST_K = 20, 5
+_FEW = 2_000
+"""Fewer training questions than this get small updates, so that there are enough of them."""
+_ROOM = 0.9
+"""The fraction of the memory that a plan may take: the rest is for what it does not count."""
+_MOST_TOKENS = 256
+_BATCH = next(name for name in ("batch_size", "questions_per_step") if name in Optimisation.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user said. `corpus` None: questions bring their candidates; `memory` in GiB, None: the
+    device's own."""
+
+    name: str
+    train: str
+    validation: str
+    test: str | None
+    corpus: str | None
+    model: str
+    device: str = "auto"
+    memory: float | None = None
+    language: str | None = None
+    given: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """The config's values, and the reasons of those that have one, by dotted key."""
+
+    values: Mapping[str, Any]
+    reasons: Mapping[str, str]
+
+
+def prompts_of(model: str) -> tuple[str, str]:
+    """The selector's and the generator's prompt: the embedded model was made on its own."""
+    return ("tiny-selector", "tiny-generator") if model == TINY else ("selector", "generator")
+
+
+def starter(wanted: Wanted, seen: Seen, passages: int, room: Room) -> Starter:
+    """The config for data of which `seen` is known, over a corpus of so many `passages` (0: none), for a
+    model with `room`.
+
+    Raises `ConfigError` for data that leaves nothing to select from.
+    """
+    values, reasons = _of_data(wanted, seen, passages, room)
+    device = pick_device(wanted.device)
+    available = memory_of(device) if wanted.memory is None else int(wanted.memory * 2**30)
+    chosen, why = _trained(values, max(1, seen.questions), device, available)
+    key = "selector.adapter" if "adapter" in chosen["selector"] else "selector"
+    return Starter(chosen, {**reasons, key: why})
+
+
+def _trained(
+    values: dict[str, Any], questions: int, device: torch.device, available: int | None
+) -> tuple[dict[str, Any], str]:
+    """The first way to train that fits the memory, with the reason; the smallest where none does, or where
+    the model cannot be looked at."""
+    ways = list(_ways(values))
+    room = "unknown memory" if available is None else as_bytes(available)
+    for name, changed in ways:
+        try:
+            needed = plan(_checked(changed), questions, device)["memory"]
+        except ModelError:
+            return ways[-1][1], "the model's size is not known: ragdro plan says whether all weights fit"
+        if available is None or needed <= _ROOM * available:
+            return changed, f"{name}: {as_bytes(needed)} of {room} by the plan"
+    return ways[-1][1], f"the smallest way: {as_bytes(needed)} of {room} by the plan, which is too much"
+
+
+def _of_data(wanted: Wanted, seen: Seen, passages: int, room: Room) -> tuple[dict[str, Any], dict[str, str]]:
+    given = wanted.given or wanted.corpus is None
+    if given and not seen.brings_candidates:
+        raise ConfigError("--corpus: needed, for not every question brings candidates or passages")
+    if given and seen.references and wanted.corpus is None:
+        raise ConfigError("--corpus: needed, for the candidates are ids of passages")
+    there = seen.most_brought if given else passages
+    if there < 2:
+        raise ConfigError(f"--corpus: {there} passages leave nothing to select from; at least 2 are needed")
+    asked, read = _rounded(seen.question_tokens), _rounded(seen.passage_tokens)
+    n, fitting = room.fit(min(_MOST_N, there), asked, read)
+    k = max(1, min(_MOST_K, n // 2), min(seen.most_gold, _MOST_K, n))
+    said = f"a question brings {there} at most" if given else f"the corpus has {there:,} passages"
+    retriever: dict[str, Any] = {"kind": "given"} if given else {"kind": "bm25"}
+    if wanted.language is not None and not given:
+        retriever["language"] = wanted.language
+    data = {"train": wanted.train, "validation": wanted.validation}
+    data |= {"test": wanted.test} if wanted.test else {}
+    data |= {"corpus": wanted.corpus} if wanted.corpus else {}
+    prompts, limits = prompts_of(wanted.model), {"question_tokens": asked, "passage_tokens": fitting}
+    fit = {"learning_rate": 1e-4} if wanted.model == TINY else {}
+    fit |= {_BATCH: 16} if seen.questions < _FEW else {}
+    values: dict[str, Any] = {
+        "name": wanted.name,
+        "device": wanted.device,
+        "data": data,
+        "retriever": retriever,
+        "top_n": n,
+        "selector": {"model": wanted.model, "prompt": prompts[0], "k": k, **limits},
+        "generator": {"model": wanted.model, "prompt": prompts[1], **limits}
+        | {"answer_tokens": _rounded(seen.answer_tokens + 1, 8)},
+    }
+    if fit:
+        values |= {stage: {"selector": fit, "generator": fit} for stage in ("warm_up", "m_step")}
+    reasons = {
+        "top_n": said,
+        "retriever.kind": "what each question brings" if given else "BM25 over the corpus",
+    }
+    if n < min(_MOST_N, there):
+        reasons["top_n"] = f"{said}, and so many fit the model's {room.positions} positions"
+    if fitting < read:
+        reasons["selector.passage_tokens"] = (
+            f"98 % have at most {seen.passage_tokens}, too many for the model"
+        )
+    if seen.most_gold:
+        reasons["selector.k"] = f"a question has {seen.most_gold} gold passages at most"
+    return values, reasons
+
+
+def _ways(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Ways to train, the one that takes the most memory first."""
+    yield "all weights are trained", values
+    yield "all weights are trained", _with_roles(values, {"gradient_checkpointing": True})
+    base = {"gradient_checkpointing": True, "adapter": "lora"}
+    yield "an adapter is trained", _with_adapters(values, base)
+    dtype = "bfloat16"
+    yield "an adapter is trained", _with_adapters(values, {**base, "dtype": dtype}, shared=True)
+
+
+def _with_roles(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {**values, **{role: {**values[role], **changes} for role in ("selector", "generator")}}
+
+
+def _with_adapters(
+    values: dict[str, Any], changes: dict[str, Any], *, shared: bool = False
+) -> dict[str, Any]:
+    """Adapters learn at a higher rate than whole models."""
+    changed = _with_roles(values, changes)
+    for stage in ("warm_up", "m_step"):
+        fits = values.get(stage, {"selector": {}, "generator": {}})
+        changed[stage] = {role: {"learning_rate": 1e-4, **fit} for role, fit in fits.items()}
+    return {**changed, "shared_backbone": True} if shared else changed
+
+
+def _checked(values: Mapping[str, Any]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"init: {describe(error, Config)}") from error
+
+
+def _rounded(tokens: int, step: int = 16) -> int:
+    """A limit with a little room, in whole steps."""
+    return min(_MOST_TOKENS, max(step, step * math.ceil(tokens / step)))
