@@ -43,7 +43,12 @@ def test_what_it_writes_runs(tmp_path: Path) -> None:
     assert lines[0].endswith("train.jsonl: own (questions, jsonl)")
     assert lines[1] == "4 questions; passages with 4 of them, gold passages with 4 of them"
     config = load_config(file)
-    assert (config.name, config.top_n, config.selector.k, config.retriever.kind) == ("my", 9, 4, "bm25")
+    assert (config.name, config.top_n, config.selector.k, config.retriever.kind) == (
+        "my",
+        8,
+        4,
+        "bm25",
+    )  # of 9: the model has 512 positions
     assert config.selector.adapter is None and not config.shared_backbone
     assert config.generator.answer_tokens >= 8  # '[Firm 3]' is seven tokens and an end
     keys = [line for line in file.read_text().splitlines() if line.rstrip() and not line.startswith("#")]
