@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from benchmarks.trial import compare, parse, report, selector_of, world
-from ragdro.selection.identifiers import IdentifierGrammar, Walk
+from ragdro.selection.identifiers import DecodingState, IdentifierGrammar
 from ragdro.selection.selector import Selector
 from ragdro.types import Permutation, Task
 
@@ -25,19 +25,19 @@ class OneList(LogitsProcessor):
     """Leaves one token possible: the forced one, or the choice that a row's random number decides."""
 
     def __init__(self, grammar: IdentifierGrammar, uniforms: np.ndarray, prompt: int, n: int, k: int) -> None:
-        self.walks: list[Walk] = [grammar.walk(n, k) for _ in uniforms]
+        self.states: list[DecodingState] = [grammar.begin(n, k) for _ in uniforms]
         self._uniforms = uniforms
         self._prompt = prompt
-        self._queues = [list(walk.pending) for walk in self.walks]
+        self._queues = [list(state.pending) for state in self.states]
         self._choices = 0
         self._end = grammar.tokenizer.end_id
         self._taken = [0] * len(uniforms)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         only = torch.full_like(scores, -torch.inf)
-        for row, (walk, queue) in enumerate(zip(self.walks, self._queues, strict=True)):
-            if not queue and walk.competing is not None:
-                competing = walk.competing
+        for row, (state, queue) in enumerate(zip(self.states, self._queues, strict=True)):
+            if not queue and state.competing is not None:
+                competing = state.competing
                 p = (
                     scores[row, torch.from_numpy(competing).to(scores.device)]
                     .double()
@@ -48,8 +48,8 @@ class OneList(LogitsProcessor):
                 sums = p.cumsum()
                 at = int((sums <= self._uniforms[row, self._taken[row]] * sums[-1]).sum())
                 self._taken[row] += 1
-                walk.take(int(competing[at]))
-                queue.extend(walk.pending)
+                state.take(int(competing[at]))
+                queue.extend(state.pending)
             only[row, queue.pop(0) if queue else self._end] = 0
         return only
 
@@ -85,7 +85,7 @@ def main() -> None:
     tokens = max(map(len, selector.grammar.first)) + (trial.k - 1) * max(map(len, selector.grammar.later))
 
     def ours() -> list[list[Permutation]]:
-        drawn = selector.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=8192)
+        drawn = selector.sample(tasks, uniforms, temperature=1.0, max_tokens=8192)
         return [[d.permutation for d in draws] for draws in drawn]
 
     def theirs() -> None:
@@ -95,13 +95,13 @@ def main() -> None:
     for task, numbers, lists in zip(tasks, uniforms, ours(), strict=True):
         processor = OneList(selector.grammar, numbers, len(selector.prompt(task)), trial.n, trial.k)
         generate(selector, task, trial.samples, tokens + 1, processor)
-        written = [walk.chosen for walk in processor.walks]
+        written = [state.chosen for state in processor.states]
         assert written == lists, f"the sides draw different lists: {written} and {lists}"
         if trial.model != "smallest":
             break
-    figures = compare(trial, {"ours": ours, "generate": theirs})
+    metrics = compare(trial, {"ours": ours, "generate": theirs})
     report(
-        trial, "e_step_sample", prompt_tokens=len(selector.prompt(tasks[0])), list_tokens=tokens, **figures
+        trial, "e_step_sample", prompt_tokens=len(selector.prompt(tasks[0])), list_tokens=tokens, **metrics
     )
 
 

@@ -68,7 +68,7 @@ def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutati
 
 
 def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -> dict[str, object]:
-    """One case's figures, its sides found equal first."""
+    """One case's metrics, its sides found equal first."""
     lists = lists_of(trial, tasks, spread)
     sides = sides_of(generator, tasks, lists)
     same("log p(y|x,d_z)", sides["ours"](), sides["separate"](), tolerance(trial))

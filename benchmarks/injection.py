@@ -81,7 +81,7 @@ def fits(rag: Rag, task: Task, at: int, attack: str) -> bool:
 def measure(
     found: Sequence[Prediction], plain: Sequence[Prediction], victims: Sequence[int], whole: Sequence[bool]
 ) -> Row:
-    """The figures of one attack; `plain` are the predictions under the harmless sentence, `whole` says
+    """The metrics of one attack; `plain` are the predictions under the harmless sentence, `whole` says
     where the attack was read to its end."""
     lists = [p.selection.permutation for p in found]
     count = len(found)
@@ -108,7 +108,7 @@ def main() -> None:
     pairs = pairs[: arguments.questions]
     victims = [at for _, at in pairs]
     found = {name: rag.predict([attacked(t, at, text) for t, at in pairs]) for name, text in ATTACKS.items()}
-    print(f"{arguments.run}: {len(pairs)} questions, shares of 1\n")
+    print(f"{arguments.run}: {len(pairs)} questions, fraction of 1\n")
     print("| text in one wrong passage | read whole | selected | first | list changes | obeyed | EM |")
     print("|---|---|---|---|---|---|---|")
     for name, predictions in found.items():

@@ -52,7 +52,7 @@ class Ours:
         self.uniforms = [np.random.default_rng(i).random(shape) for i in range(len(tasks))]
 
     def __call__(self, lists: list[list[Permutation]]) -> Result:
-        self.selector.sample(self.tasks, self.uniforms, temperature=1.0, tokens_per_batch=8192)
+        self.selector.sample(self.tasks, self.uniforms, temperature=1.0, max_tokens=8192)
         unlike = [list(dict.fromkeys(of)) for of in lists]
         found = score_all(self.generator.model, self._readings(unlike), 8192)
         by_list = [dict(zip(of, values, strict=True)) for of, values in zip(unlike, found, strict=True)]
@@ -120,7 +120,7 @@ def _slope(model: LanguageModel) -> Tensor:
 
 
 def case(trial: Trial, ours: Ours, spread: float) -> dict[str, object]:
-    """One case's figures, its sides found equal first."""
+    """One case's metrics, its sides found equal first."""
     lists = lists_of(trial, ours.tasks, spread)
     grammar = ours.selector.grammar
     tokens = max(map(len, grammar.first)) + (trial.k - 1) * max(map(len, grammar.later))

@@ -71,9 +71,9 @@ def main() -> None:
             same(f"log p(z|x), {name}", values, expected, tolerance(trial))
             scale = gradient.abs().max()
             same(f"gradient, {name}", slope / scale, gradient / scale, tolerance(trial))
-    figures = compare(trial, sides, memory=True)
+    metrics = compare(trial, sides, memory=True)
     lengths = {"prompt_tokens": len(selector.prompt(tasks[0])), "tree_tokens": len(group.tree)}
-    report(trial, "m_step_selector", **lengths, **figures)
+    report(trial, "m_step_selector", **lengths, **metrics)
 
 
 if __name__ == "__main__":

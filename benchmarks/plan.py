@@ -64,7 +64,7 @@ def config_of(size: str, variant: str) -> Config:
     told = SIZES[size]
     role = {"scratch": told["scratch"], "passage_tokens": told["passage_tokens"], "question_tokens": 20}
     role |= VARIANTS[variant]
-    step = {"tokens_per_batch": told["tokens"], "questions_per_step": QUESTIONS // 2}
+    step = {"max_tokens_per_micro_batch": told["tokens"], "batch_size": QUESTIONS // 2}
     return Config.model_validate(
         {
             "data": {"train": "-", "validation": "-"},
@@ -72,7 +72,7 @@ def config_of(size: str, variant: str) -> Config:
             "selector": {**role, "k": told["k"], "prompt": "tiny-selector"},
             "generator": {**role, "answer_tokens": 12, "prompt": "tiny-generator"},
             "shared_backbone": variant == "shared",
-            "e_step": {"samples": told["samples"], "tokens_per_batch": told["tokens"]},
+            "e_step": {"samples": told["samples"], "max_tokens_per_micro_batch": told["tokens"]},
             "m_step": {"selector": step, "generator": step},
         }
     )
@@ -83,7 +83,7 @@ def work(config: Config, phase: str, questions: int) -> None:
     layers = config.selector.scratch.layers if config.selector.scratch else 0
     selector, generator = stand_in_pair(config, CPU, {"selector": layers, "generator": layers})
     tasks, lists = longest_tasks(config, questions), unlike_lists(config, questions)
-    budget = config.e_step.tokens_per_batch
+    budget = config.e_step.max_tokens_per_micro_batch
 
     def chosen(i: int) -> SequenceGroup:
         return selector.group(tasks[i], lists[i])
@@ -94,7 +94,7 @@ def work(config: Config, phase: str, questions: int) -> None:
     if phase == "sampling":
         shape = (config.e_step.samples, selector.choices_per_list)
         uniforms = [np.random.default_rng(i).random(shape) for i in range(questions)]
-        selector.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=budget)
+        selector.sample(tasks, uniforms, temperature=1.0, max_tokens=budget)
     elif phase == "scoring":
         score_all(generator.model, [read(i) for i in range(questions)], budget)
     else:

@@ -5,7 +5,7 @@
 The job, on the same generated file: read the passages, index them (stemmed, without stop words), save the
 index, open it memory-mapped, and give the top-N passages, with their texts, of each question. Bare bm25s is
 used as leanly as it can be: the texts are dropped once tokenized, and the corpus is streamed to its file.
-Each side runs in a process of its own. `overhead` is ours / bare - 1; `cpu` is the figure to trust where
+Each side runs in a process of its own. `overhead` is ours / bare - 1; `cpu` is the metric to trust where
 other work shares the machine, `wall` where none does. With `--search` the index is built once and only
 searching is timed, in turn, bm25s with a thread a processor; `search_ratio` is our time over its.
 """
@@ -128,8 +128,8 @@ def measure(side: str, corpus: Path, folder: Path, questions: int, top_n: int) -
     command = [sys.executable, __file__, "--side", side, "--corpus", str(corpus), "--folder", str(folder)]
     command += ["--questions", str(questions), "--top-n", str(top_n)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    metrics: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return metrics
 
 
 def run_side(arguments: argparse.Namespace) -> dict[str, Any]:

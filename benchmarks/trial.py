@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: random models, a made-up world, and two sides timed in one run.
+"""What the speed benchmarks fraction: random models, a made-up world, and two sides timed in one run.
 
 A side is a function that does the whole job once. Sides are timed in turn, so that whatever else the machine
 does meets all of them; a ratio is the median of the ratios within a turn. Peak memory is what the job takes
@@ -258,8 +258,8 @@ def resident(field: str) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
 
 
-def report(trial: Trial, name: str, **figures: Any) -> None:
+def report(trial: Trial, name: str, **metrics: Any) -> None:
     """The one JSON line."""
     sizes = {"model": trial.model, "prompt": trial.prompt, "samples": trial.samples, "k": trial.k,
              "n": trial.n, "questions": trial.questions, "repeats": trial.repeats}  # fmt: skip
-    print(json.dumps({"benchmark": name, "device": device_name(trial.device), **sizes, **figures}))
+    print(json.dumps({"benchmark": name, "device": device_name(trial.device), **sizes, **metrics}))

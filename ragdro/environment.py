@@ -20,20 +20,20 @@ def environment(seed: int) -> dict[str, Any]:
         "commit": _commit(),
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in _PACKAGES},
-        "processes": processes(),
+        "processes": env_world_size(),
         "machine": {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()},
         "command": ["ragdro", *sys.argv[1:]],
     }
 
 
-def processes() -> int:
+def env_world_size() -> int:
     """How many processes `torchrun` started for this run; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def process() -> int:
+def env_rank() -> int:
     """Which of them this is, from 0."""
-    return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if env_world_size() > 1 else 0
 
 
 def _version(package: str) -> str | None:

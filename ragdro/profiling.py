@@ -90,7 +90,7 @@ class Profile:
     def _row(self, seconds: float, tokens: int, flops: float, total: float) -> dict[str, Any]:
         return {
             "seconds": seconds,
-            "share": seconds / total,
+            "fraction": seconds / total,
             "tokens": tokens,
             "tokens_per_second": tokens / seconds if tokens else None,
             "flops_per_second": flops / seconds if tokens else None,

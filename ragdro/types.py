@@ -70,7 +70,7 @@ class Question:
     `answers[0]` is the one trained on; evaluation scores against all. `passages` are those that came
     with the question (with gold labels, where the data has them), `candidates` a top-N list that came
     with it, and `ranking` a teacher's order of passage ids, best first (None: the data has none).
-    `hops` is how many passages it takes, where the data says so: figures are broken down by it.
+    `hops` is how many passages it takes, where the data says so: metrics are broken down by it.
     """
 
     id: str
@@ -101,7 +101,7 @@ class WeightedSample:
 
     `count` is how often it was drawn, `log_proposal` its log-probability under the distribution that
     drew it (log q), `log_prior` under the selector (log p(z|x)), `log_likelihood` that of the gold
-    answer (log p(y|x,d_z)), all in nats; `weight` is the share of the question's total importance
+    answer (log p(y|x,d_z)), all in nats; `weight` is the fraction of the question's total importance
     weight (it already contains `count`), so the weights of a question sum to 1. `reward` is what a policy
     gradient compares (None: the log-likelihood).
     """

@@ -1,4 +1,4 @@
-"""The recipes of docs/scaling.md: `ragdro plan`'s figures for Llama-3's shapes, as one JSON line each.
+"""The recipes of docs/scaling.md: `ragdro plan`'s metrics for Llama-3's shapes, as one JSON line each.
 
     python -m reproductions.scaling [recipe ...]
 
@@ -50,7 +50,7 @@ def config_of(recipe: str, folder: Path) -> Config:
             max_position_embeddings=8192, tie_word_embeddings=tied,
         ).save_pretrained(folder / name)  # fmt: skip
     role = {"dtype": "bfloat16", "question_tokens": 96, "passage_tokens": 180}
-    step = {"questions_per_step": 64, "tokens_per_batch": 8192}
+    step = {"batch_size": 64, "max_tokens_per_micro_batch": 8192}
     return Config.model_validate(
         {
             "data": {"train": "-", "validation": "-"},
@@ -58,7 +58,7 @@ def config_of(recipe: str, folder: Path) -> Config:
             "generator": {**role, **generator, "model": str(folder / "8b")},
             "shared_backbone": shared,
             "parallel": {"strategy": "fsdp2" if processes > 1 else "ddp"},
-            "e_step": {"tokens_per_batch": 16384},
+            "e_step": {"max_tokens_per_micro_batch": 16384},
             "m_step": {"selector": step, "generator": step},
         }
     )

@@ -23,7 +23,7 @@ VARIANTS = {
     "selector frozen": ["train_selector=false"],
     "generator frozen": ["train_generator=false"],
 }
-KEYS = ("exact_match", "two_hop", "recall_at_5", "all_gold_selected", "bound")
+KEYS = ("exact_match", "two_hop", "recall_at_5", "full_recall", "bound")
 
 
 def run(config: str, runs: Path, name: str, overrides: list[str]) -> Path:
@@ -44,7 +44,7 @@ def run(config: str, runs: Path, name: str, overrides: list[str]) -> Path:
     return folder
 
 
-def figures(folder: Path) -> dict[str, dict[str, float | None]]:
+def metrics(folder: Path) -> dict[str, dict[str, float | None]]:
     """The stages vanilla_rag, warm_up and best of a run, with exact match on two-hop questions."""
     results: dict[str, Any] = read_results(folder)
     hops = breakdowns(folder)
@@ -92,8 +92,8 @@ def main() -> None:
         for seed in args.seeds:
             name = f"{Path(args.config).stem}-{label.replace(' ', '-')}-{seed}"
             overrides = [f"seed={seed}", *switches, *args.overrides]
-            found.setdefault(label, []).append(figures(run(args.config, args.runs, name, overrides)))
-    print("| | exact match | two-hop | recall@5 | all gold | bound |\n|---|---|---|---|---|---|")
+            found.setdefault(label, []).append(metrics(run(args.config, args.runs, name, overrides)))
+    print("| | exact match | two-hop | recall@5 | full recall | bound |\n|---|---|---|---|---|---|")
     full = found["full"]
     print(row("vanilla RAG", [f["vanilla_rag"] for f in full]))
     print(row("warm-up", [f["warm_up"] for f in full]))
@@ -102,7 +102,7 @@ def main() -> None:
     for label, stage in (("vanilla RAG", "vanilla_rag"), ("warm-up", "warm_up")):
         gains = {
             key: [f["best"][key] - f[stage][key] for f in full if f[stage][key] is not None]
-            for key in ("exact_match", "two_hop", "all_gold_selected")
+            for key in ("exact_match", "two_hop", "full_recall")
         }
         print(f"best − {label}: " + json.dumps({k: interval(v) for k, v in gains.items() if v}))
 

@@ -1,4 +1,4 @@
-"""What the tests share: three kinds of tokenizer and small random models, all made here."""
+"""What the tests fraction: three kinds of tokenizer and small random models, all made here."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ragdro.cli import data, export, ingest, model, models, plan, retrieve, study, tiny, watch
-from ragdro.environment import process, processes
+from ragdro.environment import env_rank, env_world_size
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
 
@@ -76,7 +76,7 @@ def main() -> None:
         if stop.code == INTERRUPTED:
             _say("interrupted", INTERRUPTED)
         elif stop.code == PREEMPTED:
-            sent = " (torchrun sends it to every process when one has ended)" if processes() > 1 else ""
+            sent = " (torchrun sends it to every process when one has ended)" if env_world_size() > 1 else ""
             _say(f"stopped by SIGTERM{sent}; the same command with --resume goes on", PREEMPTED)
         raise
     except KeyboardInterrupt:
@@ -84,6 +84,6 @@ def main() -> None:
 
 
 def _say(message: str, code: int) -> int:
-    who = f" (process {process()} of {processes()})" if process() else ""
+    who = f" (process {env_rank()} of {env_world_size()})" if env_rank() else ""
     print(f"ragdro: error{who}: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -99,7 +99,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="where --export writes")] = None,
     json_: _Json = False,
 ) -> None:
-    """Score any system's predictions, each figure with a 95 % bootstrap interval."""
+    """Score any system's predictions, each metric with a 95 % bootstrap interval."""
     import numpy as np
 
     from ragdro.errors import ConfigError

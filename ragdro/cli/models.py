@@ -40,11 +40,11 @@ def train(
     if dry_run:
         typer.echo(dump_config(settings), nl=False)
         return
-    from ragdro.environment import process
+    from ragdro.environment import env_rank
     from ragdro.runs.run import run
 
     folder = Path(settings.runs) / settings.name
-    if process():  # one process reports
+    if env_rank():  # one process reports
         run(settings, overwrite=overwrite, resume=resume)
         return
     if profile:

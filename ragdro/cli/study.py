@@ -39,10 +39,10 @@ def study(
     chosen = find_study(name)
     if config is None:
         raise ConfigError(f"study '{name}': no config given (ragdro study {name} CONFIG.yaml)")
-    from ragdro.studies.conduct import conduct
     from ragdro.studies.plan import parse_seeds, plan
+    from ragdro.studies.run import run_study
 
     planned = plan(chosen, config, overrides or (), None if seeds is None else parse_seeds(seeds), full=full)
-    conduct(planned, jobs=jobs, resume=resume, overwrite=overwrite)
+    run_study(planned, jobs=jobs, resume=resume, overwrite=overwrite)
     typer.echo((planned.folder / "table.md").read_text(encoding="utf-8"))
     typer.echo(f"page: {planned.folder / 'index.html'}")

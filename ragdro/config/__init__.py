@@ -69,7 +69,7 @@ class DataSettings(Settings):
     train: str = Field(description="questions to train on")
     validation: str = Field(description="questions that choose the best iteration")
     test: str | None = Field(
-        None, description="questions whose figures are reported; null: the validation ones"
+        None, description="questions whose metrics are reported; null: the validation ones"
     )
     corpus: str | None = Field(
         None, description="passages to retrieve from; null where questions bring candidates"
@@ -102,8 +102,11 @@ class Config(TrainingSettings):
     data: DataSettings = Field(description="questions and corpus")
     retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")
-    degrade: float = Field(
-        0, ge=0, le=1, description="share of each question's candidates replaced by random passages (a study)"
+    corrupt_candidates: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="fraction of each question's candidates replaced by random passages (a study)",
     )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
@@ -115,7 +118,7 @@ class Config(TrainingSettings):
     )
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
-        [], description="where metrics.jsonl's figures go as well"
+        [], description="where metrics.jsonl's metrics go as well"
     )
 
     @model_validator(mode="after")

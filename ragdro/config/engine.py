@@ -23,7 +23,7 @@ class VllmEngine(Settings):
     """vLLM in this process, on the device of the run; it gets the selector's weights for every E-step."""
 
     kind: Literal["vllm"] = "vllm"
-    memory: float = Field(0.4, gt=0, lt=1, description="share of the GPU that vLLM takes while it samples")
+    memory: float = Field(0.4, gt=0, lt=1, description="fraction of the GPU that vLLM takes while it samples")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that vLLM spreads the selector over")
 
 

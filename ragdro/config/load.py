@@ -71,6 +71,14 @@ _TAGS: dict[int | str, tuple[str, ...]] = {
 """Kinds that pydantic puts into an error's location, by section: no part of a dotted key."""
 
 
+_RENAMED = {
+    "questions_per_step": "batch_size",
+    "tokens_per_batch": "max_tokens_per_micro_batch",
+    "degrade": "corrupt_candidates",
+}
+"""Keys of versions before 0.2; CHANGELOG.md lists them too."""
+
+
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first complaint in one line: dotted key, what is wrong, the value."""
     first: dict[str, Any] = dict(error.errors(include_url=False)[0])
@@ -82,6 +90,9 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(root))
+        renamed = [_RENAMED.get(part, part) for part in where]
+        if renamed != where and ".".join(renamed) in known:
+            return f"key '{key}' is called '{'.'.join(renamed)}' now"
         if key in known:  # of another kind: the retriever's keys depend on it
             return f"key '{key}' does not go with this {key.rpartition('.')[0]}'s kind"
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)

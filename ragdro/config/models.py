@@ -27,7 +27,7 @@ class LoraAdapter(Settings):
     kind: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, description="rank of an update")
     alpha: float = Field(32.0, gt=0, description="an update counts alpha / rank times")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of an update's inputs left out in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="fraction of an update's inputs left out in training")
     targets: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = Field(
         "all-linear", description="names of the modules updated; 'all-linear': all but the output embeddings"
     )

@@ -20,9 +20,13 @@ class Optimisation(Settings):
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     epochs: float = Field(1.0, gt=0, description="passes over the questions; fractions are fine")
-    questions_per_step: int = Field(64, ge=1, description="questions whose gradients one update averages")
-    tokens_per_batch: int = Field(8192, ge=1, description="most tokens in one forward and backward pass")
-    warm_up_fraction: float = Field(0.05, ge=0, le=1, description="share of the updates that raise the rate")
+    batch_size: int = Field(64, ge=1, description="questions whose gradients one update averages")
+    max_tokens_per_micro_batch: int = Field(
+        8192, ge=1, description="most tokens in one forward and backward pass"
+    )
+    warm_up_fraction: float = Field(
+        0.05, ge=0, le=1, description="fraction of the updates that raise the rate"
+    )
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after that")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's second decay rate")
@@ -57,7 +61,7 @@ class Mixture(Settings):
     retriever: float = Field(0.1, ge=0, lt=1, description="share drawn by the retriever's order")
     uniform: float = Field(0.1, ge=0, lt=1, description="share drawn at random")
     decay: float = Field(
-        0.8, gt=0, le=1, description="of the retriever's share: each rank's weight over the one before it"
+        0.8, gt=0, le=1, description="of the retriever's fraction: each rank's weight over the one before it"
     )
 
     @model_validator(mode="after")
@@ -77,7 +81,7 @@ class EStep(Settings):
     questions: int | None = Field(
         None, ge=1, description="training questions an iteration takes, in turn; null for all"
     )
-    tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
+    max_tokens_per_micro_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     questions_per_shard: int = Field(
         256, ge=1, description="questions drawn and scored together; a killed run repeats one shard at most"
     )
@@ -125,7 +129,7 @@ class Evaluation(Settings):
         32, ge=1, description="validation questions that the tighter bound is taken on"
     )
     questions: int | None = Field(None, ge=1, description="most validation questions; null for all")
-    tokens_per_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
+    max_tokens_per_micro_batch: int = Field(32768, ge=1, description="most tokens in one forward pass")
     metrics: list[Annotated[str, Field(pattern=IMPORT_PATH)]] = Field(
         [],
         description="metrics of one's own, measured beside ours: 'package.module:function', from an answer"

@@ -130,7 +130,7 @@ def _scores(
     """Metric → question id → value: by `data`'s gold answers, or by those that the predictions carry."""
     if data is not None:
         scored = score(data, file, generator, normalisation=normalisation, rule=rule, resamples=1)
-        compared = ("exact_match", "f1", f"recall_at_{_RECALL_DEPTH}", "all_gold_selected")
+        compared = ("exact_match", "f1", f"recall_at_{_RECALL_DEPTH}", "full_recall")
         return {name: scored.per_question[name] for name in compared if name in scored.per_question}
     return _own_scores(read_predictions(file), normalisation, rule or "squad")
 

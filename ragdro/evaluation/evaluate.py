@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 from ragdro.config.plugins import load_object
 from ragdro.errors import ConfigError
 from ragdro.evaluation.metrics import exact_match, f1
-from ragdro.evaluation.ranking import all_gold_selected, recall_at_k
+from ragdro.evaluation.ranking import full_recall, recall_at_k
 from ragdro.types import Prediction
 
-METRICS = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
+METRICS = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "full_recall")
 _CUTS = (1, 3, 5)
 
 
@@ -54,7 +54,7 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
         **{
             f"recall_at_{k}": recall_at_k(selected, question.answers, k) if k <= most else None for k in _CUTS
         },
-        "all_gold_selected": all_gold_selected(selected, question.gold_passages),
+        "full_recall": full_recall(selected, question.gold_passages),
         "hops": question.hops,
         "selection": [
             {

@@ -1,9 +1,9 @@
-"""The official evaluation scripts' figures, question by question, unrounded.
+"""The official evaluation scripts' metrics, question by question, unrounded.
 
-In: a gold record (`ragdro.data.read_gold`) and what a system answered. Out: figure → value of this question,
-under the script's own names; a figure's score is its mean over the questions that have it. Where a file
+In: a gold record (`ragdro.data.read_gold`) and what a system answered. Out: metric → value of this question,
+under the script's own names; a metric's score is its mean over the questions that have it. Where a file
 lacks a question, it scores 0 in everything (as HotpotQA's and 2Wiki's scripts do; MuSiQue's and KILT's
-refuse such a file). Written from the behaviour of these scripts, whose printed figures are rounded where
+refuse such a file). Written from the behaviour of these scripts, whose printed metrics are rounded where
 noted:
 
 - HotpotQA: hotpotqa/hotpot, hotpot_evaluate_v1.py.
@@ -27,13 +27,13 @@ from ragdro.evaluation.predictions import Answered
 from ragdro.evaluation.ranking import Support, support_of_counts
 from ragdro.types import Question
 
-Figures: TypeAlias = dict[str, float]
+Metrics: TypeAlias = dict[str, float]
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _NO_OVERLAP = Overlap(0.0, 0.0, 0.0)
 
 
-def _named(prefix: str, scores: Support) -> Figures:
+def _named(prefix: str, scores: Support) -> Metrics:
     return {
         f"{prefix}em": scores.exact_match,
         f"{prefix}f1": scores.f1,
@@ -57,23 +57,23 @@ def _set_scores(predicted: Sequence[object], gold: Sequence[object]) -> Support:
     return support_of_counts(right, len(predicted) - right, missed)
 
 
-def hotpotqa(record: Record, question: Question, answered: Answered | None, *, with_facts: bool) -> Figures:
+def hotpotqa(record: Record, question: Question, answered: Answered | None, *, with_facts: bool) -> Metrics:
     """`em f1 prec recall`, and where the file has `sp`, `sp_*` at sentence level and `joint_*`."""
     said = None if answered is None else answered.answer
     parts = []
     if said is not None:
         shared = overlap(said, question.answers[0], rule="hotpotqa")
         parts.append(Support(exact_match(said, question.answers[:1], rule="hotpotqa"), *shared))
-    figures = _named("", parts[0] if parts else Support(0.0, *_NO_OVERLAP))
+    metrics = _named("", parts[0] if parts else Support(0.0, *_NO_OVERLAP))
     if not with_facts:
-        return figures
+        return metrics
     if answered is not None and answered.facts is not None:
         parts.append(_set_scores(list(set(answered.facts)), list(set(supporting_facts(record)))))
-        figures |= _named("sp_", parts[-1])
+        metrics |= _named("sp_", parts[-1])
     else:
-        figures |= _named("sp_", support_of_counts(0, 0, 1))
+        metrics |= _named("sp_", support_of_counts(0, 0, 1))
     joint = _joint(parts) if len(parts) == 2 else support_of_counts(0, 0, 1)
-    return figures | _named("joint_", joint)
+    return metrics | _named("joint_", joint)
 
 
 def twowiki(
@@ -84,27 +84,27 @@ def twowiki(
     with_facts: bool,
     with_evidence: bool,
     aliases: Aliases,
-) -> Figures:
+) -> Metrics:
     """`em f1 prec recall`, each the best over the answer and its aliases; `sp_*` with titles in lower
     case; `evi_*` over evidence triples and their entities' aliases; `joint_*` over all three."""
     nothing = support_of_counts(0, 0, 1)
     answer = facts = evidence = None
     if answered is not None and answered.answer is not None:
         answer = _best_answer(answered.answer, question.answers)
-    figures = _named("", answer or nothing)
+    metrics = _named("", answer or nothing)
     if with_facts:
         if answered is not None and answered.facts is not None:
             predicted = [(title.lower(), at) for title, at in set(answered.facts)]
             facts = _set_scores(predicted, [(t.lower(), at) for t, at in set(supporting_facts(record))])
-        figures |= _named("sp_", facts or nothing)
+        metrics |= _named("sp_", facts or nothing)
     if with_evidence:
         if answered is not None and answered.evidence is not None:
             evidence = _evidence_scores(answered.evidence, _gold_evidence(record, aliases))
-        figures |= _named("evi_", evidence or nothing)
+        metrics |= _named("evi_", evidence or nothing)
     if with_facts and with_evidence:
         joint = _joint([answer, facts, evidence]) if answer and facts and evidence else nothing
-        figures |= _named("joint_", joint)
-    return figures
+        metrics |= _named("joint_", joint)
+    return metrics
 
 
 def _best_answer(said: str, golds: Sequence[str]) -> Support:
@@ -153,20 +153,20 @@ def musique_answers(record: Record) -> tuple[str, ...]:
     return (record.string("answer"), *aliases)
 
 
-def musique(record: Record, answered: Answered | None) -> Figures:
+def musique(record: Record, answered: Answered | None) -> Metrics:
     """`answer_em answer_f1 support_em support_f1` of one answerable instance; nothing of another."""
     if record.flag("answerable") is False:
         return {}
-    figures = dict.fromkeys(("answer_em", "answer_f1"), 0.0)
+    metrics = dict.fromkeys(("answer_em", "answer_f1"), 0.0)
     if answered is not None and answered.answer is not None:
         golds = musique_answers(record)
-        figures["answer_em"] = exact_match(answered.answer, golds, rule="musique")
-        figures["answer_f1"] = f1(answered.answer, golds, rule="musique")
+        metrics["answer_em"] = exact_match(answered.answer, golds, rule="musique")
+        metrics["answer_f1"] = f1(answered.answer, golds, rule="musique")
     if answered is None or answered.support_indices is not None:
         support = _musique_support(record, () if answered is None else answered.support_indices or ())
         found = Support(0.0, 0.0, 0.0, 0.0) if answered is None else support
-        figures |= {"support_em": found.exact_match, "support_f1": found.f1}
-    return figures
+        metrics |= {"support_em": found.exact_match, "support_f1": found.f1}
+    return metrics
 
 
 def _musique_support(record: Record, predicted: Sequence[int]) -> Support:
@@ -177,13 +177,13 @@ def _musique_support(record: Record, predicted: Sequence[int]) -> Support:
     return support_of_counts(len(said & gold), len(said - gold), len(gold - said))
 
 
-def musique_group(pair: Sequence[tuple[Record, Answered | None]]) -> Figures:
+def musique_group(pair: Sequence[tuple[Record, Answered | None]]) -> Metrics:
     """MuSiQue-Full: the scores of a question's two instances together, 0 unless both are rightly called
     answerable or not."""
     right = all(
         answered is not None and answered.answerable == record.flag("answerable") for record, answered in pair
     )
-    scores: Figures = {}
+    scores: Metrics = {}
     for record, answered in pair:
         scores |= musique(record, answered)
     return {
@@ -192,12 +192,12 @@ def musique_group(pair: Sequence[tuple[Record, Answered | None]]) -> Figures:
     }
 
 
-def kilt(record: Record, question: Question, answered: Answered | None) -> Figures:
+def kilt(record: Record, question: Question, answered: Answered | None) -> Metrics:
     """`accuracy em f1 rougel` (accuracy: equal strings), `Rprec recall@5` by Wikipedia page, and `KILT-*`,
     which count an answer only where R-precision is 1. An empty prediction scores 0."""
     said = "" if answered is None or answered.answer is None else answered.answer.strip()
     golds = question.answers
-    figures = {
+    metrics = {
         "accuracy": float(said in golds),
         "em": exact_match(said, golds, rule="kilt"),
         "f1": f1(said, golds, rule="kilt"),
@@ -205,8 +205,8 @@ def kilt(record: Record, question: Question, answered: Answered | None) -> Figur
     }
     pages = () if answered is None or answered.pages is None else answered.pages
     precision = _r_precision(record, pages)
-    rated = {f"KILT-{name}": value if precision == 1 else 0.0 for name, value in figures.items()}
-    return figures | rated | {"Rprec": precision, "recall@5": _page_recall(record, pages, 5)}
+    rated = {f"KILT-{name}": value if precision == 1 else 0.0 for name, value in metrics.items()}
+    return metrics | rated | {"Rprec": precision, "recall@5": _page_recall(record, pages, 5)}
 
 
 def _gold_pages(record: Record) -> list[list[str]]:
@@ -229,7 +229,7 @@ def _r_precision(record: Record, pages: Sequence[str]) -> float:
 
 
 def _page_recall(record: Record, pages: Sequence[str], k: int) -> float:
-    """The share of distinct gold page sets completed within the first `k` ranks, a set counting as one
+    """The fraction of distinct gold page sets completed within the first `k` ranks, a set counting as one
     rank: the one at which its last page stands, its earlier pages taken out."""
     remaining: list[set[str]] = []
     for gold in _gold_pages(record):
@@ -251,7 +251,7 @@ def _page_recall(record: Record, pages: Sequence[str], k: int) -> float:
     return sum(rank is True for rank in ranks[:k]) / distinct
 
 
-def dpr(question: Question, answered: Answered | None) -> Figures:
+def dpr(question: Question, answered: Answered | None) -> Metrics:
     """`em`: the reader's exact match."""
     if answered is None or answered.answer is None:
         return {"em": 0.0}

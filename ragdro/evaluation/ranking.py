@@ -81,7 +81,7 @@ def recall_at_k(
     return float(first_hit(passages[:k], answers, match=match, with_title=with_title) is not None)
 
 
-def all_gold_selected(selected: Sequence[Passage], gold: Sequence[Passage]) -> float | None:
+def full_recall(selected: Sequence[Passage], gold: Sequence[Passage]) -> float | None:
     """1.0 if every gold passage is among `selected`, else 0.0; None where no passage is known as gold."""
     if not gold:
         return None
@@ -100,7 +100,7 @@ class Support(NamedTuple):
 
 def support_of_counts(right: int, wrong: int, missed: int) -> Support:
     """Support scores from counts of predicted-and-gold, predicted-only and gold-only, as in
-    hotpot_evaluate_v1.py: a share of nothing is 0, and exact match asks for no error of either kind."""
+    hotpot_evaluate_v1.py: a fraction of nothing is 0, and exact match asks for no error of either kind."""
     precision = right / (right + wrong) if right + wrong else 0.0
     recall = right / (right + missed) if right + missed else 0.0
     harmonic = 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -2,7 +2,7 @@
 
 In: questions with their candidates, one at a time. Out: recall at several depths, each the mean over the
 questions that it applies to. `answer` is DPR's top-k accuracy (a passage holds a gold answer), `gold` the
-share of a question's gold passages, `all gold` whether they are all there.
+fraction of a question's gold passages, `full recall` whether they are all there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ragdro.evaluation.ranking import all_gold_selected, recall_at_k, support_scores
+from ragdro.evaluation.ranking import full_recall, recall_at_k, support_scores
 from ragdro.types import Candidates, Question
 
 DEPTHS = (1, 5, 20)
-MEASURES = ("answer", "gold", "all gold")
+MEASURES = ("answer", "gold", "full recall")
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class RetrievalRecall:
             values = {
                 "answer": recall_at_k(first, question.answers, k) if question.answers else None,
                 "gold": None if support is None else support.recall,
-                "all gold": all_gold_selected(first, gold),
+                "full recall": full_recall(first, gold),
             }
             for name, value in values.items():
                 if value is not None:

@@ -1,8 +1,8 @@
 """Scoring a file of predictions against a file of questions: `ragdro score`, without torch.
 
-In: data in any format that `ragdro.data` reads, predictions in any that `predictions` reads. Out: figures
-(means over questions, shares of 1) with bootstrap intervals: the metrics common to all data, and where the
-data has an official evaluation script, that script's own figures under their own names.
+In: data in any format that `ragdro.data` reads, predictions in any that `predictions` reads. Out: metrics
+(means over questions, fraction of 1) with bootstrap intervals: the metrics common to all data, and where the
+data has an official evaluation script, that script's own metrics under their own names.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ragdro.data import Source, read_gold
 from ragdro.data.read import alias_map
 from ragdro.data.record import Record
 from ragdro.errors import DataError
-from ragdro.evaluation.figures import Pair, common_figures, official_figures
 from ragdro.evaluation.metrics import Normalisation, Rule
+from ragdro.evaluation.per_question import Pair, common_metrics, official_metrics
 from ragdro.evaluation.predictions import Answered, PredictionFile, read_predictions
 from ragdro.evaluation.significance import Interval, bootstrap_intervals
 from ragdro.types import Question
@@ -36,7 +36,7 @@ _PLACES = ("data", "predictions", "data_format", "prediction_format", "rule", "n
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What `score` found. `per_question` holds each figure's value by question id, for comparisons."""
+    """What `score` found. `per_question` holds each metric's value by question id, for comparisons."""
 
     data: str
     predictions: str
@@ -48,29 +48,29 @@ class Score:
     missing: int
     empty: int
     unknown: int
-    figures: dict[str, Interval]
+    metrics: dict[str, Interval]
     official: dict[str, Interval]
     per_question: dict[str, dict[str, float]] = field(repr=False)
 
     def as_json(self) -> dict[str, object]:
-        """The figures as plain values: `{"exact_match": x, …, "intervals": {…}, "official": {…}}`."""
+        """The metrics as plain values: `{"exact_match": x, …, "intervals": {…}, "official": {…}}`."""
         counts = {name: getattr(self, name) for name in (*_PLACES, *_COUNTS)}
         return {
             **counts,
-            **{name: interval.mean for name, interval in self.figures.items()},
+            **{name: interval.mean for name, interval in self.metrics.items()},
             "official": {name: interval.mean for name, interval in self.official.items()},
             "intervals": {
                 name: [interval.low, interval.high]
-                for name, interval in {**self.figures, **_prefixed(self.official)}.items()
+                for name, interval in {**self.metrics, **_prefixed(self.official)}.items()
             },
         }
 
     def as_lines(self) -> list[str]:
-        """The figures as a table of lines, shares in percent."""
+        """The metrics as a table of lines, shares in percent."""
         title = f"{self.predictions} ({self.prediction_format}) on {self.data} ({self.data_format})"
         rules = f"rule {self.rule}, normalisation {self.normalisation}, 95 % bootstrap intervals"
         counts = ", ".join(f"{name} {getattr(self, name)}" for name in _COUNTS)
-        rows = [_row(name, interval) for name, interval in self.figures.items()]
+        rows = [_row(name, interval) for name, interval in self.metrics.items()]
         if self.official:
             rows += ["", "as the official script names them:"]
             rows += [_row(name, interval) for name, interval in self.official.items()]
@@ -81,8 +81,8 @@ def _row(name: str, interval: Interval) -> str:
     return f"{name:<30}{100 * interval.mean:7.2f}   [{100 * interval.low:6.2f}, {100 * interval.high:6.2f}]"
 
 
-def _prefixed(figures: Mapping[str, Interval]) -> dict[str, Interval]:
-    return {f"official.{name}": interval for name, interval in figures.items()}
+def _prefixed(metrics: Mapping[str, Interval]) -> dict[str, Interval]:
+    return {f"official.{name}": interval for name, interval in metrics.items()}
 
 
 def score(
@@ -107,8 +107,8 @@ def score(
     pairs = _paired(list(reading), found)
     rule = rule or RULE_OF_FORMAT.get(reading.format.name, "squad")
     names = alias_map(data, aliases) if reading.format.name == "2wikimultihopqa" else {}
-    by_figure = common_figures(pairs, normalisation, rule)
-    by_official = official_figures(pairs, reading.format.name, found, names)
+    by_metric = common_metrics(pairs, normalisation, rule)
+    by_official = official_metrics(pairs, reading.format.name, found, names)
     known = {pair.question.id for pair in pairs}
     said = [pair.answered.answer for pair in pairs if pair.answered and pair.answered.answer is not None]
     return Score(
@@ -122,9 +122,9 @@ def score(
         missing=len(pairs) - len(said),
         empty=sum(not answer.strip() for answer in said),
         unknown=sum(row.id not in known for row in found.rows),
-        figures=intervals(by_figure, generator, resamples),
+        metrics=intervals(by_metric, generator, resamples),
         official=intervals(by_official, generator, resamples),
-        per_question=by_figure,
+        per_question=by_metric,
     )
 
 
@@ -148,15 +148,15 @@ def _paired(gold: Sequence[tuple[Record, Question]], found: PredictionFile) -> l
 
 
 def intervals(
-    figures: Mapping[str, Mapping[str, float]], generator: np.random.Generator, resamples: int
+    metrics: Mapping[str, Mapping[str, float]], generator: np.random.Generator, resamples: int
 ) -> dict[str, Interval]:
-    """The mean of each figure over its questions with its 95 % bootstrap interval; figures over the same
+    """The mean of each metric over its questions with its 95 % bootstrap interval; metrics over the same
     questions share their resamples."""
     by_questions: dict[tuple[str, ...], list[str]] = {}
-    for name, values in figures.items():
+    for name, values in metrics.items():
         by_questions.setdefault(tuple(values), []).append(name)
     found: dict[str, Interval] = {}
     for questions, names in by_questions.items():
-        matrix = np.array([[figures[name][question] for name in names] for question in questions])
+        matrix = np.array([[metrics[name][question] for name in names] for question in questions])
         found |= dict(zip(names, bootstrap_intervals(matrix, generator, resamples=resamples), strict=True))
-    return {name: found[name] for name in figures}
+    return {name: found[name] for name in metrics}

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals, paired tests between two systems, correction for several.
+"""How sure a metric is: bootstrap intervals, paired tests between two systems, correction for several.
 
 In: per-question scores as one-dimensional arrays (or a matrix, a metric a column), and the generator that
 draws. Out: numbers in the units of the scores; p-values in (0, 1]. Resampling is over questions.
@@ -105,7 +105,7 @@ def paired_permutation_test(
 ) -> float:
     """Two-sided p-value that the mean difference is 0, by flipping the sign of each question's difference.
 
-    Exact (all sign patterns) with up to 14 questions that differ; else the share of `resamples` random
+    Exact (all sign patterns) with up to 14 questions that differ; else the fraction of `resamples` random
     patterns, counting the observed one, that reach the observed difference. Raises DataError where the
     scores differ in number or are empty.
     """

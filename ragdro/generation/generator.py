@@ -123,14 +123,14 @@ class Generator:
         """All readings of one question; what their prompts share is computed once."""
         return SequenceGroup.of([self.scored(r) for r in readings])
 
-    def answer_many(self, readings: Sequence[Reading], tokens_per_batch: int) -> list[str]:
+    def answer_many(self, readings: Sequence[Reading], max_tokens: int) -> list[str]:
         """The greedy answer to each reading."""
         prompts = [self.prompt(r) for r in readings]
         answers = [""] * len(readings)
         spans = [(len(p), len(p) + self.answer_tokens) for p in prompts]
         classes = self.model.length_classes
         for alike in [list(range(len(prompts)))] if classes is None else classes.apart(spans):
-            for batch in batches_by_tokens([spans[i][1] for i in alike], tokens_per_batch):
+            for batch in batches_by_tokens([spans[i][1] for i in alike], max_tokens):
                 chosen = [alike[j] for j in batch]
                 for i, ids in zip(chosen, self._greedy([prompts[i] for i in chosen]), strict=True):
                     answers[i] = self.model.tokenizer.decode(ids)

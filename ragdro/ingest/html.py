@@ -27,7 +27,7 @@ _LINK_MARKS = {"#", "¶", "§", "🔗"}
 
 _BLOCKS = {
     *("address", "article", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt", "fieldset"),
-    *("figcaption", "figure", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary"),
+    *("figcaption", "metric", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary"),
     *("table", "tbody", "thead", "tfoot", "caption", "tr", "ul", "h1", "h2", "h3", "h4", "h5", "h6"),
 }
 _TIGHT = {"li", "tr", "dt", "dd"}

@@ -42,7 +42,7 @@ def attend_in_blocks(hf: PreTrainedModel) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class BlockMask:
     """Queries `pieces[first:last]` of a cut row and which pieces they attend to.
 
     `visible` [queries, keys] says which they see; None is causal (the queries are the last of the keys).
@@ -55,11 +55,11 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
+class AttentionSchedule:
     """A row cut into pieces of `sizes` nodes, and the blocks that cover it in order."""
 
     sizes: list[int]
-    blocks: list[Block]
+    blocks: list[BlockMask]
 
 
 class AttentionPlan:
@@ -68,15 +68,15 @@ class AttentionPlan:
     def __init__(self, tree: TokenTree, device: torch.device) -> None:
         self._tree = tree
         self._device = device
-        self._cuts: dict[int | None, Cut] = {}
+        self._schedules: dict[int | None, AttentionSchedule] = {}
 
-    def cut(self, window: int | None) -> Cut:
+    def schedule(self, window: int | None) -> AttentionSchedule:
         """The cut for layers with this window; one that nothing reaches is no window."""
         if window is not None and window > self._tree.positions.max():
             window = None
-        if window not in self._cuts:
-            self._cuts[window] = _cut(self._tree, window, self._device)
-        return self._cuts[window]
+        if window not in self._schedules:
+            self._schedules[window] = _schedule(self._tree, window, self._device)
+        return self._schedules[window]
 
 
 def tree_attention(
@@ -98,13 +98,13 @@ def tree_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
         return plain
-    cut = plan.cut(sliding_window)
+    schedule = plan.schedule(sliding_window)
     groups = query.shape[1] // key.shape[1]
     # Split rather than sliced: the gradient of a split is one concatenation, that of a slice a whole row.
-    keys, values = torch.split(key, cut.sizes, 2), torch.split(value, cut.sizes, 2)
-    queries = torch.split(query, [sum(cut.sizes[b.first : b.last]) for b in cut.blocks], 2)
+    keys, values = torch.split(key, schedule.sizes, 2), torch.split(value, schedule.sizes, 2)
+    queries = torch.split(query, [sum(schedule.sizes[b.first : b.last]) for b in schedule.blocks], 2)
     outputs = []
-    for q, block in zip(queries, cut.blocks, strict=True):
+    for q, block in zip(queries, schedule.blocks, strict=True):
         k, v = _joined(keys, block.keys), _joined(values, block.keys)
         if block.visible is None:  # causal kernels want as many queries as keys: the first are made up
             lead = k.shape[2] - q.shape[2]
@@ -125,7 +125,7 @@ def _joined(pieces: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
     return pieces[which[0]] if len(which) == 1 else torch.cat([pieces[i] for i in which], 2)
 
 
-def _cut(tree: TokenTree, window: int | None, device: torch.device) -> Cut:
+def _schedule(tree: TokenTree, window: int | None, device: torch.device) -> AttentionSchedule:
     """Chains cut into pieces, neighbouring pieces joined to blocks of at most `QUERIES_PER_BLOCK`."""
     pieces: list[tuple[int, int]] = []
     causal: set[int] = set()
@@ -138,7 +138,7 @@ def _cut(tree: TokenTree, window: int | None, device: torch.device) -> Cut:
         else:
             steps = range(start, stop, QUERIES_PER_BLOCK)
             pieces.extend((at, min(at + QUERIES_PER_BLOCK, stop)) for at in steps)
-    blocks: list[Block] = []
+    blocks: list[BlockMask] = []
     first = 0
     for i in range(len(pieces)):
         last = i + 1
@@ -146,12 +146,12 @@ def _cut(tree: TokenTree, window: int | None, device: torch.device) -> Cut:
         if goes_on and pieces[last][1] - pieces[first][0] <= QUERIES_PER_BLOCK:
             continue
         blocks.append(
-            Block(i, last, _seen(tree, pieces[:last], first), None)
+            BlockMask(i, last, _seen(tree, pieces[:last], first), None)
             if i in causal
             else _masked_block(tree, pieces[:last], first, window, device)
         )
         first = last
-    return Cut([stop - start for start, stop in pieces], blocks)
+    return AttentionSchedule([stop - start for start, stop in pieces], blocks)
 
 
 def _masked_block(
@@ -160,7 +160,7 @@ def _masked_block(
     first: int,
     window: int | None,
     device: torch.device,
-) -> Block:
+) -> BlockMask:
     """The block of the pieces from `first` on: which of all pieces so far they see, and the mask."""
     begin, stop = pieces[first][0], pieces[-1][1]
     chosen = _seen(tree, pieces, first)
@@ -171,7 +171,7 @@ def _masked_block(
     visible = tree.visible(slice(begin, stop), keys)
     if window is not None:
         visible &= tree.positions[begin:stop, None] - tree.positions[keys] < window
-    return Block(first, len(pieces), chosen, torch.from_numpy(visible).to(device))
+    return BlockMask(first, len(pieces), chosen, torch.from_numpy(visible).to(device))
 
 
 def _seen(tree: TokenTree, pieces: Sequence[tuple[int, int]], first: int) -> tuple[int, ...]:

@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from ragdro.lm.agreement import agree
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.parity import agree
 from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase

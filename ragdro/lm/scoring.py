@@ -4,7 +4,7 @@ In: groups of `ScoredSequence` (a group is one question's: they share a beginnin
 the sum over its sequences' targets of log p(token | tokens before it), in nats, with gradients where they
 are on. It serves both models: log p(z|x) (choices among allowed identifiers) and log p(y|x,d_z) (the whole
 vocabulary). The first batch of a model, and the first after each fit, is compared with separate passes
-through the model's own head (`ragdro.lm.agreement`); where they differ, the model is scored the separate way
+through the model's own head (`ragdro.lm.parity`); where they differ, the model is scored the separate way
 from then on.
 """
 
@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ragdro.lm.agreement import agree, separate_log_probs
 from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.parity import agree, separate_log_probs
 from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints, ScoredSequence, TokenTree
 
@@ -108,14 +108,12 @@ def _shared_log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> 
     return total.index_add(0, torch.from_numpy(scored.owners).to(device), values)
 
 
-def score_all(
-    model: LanguageModel, groups: Sequence[SequenceGroup], tokens_per_batch: int
-) -> list[list[float]]:
+def score_all(model: LanguageModel, groups: Sequence[SequenceGroup], max_tokens: int) -> list[list[float]]:
     """`sequence_log_probs` of any number of groups without gradients, batched; results in the given order."""
     results: list[list[float]] = [[] for _ in groups]
     model.hf.eval()
     with torch.no_grad():
-        for batch in packs_by_tokens([len(g) for g in groups], tokens_per_batch):
+        for batch in packs_by_tokens([len(g) for g in groups], max_tokens):
             for i, value in zip(batch, sequence_log_probs(model, [groups[i] for i in batch]), strict=True):
                 results[i] = value.tolist()
     return results

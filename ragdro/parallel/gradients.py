@@ -14,22 +14,22 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
-from ragdro.parallel.world import size
+from ragdro.parallel.world import world_size
 
 _BUCKET = 2**25
 """Numbers that are sent together: large enough for the network, small beside the gradients themselves."""
 
 
-def add_up(parameters: Sequence[Parameter]) -> None:
+def all_reduce_gradients(parameters: Sequence[Parameter]) -> None:
     """Replace each gradient by its sum over the processes; a parameter that none of them used keeps none.
 
     Those of sharded parameters are means over the processes already, made in the backward pass.
     """
-    if size() == 1:
+    if world_size() == 1:
         return
     for p in parameters:
         if isinstance(p.grad, DTensor):
-            p.grad.mul_(size())
+            p.grad.mul_(world_size())
     whole = [p for p in parameters if not isinstance(p, DTensor)]
     used = torch.tensor([p.grad is not None for p in whole], dtype=torch.uint8)
     dist.all_reduce(used, dist.ReduceOp.MAX)

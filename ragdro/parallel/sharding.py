@@ -5,7 +5,7 @@ its optimiser's moments, and gather a layer at a time. Embeddings, the last norm
 call them as often as a process has tokens to score, and gathering takes every process equally often.
 
 Sampling, scoring and answering take each process as many forward passes as it has questions, so outside of an
-update all layers are gathered (`make_whole`) and nothing is sent. A model that multiplies in 16 bits is
+update all layers are all_gather_object (`unshard`) and nothing is sent. A model that multiplies in 16 bits is
 gathered in 16 bits: its float32 weights are there in parts alone.
 """
 
@@ -23,16 +23,16 @@ from transformers import PreTrainedModel
 from ragdro.config import Parallel
 from ragdro.errors import ModelError
 from ragdro.lm.model import LanguageModel
-from ragdro.parallel.world import is_main, size
+from ragdro.parallel.world import is_rank0, world_size
 from ragdro.parallel.zero import gather_zero, zero_stage
 
 
-def spread(settings: Parallel, models: Mapping[str, LanguageModel]) -> None:
+def apply_parallelism(settings: Parallel, models: Mapping[str, LanguageModel]) -> None:
     """Shard the models where `settings` ask for it and there is more than one process; ZeRO shards them
     later, fit by fit."""
     for model in models.values():
-        model.zero_stage = zero_stage(settings) if size() > 1 else None
-    if settings.strategy == "fsdp2" and size() > 1:
+        model.zero_stage = zero_stage(settings) if world_size() > 1 else None
+    if settings.strategy == "fsdp2" and world_size() > 1:
         for role, model in models.items():
             shard(model.hf, f"{role}.model", model.autocast)
 
@@ -49,7 +49,7 @@ def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None = None) -
         raise ModelError(
             f"{name}: the model does not say what its layers are, so parallel.strategy must be ddp"
         )
-    mesh = init_device_mesh(hf.device.type, (size(),))
+    mesh = init_device_mesh(hf.device.type, (world_size(),))
     policy = MixedPrecisionPolicy()
     if computed is not None:  # what comes in is left to autocast, as in a model that is not sharded
         policy = MixedPrecisionPolicy(computed, torch.float32, cast_forward_inputs=False)
@@ -59,7 +59,7 @@ def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None = None) -
     inside = {p for layer in layers for p in layer.parameters()}
     outside = set(decoder.parameters()) - inside
     fully_shard(decoder, mesh=mesh, mp_policy=policy, ignored_params=outside)
-    make_whole(hf)
+    unshard(hf)
 
 
 def is_sharded(hf: torch.nn.Module) -> bool:
@@ -67,14 +67,14 @@ def is_sharded(hf: torch.nn.Module) -> bool:
     return any(True for _ in _shards(hf))
 
 
-def make_whole(hf: torch.nn.Module) -> None:
+def unshard(hf: torch.nn.Module) -> None:
     """Gather all layers, and keep them; nothing where `hf` is not sharded."""
     for module in _shards(hf):
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
 
 
-def take_parts(hf: torch.nn.Module) -> None:
+def reshard(hf: torch.nn.Module) -> None:
     """Let go of what other processes hold; nothing where `hf` is not sharded."""
     for module in _shards(hf):
         module.set_reshard_after_forward(True, recurse=False)
@@ -103,7 +103,7 @@ def gather(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
     whole = tensor.full_tensor()
-    return whole.cpu() if is_main() else whole.new_empty(0)
+    return whole.cpu() if is_rank0() else whole.new_empty(0)
 
 
 def part_like(whole: Tensor, like: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from ragdro.environment import processes
+from ragdro.environment import env_world_size
 from ragdro.errors import ConfigError, RagdroError, TrainingError
 from ragdro.lm.load import pick_device
 
@@ -38,7 +38,7 @@ def joined(device: str) -> Iterator[None]:
     `device` is the config's. Raises `TrainingError` in here where another process has ended, `ConfigError`
     for a device that this process cannot have.
     """
-    if processes() == 1:
+    if env_world_size() == 1:
         yield
         return
     backend = "gloo"
@@ -66,7 +66,7 @@ def _own_gpu(device: str) -> bool:
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if chosen.index is not None:
         raise ConfigError(
-            f"device: '{device}' is one GPU, and each of {processes()} processes takes its own: cuda"
+            f"device: '{device}' is one GPU, and each of {env_world_size()} processes takes its own: cuda"
         )
     if local >= there:
         raise ConfigError(f"device: this machine has {there} GPUs and more processes (--nproc_per_node)")
@@ -74,7 +74,7 @@ def _own_gpu(device: str) -> bool:
     return True
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
@@ -84,60 +84,62 @@ def rank() -> int:
     return int(dist.get_rank()) if dist.is_initialized() else 0
 
 
-def is_main() -> bool:
+def is_rank0() -> bool:
     """Whether this is the one process that writes and prints."""
     return rank() == 0
 
 
-def part(items: Sequence[Item]) -> Sequence[Item]:
+def local_shard(items: Sequence[Item]) -> Sequence[Item]:
     """This process's items: every `size`-th. The processes' parts differ by one item at most."""
-    return items[rank() :: size()]
+    return items[rank() :: world_size()]
 
 
-def in_parts(items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]) -> Sequence[Result]:
+def map_sharded(
+    items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]
+) -> Sequence[Result]:
     """One result an item, in the items' order, each process working on its part alone."""
-    if size() == 1:
+    if world_size() == 1:
         return work(items)
-    mine = part(items)
-    parts = gathered(work(mine) if mine else [])
-    return [parts[i % size()][i // size()] for i in range(len(items))]
+    mine = local_shard(items)
+    parts = all_gather_object(work(mine) if mine else [])
+    return [parts[i % world_size()][i // world_size()] for i in range(len(items))]
 
 
-def gathered(value: Item) -> list[Item]:
+def all_gather_object(value: Item) -> list[Item]:
     """Every process's value, in their order."""
-    if size() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * size()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def total(*values: float | int) -> list[float | int]:
+def all_reduce_sum(*values: float | int) -> list[float | int]:
     """The sum over the processes of each value."""
-    if size() == 1:
+    if world_size() == 1:
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(sums)
     return sums.tolist()
 
 
-def most(value: int) -> int:
+def all_reduce_max(value: int) -> int:
     """The largest of the processes' values."""
-    return max(gathered(value))
+    return max(all_gather_object(value))
 
 
-def any_of(value: bool) -> bool:
+def all_reduce_any(value: bool) -> bool:
     """Whether it is so in any process."""
-    return total(int(value))[0] > 0
+    return all_reduce_sum(int(value))[0] > 0
 
 
-def from_main(work: Callable[[], Result]) -> Result:
+def broadcast_from_rank0(work: Callable[[], Result]) -> Result:
     """What `work` gives in the main process, in all. Where it raises one of our errors, the others end in
     silence with its exit code."""
-    if size() == 1:
+    if world_size() == 1:
         return work()
     told: list[Any] = [None, None]
-    if is_main():
+    if is_rank0():
         try:
             told[0] = work()
         except RagdroError as error:

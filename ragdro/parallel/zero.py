@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from ragdro.config import Config, Parallel
 from ragdro.errors import ConfigError
-from ragdro.parallel.world import is_main, size
+from ragdro.parallel.world import is_rank0, world_size
 
 
 def require_deepspeed(config: Config) -> None:
@@ -96,7 +96,7 @@ class Zero:
         loss: Tensor = self._engine(compute)
         value = loss.detach()
         # DeepSpeed takes the mean over the processes, an update is a sum over their questions.
-        self._engine.backward(loss * (size() if bool(value.isfinite()) else float("nan")))
+        self._engine.backward(loss * (world_size() if bool(value.isfinite()) else float("nan")))
         return float(value)
 
     def step(self) -> float:
@@ -137,7 +137,7 @@ def gather_zero(tensor: Tensor, *, everywhere: bool = False) -> Tensor:
 def _copy(tensor: Tensor, everywhere: bool) -> Tensor:
     if everywhere:
         return tensor.detach().clone()
-    return tensor.detach().to("cpu", copy=True) if is_main() else tensor.new_empty(0)
+    return tensor.detach().to("cpu", copy=True) if is_rank0() else tensor.new_empty(0)
 
 
 def _outside_layers(hf: PreTrainedModel) -> list[Parameter]:

@@ -120,7 +120,7 @@ def _phases(
             ]
 
         shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
-        budget = config.e_step.tokens_per_batch
+        budget = config.e_step.max_tokens_per_micro_batch
         found = {
             "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
             "scoring": _scoring(_Side(config, "generator", generator.model, answers), shard, budget),
@@ -193,22 +193,22 @@ def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
     """All lists of a batch, written as `Selector.sample` writes them; which is drawn changes no size."""
     config, model = side.config, selector.model
     prompt = selector.prompt(longest_tasks(config, 1)[0])
-    rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.tokens_per_batch)[0])
+    rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.max_tokens_per_micro_batch)[0])
     cache = 0
 
     def write() -> None:
         nonlocal cache
         branches = range(config.e_step.samples)
-        walks = [[selector.grammar.walk(config.top_n, selector.k) for _ in branches] for _ in range(rows)]
+        states = [[selector.grammar.begin(config.top_n, selector.k) for _ in branches] for _ in range(rows)]
         decoder = BranchDecoder(model, [prompt] * rows, config.e_step.samples)
-        while any(w.competing is not None for row in walks for w in row):
-            active = [(r, b) for r in range(rows) for b in branches if walks[r][b].competing is not None]
-            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in walks])
-            sets = [c for r, b in active if (c := walks[r][b].competing) is not None]
+        while any(w.competing is not None for row in states for w in row):
+            active = [(r, b) for r in range(rows) for b in branches if states[r][b].competing is not None]
+            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in states])
+            sets = [c for r, b in active if (c := states[r][b].competing) is not None]
             choices, allowed, _ = choice_table(sets)
             decoder.choice_logits(torch.tensor(active), choices, allowed).double().log_softmax(-1)
             for (r, b), competing in zip(active, sets, strict=True):
-                walks[r][b].take(int(competing[b % len(competing)]))
+                states[r][b].take(int(competing[b % len(competing)]))
         cache = sum(_size(t) for layer in decoder.cache.layers for t in (layer.keys, layer.values))
 
     model.hf.eval()
@@ -217,9 +217,9 @@ def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
     return side.phase(most, 1.0, kv_cache=cache, head=side.head)
 
 
-def _scoring(side: _Side, shard: int, tokens_per_batch: int) -> Phase:
+def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
     """The largest batch of answers under every list."""
-    groups = side.groups(len(packs_by_tokens([len(side.one)] * shard, tokens_per_batch)[0]))
+    groups = side.groups(len(packs_by_tokens([len(side.one)] * shard, max_tokens)[0]))
     side.model.hf.eval()
     with torch.no_grad():
         most = most_bytes(lambda: sequence_log_probs(side.model, groups), side.held)
@@ -228,8 +228,8 @@ def _scoring(side: _Side, shard: int, tokens_per_batch: int) -> Phase:
 
 def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
-    mine = math.ceil(settings.questions_per_step / processes)
-    packs = packs_by_tokens([len(side.one)] * mine, settings.tokens_per_batch)
+    mine = math.ceil(settings.batch_size / processes)
+    packs = packs_by_tokens([len(side.one)] * mine, settings.max_tokens_per_micro_batch)
     groups, held = side.groups(len(packs[0])), side.held
     model = side.model
     if len(packs) > 1:  # gradients of the micro-batches before are there

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, its prompt, its figures, data and config.
+"""The model card of an exported model: what it is, its prompt, its metrics, data and config.
 
 In: a finished run, a role and a stage. Out: Markdown behind a YAML header, as the Hugging Face hub reads it.
 """
@@ -52,7 +52,7 @@ def model_card(run: Path, config: Config, role: Role, stage: str) -> str:
             "## Prompt\n\nA tokenizer with a chat template gets `user` as one user turn; another gets it as"
             " it stands, with `start` between it and the output.\n",
             f"```yaml\n{_yaml(prompt)}```\n",
-            f"## Figures\n\nOf the pair after {stage}. In brackets the 95 % interval (bootstrap over the"
+            f"## Metrics\n\nOf the pair after {stage}. In brackets the 95 % interval (bootstrap over the"
             " questions).\n",
             *_table(run, stage),
             f"\n## Data\n\n```yaml\n{_yaml(data)}```\n",
@@ -75,16 +75,16 @@ def _header(config: Config, role: Role) -> dict[str, Any]:
 
 
 def _table(run: Path, stage: str) -> list[str]:
-    """A row a figure: vanilla RAG against the pair, counts where a figure is a yes or no."""
+    """A row a metric: vanilla RAG against the pair, counts where a metric is a yes or no."""
     after = "warm_up" if stage == "iteration-0" else stage
     records = [read_records(run, name) for name in ("vanilla_rag", after)]
     rows = [f"| {len(records[1])} questions | retriever's order, warmed-up generator | this pair |"]
     rows.append("|---|---|---|")
-    rows += [f"| {name} | {_figure(records[0], name)} | {_figure(records[1], name)} |" for name in METRICS]
+    rows += [f"| {name} | {_metric(records[0], name)} | {_metric(records[1], name)} |" for name in METRICS]
     return rows
 
 
-def _figure(records: list[Any], name: str) -> str:
+def _metric(records: list[Any], name: str) -> str:
     values = [float(r[name]) for r in records if r[name] is not None]
     if not values:
         return "–"

@@ -18,7 +18,7 @@ _SELECTION = {
     "recall_at_1": "recall@1",
     "recall_at_3": "recall@3",
     "recall_at_5": "recall@5",
-    "all_gold_selected": "all gold selected",
+    "full_recall": "full recall",
 }
 
 
@@ -35,22 +35,22 @@ def curves_title(run: Path) -> str:
 
 
 def run_panels(run: Path) -> list[Panel]:
-    """The run's figures by iteration, those that it has."""
+    """The run's metrics by iteration, those that it has."""
     results = read_results(run)
     rows = [results["warm_up"], *results["iterations"]]
     vanilla = results["vanilla_rag"]["exact_match"]
     marks = () if vanilla is None else (("vanilla RAG, exact match", float(vanilla)),)
-    x, share = "iteration (0: warm-up)", "share of 1"
+    x, share = "iteration (0: warm-up)", "fraction of 1"
     return [
-        Panel("answers", x, share, _series(rows, _ANSWERS), share=True, marks=marks),
-        Panel("selection", x, share, _series(rows, _SELECTION), share=True),
+        Panel("answers", x, share, _series(rows, _ANSWERS), fraction=True, marks=marks),
+        Panel("selection", x, share, _series(rows, _SELECTION), fraction=True),
         Panel("bound", x, "bound (nats)", _series(rows, {"bound": "bound"})),
         Panel("weights", x, "effective sample size", _series(rows, {"effective_sample_size": "samples"})),
     ]
 
 
 def _series(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> tuple[Series, ...]:
-    """One line a figure that the run has."""
+    """One line a metric that the run has."""
     return tuple(
         Series(name, tuple((float(at), row[key]) for at, row in enumerate(rows)))
         for key, name in names.items()

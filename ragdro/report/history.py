@@ -35,7 +35,7 @@ class History:
 
     @property
     def chosen_by(self) -> str:
-        """The split whose figures choose the best iteration."""
+        """The split whose metrics choose the best iteration."""
         return "reported" if self.config.data.test is None else "validation"
 
     def evaluations(self, split: str) -> list[dict[str, Any]]:

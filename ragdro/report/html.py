@@ -12,7 +12,7 @@ from html import escape
 from typing import NewType
 
 from ragdro.report.plain import harmless, one_line
-from ragdro.report.sheet import Sheet
+from ragdro.report.table import Table
 
 Html = NewType("Html", str)
 
@@ -98,12 +98,12 @@ def folded(summary: str, inner: Html, *, is_open: bool = False) -> Html:
     return Html(f"<details{state}><summary>{escaped(summary)}</summary>\n{inner}</details>\n")
 
 
-def table(sheet: Sheet) -> Html:
+def table(table: Table) -> Html:
     """A table that scrolls where the screen is narrow."""
-    head = join(Html(f'<th scope="col">{escaped(name)}</th>') for name in sheet.columns)
+    head = join(Html(f'<th scope="col">{escaped(name)}</th>') for name in table.columns)
     rows = join(
         Html("<tr>" + join(Html(f"<td>{escaped(cell)}</td>") for cell in row) + "</tr>\n")
-        for row in sheet.shown()
+        for row in table.shown()
     )
     return Html(
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n'

@@ -1,4 +1,4 @@
-"""Figures made to be read: panels of lines or of dots, with 95 % intervals, in one style.
+"""Metrics made to be read: panels of lines or of dots, with 95 % intervals, in one style.
 
 In: `Panel`s. Out: PNG or SVG. Colours are Okabe and Ito's, told apart by the colour-blind too; every series
 has a marker and a dash of its own besides.
@@ -56,7 +56,7 @@ class Panel:
     categories: tuple[str, ...] | None = None
     scale: Literal["linear", "log2"] = "linear"
     log_y: bool = False
-    share: bool = False
+    fraction: bool = False
     marks: tuple[tuple[str, float], ...] = field(default=())
     """Values to compare with, as dotted lines with a name."""
 
@@ -113,7 +113,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             axes.minorticks_off()
     if panel.log_y:
         axes.set_yscale("log")
-    if panel.share:
+    if panel.fraction:
         (axes.set_xlim if panel.categories else axes.set_ylim)(-0.02, 1.02)
     if _outside(panel):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)

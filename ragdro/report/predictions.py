@@ -81,7 +81,7 @@ def _print_passage(console: Console, rank: int, note: str, text: str) -> None:
 
 def _gain(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float, int]:
     """Questions put right come first; among them, selections that became complete, then more hops."""
-    complete = (after["all_gold_selected"] or 0.0) - (before["all_gold_selected"] or 0.0)
+    complete = (after["full_recall"] or 0.0) - (before["full_recall"] or 0.0)
     return after["exact_match"] - before["exact_match"], complete, after["hops"] or 0
 
 

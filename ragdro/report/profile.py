@@ -38,7 +38,7 @@ def profile_run(config: Config, folder: Path, run: Callable[[], object]) -> dict
 
 
 def device_name(device: torch.device) -> str:
-    """What the figures are of: the GPU's name, or how many threads of the CPU."""
+    """What the metrics are of: the GPU's name, or how many threads of the CPU."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{device.type}, {torch.get_num_threads()} threads"
@@ -47,7 +47,7 @@ def device_name(device: torch.device) -> str:
 def print_profile(summary: dict[str, Any], console: Console | None = None) -> None:
     """One row a phase, the longest first, and their sum."""
     table = Table(box=SIMPLE_HEAD, title=f"peak {summary['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s")
-    for name in ("phase", "seconds", "share", "tokens/s", "GFLOP/s", "of peak"):
+    for name in ("phase", "seconds", "fraction", "tokens/s", "GFLOP/s", "of peak"):
         table.add_column(name, justify="left" if name == "phase" else "right")
     for name, row in {**summary["phases"], "total": summary["total"]}.items():
         rates = ["–"] * 3
@@ -57,5 +57,5 @@ def print_profile(summary: dict[str, Any], console: Console | None = None) -> No
                 f"{row['flops_per_second'] / 1e9:,.1f}",
                 f"{row['utilisation']:.0%}",
             ]
-        table.add_row(name, f"{row['seconds']:.2f}", f"{row['share']:.1%}", *rates)
+        table.add_row(name, f"{row['seconds']:.2f}", f"{row['fraction']:.1%}", *rates)
     (console or Console()).print(table)

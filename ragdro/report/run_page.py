@@ -1,6 +1,6 @@
 """`ragdro report RUN`: everything about a run on one page that opens from disk (RUN/report.html).
 
-In: a finished run's folder, and the studies beside it (`../studies`). Out: HTML with the run's figures,
+In: a finished run's folder, and the studies beside it (`../studies`). Out: HTML with the run's metrics,
 curves, comparisons, changed answers, studies and configuration. Text of data and models has no meaning in it.
 """
 
@@ -22,9 +22,9 @@ from ragdro.report.figures import curves_title, run_panels
 from ragdro.report.history import read_history
 from ragdro.report.html import Html
 from ragdro.report.plot import Panel, Series, render
-from ragdro.report.sheet import Sheet
 from ragdro.report.studies import studies_beside, study_section
-from ragdro.report.tables import LEGEND, results_sheet
+from ragdro.report.table import Table
+from ragdro.report.tables import LEGEND, results_table
 from ragdro.runs.status import CONFIG, read_json, read_results
 
 _EXAMPLES = 12
@@ -42,8 +42,8 @@ def write_report(run: Path) -> Path:
 def _sections(run: Path) -> list[Html]:
     return [
         _summary(run),
-        html.heading("Figures"),
-        html.table(results_sheet(run)),
+        html.heading("Metrics"),
+        html.table(results_table(run)),
         html.paragraph(LEGEND, "dim"),
         html.heading("Curves"),
         _curves(run_panels(run), curves_title(run)),
@@ -93,7 +93,7 @@ def _losses(run: Path) -> Html:
     return _curves(panels, "warm-up and iterations, one after another") if panels else Html("")
 
 
-def _compared(run: Path) -> Sheet:
+def _compared(run: Path) -> Table:
     """The best iteration against vanilla RAG and the warm-up."""
     best = read_results(run)["best"]["iteration"]
     after = run / f"predictions-{f'iteration-{best}' if best else 'warm_up'}.jsonl"
@@ -101,9 +101,9 @@ def _compared(run: Path) -> Sheet:
     for label, stage in (("vanilla RAG", "vanilla_rag"), ("the warm-up", "warm_up")):
         before = run / f"predictions-{stage}.jsonl"
         for entry in compare(before, after, np.random.default_rng(0), resamples=2000):
-            figures = (entry.first, entry.second, entry.difference, f"{entry.p_value:.4f}")
-            rows.append((f"best against {label}: {entry.metric.replace('_', ' ')}", *figures))
-    return Sheet(("", "before", "after", "difference", "p"), tuple(rows))
+            metrics = (entry.first, entry.second, entry.difference, f"{entry.p_value:.4f}")
+            rows.append((f"best against {label}: {entry.metric.replace('_', ' ')}", *metrics))
+    return Table(("", "before", "after", "difference", "p"), tuple(rows))
 
 
 def _changed(run: Path) -> list[Html]:

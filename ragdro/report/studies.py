@@ -12,7 +12,7 @@ from typing import Any
 from ragdro.errors import DataError
 from ragdro.report import html
 from ragdro.report.html import Html
-from ragdro.report.sheet import Sheet
+from ragdro.report.table import Table
 from ragdro.runs.status import read_json
 
 STUDY = "study.json"
@@ -54,10 +54,10 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(told)
 
 
-def _sheet(table: Any, path: Path) -> Sheet:
+def _sheet(table: Any, path: Path) -> Table:
     columns, rows = (table.get(key) if isinstance(table, dict) else None for key in ("columns", "rows"))
     if not isinstance(columns, list) or not isinstance(rows, list):
         raise DataError("is not a table", path=path, field="tables")
     if not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
         raise DataError("has rows of another length than its columns", path=path, field="tables")
-    return Sheet(tuple(map(str, columns)), tuple(tuple(map(str, row)) for row in rows))
+    return Table(tuple(map(str, columns)), tuple(tuple(map(str, row)) for row in rows))

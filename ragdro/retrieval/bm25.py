@@ -56,7 +56,7 @@ class Bm25Retriever(RowRetriever[Bm25Settings]):
         for start in range(0, len(store), self.settings.shard_size):
             path = shards / f"{start:012d}.npz"
             if path.exists():
-                _recall_vocabulary(tokenizer, path)
+                _load_vocabulary(tokenizer, path)
             else:
                 self._write_shard(tokenizer, store, start, path)
         vocabulary: dict[str, int] = tokenizer.stem_to_sid
@@ -144,7 +144,7 @@ def _load(shard: Path, name: str) -> Integer[np.ndarray, " items"]:
     return loaded
 
 
-def _recall_vocabulary(tokenizer: Tokenizer, shard: Path) -> None:
+def _load_vocabulary(tokenizer: Tokenizer, shard: Path) -> None:
     """Give the tokenizer the stems that a finished shard added, with the numbers it gave them."""
     added = _load(shard, "added").tobytes().decode()
     for stem in added.split("\n") if added else ():

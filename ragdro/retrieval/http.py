@@ -21,7 +21,7 @@ from typing import Any
 
 from ragdro.config.retriever import ElasticService, ExternalSettings, JsonService
 from ragdro.errors import DataError, RetrievalError
-from ragdro.posting import Poster
+from ragdro.json_http import JsonClient
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.candidates import decode_line
 from ragdro.types import Candidates, Passage, Question
@@ -37,8 +37,8 @@ class JsonServiceRetriever(Retriever[ExternalSettings]):
         service = self.settings.source
         assert isinstance(service, JsonService)
         asked = [{"id": question.id, "question": question.question} for question in questions]
-        with _poster(service) as poster:
-            reply = poster.post(service.url, {"questions": asked, "top_n": top_n})
+        with _client(service) as client:
+            reply = client.post(service.url, {"questions": asked, "top_n": top_n})
         listed = reply.get("candidates")
         if not isinstance(listed, list):
             raise RetrievalError(f"{service.url}: the reply has no list 'candidates'")
@@ -70,9 +70,9 @@ class ElasticRetriever(Retriever[ExternalSettings]):
         def search(question: Question) -> Candidates:
             query = {"multi_match": {"query": question.question, "fields": fields}}
             body = {"size": top_n, "query": query, "_source": [service.title_field, service.text_field]}
-            return _from_elastic(poster.post(address, body), question.id, service)
+            return _from_elastic(client.post(address, body), question.id, service)
 
-        with _poster(service) as poster, ThreadPoolExecutor(service.concurrency) as pool:
+        with _client(service) as client, ThreadPoolExecutor(service.concurrency) as pool:
             return list(pool.map(search, questions))
 
 
@@ -100,5 +100,5 @@ def _cut(candidates: Candidates, top_n: int) -> Candidates:
     return Candidates(candidates.question_id, candidates.passages[:top_n], scores)
 
 
-def _poster(service: JsonService | ElasticService) -> Poster:
-    return Poster(service, RetrievalError, "retriever.source")
+def _client(service: JsonService | ElasticService) -> JsonClient:
+    return JsonClient(service, RetrievalError, "retriever.source")

@@ -26,9 +26,7 @@ class LogCallback(Callback):
         if not saved:
             self._log.log({"event": "shard", "stage": stage, "questions": done, "of": total})
 
-    def on_e_step(
-        self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]
-    ) -> None:
+    def on_e_step(self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]) -> None:
         """See `Callback`."""
         counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
         self._log.log({"event": "e_step", "stage": stage, **metrics, **counts})

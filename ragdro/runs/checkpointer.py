@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from ragdro.errors import TrainingError
 from ragdro.lm.snapshot import load_parameters, trained_parameters
 from ragdro.parallel.sharding import gather
-from ragdro.parallel.world import any_of, from_main, is_main, size
+from ragdro.parallel.world import all_reduce_any, broadcast_from_rank0, is_rank0, world_size
 from ragdro.profiling import phase
 from ragdro.runs import shards
 from ragdro.runs.folder import RunFolder
@@ -40,7 +40,7 @@ class RunCheckpointer(Checkpointer):
     def __init__(self, folder: RunFolder, state: State, log: MetricsLog, preemption: Preemption) -> None:
         self.state: State = state
         self._folder, self._log, self._preemption = folder, log, preemption
-        self._store = StateStore(folder.path, writes=is_main())
+        self._store = StateStore(folder.path, writes=is_rank0())
 
     def restore(self, training: Training) -> None:
         """Put the models, the snapshots and what was drawn where they stood."""
@@ -49,13 +49,13 @@ class RunCheckpointer(Checkpointer):
             if name in state.files:
                 snapshot.weights = store.tensors(state, name)
             if f"{_LISTS}{name}" in state.files:
-                lists = from_main(partial(store.json, state, f"{_LISTS}{name}"))
+                lists = broadcast_from_rank0(partial(store.json, state, f"{_LISTS}{name}"))
                 training.history[name] = {q: [tuple(z) for z in zs] for q, zs in lists.items()}
         for role, model in training.models.items():
             if role in state.files:
                 load_parameters(model.hf, store.tensors(state, role), f"{role}.model")
         if _SAMPLES in state.files:
-            values = from_main(partial(store.json, state, _SAMPLES))
+            values = broadcast_from_rank0(partial(store.json, state, _SAMPLES))
             training.previous_samples = shards.decode(values, compared(training.validation))
 
     def resume_fit(self, stage: str, role: str, optimiser: Optimizer) -> int:
@@ -80,7 +80,7 @@ class RunCheckpointer(Checkpointer):
         preemption, every = self._preemption, self._folder.config.checkpoints.every
         preemption.hold()
         last = update.step == update.steps
-        preemption.asked = any_of(preemption.asked)  # all processes leave behind the same update
+        preemption.asked = all_reduce_any(preemption.asked)  # all processes leave behind the same update
         if last or update.step % every == 0 or preemption.asked:
             if last or not self._is_undivided(role):
                 self._save_fit(role, update.step, None if last else optimiser)
@@ -120,7 +120,7 @@ class RunCheckpointer(Checkpointer):
     def save_iteration(self, iteration: int) -> None:
         """Save the pair, and point `best` at the best so far."""
         state, training = self.state, self._training
-        if is_main():
+        if is_rank0():
             self._folder.save_models(iteration, training.models)
         lasting = {*training.models, *training.snapshots, _SAMPLES}
         state.files = {k: file for k, file in state.files.items() if k in lasting or k.startswith(_LISTS)}
@@ -131,12 +131,12 @@ class RunCheckpointer(Checkpointer):
         """The run is done: its results are written and there is nothing left to resume from."""
         self._point_at_best()
         self._log.mark(self.state)
-        if is_main():
+        if is_rank0():
             self._folder.write_results(self.state.results)
         self._store.remove()
 
     def _point_at_best(self) -> None:
-        if is_main():
+        if is_rank0():
             self._folder.point_at_best(self.state.results, self.state.finished)
 
     def _is_undivided(self, role: str) -> bool:
@@ -145,7 +145,7 @@ class RunCheckpointer(Checkpointer):
 
     def _hold_together(self) -> None:
         """Of several processes none leaves an update alone: the others would wait for it."""
-        if size() > 1:
+        if world_size() > 1:
             self._preemption.hold()
 
     def _save_fit(self, role: str, step: int, optimiser: Optimizer | None) -> None:

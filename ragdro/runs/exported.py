@@ -31,7 +31,9 @@ def write_exported_config(config: Config, folder: Path) -> None:
         write_atomically(_prompt(folder, role), template)
         changes = {"model": role, "scratch": None, "layers": None, "adapter": None, "quantisation": None}
         plain[role] = settings.model_copy(update=changes)
-    write_atomically(folder / CONFIG, dump_config(config.model_copy(update={**plain, "shared_backbone": False})))
+    write_atomically(
+        folder / CONFIG, dump_config(config.model_copy(update={**plain, "shared_backbone": False}))
+    )
 
 
 def with_own_prompts(config: Config, folder: Path) -> Config:

@@ -21,7 +21,7 @@ from ragdro.retrieval.cache import cached_retriever
 from ragdro.retrieval.custom import around
 from ragdro.runs.exported import with_own_prompts
 from ragdro.runs.folder import CHECKPOINTS
-from ragdro.runs.setup import algorithm_of, build_rag, degradation, load_tasks
+from ragdro.runs.setup import algorithm_of, build_rag, corruption, load_tasks
 from ragdro.runs.status import CONFIG
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve
@@ -72,7 +72,7 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
         if not opened:
             path = None if source is None else resolve(source)
             opened.append(cached_retriever(path, config.retriever, cache, fields=config.data.names))
-        worse = degradation(config)
+        worse = corruption(config)
         return [worse(found) for found in opened[0].search(questions, config.top_n)]
 
     return retrieve

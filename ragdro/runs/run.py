@@ -13,7 +13,7 @@ from typing import Any
 
 from ragdro.config import Config
 from ragdro.errors import TrainingError
-from ragdro.parallel.world import from_main, is_main, joined
+from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
 from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LogCallback
 from ragdro.runs.checkpointer import RunCheckpointer
@@ -41,10 +41,10 @@ def run(
     each of them.
     """
     with joined(config.device):
-        done = from_main(partial(finished_results, config, overwrite=overwrite, resume=resume))
+        done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))
         if done is not None:
             return done
-        dated_config = from_main(partial(dated, config, resume=resume))
+        dated_config = broadcast_from_rank0(partial(dated, config, resume=resume))
         return _run(dated_config, set_up(dated_config), resume, callbacks)
 
 
@@ -52,7 +52,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
     folder, preemption = RunFolder(config), Preemption()
     folder.path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        shown = display() if is_main() else Silent()
+        shown = display() if is_rank0() else Silent()
         stack.callback(shown.close)
 
         def begin() -> State:
@@ -67,11 +67,11 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
                 shown.say(f"{folder.path}: resuming from saved state {state.serial}")
             return state
 
-        state = from_main(begin)
+        state = broadcast_from_rank0(begin)
         log = _open_log(config, folder, state)
         stack.callback(log.close)
         own: list[Callback] = [LogCallback(log)]
-        if is_main():
+        if is_rank0():
             own += [FolderCallback(folder, shown), DisplayCallback(shown)]
         checkpointer = RunCheckpointer(folder, state, log, preemption)
         training = Training(
@@ -93,7 +93,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
 
 
 def _open_log(config: Config, folder: RunFolder, state: State) -> MetricsLog:
-    if not is_main():
+    if not is_rank0():
         return SilentLog()
     values = config.model_dump(mode="json")
     return MetricsLog(folder.path, state, open_trackers(config.report_to, folder.path, values, state.records))

@@ -25,13 +25,13 @@ from ragdro.lm.engines.base import Engine
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.quantised import bitsandbytes
 from ragdro.lm.token_store import token_store
-from ragdro.parallel.world import is_main
+from ragdro.parallel.world import is_rank0
 from ragdro.parallel.zero import require_deepspeed
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.retrieval.cache import cached_candidates
-from ragdro.retrieval.degrade import degrade
+from ragdro.retrieval.corrupt import corrupt
 from ragdro.runs.models import load_pair
 from ragdro.runs.trackers import require_trackers
 from ragdro.selection.selector import Selector
@@ -97,9 +97,7 @@ def algorithm_of(config: Config) -> Algorithm:
 @phase("retrieve")
 def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
-    questions = load_questions(
-        resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names
-    )
+    questions = load_questions(resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
     candidates = cached_candidates(
         questions,
@@ -107,21 +105,21 @@ def load_tasks(config: Config, source: str) -> list[Task]:
         config.retriever,
         config.top_n,
         Path(config.cache),
-        show_progress=is_main(),
+        show_progress=is_rank0(),
         fields=config.data.names,
     )
-    worse = degradation(config)
+    worse = corruption(config)
     return [Task(q, worse(c)) for q, c in zip(questions, candidates, strict=True)]
 
 
-def degradation(config: Config) -> Callable[[Candidates], Candidates]:
-    """What `degrade` makes of a question's candidates. Raises `ConfigError` where there is no corpus."""
-    if not config.degrade:
+def corruption(config: Config) -> Callable[[Candidates], Candidates]:
+    """What `corrupt` makes of a question's candidates. Raises `ConfigError` where there is no corpus."""
+    if not config.corrupt_candidates:
         return lambda candidates: candidates
     if config.data.corpus is None:
-        raise ConfigError("degrade: needs data.corpus, to take other passages from")
+        raise ConfigError("corrupt_candidates: needs data.corpus, to take other passages from")
     corpus = list(read_corpus(resolve(config.data.corpus), fields=config.data.names))
-    return lambda candidates: degrade(candidates, config.degrade, corpus, config.seed)
+    return lambda candidates: corrupt(candidates, config.corrupt_candidates, corpus, config.seed)
 
 
 def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve | None = None) -> Rag:
@@ -131,7 +129,7 @@ def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve
         selector,
         generator,
         retrieve,
-        config.evaluation.tokens_per_batch,
+        config.evaluation.max_tokens_per_micro_batch,
         selects=algorithm_of(config).selects,
     )
 

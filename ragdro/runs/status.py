@@ -22,7 +22,7 @@ STATE = "state"
 RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
 
 _FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to", "parallel")
-"""What may change when a run resumes: none of it changes a figure by more than rounding."""
+"""What may change when a run resumes: none of it changes a metric by more than rounding."""
 
 
 def run_status(run: Path) -> RunStatus:

@@ -33,9 +33,7 @@ class Tracker(ABC):
         """Send what is left."""
 
 
-def open_trackers(
-    names: Sequence[str], folder: Path, config: Mapping[str, Any], step: int
-) -> list[Tracker]:
+def open_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any], step: int) -> list[Tracker]:
     """The trackers that the config names; records from `step` on are to come.
 
     Raises `ConfigError` naming a library that is not installed.

@@ -77,11 +77,11 @@ class IdentifierGrammar:
             _refuse_ambiguous(items, tokenizer.name)
         self.branch = lru_cache(maxsize=100_000)(self._branch)
 
-    def walk(self, candidates: int, k: int) -> Walk:
-        """A fresh walk through the grammar: K distinct identifiers (at most K, with `stop`) among the first
+    def begin(self, candidates: int, k: int) -> DecodingState:
+        """A fresh state through the grammar: K distinct identifiers (at most K, with `stop`) among the first
         `candidates`."""
         assert 1 <= k <= candidates <= self.candidates
-        return Walk(self, candidates, k)
+        return DecodingState(self, candidates, k)
 
     def scored(
         self, prompt: Sequence[int], permutation: Permutation, candidates: int, k: int | None = None
@@ -90,20 +90,20 @@ class IdentifierGrammar:
 
         With `stop`, `k` is the most identifiers that there could have been (None: as many as there are).
         """
-        walk = self.walk(candidates, len(permutation) if k is None else k)
-        tokens = [*prompt, *walk.pending]
+        state = self.begin(candidates, len(permutation) if k is None else k)
+        tokens = [*prompt, *state.pending]
         targets: list[int] = []
         allowed: list[Ints] = []
-        while walk.competing is not None:
+        while state.competing is not None:
             targets.append(len(tokens))
-            allowed.append(walk.competing)
-            at = len(walk.chosen)
+            allowed.append(state.competing)
+            at = len(state.chosen)
             done = at == len(permutation)
             item = self._end if done else self.item(permutation[at], first=not at)
-            walk.take(item[len(walk.path)])
-            tokens.extend(walk.pending)
-        assert walk.chosen == permutation
-        if not walk.stopped:
+            state.take(item[len(state.path)])
+            tokens.extend(state.pending)
+        assert state.chosen == permutation
+        if not state.stopped:
             tokens.append(self.tokenizer.end_id)
         return ScoredSequence(np.array(tokens), np.array(targets, np.int64), tuple(allowed))
 
@@ -134,7 +134,7 @@ class IdentifierGrammar:
             forced.append(competing[0])
 
 
-class Walk:
+class DecodingState:
     """One list being written: `pending` tokens to append, then `competing` ones to choose from (None: done).
 
     `chosen`: the permutation so far; `path`: the tokens of the identifier that is being written; `stopped`:

@@ -69,7 +69,7 @@ def rerank(selector: Selector, task: Task, samples: int, seed: int) -> Reranking
     lists = all_lists(count, most, stop=selector.grammar.stop)
     exact = lists is not None
     if lists is not None:
-        p = np.exp(selector.log_prob(task, lists, tokens_per_batch=1))
+        p = np.exp(selector.log_prob(task, lists, max_tokens=1))
         p /= p.sum()  # to the last digit of single precision it did
         selection = greedy_of(lists, p, selector.k, independent=selector.independent)
         first = inclusion([z[:1] for z in lists], p.tolist(), count)

@@ -166,9 +166,9 @@ class Selector:
         most = min(self.k, candidates) if self.grammar.stop else None
         return self.grammar.scored(prompt, permutation, candidates, most)
 
-    def log_prob(self, task: Task, permutations: Sequence[Permutation], tokens_per_batch: int) -> list[float]:
+    def log_prob(self, task: Task, permutations: Sequence[Permutation], max_tokens: int) -> list[float]:
         """log p(z|x) of each permutation, in nats, without gradients."""
-        return score_all(self.model, [self.group(task, permutations)], tokens_per_batch)[0]
+        return score_all(self.model, [self.group(task, permutations)], max_tokens)[0]
 
     def sample(
         self,
@@ -176,7 +176,7 @@ class Selector:
         uniforms: Sequence[np.ndarray],
         *,
         temperature: float,
-        tokens_per_batch: int,
+        max_tokens: int,
         decoder: DecoderOf = branch_decoder,
     ) -> list[list[Draw]]:
         """m permutations for each question by inverse transform sampling.
@@ -186,18 +186,18 @@ class Selector:
         outcome of a question depends on its own numbers alone, not on the batch it is in. `decoder` says what
         is drawn from: with another engine's, `log_prior` is the engine's too.
         """
-        lists = self._write(tasks, uniforms, Writing(temperature=temperature), tokens_per_batch, decoder)
+        lists = self._write(tasks, uniforms, Writing(temperature=temperature), max_tokens, decoder)
         return [list(map(_draw, of.drawn)) for of in lists]
 
     def select_and_sample(
         self,
         tasks: Sequence[Task],
         uniforms: Sequence[np.ndarray],
-        tokens_per_batch: int,
+        max_tokens: int,
         decoder: DecoderOf = branch_decoder,
     ) -> list[tuple[Selection, list[Draw]]]:
         """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
-        lists = self._write(tasks, uniforms, Writing(greedy=True), tokens_per_batch, decoder)
+        lists = self._write(tasks, uniforms, Writing(greedy=True), max_tokens, decoder)
         return [(self._selection(of), list(map(_draw, of.drawn))) for of in lists]
 
     def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Draw]]:
@@ -232,7 +232,7 @@ class Selector:
         asked = Question(question, question, ())
         return rerank(self, Task(asked, Candidates(asked.id, given)), samples, seed)
 
-    def first_choices(self, tasks: Sequence[Task], tokens_per_batch: int) -> list[list[float]]:
+    def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
         groups = []
         for task in tasks:
@@ -240,10 +240,10 @@ class Selector:
             groups.append(
                 SequenceGroup.of([self.grammar.scored(prompt, (i,), count, 1) for i in range(count)])
             )
-        return score_all(self.model, groups, tokens_per_batch)
+        return score_all(self.model, groups, max_tokens)
 
     def greedy(
-        self, tasks: Sequence[Task], tokens_per_batch: int, decoder: DecoderOf = branch_decoder
+        self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf = branch_decoder
     ) -> list[Selection]:
         """The list that takes the most probable identifier at each place (ties: the lowest index), with the
         probability of each given those before it.
@@ -251,9 +251,9 @@ class Selector:
         With `stop`, a list ends where ending is at least as probable as going on.
         """
         if self.independent:
-            return [self._top(log_p) for log_p in self.first_choices(tasks, tokens_per_batch)]
+            return [self._top(log_p) for log_p in self.first_choices(tasks, max_tokens)]
         nothing = [np.empty((0, 0))] * len(tasks)
-        lists = self._write(tasks, nothing, Writing(greedy=True), tokens_per_batch, decoder)
+        lists = self._write(tasks, nothing, Writing(greedy=True), max_tokens, decoder)
         return list(map(self._selection, lists))
 
     def _top(self, log_p: Sequence[float]) -> Selection:
@@ -274,7 +274,7 @@ class Selector:
         tasks: Sequence[Task],
         uniforms: Sequence[np.ndarray],
         writing: Writing,
-        tokens_per_batch: int,
+        max_tokens: int,
         decoder: DecoderOf,
     ) -> list[Lists]:
         """The lists of every question, in batches of like length."""
@@ -282,7 +282,7 @@ class Selector:
         prompts = [
             Prompt(self.prompt(t), len(t.candidates.passages), self.list_length(t.candidates)) for t in tasks
         ]
-        for batch in batches_by_tokens([len(p.ids) for p in prompts], tokens_per_batch):
+        for batch in batches_by_tokens([len(p.ids) for p in prompts], max_tokens):
             lists = write_lists(
                 self.model,
                 self.grammar,
@@ -296,4 +296,4 @@ class Selector:
 
 
 def _draw(drawn: DrawnList) -> Draw:
-    return Draw(drawn.walk.chosen, drawn.log_proposal, drawn.log_prior)
+    return Draw(drawn.state.chosen, drawn.log_proposal, drawn.log_prior)

@@ -22,12 +22,13 @@ from ragdro.lm.scoring import choice_table
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase
 from ragdro.selection.greedy import GreedyList
-from ragdro.selection.identifiers import IdentifierGrammar, Walk
+from ragdro.selection.identifiers import DecodingState, IdentifierGrammar
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What lists are written behind: token ids, and that `k` of `candidates` are chosen (see `Walk`)."""
+    """What lists are written behind: token ids, and that `k` of `candidates` are chosen (see
+    `DecodingState`)."""
 
     ids: Ints
     candidates: int
@@ -47,26 +48,26 @@ class Writing:
 class DrawnList:
     """A list being drawn, with its log-probabilities so far (nats): as proposed, and under the model."""
 
-    def __init__(self, walk: Walk) -> None:
-        self.walk = walk
+    def __init__(self, state: DecodingState) -> None:
+        self.state = state
         self.log_proposal = 0.0
         self.log_prior = 0.0
 
     @property
     def competing(self) -> Ints | None:
-        """See `Walk`."""
-        return self.walk.competing
+        """See `DecodingState`."""
+        return self.state.competing
 
     @property
     def pending(self) -> list[int]:
-        """See `Walk`."""
-        return self.walk.pending
+        """See `DecodingState`."""
+        return self.state.pending
 
     def take(self, token: int, log_p: float, log_q: float) -> None:
         """Choose one of the `competing` tokens."""
         self.log_prior += log_p
         self.log_proposal += log_q
-        self.walk.take(token)
+        self.state.take(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def write_lists(
     lists = [
         Lists(
             GreedyList(grammar, p.candidates, p.k, all_first=writing.all_first) if writing.greedy else None,
-            [DrawnList(grammar.walk(p.candidates, p.k)) for _ in range(uniforms.shape[1])],
+            [DrawnList(grammar.begin(p.candidates, p.k)) for _ in range(uniforms.shape[1])],
         )
         for p in prompts
     ]

@@ -9,7 +9,7 @@ with, for training and held-out questions and each m, means over questions of
     ROLE_weighted          tr Cov of sum_i w_i grad_i, grad_i of log p(z_i|x) or of log p(y|x,d_zi)
     ROLE_uniform           tr Cov of 1/m sum_i grad_i: the same lists, not weighted
     selector_centered      tr Cov of sum_i (w_i - 1/m) grad_i
-    ROLE_raised            share of the questions whose weighted estimate varies more than the uniform one
+    ROLE_raised            fraction of the questions whose weighted estimate varies more than the uniform one
 
 over independent repetitions. An estimate is a combination of the gradients of the distinct lists, so their
 inner products are all that is needed: one backward pass for each distinct list.
@@ -71,7 +71,7 @@ def measure(run: Path) -> list[Row]:
 
 def spread(rag: Rag, config: Config, task: Task) -> dict[int, dict[str, float]]:
     """By m, the variances of one question's estimates over `DRAWS` / m repetitions."""
-    settings = EStep(samples=DRAWS, tokens_per_batch=config.e_step.tokens_per_batch)
+    settings = EStep(samples=DRAWS, max_tokens_per_micro_batch=config.e_step.max_tokens_per_micro_batch)
     (draws,) = proposals(algorithm_of(config), settings, config.seed, _STREAM)(rag.selector, [task])
     lists = list(dict.fromkeys(draw.permutation for draw in draws))
     selecting = [rag.selector.group(task, [z]) for z in lists]

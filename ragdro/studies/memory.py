@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from ragdro.evaluation.significance import Interval
 from ragdro.report.plot import Panel
-from ragdro.report.sheet import Cell, Sheet
-from ragdro.studies.outcome import (
-    Outcome,
+from ragdro.report.table import Cell, Table
+from ragdro.studies.records import METRICS, Run, Runs
+from ragdro.studies.result import (
+    StudyResult,
     curve_panel,
     differences_table,
     final_table,
@@ -20,44 +21,43 @@ from ragdro.studies.outcome import (
     mean_curve,
     mean_of,
 )
-from ragdro.studies.records import FIGURES, Run, Runs
 from ragdro.studies.study import Study, sized
 
 _TRAINING = {"bound": "bound (nats)", "effective_sample_size": "effective sample size"}
-"""Figures of the E-steps."""
+"""Metrics of the E-steps."""
 
 
-def _memory(runs: Runs) -> Outcome:
+def _memory(runs: Runs) -> StudyResult:
     panels = (
-        curve_panel(runs, "all_gold_selected"),
-        curve_panel(runs, "bound", share=False),
-        *(_training_panel(runs, figure) for figure in _TRAINING),
+        curve_panel(runs, "full_recall"),
+        curve_panel(runs, "bound", fraction=False),
+        *(_training_panel(runs, metric) for metric in _TRAINING),
     )
-    held_out = ("all_gold_selected", "bound")
+    held_out = ("full_recall", "bound")
     rows: list[tuple[Cell, ...]] = []
     for label, seeds in runs.items():
-        last = [mean_curve(seeds, figure)[-1] for figure in held_out]
-        rows.append((label, *last, *(_training(seeds, figure)[-1] for figure in _TRAINING)))
+        last = [mean_curve(seeds, metric)[-1] for metric in held_out]
+        rows.append((label, *last, *(_training(seeds, metric)[-1] for metric in _TRAINING)))
     names = (
-        *(FIGURES[figure] for figure in held_out),
+        *(METRICS[metric] for metric in held_out),
         *(f"{name}, training" for name in _TRAINING.values()),
     )
     tables = {
         "Best iteration": final_table(runs),
         "Difference from dro": differences_table(runs),
-        "Last iteration": Sheet(("", *names), tuple(rows)),
+        "Last iteration": Table(("", *names), tuple(rows)),
     }
-    return Outcome(tables, panels)
+    return StudyResult(tables, panels)
 
 
-def _training(seeds: Mapping[int, Run], figure: str) -> list[Interval | float | None]:
-    """A figure of the E-steps: at i, of the pair that iteration i left."""
-    return mean_of([run.history.curve("e_step", figure) for run in seeds.values()])
+def _training(seeds: Mapping[int, Run], metric: str) -> list[Interval | float | None]:
+    """A metric of the E-steps: at i, of the pair that iteration i left."""
+    return mean_of([run.history.curve("e_step", metric) for run in seeds.values()])
 
 
-def _training_panel(runs: Runs, figure: str) -> Panel:
-    name = _TRAINING[figure]
-    series = tuple(line(label, _training(seeds, figure)) for label, seeds in runs.items())
+def _training_panel(runs: Runs, metric: str) -> Panel:
+    name = _TRAINING[metric]
+    series = tuple(line(label, _training(seeds, metric)) for label, seeds in runs.items())
     return Panel(f"{name}, training", "iteration (0: warm-up)", name, series)
 
 

@@ -6,15 +6,15 @@ import numpy as np
 
 from ragdro.evaluation.significance import holm, paired_permutation_test
 from ragdro.report.plot import Panel, Series
-from ragdro.report.sheet import Cell, Sheet
-from ragdro.studies.outcome import (
-    Outcome,
+from ragdro.report.table import Cell, Table
+from ragdro.studies.records import Run, Runs
+from ragdro.studies.result import (
+    StudyResult,
     curve_table,
     differences,
     final_panel,
     final_table,
 )
-from ragdro.studies.records import Run, Runs
 from ragdro.studies.study import Study, sized
 
 OBJECTIVES = {
@@ -43,15 +43,15 @@ def _evaluations(run: Run) -> float:
     return float(run.generator_evaluations())
 
 
-def _conclude(runs: Runs) -> Outcome:
+def _conclude(runs: Runs) -> StudyResult:
     first = next(iter(runs))
     tables = {
         "Best iteration": final_table(runs, answers_scored=_evaluations),
         f"Against {first}": paired_table(runs),
-        "By iteration": curve_table(runs, ("exact_match", "all_gold_selected", "bound")),
+        "By iteration": curve_table(runs, ("exact_match", "full_recall", "bound")),
     }
     stages = {"iteration 1": _first, "best iteration": lambda run: run.best("exact_match")}
-    return Outcome(tables, (final_panel(runs, stages), _difference_panel(runs)))
+    return StudyResult(tables, (final_panel(runs, stages), _difference_panel(runs)))
 
 
 def _first(run: Run) -> float | None:
@@ -74,7 +74,7 @@ def _difference_panel(runs: Runs) -> Panel:
     )
 
 
-def paired_table(runs: Runs) -> Sheet:
+def paired_table(runs: Runs) -> Table:
     """Each variant's best iterations against the first's: the difference over seeds, and the paired
     permutation test over questions (a question's score is its mean over seeds) with Holm's correction over
     the rows."""
@@ -89,7 +89,7 @@ def paired_table(runs: Runs) -> Sheet:
         (label, differences(first, seeds, "exact_match"), p_values[label], adjusted[label])
         for label, seeds in others
     ]
-    return Sheet(("", "difference in exact match", "p (questions)", "p by Holm"), tuple(rows))
+    return Table(("", "difference in exact match", "p (questions)", "p by Holm"), tuple(rows))
 
 
 def _by_question(first: Run, second: Run) -> tuple[list[float], list[float]]:

@@ -1,6 +1,6 @@
 """From a study and a config to the runs that it takes, all checked before the first is started.
 
-In: a `Study`, a config file, overrides, seeds. Out: `Planned` runs in `RUNS/studies/NAME/runs/`, their
+In: a `Study`, a config file, overrides, seeds. Out: `RunSpec` runs in `RUNS/studies/NAME/runs/`, their
 configs resolved: config file < the study's sizes < the user's overrides < the variant's < seed and name.
 """
 
@@ -22,7 +22,7 @@ _OURS = ("name", "seed")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class RunSpec:
     """One run: its variant and seed, its resolved config, and the overrides that make it of the config
     file."""
 
@@ -50,7 +50,7 @@ class Plan:
     config: Path
     folder: Path
     seeds: tuple[int, ...]
-    runs: tuple[Planned, ...]
+    runs: tuple[RunSpec, ...]
     command: str
 
 
@@ -79,7 +79,7 @@ def plan(
             name, runs_in = json.dumps(f"{slug(variant)}-{seed}"), json.dumps(str(folder / "runs"))
             own = (f"seed={seed}", f"name={name}", f"runs={runs_in}")
             given = (*sized, *overrides, *changes, *own)
-            runs.append(Planned(variant, seed, load_config(config, given), given))
+            runs.append(RunSpec(variant, seed, load_config(config, given), given))
     for run in runs:
         if (run.folder / CONFIG).is_file():
             refuse_another_run(run.config)

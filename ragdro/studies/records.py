@@ -1,6 +1,6 @@
 """A finished run of a study, read back.
 
-In: a run folder. Out: its figures by stage and what each iteration cost.
+In: a run folder. Out: its metrics by stage and what each iteration cost.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ragdro.config import Config
 from ragdro.evaluation.significance import Interval
 from ragdro.report.history import History, read_history
 from ragdro.report.predictions import read_records
-from ragdro.report.sheet import estimate
+from ragdro.report.table import estimate
 from ragdro.runs.setup import algorithm_of
 from ragdro.runs.status import read_json, read_results
 
-FIGURES = {
+METRICS = {
     "exact_match": "exact match",
     "f1": "F1",
     "recall_at_5": "recall@5",
-    "all_gold_selected": "all gold selected",
+    "full_recall": "full recall",
     "bound": "bound (nats)",
     "effective_sample_size": "effective sample size",
 }
-"""The figures that studies report, by their names in `results.json`."""
+"""The metrics that studies report, by their names in `results.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,20 @@ class Run:
         """The resolved config."""
         return self.history.config
 
-    def curve(self, figure: str) -> list[float | None]:
-        """A figure after the warm-up and after each iteration."""
-        return [stage[figure] for stage in (self.results["warm_up"], *self.results["iterations"])]
+    def curve(self, metric: str) -> list[float | None]:
+        """A metric after the warm-up and after each iteration."""
+        return [stage[metric] for stage in (self.results["warm_up"], *self.results["iterations"])]
 
-    def best(self, figure: str) -> float | None:
-        """A figure of the iteration that the validation questions choose."""
-        value: float | None = self.results["best"][figure]
+    def best(self, metric: str) -> float | None:
+        """A metric of the iteration that the validation questions choose."""
+        value: float | None = self.results["best"][metric]
         return value
 
-    def by_question(self, figure: str) -> dict[str, float]:
-        """A figure of the best iteration for each question that it applies to."""
+    def by_question(self, metric: str) -> dict[str, float]:
+        """A metric of the best iteration for each question that it applies to."""
         best = self.results["best"]["iteration"]
         records = read_records(self.folder, f"iteration-{best}" if best else "warm_up")
-        return {record["id"]: record[figure] for record in records if record[figure] is not None}
+        return {record["id"]: record[metric] for record in records if record[metric] is not None}
 
     def seconds(self) -> list[float]:
         """What each iteration's E-step and M-step took; measuring is left out."""
@@ -91,6 +91,6 @@ Runs: TypeAlias = Mapping[str, Mapping[int, Run]]
 """Variant → seed → run, both in the study's order."""
 
 
-def over_seeds(runs: Mapping[int, Run], figure: Callable[[Run], float | None]) -> Interval | float | None:
-    """A figure's estimate over the seeds of one variant."""
-    return estimate([figure(run) for run in runs.values()])
+def over_seeds(runs: Mapping[int, Run], metric: Callable[[Run], float | None]) -> Interval | float | None:
+    """A metric's estimate over the seeds of one variant."""
+    return estimate([metric(run) for run in runs.values()])

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from ragdro.studies.outcome import Outcome
     from ragdro.studies.records import Runs
+    from ragdro.studies.result import StudyResult
 
 Overrides: TypeAlias = tuple[str, ...]
 
@@ -41,14 +41,14 @@ class Study:
     """`variants`: label → overrides; `sizes`: overrides for all of them, which the user's replace.
 
     `conclude` turns the finished runs into tables and a figure. `measure` is a module that is run as
-    `python -m MODULE RUN OUT.json` on every finished run, for figures that training does not leave; what it
+    `python -m MODULE RUN OUT.json` on every finished run, for metrics that training does not leave; what it
     wrote is the run's `measured`.
     """
 
     name: str
     about: str
     variants: Mapping[str, Overrides]
-    conclude: Callable[[Runs], Outcome]
+    conclude: Callable[[Runs], StudyResult]
     sizes: Overrides = SMALL
     seeds: tuple[int, ...] = (0, 1, 2)
     measure: str | None = None

@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ragdro.report.plot import Panel, Series
-from ragdro.studies.outcome import (
-    Outcome,
+from ragdro.studies.records import Run, Runs, over_seeds
+from ragdro.studies.result import (
+    StudyResult,
     curve_panel,
     curve_table,
     differences_table,
     final_panel,
     final_table,
 )
-from ragdro.studies.records import Run, Runs, over_seeds
 from ragdro.studies.study import Study, sized
 
-_CURVES = ("exact_match", "f1", "all_gold_selected", "bound")
+_CURVES = ("exact_match", "f1", "full_recall", "bound")
 
 
 def _warm(run: Run) -> float | None:
@@ -34,7 +34,7 @@ def _best(run: Run) -> float | None:
     return run.best("exact_match")
 
 
-def _compared(runs: Runs) -> Outcome:
+def _compared(runs: Runs) -> StudyResult:
     """Variants of one system beside one another: after the warm-up, at their best, and by iteration."""
     tables = {
         "Best iteration": final_table(runs, exact_match_after_the_warm_up=_warm),
@@ -44,9 +44,9 @@ def _compared(runs: Runs) -> Outcome:
     panels = (
         final_panel(runs, {"after the warm-up": _warm, "best iteration": _best}),
         curve_panel(runs, "exact_match"),
-        curve_panel(runs, "all_gold_selected"),
+        curve_panel(runs, "full_recall"),
     )
-    return Outcome(tables, panels)
+    return StudyResult(tables, panels)
 
 
 SELECTOR_INIT = Study(
@@ -71,17 +71,17 @@ SELECTOR_INIT = Study(
 )
 
 
-def _quality(runs: Runs) -> Outcome:
+def _quality(runs: Runs) -> StudyResult:
     """One panel over N, one over the share replaced; the undisturbed run with N = 20 is in both."""
     configs = {label: next(iter(seeds.values())).config for label, seeds in runs.items()}
-    whole = [label for label, config in configs.items() if not config.degrade]
+    whole = [label for label, config in configs.items() if not config.corrupt_candidates]
     widest = max(configs[label].top_n for label in whole)
     worse = [label for label, config in configs.items() if config.top_n == widest]
     sizes = {label: float(configs[label].top_n) for label in whole}
-    shares = {label: 100 * configs[label].degrade for label in worse}
+    shares = {label: 100 * configs[label].corrupt_candidates for label in worse}
     panels = (
         _over(runs, sizes, "candidates", "candidates a question has (N)"),
-        _over(runs, shares, f"degraded, N = {widest}", "candidates replaced at random (%)"),
+        _over(runs, shares, f"corrupted, N = {widest}", "candidates replaced at random (%)"),
     )
     tables = {
         "Best iteration": final_table(
@@ -89,21 +89,21 @@ def _quality(runs: Runs) -> Outcome:
         ),
         "By iteration": curve_table(runs, _CURVES),
     }
-    return Outcome(tables, panels)
+    return StudyResult(tables, panels)
 
 
 def _over(runs: Runs, places: dict[str, float], title: str, x: str) -> Panel:
-    figures: dict[str, Callable[[Run], float | None]] = {
+    metrics: dict[str, Callable[[Run], float | None]] = {
         "best iteration": _best,
         "after the warm-up": _warm,
         "vanilla RAG": _vanilla,
     }
     ordered = sorted(places, key=lambda label: places[label])
     series = tuple(
-        Series(name, tuple((places[label], over_seeds(runs[label], figure)) for label in ordered))
-        for name, figure in figures.items()
+        Series(name, tuple((places[label], over_seeds(runs[label], metric)) for label in ordered))
+        for name, metric in metrics.items()
     )
-    return Panel(title, x, "exact match (share of 1)", series, share=True)
+    return Panel(title, x, "exact match (fraction of 1)", series, fraction=True)
 
 
 RETRIEVER_QUALITY = Study(
@@ -111,7 +111,10 @@ RETRIEVER_QUALITY = Study(
     about="5, 10 or 20 candidates; 20 of which 0 to 80 % are replaced by random passages",
     variants={
         **{f"N = {n}": (f"top_n={n}",) for n in (20, 10, 5)},
-        **{f"{share} % replaced": ("top_n=20", f"degrade={share / 100}") for share in (20, 40, 60, 80)},
+        **{
+            f"{share} % replaced": ("top_n=20", f"corrupt_candidates={share / 100}")
+            for share in (20, 40, 60, 80)
+        },
     },
     conclude=_quality,
     sizes=sized({"iterations": 2}),

@@ -5,34 +5,34 @@ from __future__ import annotations
 
 from ragdro.evaluation.significance import Interval
 from ragdro.report.plot import Panel, Series
-from ragdro.report.sheet import Cell, Sheet, estimate, shown
-from ragdro.studies.outcome import (
-    Outcome,
+from ragdro.report.table import Cell, Table, estimate, shown
+from ragdro.studies.records import METRICS, Run, Runs, over_seeds
+from ragdro.studies.result import (
+    StudyResult,
     curve_panel,
     curve_table,
     differences_table,
     final_table,
     mean_curve,
 )
-from ragdro.studies.records import FIGURES, Run, Runs, over_seeds
 from ragdro.studies.study import Study, sized
 
 _NEAR = 0.02
 """A run has reached its score when it is this close to its best exact match."""
 
 
-def _ablation(runs: Runs) -> Outcome:
+def _ablation(runs: Runs) -> StudyResult:
     panels = (
         curve_panel(runs, "exact_match"),
-        curve_panel(runs, "all_gold_selected"),
-        curve_panel(runs, "bound", share=False),
+        curve_panel(runs, "full_recall"),
+        curve_panel(runs, "bound", fraction=False),
     )
     tables = {
         "Best iteration": final_table(runs),
         "Difference from training both": differences_table(runs),
-        "By iteration": curve_table(runs, ("exact_match", "f1", "all_gold_selected", "bound")),
+        "By iteration": curve_table(runs, ("exact_match", "f1", "full_recall", "bound")),
     }
-    return Outcome(tables, panels)
+    return StudyResult(tables, panels)
 
 
 ABLATION = Study(
@@ -51,7 +51,7 @@ ABLATION = Study(
 )
 
 
-def _convergence(runs: Runs) -> Outcome:
+def _convergence(runs: Runs) -> StudyResult:
     (seeds,) = runs.values()
     rows: list[tuple[Cell, ...]] = []
     findings = []
@@ -73,13 +73,13 @@ def _convergence(runs: Runs) -> Outcome:
         findings.append("whether the bound falls is not judged: one seed has no interval")
     elif not findings:
         findings.append("the bound never falls by more than its interval")
-    names = ("iteration", *(FIGURES[key] for key in keys), "change of the bound (nats)", "flag")
+    names = ("iteration", *(METRICS[key] for key in keys), "change of the bound (nats)", "flag")
     panels = (
         curve_panel(runs, "exact_match"),
         curve_panel(runs, "f1"),
-        curve_panel(runs, "bound", share=False),
+        curve_panel(runs, "bound", fraction=False),
     )
-    return Outcome({"By iteration": Sheet(names, tuple(rows))}, panels, tuple(findings))
+    return StudyResult({"By iteration": Table(names, tuple(rows))}, panels, tuple(findings))
 
 
 CONVERGENCE = Study(
@@ -108,7 +108,7 @@ def seconds_per_iteration(run: Run) -> float | None:
     return sum(spent) / len(spent) if spent else None
 
 
-def _samples(runs: Runs) -> Outcome:
+def _samples(runs: Runs) -> StudyResult:
     numbers = [next(iter(seeds.values())).config.e_step.samples for seeds in runs.values()]
     table = final_table(
         runs,
@@ -119,26 +119,26 @@ def _samples(runs: Runs) -> Outcome:
     def line(label: str, values: list[Interval | float | None]) -> Series:
         return Series(label, tuple((float(m), v) for m, v in zip(numbers, values, strict=True)))
 
-    def panel(title: str, y: str, *series: Series, share: bool = False) -> Panel:
-        return Panel(title, "samples m (log scale)", y, series, scale="log2", share=share)
+    def panel(title: str, y: str, *series: Series, fraction: bool = False) -> Panel:
+        return Panel(title, "samples m (log scale)", y, series, scale="log2", fraction=fraction)
 
     score = [over_seeds(seeds, lambda run: run.best("exact_match")) for seeds in runs.values()]
-    gold = [over_seeds(seeds, lambda run: run.best("all_gold_selected")) for seeds in runs.values()]
+    gold = [over_seeds(seeds, lambda run: run.best("full_recall")) for seeds in runs.values()]
     reached = [over_seeds(seeds, iterations_to_reach) for seeds in runs.values()]
     cost = [over_seeds(seeds, seconds_per_iteration) for seeds in runs.values()]
     panels = (
         panel(
             "final score",
-            "share of 1",
+            "fraction of 1",
             line("exact match", score),
-            line("all gold selected", gold),
-            share=True,
+            line("full recall", gold),
+            fraction=True,
         ),
         panel("iterations to reach it", "iterations", line("iterations", reached)),
         panel("cost", "seconds an iteration (one thread)", line("seconds", cost)),
     )
     curves = curve_table(runs, ("exact_match", "f1", "bound"))
-    return Outcome({"Best iteration": table, "By iteration": curves}, panels)
+    return StudyResult({"Best iteration": table, "By iteration": curves}, panels)
 
 
 SAMPLES = Study(

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from ragdro.evaluation.significance import Interval
 from ragdro.report.plot import Panel, Series
-from ragdro.report.sheet import Cell, Sheet, estimate
-from ragdro.studies.outcome import Outcome
+from ragdro.report.table import Cell, Table, estimate
 from ragdro.studies.records import Run, Runs
+from ragdro.studies.result import StudyResult
 from ragdro.studies.study import Study, sized
 
 _COLUMNS = {
@@ -18,10 +18,10 @@ _COLUMNS = {
     "selector_weighted": "selector: weighted",
     "selector_uniform": "selector: uniform",
     "selector_centered": "selector: centred",
-    "selector_raised": "selector: raised by weighting (share of questions)",
+    "selector_raised": "selector: raised by weighting (fraction of questions)",
     "generator_weighted": "generator: weighted",
     "generator_uniform": "generator: uniform",
-    "generator_raised": "generator: raised by weighting (share of questions)",
+    "generator_raised": "generator: raised by weighting (fraction of questions)",
 }
 _ROLES = ("selector", "generator")
 
@@ -38,18 +38,18 @@ def _rows(seeds: Mapping[int, Run], where: Place) -> list[dict[str, Any]]:
 
 
 def _cell(seeds: Mapping[int, Run], where: Place, key: str) -> Interval | float | None:
-    """The estimate over seeds of a figure."""
+    """The estimate over seeds of a metric."""
     return estimate([row[key] for row in _rows(seeds, where)])
 
 
-def _variance(runs: Runs) -> Outcome:
+def _variance(runs: Runs) -> StudyResult:
     (seeds,) = runs.values()
     first = next(iter(seeds.values())).measured
     places = [(row["iteration"], row["split"], row["m"]) for row in first]
     rows: list[tuple[Cell, ...]] = [
         (place[1], place[0], place[2], *(_cell(seeds, place, key) for key in _COLUMNS)) for place in places
     ]
-    table = Sheet(("questions", "iteration", "m", *_COLUMNS.values()), tuple(rows))
+    table = Table(("questions", "iteration", "m", *_COLUMNS.values()), tuple(rows))
 
     def panel(title: str, y: str, value: Figure, least: int, *marks: tuple[str, float]) -> Panel:
         series = []
@@ -73,7 +73,7 @@ def _variance(runs: Runs) -> Outcome:
                 ("as the uniform one", 1.0),
             )
         )
-    return Outcome({"Variances": table}, tuple(panels), tuple(_findings(seeds)))
+    return StudyResult({"Variances": table}, tuple(panels), tuple(_findings(seeds)))
 
 
 def _ratio(seeds: Mapping[int, Run], where: Place, role: str) -> Interval | float | None:
@@ -94,12 +94,12 @@ def _findings(seeds: Mapping[int, Run]) -> list[str]:
     for role in _ROLES:
         rows = [row for run in seeds.values() for row in run.measured if row["m"] > 1]
         raised = [row for row in rows if row[f"{role}_weighted"] > row[f"{role}_uniform"]]
-        share = sum(row[f"{role}_raised"] for row in rows) / len(rows)
-        verdict = "does not hold" if raised or share else "is not contradicted"
+        fraction = sum(row[f"{role}_raised"] for row in rows) / len(rows)
+        verdict = "does not hold" if raised or fraction else "is not contradicted"
         found.append(
             f"{role}: that weighting can only lower the variance {verdict}: the weighted estimate varies more"
             f" than the uniform one of the same lists in {len(raised)} of {len(rows)} means over questions"
-            f" (m > 1), and for {share:.0%} of the questions"
+            f" (m > 1), and for {fraction:.0%} of the questions"
         )
     return found
 

@@ -26,7 +26,7 @@ from ragdro.progress import display
 from ragdro.report.history import read_history
 from ragdro.runs.signals import Preemption
 from ragdro.runs.status import CONFIG
-from ragdro.studies.plan import Plan, Planned
+from ragdro.studies.plan import Plan, RunSpec
 
 MEASURED = "measured"
 PRELOADED = ["ragdro.cli", "ragdro.runs.run", "ragdro.retrieval.bm25", "matplotlib.pyplot"]
@@ -52,7 +52,7 @@ class Job:
 def training_jobs(plan: Plan) -> list[Job]:
     """A job for each run; a unit is a measured stage."""
 
-    def job(run: Planned) -> Job:
+    def job(run: RunSpec) -> Job:
         arguments = ("ragdro", "train", str(plan.config), *run.overrides, "--resume")
         name, stages = run.config.name, run.config.iterations + 1
         return Job(
@@ -65,7 +65,7 @@ def training_jobs(plan: Plan) -> list[Job]:
 def measuring_jobs(plan: Plan, module: str) -> list[Job]:
     """A job for each run that leaves `measured_file`."""
 
-    def job(run: Planned) -> Job:
+    def job(run: RunSpec) -> Job:
         out, name = measured_file(plan, run), f"{run.config.name}: measuring"
         log = plan.folder / "logs" / f"{run.config.name}-measuring.log"
         return Job(name, (module, str(run.folder), str(out)), 1, lambda: int(out.is_file()), log)
@@ -73,7 +73,7 @@ def measuring_jobs(plan: Plan, module: str) -> list[Job]:
     return [job(run) for run in plan.runs]
 
 
-def measured_file(plan: Plan, run: Planned) -> Path:
+def measured_file(plan: Plan, run: RunSpec) -> Path:
     """Where a study's own measurement of a run is written."""
     return plan.folder / MEASURED / f"{run.config.name}.json"
 
@@ -163,7 +163,7 @@ def _refuse_failure(job: Job, code: int) -> None:
     raise TrainingError(f"{job.name}: ended with exit code {code}: {last} (all of it: {job.log})")
 
 
-def _stages(run: Planned, stages: int) -> int:
+def _stages(run: RunSpec, stages: int) -> int:
     """The stages of a run that are measured; all of them when it is finished, however early it stopped."""
     if run.is_finished:
         return stages

@@ -1,6 +1,6 @@
 """What the tiny base can do on held-out worlds: reading and ranking, each target given the ones before it.
 
-In: a model and its tokenizer. Out: shares of 1.
+In: a model and its tokenizer. Out: fraction of 1.
 - `chain_N_first`, `chain_N_second`: the first and second identifier of a chain-style list, two-hop, N
   candidates.
 - `lookup_N_first`, `lookup_N_second`: the same in the pretext documents that ask many short queries.

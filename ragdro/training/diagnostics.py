@@ -28,8 +28,8 @@ METRICS = (
 def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> dict[str, float]:
     """Each of `METRICS`, from the first `m` draws of every question (None: all).
 
-    `distinct_fraction` is the share of the draws that were not drawn before, `passages` how many a draw has;
-    the rest is in `ragdro.algorithms.weights`.
+    `distinct_fraction` is the fraction of the draws that were not drawn before, `passages` how many a draw
+    has; the rest is in `ragdro.algorithms.weights`.
     The weights are the posterior's, whatever an objective makes of them.
     """
     rows = [_of_one(w, m) for w in weighted]

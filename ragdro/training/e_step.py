@@ -18,7 +18,7 @@ from ragdro.algorithms import weights
 from ragdro.config import EStep
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
-from ragdro.parallel.world import in_parts
+from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
 from ragdro.selection.selector import Draw, Selector
 from ragdro.system import reading
@@ -63,9 +63,9 @@ def e_step(
         return list(zip(draws, scores, strict=True))
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
-        results = in_parts(shard, measured)
+        results = map_sharded(shard, measured)
         weighted = [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, results, strict=True)]
-        return weighted if label is None else list(in_parts(weighted, label))
+        return weighted if label is None else list(map_sharded(weighted, label))
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):

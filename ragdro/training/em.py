@@ -28,7 +28,7 @@ from ragdro.config.objective import check_proposals
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
-from ragdro.parallel.sharding import spread
+from ragdro.parallel.sharding import apply_parallelism
 from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
 from ragdro.system import Rag, Retrieve
@@ -75,7 +75,11 @@ def train(
     """
     algorithm, settings = algorithm or Dro(), _settings(settings, algorithm, changes)
     system = Rag(
-        selector, generator, retrieve, settings.evaluation.tokens_per_batch, selects=algorithm.selects
+        selector,
+        generator,
+        retrieve,
+        settings.evaluation.max_tokens_per_micro_batch,
+        selects=algorithm.selects,
     )
     selector.independent = algorithm.independent
     splits = (
@@ -100,7 +104,7 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
     """Algorithm 1, from wherever the training stands."""
     system, settings, state = training.system, training.settings, training.state
     training.checkpointer.restore(training)
-    spread(settings.parallel, training.models)
+    apply_parallelism(settings.parallel, training.models)
     training.emit("on_train_begin", training)
     if state.finished < 0:
         rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), training.observe("warm_up")
@@ -129,7 +133,7 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
             training.system.generator,
             tasks,
             propose=propose,
-            max_tokens=step.tokens_per_batch,
+            max_tokens=step.max_tokens_per_micro_batch,
             weigh=training.algorithm.weights,
             score=training.held_out_scores,
             label=training.label,

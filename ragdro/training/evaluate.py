@@ -20,7 +20,7 @@ from ragdro.config import EStep, Evaluation
 from ragdro.evaluation.evaluate import Metric, summarise
 from ragdro.evaluation.evaluate import evaluate as score_prediction
 from ragdro.lm.scoring import score_all
-from ragdro.parallel.world import in_parts
+from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
 from ragdro.selection.selector import Draw
 from ragdro.system import Rag
@@ -130,7 +130,7 @@ def _greedy(
     def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
         return [score_prediction(prediction, own) for prediction in predict(part)]
 
-    records = list(in_parts(tasks, predicted))
+    records = list(map_sharded(tasks, predicted))
     return summarise(records), records
 
 
@@ -150,7 +150,7 @@ def draw(rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks:
         rag.generator,
         tasks,
         propose=lambda _, part: [lists[task.question.id][1] for task in part],
-        max_tokens=settings.tokens_per_batch,
+        max_tokens=settings.max_tokens_per_micro_batch,
     )
     return Drawn(weighted, [lists[task.question.id][0] for task in tasks])
 
@@ -159,8 +159,8 @@ def _lists(
     rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks: Sequence[Task], samples: int
 ) -> dict[str, tuple[Selection, list[Draw]]]:
     """What is selected and so many draws, by question, a prompt read once."""
-    selector, tokens = rag.selector, settings.tokens_per_batch
-    step = EStep(samples=samples, tokens_per_batch=tokens)
+    selector, tokens = rag.selector, settings.max_tokens_per_micro_batch
+    step = EStep(samples=samples, max_tokens_per_micro_batch=tokens)
     propose = proposals(algorithm, step, seed, _EVALUATION_STREAM)
 
     def both(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
@@ -170,7 +170,7 @@ def _lists(
         return selector.select_and_sample(part, numbers, tokens)
 
     names = (task.question.id for task in tasks)
-    return dict(zip(names, in_parts(tasks, both), strict=True))
+    return dict(zip(names, map_sharded(tasks, both), strict=True))
 
 
 def sampled_metrics(
@@ -213,7 +213,7 @@ def _kl_to_previous(training: Training) -> float | None:
         rag.selector.group(w.task, [s.permutation for s in samples])
         for w, samples in zip(previous, kept, strict=True)
     ]
-    scores = score_all(rag.selector.model, groups, settings.tokens_per_batch)
+    scores = score_all(rag.selector.model, groups, settings.max_tokens_per_micro_batch)
     divergences = [
         divergence(
             diagnostics.column(w, "log_prior", m),

@@ -130,7 +130,7 @@ class Training:
         labeller = Labeller(
             self.system.selector,
             self.system.generator,
-            self.settings.e_step.tokens_per_batch,
+            self.settings.e_step.max_tokens_per_micro_batch,
             held_out=lambda tasks, compute: held_out(self.folds, tasks, compute),
             reference=None if reference is None else reference.swap_in,
         )

@@ -25,9 +25,9 @@ from ragdro.errors import ModelError, TrainingError
 from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import sequence_log_probs
-from ragdro.parallel.gradients import add_up, clip
-from ragdro.parallel.sharding import is_sharded, make_whole, take_parts
-from ragdro.parallel.world import any_of, most, part, total
+from ragdro.parallel.gradients import all_reduce_gradients, clip
+from ragdro.parallel.sharding import is_sharded, reshard, unshard
+from ragdro.parallel.world import all_reduce_any, all_reduce_max, all_reduce_sum, local_shard
 from ragdro.parallel.zero import Zero
 from ragdro.training.optimisers import make_optimiser
 
@@ -82,31 +82,31 @@ def fit(
     sharded = is_sharded(model.hf)
     if sharded or model.zero_stage:
         _agree(model, build(0))
-    take_parts(model.hf)
+    reshard(model.hf)
     _refuse_half(model)
     parameters = [p for p in model.hf.parameters() if p.requires_grad]
     optimiser = make_optimiser(parameters, settings, sharded=sharded)
-    steps = max(1, math.ceil(settings.epochs * questions / settings.questions_per_step))
+    steps = max(1, math.ceil(settings.epochs * questions / settings.batch_size))
     order, noise = _order(questions, rng), rng.spawn(1)[0]
     begun = observer.begin(optimiser)
     zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
     model.hf.train()
     for step in range(steps):
-        chosen = [next(order) for _ in range(min(settings.questions_per_step, questions))]
+        chosen = [next(order) for _ in range(min(settings.batch_size, questions))]
         torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit that resumes has the same
         if step < begun:
             continue
         rate = settings.learning_rate * rate_at(step, steps, settings)
         for place in optimiser.param_groups:
             place["lr"] = rate
-        batch = [build(i) for i in part(chosen)]
+        batch = [build(i) for i in local_shard(chosen)]
         idle = partial(build, chosen[0])
-        mine = _accumulate(model, batch, len(chosen), settings.tokens_per_batch, idle, zero)
-        loss, tokens = total(mine, sum(len(w.group) for w in batch))
+        mine = _accumulate(model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero)
+        loss, tokens = all_reduce_sum(mine, sum(len(w.group) for w in batch))
         if zero is not None:
             norm = zero.step()
         else:
-            add_up(parameters)
+            all_reduce_gradients(parameters)
             norm = clip(parameters, settings.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             problem = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
@@ -118,7 +118,7 @@ def fit(
         observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
     if zero is not None:
         zero.close()
-    make_whole(model.hf)
+    unshard(model.hf)
     model.hf.eval()
     model.recheck()
 
@@ -133,7 +133,7 @@ def _refuse_half(model: LanguageModel) -> None:
 
 
 def rate_at(step: int, steps: int, settings: Optimisation) -> float:
-    """The learning rate of update `step` (0-based) as a share of its peak."""
+    """The learning rate of update `step` (0-based) as a fraction of its peak."""
     rising = settings.warm_up_fraction * steps
     if step < rising:
         return (step + 1) / (math.ceil(rising) + 1)
@@ -147,7 +147,7 @@ def _accumulate(
     model: LanguageModel,
     batch: list[TrainingExample],
     questions: int,
-    tokens_per_batch: int,
+    max_tokens: int,
     idle: Callable[[], TrainingExample],
     zero: Zero | None,
 ) -> float:
@@ -158,8 +158,8 @@ def _accumulate(
     than another goes along with `idle`, which counts for nothing.
     """
     accumulated, sharded = 0.0, is_sharded(model.hf) or zero is not None
-    packs = packs_by_tokens([len(w.group) for w in batch], tokens_per_batch)
-    rounds = most(len(packs)) if sharded else len(packs)
+    packs = packs_by_tokens([len(w.group) for w in batch], max_tokens)
+    rounds = all_reduce_max(len(packs)) if sharded else len(packs)
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [batch[i] for i in chosen] or [idle()]
         mean = partial(_loss, model, together, float(questions) if chosen else math.inf)
@@ -204,7 +204,7 @@ def _agree(model: LanguageModel, weighted: TrainingExample) -> None:
     if model.shares_prefixes is None:
         with torch.no_grad():
             sequence_log_probs(model, [weighted.group])
-    if any_of(not model.shares_prefixes):
+    if all_reduce_any(not model.shares_prefixes):
         raise ModelError(
             f"{model.tokenizer.name}: its sequences have to be computed separately, so parallel.strategy must"
             " be ddp"

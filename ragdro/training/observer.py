@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.errors import TrainingError
-from ragdro.parallel.world import gathered
+from ragdro.parallel.world import all_gather_object
 from ragdro.training.callbacks import BadBatch
 from ragdro.training.m_step import FitObserver, Update, question_names
 
@@ -35,7 +35,9 @@ class StageObserver(FitObserver):
     def skipped(self, step: int, steps: int, problem: str, batch: Sequence[TrainingExample]) -> None:
         """Say so; raises `TrainingError` after more than `bad_batches` of them."""
         training = self._training
-        sequences = [one for part in gathered([_as_record(example) for example in batch]) for one in part]
+        sequences = [
+            one for part in all_gather_object([_as_record(example) for example in batch]) for one in part
+        ]
         training.emit("on_bad_batch", BadBatch(self._stage, self._role, step, steps, problem, sequences))
         training.state.bad_batches += 1
         count, most = training.state.bad_batches, training.settings.bad_batches

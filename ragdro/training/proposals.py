@@ -44,21 +44,23 @@ def proposals(
     """
 
     def propose(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
-        proposed = algorithm.propose(selector, tasks, settings.tokens_per_batch)
+        proposed = algorithm.propose(selector, tasks, settings.max_tokens_per_micro_batch)
         if proposed is not None:
             return proposed
         draws = selector.sample(
             tasks,
             uniforms(selector, tasks, settings.samples, seed, stream),
             temperature=settings.temperature,
-            tokens_per_batch=settings.tokens_per_batch,
+            max_tokens=settings.max_tokens_per_micro_batch,
             decoder=decoder,
         )
         if decoder is not branch_decoder:
-            return _rescored(selector, tasks, draws, settings.tokens_per_batch)
+            return _rescored(selector, tasks, draws, settings.max_tokens_per_micro_batch)
         if settings.mixture is None:
             return draws
-        return _mixed(selector, tasks, draws, settings.mixture, settings.tokens_per_batch, (seed, stream))
+        return _mixed(
+            selector, tasks, draws, settings.mixture, settings.max_tokens_per_micro_batch, (seed, stream)
+        )
 
     return propose
 
@@ -92,12 +94,12 @@ def plackett_luce(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -
 
 
 def _rescored(
-    selector: Selector, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], tokens_per_batch: int
+    selector: Selector, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], max_tokens: int
 ) -> list[list[Draw]]:
     """The same draws with the selector's own log p(z|x)."""
     distinct = [list(dict.fromkeys(d.permutation for d in drawn)) for drawn in draws]
     groups = [selector.group(task, zs) for task, zs in zip(tasks, distinct, strict=True)]
-    priors = score_all(selector.model, groups, tokens_per_batch)
+    priors = score_all(selector.model, groups, max_tokens)
     tables = [dict(zip(zs, ps, strict=True)) for zs, ps in zip(distinct, priors, strict=True)]
     return [
         [replace(d, log_prior=table[d.permutation]) for d in drawn]
@@ -110,7 +112,7 @@ def _mixed(
     tasks: Sequence[Task],
     draws: Sequence[Sequence[Draw]],
     mixture: Mixture,
-    tokens_per_batch: int,
+    max_tokens: int,
     numbers: tuple[int, int],
 ) -> list[list[Draw]]:
     """`draws` from the selector, some replaced by draws of the other components, all with the mixture's q."""
@@ -135,7 +137,7 @@ def _mixed(
             ]
         )
     groups = [selector.group(task, zs) for task, zs in zip(tasks, lists, strict=True)]
-    priors = score_all(selector.model, groups, tokens_per_batch)
+    priors = score_all(selector.model, groups, max_tokens)
     return [
         [Draw(*one) for one in zip(zs, log_proposals(selector, task, zs, ps, mixture), ps, strict=True)]
         for task, zs, ps in zip(tasks, lists, priors, strict=True)

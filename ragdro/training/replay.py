@@ -54,7 +54,7 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
         sources += [[e.lists.get(task.question.id, ()) for task in chosen] for e in earlier]
         pools = [[z for lists in of for z in lists] for of in zip(*sources, strict=True)]
         groups = [selector.group(task, pool) for task, pool in zip(chosen, pools, strict=True)]
-        tokens = settings.tokens_per_batch
+        tokens = settings.max_tokens_per_micro_batch
         priors = [score_all(selector.model, groups, tokens)]
         for e in earlier:
             with e.selector.swap_in():

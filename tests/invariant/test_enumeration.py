@@ -99,7 +99,8 @@ def draw(proposal: Tensor, repeats: int, m: int) -> Tensor:
 
 
 def shares(truth: Exact, proposal: Tensor, repeats: int, m: int) -> Tensor:
-    """[repeats, lists]: each list's share of the weights of m samples; times scores, a gradient estimate."""
+    """[repeats, lists]: each list's fraction of the weights of m samples; times scores, a gradient
+    estimate."""
     z = draw(proposal, repeats, m)
     weights = importance_weights(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]))
     return torch.zeros(repeats, len(LISTS), dtype=torch.float64).scatter_add(1, z, weights)

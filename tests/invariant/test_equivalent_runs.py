@@ -34,7 +34,7 @@ def weighted_tasks() -> list[WeightedTask]:
 
 
 def curve(
-    role: str, *, tokens_per_batch: int = 8000, shared: bool | None = None, backwards: bool = False
+    role: str, *, max_tokens: int = 8000, shared: bool | None = None, backwards: bool = False
 ) -> tuple[list[float], LanguageModel]:
     """Losses of six updates of one role."""
     found, rag = weighted_tasks(), pocket_rag()
@@ -52,8 +52,8 @@ def curve(
     settings = Optimisation(
         learning_rate=1e-3,
         epochs=6,
-        questions_per_step=8,
-        tokens_per_batch=tokens_per_batch,
+        batch_size=8,
+        max_tokens_per_micro_batch=max_tokens,
         max_grad_norm=100,
     )
     observer = Losses()
@@ -62,7 +62,7 @@ def curve(
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
-@pytest.mark.parametrize("other", [{"tokens_per_batch": 1}, {"shared": False}, {"backwards": True}])
+@pytest.mark.parametrize("other", [{"max_tokens_per_micro_batch": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
     """A batch of 8 against 8 of one question; shared prefix against none; samples in another order."""
     losses, model = curve(role)

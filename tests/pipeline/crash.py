@@ -130,7 +130,7 @@ def small_run(folder: Path, **changes: object) -> Path:
 
 
 def outcome(run: Path) -> dict[str, bytes]:
-    """Everything that two equal runs have in common: figures, weights, predictions, the log but for times."""
+    """Everything that two equal runs have in common: metrics, weights, predictions, the log but for times."""
     files = [
         run / "results.json",
         *run.glob("predictions-*.jsonl"),

@@ -160,7 +160,7 @@ def test_an_adapter_in_place_of_a_model_and_another_models_adapter_are_refused(t
 
 
 def test_two_adapters_on_one_base_train_as_two_models_do(tmp_path: Path) -> None:
-    """Figures and both adapters after a whole run, to 1e-6; loaded apart they give the same numbers."""
+    """Metrics and both adapters after a whole run, to 1e-6; loaded apart they give the same numbers."""
     for name, shared in (("apart", False), ("together", True)):
         ragdro.run(
             config_of(tmp_path, f"name={name}", adapter={**LORA, "dropout": 0.2}, shared_backbone=shared)

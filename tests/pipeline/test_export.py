@@ -104,9 +104,9 @@ def test_the_card_has_header_prompt_figures_and_config(run: Path) -> None:
     prompt, data, config = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", card, re.DOTALL))
     assert "{question}" in prompt["user"] and data["train"].endswith("train.jsonl")
     assert config["selector"]["k"] == 3 and "runs" not in config
-    figures = ragdro.runs.load.evaluate_run(run, None, "best", None)
+    metrics = ragdro.runs.load.evaluate_run(run, None, "best", None)
     (row,) = (line for line in card.splitlines() if line.startswith("| f1 "))
-    assert f"| {figures['f1']:.3f} (" in row and " to " in row
+    assert f"| {metrics['f1']:.3f} (" in row and " to " in row
     assert "| 2 questions |" in card and "exact_match | " in card and " of 2, " in card
     assert "write the answer" not in card and "[arXiv 2505.03075]" in card
     assert "writes the answer" in " ".join((run / "merged/generator/README.md").read_text().split())

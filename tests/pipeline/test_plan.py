@@ -35,7 +35,7 @@ def pocket(variant: str, **changes: Any) -> Config:
     values = config_of("tiny", variant).model_dump(mode="json")
     for role in ("selector", "generator"):
         values[role]["scratch"].update(width=64, layers=6, vocabulary=2048)
-        values["m_step"][role].update(questions_per_step=4, tokens_per_batch=600)
+        values["m_step"][role].update(batch_size=4, max_tokens_per_micro_batch=600)
     return Config.model_validate({**values, **changes})
 
 

@@ -33,7 +33,7 @@ def uneven(folder: Path, **changes: object) -> Path:
     config["checkpoints"] = {"every": 1, "keep": "all"}
     for fits in (config["warm_up"], config["m_step"]):
         for role, questions in (("selector", 3), ("generator", 1)):
-            fits[role] = {"learning_rate": 1e-4, "questions_per_step": questions, "epochs": 1.5}
+            fits[role] = {"learning_rate": 1e-4, "batch_size": questions, "epochs": 1.5}
     path.write_text(yaml.safe_dump(config))
     return path
 
@@ -53,14 +53,14 @@ def start(folder: Path, name: str, *options: str, **prepare: object) -> Processe
 
 
 def log(run: Path) -> list[dict[str, Any]]:
-    """The records; an update that was left out has the gradient of whoever had one, which is no figure."""
+    """The records; an update that was left out has the gradient of whoever had one, which is no metric."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     left_out = [r for r in records if r["event"] == "update" and r["loss"] is None]
     return [{**r, "gradient_norm": None} if r in left_out else r for r in records]
 
 
 def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
-    """The same permutations, and figures, log and the weights of so many `pairs` of models to 1e-4."""
+    """The same permutations, and metrics, log and the weights of so many `pairs` of models to 1e-4."""
     assert close(
         json.loads((run / "results.json").read_text()), json.loads((other / "results.json").read_text())
     )

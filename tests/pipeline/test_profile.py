@@ -29,7 +29,7 @@ def test_a_profile_accounts_for_all_of_the_time_and_changes_nothing(tmp_path: Pa
     phases = profile["phases"]
     assert set(phases) == PHASES
     assert sum(p["seconds"] for p in phases.values()) == pytest.approx(profile["total"]["seconds"])
-    assert sum(p["share"] for p in phases.values()) == pytest.approx(1)
+    assert sum(p["fraction"] for p in phases.values()) == pytest.approx(1)
     computing = {"prefill", "decode", "score", "selector update", "generator update", "evaluate"}
     assert {name for name, p in phases.items() if p["tokens"]} == computing
     for name in computing:

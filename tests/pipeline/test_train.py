@@ -17,9 +17,9 @@ from ragdro.cli import app
 from ragdro.errors import RagdroError
 from tests.conftest import ARCHITECTURES, byte_level, random_model
 
-FIGURES = {
+METRICS = {
     "exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5",
-    "all_gold_selected", "bound", "effective_sample_size", "questions", "weight_entropy",
+    "full_recall", "bound", "effective_sample_size", "questions", "weight_entropy",
     "passages", "weight_variance", "selector_entropy", "distinct_fraction", "tight_bound", "kl_to_previous",
 }  # fmt: skip
 
@@ -49,7 +49,7 @@ def write_config(folder: Path, architecture: str = "llama", **changes: object) -
     made = random_model(byte_level(), architecture)
     made.hf.save_pretrained(model)
     made.tokenizer.hf.save_pretrained(model)
-    fit = {"learning_rate": 1e-3, "questions_per_step": 2}
+    fit = {"learning_rate": 1e-3, "batch_size": 2}
     role = {"model": str(model), "passage_tokens": 24, "question_tokens": 16}
     config: dict[str, object] = {
         "name": "run",
@@ -84,9 +84,9 @@ def test_a_run_leaves_what_the_contract_says(architecture: str, tmp_path: Path) 
     results = json.loads((run / "results.json").read_text())
     assert set(results) == {"vanilla_rag", "warm_up", "iterations", "best"}
     assert all(
-        set(m) == FIGURES for m in (results["vanilla_rag"], results["warm_up"], *results["iterations"])
+        set(m) == METRICS for m in (results["vanilla_rag"], results["warm_up"], *results["iterations"])
     )
-    assert set(results["best"]) == FIGURES | {"iteration"}
+    assert set(results["best"]) == METRICS | {"iteration"}
     assert results["vanilla_rag"]["bound"] is None and results["warm_up"]["recall_at_5"] is None
     assert results["warm_up"]["bound"] < 0 and 1 <= results["warm_up"]["effective_sample_size"] <= 3
     for stage in ("vanilla_rag", "warm_up", "iteration-1"):
@@ -177,7 +177,7 @@ def test_a_run_can_be_asked_and_measured_again(tmp_path: Path) -> None:
     assert prediction.selected[0].text.split()[0] in shown.stdout
     measured = json.loads(CliRunner().invoke(app, ["evaluate", str(run)], catch_exceptions=False).stdout)
     best = json.loads((run / "results.json").read_text())["best"]
-    again = FIGURES - {"kl_to_previous"}  # there is no stage before
+    again = METRICS - {"kl_to_previous"}  # there is no stage before
     assert {k: measured[k] for k in again} == pytest.approx({k: best[k] for k in again}, abs=1e-9)
     reported = CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False)
     assert reported.exit_code == 0 and (run / "curves.png").stat().st_size > 10_000

@@ -109,11 +109,11 @@ def test_time_left_and_curves_follow_from_the_log(tmp_path: Path) -> None:
     run.mkdir(parents=True)
     config = ragdro.load_config(write_config(tmp_path, iterations=5))
     (run / "config.yaml").write_text(ragdro.config.dump_config(config))
-    figures = {"event": "evaluation", "split": "reported", "f1": 0.5, "bound": None}
+    metrics = {"event": "evaluation", "split": "reported", "f1": 0.5, "bound": None}
     records: list[dict[str, Any]] = [
-        {**figures, "stage": "warm_up", "exact_match": 0.25, "seconds": 40.0},
-        {**figures, "stage": "iteration-1", "exact_match": 0.75, "seconds": 140.0},
-        {**figures, "stage": "iteration-2", "exact_match": 0.5, "seconds": 240.0},
+        {**metrics, "stage": "warm_up", "exact_match": 0.25, "seconds": 40.0},
+        {**metrics, "stage": "iteration-1", "exact_match": 0.75, "seconds": 140.0},
+        {**metrics, "stage": "iteration-2", "exact_match": 0.5, "seconds": 240.0},
         {"event": "shard", "stage": "iteration-3", "questions": 2, "of": 4, "seconds": 270.0},
     ]
     text = "".join(json.dumps(r) + "\n" for r in records)
@@ -170,10 +170,10 @@ class Board:
         self.begun.append(given)
         return SimpleNamespace(**methods, close=self._close, finish=self._close)
 
-    def _log(self, figures: dict[str, float], step: int) -> None:
-        assert all(isinstance(v, float) for v in figures.values())
-        assert not set(figures) & set(self.steps.setdefault(step, {})), "counted twice"
-        self.steps[step].update(figures)
+    def _log(self, metrics: dict[str, float], step: int) -> None:
+        assert all(isinstance(v, float) for v in metrics.values())
+        assert not set(metrics) & set(self.steps.setdefault(step, {})), "counted twice"
+        self.steps[step].update(metrics)
 
     def _close(self) -> None:
         self.closed += 1
@@ -191,7 +191,7 @@ def test_trackers_get_what_the_log_gets(name: str, tmp_path: Path, monkeypatch: 
     for step, record in enumerate(records):
         if record["event"] == "update":
             assert board.steps[step][f"{record['role']}/loss"] == record["loss"]
-    assert any("reported/exact_match" in figures for figures in board.steps.values())
+    assert any("reported/exact_match" in metrics for metrics in board.steps.values())
     assert max(board.steps) == len(records) - 1
 
 

@@ -40,7 +40,7 @@ def test_a_phase_has_its_own_time_and_a_whole_one_that_of_those_inside() -> None
     assert dict(profile.seconds) == {"other": 2, "decode": 8, "prefill": 4, "evaluate": 14, "save": 7}
     summary = profile.summary()
     assert summary["phases"]["prefill"] == {
-        "seconds": 4, "share": pytest.approx(4 / 47), "tokens": 10, "tokens_per_second": 2.5,
+        "seconds": 4, "fraction": pytest.approx(4 / 47), "tokens": 10, "tokens_per_second": 2.5,
         "flops_per_second": 50.0, "utilisation": 0.5,
     }  # fmt: skip
     assert summary["phases"]["evaluate"]["tokens"] == 10 and summary["total"]["tokens"] == 20

@@ -29,7 +29,7 @@ ALLOWED = {("config/yaml.py", "yaml.load")}  # with a loader that makes plain va
 
 def names_used(tree: ast.AST) -> set[str]:
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.begin(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

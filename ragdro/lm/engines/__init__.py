@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragdro.config.engine import EngineSettings, OpenAiEngine, VllmEngine
-from ragdro.environment import processes
+from ragdro.environment import env_world_size
 from ragdro.errors import ConfigError
 from ragdro.lm.engines.base import Engine, OwnEngine
 
@@ -22,7 +22,7 @@ def open_engine(settings: EngineSettings, folder: Path) -> Engine:
             raise ConfigError(f"e_step.engine: needs httpx (pip install 'ragdro[http]'): {error}") from error
         return HttpEngine(settings)
     if isinstance(settings, VllmEngine):
-        if processes() > 1:
+        if env_world_size() > 1:
             raise ConfigError("e_step.engine: vllm is for one process; with torchrun use openai-compatible")
         try:
             from ragdro.lm.engines.vllm import InProcessVllm

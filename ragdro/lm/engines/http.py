@@ -16,9 +16,9 @@ from functools import partial
 
 from ragdro.config.engine import OpenAiEngine
 from ragdro.errors import TrainingError
+from ragdro.json_http import JsonClient
 from ragdro.lm.engines.base import SAMPLING, Choice, DecoderOf, Engine, EngineDecoder, allowed_log_probs
 from ragdro.lm.model import LanguageModel
-from ragdro.posting import Poster
 
 
 class HttpEngine(Engine):
@@ -32,13 +32,13 @@ class HttpEngine(Engine):
     def serving(self, model: LanguageModel) -> Iterator[DecoderOf]:
         """The server's weights stay what they are; see `Engine`."""
         with (
-            Poster(self._settings, TrainingError, "e_step.engine") as poster,
+            JsonClient(self._settings, TrainingError, "e_step.engine") as client,
             ThreadPoolExecutor(self._settings.concurrency) as pool,
         ):
-            one = partial(self._ask, poster)
+            one = partial(self._ask, client)
             yield partial(EngineDecoder, lambda asked: list(pool.map(one, asked)))
 
-    def _ask(self, poster: Poster, choice: Choice) -> list[float]:
+    def _ask(self, client: JsonClient, choice: Choice) -> list[float]:
         body = {
             **SAMPLING,
             "model": self._settings.model,
@@ -47,7 +47,7 @@ class HttpEngine(Engine):
             "logprobs": len(choice.allowed),
             "return_tokens_as_token_ids": True,
         }
-        reply = poster.post(self._url, body)
+        reply = client.post(self._url, body)
         try:
             told = reply["choices"][0]["logprobs"]["top_logprobs"][0]
             by_id = {int(name.removeprefix("token_id:")): float(value) for name, value in told.items()}

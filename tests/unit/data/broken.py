@@ -39,7 +39,7 @@ SPECIALS = (
 STEERING = "\u202eright\u202c\u2066to\u2069 left\u200b\u200d\ufeff"
 WRONG: tuple[Any, ...] = (7, [], {}, [None], {"a": [1]}, True, "", 1e308)
 
-FIGURES = {"exact_match": 0.5, "f1": 0.5, "bound": -1.0, "effective_sample_size": 1.5}
+METRICS = {"exact_match": 0.5, "f1": 0.5, "bound": -1.0, "effective_sample_size": 1.5}
 METRICS = jsonl(
     {
         "event": "update",
@@ -50,7 +50,7 @@ METRICS = jsonl(
         "loss": 1.5,
         "seconds": 1.0,
     },
-    {"event": "evaluation", "stage": "warm_up", "split": "reported", **FIGURES, "seconds": 2.0},
+    {"event": "evaluation", "stage": "warm_up", "split": "reported", **METRICS, "seconds": 2.0},
     {"event": "shard", "stage": "iteration-1", "questions": 2, "of": 4, "seconds": 3.0},
 )
 PASSAGE = {"id": "p", "title": "Arlen", "text": "Arlen lies on the Visk."}
@@ -75,7 +75,7 @@ OTHERS = {
     "prompt": b"user: |\n  {question}\n  {passages}\npassage: '{title} {text}'\nstart: ' '\n",
     "metrics": METRICS,
     "results": json.dumps(
-        {"vanilla_rag": FIGURES, "warm_up": FIGURES, "iterations": [], "best": {"iteration": 0, **FIGURES}}
+        {"vanilla_rag": METRICS, "warm_up": METRICS, "iterations": [], "best": {"iteration": 0, **METRICS}}
     ).encode(),
     "run-predictions": jsonl({"question": "Who?", "answer": "x", "answers": ["x"], "exact_match": 1.0}),
 }

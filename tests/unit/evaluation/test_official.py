@@ -1,4 +1,4 @@
-"""The official scripts' figures on hand-worked predictions, through the files that they read."""
+"""The official scripts' metrics on hand-worked predictions, through the files that they read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_hotpotqa(tmp_path: Path) -> None:
         | four("joint_", 0, 1 / 9, 1 / 6, 1 / 12)
     )
     assert (found.rule, found.questions, found.missing, found.unknown) == ("hotpotqa", 3, 1, 1)
-    assert found.figures["f1"].mean == pytest.approx(2 / 9)
+    assert found.metrics["f1"].mean == pytest.approx(2 / 9)
 
 
 def test_hotpotqa_without_facts_has_answers_alone(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_musique_and_musique_full(tmp_path: Path) -> None:
     found = scored(both, dump(tmp_path, "said", said, by_line=True))
     groups = {"group_answer_sufficiency_f1": 1.0, "group_support_sufficiency_f1": 0.5}
     assert means(found) == pytest.approx({**expected, "support_f1": 0.5, **groups})
-    assert found.figures["f1"].mean == 1.0
+    assert found.metrics["f1"].mean == 1.0
     wrong = [{**rows[0], "predicted_answerable": True}, rows[0]]
     found = scored(both, dump(tmp_path, "said", wrong, by_line=True))
     assert means(found)["group_answer_sufficiency_f1"] == 0.0
@@ -161,9 +161,9 @@ def test_dpr_reader_and_retriever(tmp_path: Path) -> None:
     data = dump(tmp_path, "gold", [o.DPR_RESULTS, {**o.DPR_RESULTS, "answers": ["a\u0301 x"]}])
     found = scored(data, dump(tmp_path, "said", {"dpr-0": "the MARA dell", "dpr-1": "\u0301 x"}))
     assert means(found) == {"em": 0.5} and found.prediction_format == "squad"
-    assert found.figures["exact_match"].mean == 0.5
-    assert found.figures["retriever_recall_at_1"].mean == 0.0
-    assert "retriever_recall_at_3" not in found.figures  # two contexts only
+    assert found.metrics["exact_match"].mean == 0.5
+    assert found.metrics["retriever_recall_at_1"].mean == 0.0
+    assert "retriever_recall_at_3" not in found.metrics  # two contexts only
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from ragdro.errors import DataError
 from ragdro.evaluation.ranking import (
-    all_gold_selected,
     contains_answer,
     dpr_tokens,
     first_hit,
+    full_recall,
     ranking_measures,
     recall_at_k,
     support_scores,
@@ -116,9 +116,9 @@ def test_gold_selected_and_support_are_by_content() -> None:
         passage("t2", "B", "c4"),
         passage("t1", "A", "d"),
     ]
-    assert all_gold_selected(selected, gold) == 1.0
-    assert all_gold_selected(selected[:2], gold) == 0.0
-    assert all_gold_selected(selected, []) is None and support_scores(selected, []) is None
+    assert full_recall(selected, gold) == 1.0
+    assert full_recall(selected[:2], gold) == 0.0
+    assert full_recall(selected, []) is None and support_scores(selected, []) is None
     found = support_scores(selected, gold)  # three different ones selected, two of them gold
     assert found == pytest.approx((0.0, 0.8, 2 / 3, 1.0))
     assert support_scores(selected[:1], gold) == pytest.approx((0.0, 2 / 3, 1.0, 0.5))

@@ -27,7 +27,7 @@ def test_recall_is_the_mean_over_the_questions_that_it_applies_to() -> None:
     assert recall.mean("answer", 3) == 1.0
     assert recall.mean("gold", 1) == pytest.approx((1 / 2 + 0) / 2)
     assert recall.mean("gold", 3) == pytest.approx((1 + 0) / 2)
-    assert recall.mean("all gold", 1) == 0.0
-    assert recall.mean("all gold", 3) == 0.5
+    assert recall.mean("full recall", 1) == 0.0
+    assert recall.mean("full recall", 3) == 0.5
     assert recall.mean("answer", 20) is None
     assert recall.as_lines()[1].split() == ["answer", "0.333", "1.000", "–"]

@@ -1,4 +1,4 @@
-"""Scoring, comparing and exporting files, through the commands, on figures worked by hand."""
+"""Scoring, comparing and exporting files, through the commands, on metrics worked by hand."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def app() -> typer.Typer:
 def test_a_run_s_predictions_on_our_own_data(tmp_path: Path) -> None:
     data = dump(tmp_path, "gold", GOLD, by_line=True)
     found = scored(data, dump(tmp_path, "predictions-best.jsonl", RUN, by_line=True))
-    values = {name: interval.mean for name, interval in found.figures.items()}
+    values = {name: interval.mean for name, interval in found.metrics.items()}
     ideal = 1 + 1 / np.log2(3)
     assert values == pytest.approx(
         {
@@ -79,7 +79,7 @@ def test_a_run_s_predictions_on_our_own_data(tmp_path: Path) -> None:
             "accuracy": 0.25,
             "rouge_l": (2 * 0.5 / (1.5 + 1e-8)) / 4,  # "answer" of "answer 1"; case and "!" count
             "recall_at_1": 1 / 3,
-            "all_gold_selected": 1 / 3,
+            "full_recall": 1 / 3,
             "support_precision": (1 + 0.5 + 0) / 3,
             "support_recall": (1 + 0.5 + 0) / 3,
             "support_f1": (1 + 0.5 + 0) / 3,
@@ -90,7 +90,7 @@ def test_a_run_s_predictions_on_our_own_data(tmp_path: Path) -> None:
     )
     assert (found.questions, found.missing, found.empty, found.unknown) == (4, 1, 1, 0)
     assert found.official == {} and found.rule == "squad"
-    low, high = found.figures["exact_match"][1:]
+    low, high = found.metrics["exact_match"][1:]
     assert 0.0 <= low <= 0.25 <= high <= 1.0
 
 

@@ -70,7 +70,7 @@ def test_ratios_are_one_at_the_first_update(kind: str, checkpointing: bool) -> N
         seen.append((log_probs.detach() - stored).exp())
         return -(weights * (log_probs - stored).exp()).sum()
 
-    settings = Optimisation(learning_rate=1e-9, questions_per_step=1)
+    settings = Optimisation(learning_rate=1e-9, batch_size=1)
     compared = TrainingExample("q", group(0), (1.0, 0.5, 0.2), ratios)
     fit(model, 1, lambda _: compared, settings, np.random.default_rng(0))
     assert seen[0].tolist() == pytest.approx([1.0] * 3, abs=1e-3)

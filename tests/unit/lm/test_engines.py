@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import ragdro
-from ragdro import posting
+from ragdro import json_http
 from ragdro.algorithms import Dro
 from ragdro.config import EStep
 from ragdro.config.engine import OpenAiEngine, VllmEngine
@@ -297,4 +297,4 @@ def test_an_adapter_is_refused_by_vllm(vllm: type[FakeLlm], tmp_path: Path) -> N
 
 
 def test_the_waits_are_the_shared_ones(waits: list[float]) -> None:  # noqa: F811
-    assert posting.time.sleep(1) is None and waits == [1]
+    assert json_http.time.sleep(1) is None and waits == [1]

@@ -58,7 +58,7 @@ def test_shared_logits_are_the_models_own_before_and_after_training(kind: str) -
     groups = [sequences(s, 300, constrained) for s in range(2) for constrained in (False, True)]
     for trained in (False, True):
         if trained:
-            settings = Optimisation(learning_rate=1e-2, epochs=2, questions_per_step=1, max_grad_norm=100)
+            settings = Optimisation(learning_rate=1e-2, epochs=2, batch_size=1, max_grad_norm=100)
             built = TrainingExample("q", SequenceGroup.of(groups[0]), (1.0,) * len(groups[0]))
             fit(model, 1, lambda _, built=built: built, settings, np.random.default_rng(0))  # type: ignore[misc]
         with torch.no_grad():

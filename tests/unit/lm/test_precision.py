@@ -37,7 +37,7 @@ def question(i: int) -> TrainingExample:
 def moved(model: LanguageModel, rate: float) -> torch.Tensor:
     """What a fit of sixteen updates adds to the weights."""
     before = [p.detach().double().clone() for p in model.hf.parameters()]
-    settings = Optimisation(learning_rate=rate, epochs=4, questions_per_step=2, weight_decay=0.0)
+    settings = Optimisation(learning_rate=rate, epochs=4, batch_size=2, weight_decay=0.0)
     fit(model, 8, question, settings, np.random.default_rng(0))
     pairs = zip(model.hf.parameters(), before, strict=True)
     return torch.cat([(p.detach().double() - b).flatten() for p, b in pairs])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ragdro import posting as module
+from ragdro import json_http as module
 from ragdro.config.retriever import ElasticService, ExternalSettings, JsonService
 from ragdro.errors import RetrievalError
 from ragdro.retrieval import make_retriever

@@ -40,7 +40,7 @@ def test_what_is_wrong_is_named(values: dict[str, object], message: str) -> None
 
 def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    for module in ("ragdro.retrieval.http", "ragdro.posting"):
+    for module in ("ragdro.retrieval.http", "ragdro.json_http"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     service = parse_settings({"kind": "external", "source": {"type": "json", "url": "http://localhost"}})
     with pytest.raises(

@@ -14,13 +14,17 @@ from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.state import State
 
 
-def checkpointer(*, steps: dict[str, int], files: dict[str, list[str]], zero_stage: int | None) -> RunCheckpointer:
+def checkpointer(
+    *, steps: dict[str, int], files: dict[str, list[str]], zero_stage: int | None
+) -> RunCheckpointer:
     """Of a run whose selector is fitted under ZeRO of `zero_stage`."""
     made: Any = RunCheckpointer.__new__(RunCheckpointer)
     made.state = State(steps=steps, files=files)
     made._training = SimpleNamespace(model=lambda role: SimpleNamespace(zero_stage=zero_stage))
     made._store = SimpleNamespace(tensors=lambda state, key: {"0.step": torch.tensor(3.0)})
-    made._folder = SimpleNamespace(config=SimpleNamespace(parallel=SimpleNamespace(strategy="deepspeed-zero2")))
+    made._folder = SimpleNamespace(
+        config=SimpleNamespace(parallel=SimpleNamespace(strategy="deepspeed-zero2"))
+    )
     return cast(RunCheckpointer, made)
 
 

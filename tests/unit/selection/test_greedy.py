@@ -116,7 +116,7 @@ def test_the_likeliest_identifier_at_each_place_by_enumeration(k: int, count: in
         uniforms = np.random.default_rng(seed).random((5, chooser.choices_per_list))
         ((beside, draws),) = chooser.select_and_sample([task(count)], [uniforms], 9999)
         assert beside.permutation == z and beside.probabilities == pytest.approx(probabilities, abs=1e-6)
-        (alone,) = chooser.sample([task(count)], [uniforms], temperature=1.0, tokens_per_batch=9999)
+        (alone,) = chooser.sample([task(count)], [uniforms], temperature=1.0, max_tokens=9999)
         assert [d.permutation for d in draws] == [d.permutation for d in alone]
         assert [d.log_prior for d in draws] == pytest.approx([d.log_prior for d in alone], abs=1e-6)
         token_greedy += z == likeliest_tokens(chooser, count)
@@ -126,12 +126,12 @@ def test_the_likeliest_identifier_at_each_place_by_enumeration(k: int, count: in
 
 def likeliest_tokens(chooser: Selector, count: int) -> Permutation:
     """The list that takes the most probable token at each choice."""
-    after, walk = plain(chooser.model), chooser.grammar.walk(count, min(chooser.k, count))
-    written = [*chooser.prompt(task(count)).tolist(), *walk.pending]
-    while walk.competing is not None:
-        walk.take(int(walk.competing[int(after(written)[walk.competing].argmax())]))
-        written += walk.pending
-    return walk.chosen
+    after, state = plain(chooser.model), chooser.grammar.begin(count, min(chooser.k, count))
+    written = [*chooser.prompt(task(count)).tolist(), *state.pending]
+    while state.competing is not None:
+        state.take(int(state.competing[int(after(written)[state.competing].argmax())]))
+        written += state.pending
+    return state.chosen
 
 
 def test_the_greedy_lists_of_a_batch_are_those_of_each_question_alone() -> None:

@@ -103,12 +103,12 @@ def test_tokens_are_those_of_one_list_and_of_no_other(tokenizer: str, drawn: tup
     text = made.tokenizer.hf.decode(scored.tokens[1:-1].tolist(), skip_special_tokens=True)
     digits = "".join(text.split()).replace("]>[", "] > [")
     assert parse(digits, count) == permutation
-    walk = made.walk(count, len(permutation))
+    state = made.begin(count, len(permutation))
     for target, allowed in zip(scored.targets, scored.allowed or (), strict=True):
         assert scored.tokens[target] in allowed
-        assert walk.competing is not None and (walk.competing == allowed).all()
-        walk.take(int(scored.tokens[target]))
-    assert walk.competing is None and walk.chosen == permutation
+        assert state.competing is not None and (state.competing == allowed).all()
+        state.take(int(scored.tokens[target]))
+    assert state.competing is None and state.chosen == permutation
 
 
 def test_two_tokenizers_know_a_hundred_identifiers() -> None:

@@ -48,12 +48,12 @@ def test_sampling_reports_the_probability_that_scoring_finds(tokenizer: PreTrain
     chooser = selector(tokenizer, 3, 12)
     tasks = [task(12), task(11, "Zorba is based in Freedonia, near the sea."), task(4)]
     uniforms = [np.random.default_rng(i).random((6, chooser.choices_per_list)) for i in range(3)]
-    draws = chooser.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=10_000)
+    draws = chooser.sample(tasks, uniforms, temperature=1.0, max_tokens=10_000)
     for one, drawn in zip(tasks, draws, strict=True):
         scored = chooser.log_prob(one, [d.permutation for d in drawn], 100_000)
         assert [d.log_prior for d in drawn] == pytest.approx(scored, abs=1e-4)
         assert [d.log_proposal for d in drawn] == pytest.approx(scored, abs=1e-4)
-    alone = chooser.sample(tasks[1:2], uniforms[1:2], temperature=1.0, tokens_per_batch=1)
+    alone = chooser.sample(tasks[1:2], uniforms[1:2], temperature=1.0, max_tokens=1)
     assert [d.permutation for d in alone[0]] == [d.permutation for d in draws[1]]
 
 
@@ -64,7 +64,7 @@ def test_selecting_and_sampling_from_one_reading_change_neither(
     chooser = stopping(tokenizer, 3, 12) if stop else selector(tokenizer, 3, 12)
     tasks = [task(12), task(11, "Zorba is based in Freedonia, near the sea."), task(4)]
     uniforms = [np.random.default_rng(i).random((6, chooser.choices_per_list)) for i in range(3)]
-    draws = chooser.sample(tasks, uniforms, temperature=1.0, tokens_per_batch=10_000)
+    draws = chooser.sample(tasks, uniforms, temperature=1.0, max_tokens=10_000)
     both = chooser.select_and_sample(tasks, uniforms, 10_000)
     for (found, drawn), alone, plain in zip(both, chooser.greedy(tasks, 10_000), draws, strict=True):
         assert found.permutation == alone.permutation
@@ -110,7 +110,7 @@ def test_samples_that_may_stop_early_carry_their_probability_and_follow_it() -> 
     assert len(lists) == 16
     expected = 4000 * np.exp(chooser.log_prob(task(4), lists, 4096))
     uniforms = np.random.default_rng(0).random((4000, chooser.choices_per_list))
-    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, tokens_per_batch=10_000)[0]
+    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, max_tokens=10_000)[0]
     observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
     assert ((observed - expected) ** 2 / expected).sum() < 37.7  # 15 degrees, the 0.999 quantile
     for draw in draws[:40]:
@@ -128,7 +128,7 @@ def test_samples_follow_the_distribution() -> None:
     lists = list(permutations(range(4), 2))
     expected = 4000 * np.exp(chooser.log_prob(task(4), lists, 4096))
     uniforms = np.random.default_rng(0).random((4000, chooser.choices_per_list))
-    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, tokens_per_batch=10_000)[0]
+    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, max_tokens=10_000)[0]
     observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
     assert ((observed - expected) ** 2 / expected).sum() < 31.3  # the 0.999 quantile
 
@@ -136,7 +136,7 @@ def test_samples_follow_the_distribution() -> None:
 def test_a_temperature_changes_the_proposal_and_not_the_prior(tokenizer: PreTrainedTokenizerFast) -> None:
     chooser = selector(tokenizer, 1, 4)
     uniforms = [np.random.default_rng(3).random((8, chooser.choices_per_list))]
-    drawn = chooser.sample([task(4)], uniforms, temperature=0.5, tokens_per_batch=10_000)[0]
+    drawn = chooser.sample([task(4)], uniforms, temperature=0.5, max_tokens=10_000)[0]
     log_p = np.array(chooser.log_prob(task(4), [(i,) for i in range(4)], 10_000))
     sharpened = 2 * log_p - np.log(np.exp(2 * log_p).sum())
     for draw in drawn:

@@ -97,7 +97,7 @@ def test_an_iteration_over_questions_with_one_three_and_five_candidates() -> Non
         return Dro().selector_example(rag.selector, weighted[i])
 
     before = [sum(s.weight * s.log_prior for s in w.samples) for w in weighted]
-    settings = Optimisation(learning_rate=1e-3, questions_per_step=1, epochs=4)
+    settings = Optimisation(learning_rate=1e-3, batch_size=1, epochs=4)
     fit(rag.selector.model, 3, build, settings, np.random.default_rng(0))
     now = score_all(rag.selector.model, [build(i).group for i in range(3)], 9999)
     after = [float(np.dot(build(i).weights, now[i])) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Run folders as `train` leaves them, with figures of our choice and no model behind them."""
+"""Run folders as `train` leaves them, with metrics of our choice and no model behind them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ragdro.studies.records import Run
 CONFIG = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 
 
-def figures(value: float, bound: float | None = -1.0) -> dict[str, Any]:
+def metrics(value: float, bound: float | None = -1.0) -> dict[str, Any]:
     """Every share is `value`."""
-    shares = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "all_gold_selected")
+    shares = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "full_recall")
     return {**dict.fromkeys(shares, value), "bound": bound, "effective_sample_size": 2.0, "questions": 10}
 
 
 def write_run(
     folder: Path, shares: list[float], bounds: list[float], overrides: tuple[str, ...] = ()
 ) -> Path:
-    """A finished run whose stages, the warm-up first, have these figures; the best is the last highest."""
+    """A finished run whose stages, the warm-up first, have these metrics; the best is the last highest."""
     folder.mkdir(parents=True)
     config = load_config(CONFIG, [*overrides, f"name={folder.name}", f"runs={folder.parent}"])
     (folder / "config.yaml").write_text(dump_config(config))
-    warm_up, *iterations = (figures(s, b) for s, b in zip(shares, bounds, strict=True))
+    warm_up, *iterations = (metrics(s, b) for s, b in zip(shares, bounds, strict=True))
     best = shares.index(max(shares))
     results = {
-        "vanilla_rag": figures(0.1, None),
+        "vanilla_rag": metrics(0.1, None),
         "warm_up": warm_up,
         "iterations": iterations,
-        "best": {"iteration": best, **figures(shares[best], bounds[best])},
+        "best": {"iteration": best, **metrics(shares[best], bounds[best])},
     }
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in _records(results)))

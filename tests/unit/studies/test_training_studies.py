@@ -9,7 +9,7 @@ import pytest
 
 from ragdro.config import load_config
 from ragdro.evaluation.significance import Interval
-from ragdro.report.sheet import Sheet
+from ragdro.report.table import Table
 from ragdro.studies.catalogue import STUDIES
 from ragdro.studies.memory import MEMORY
 from ragdro.studies.plan import parse_seeds, plan, slug
@@ -19,8 +19,8 @@ from ragdro.studies.work import PRELOADED
 from tests.unit.studies.folders import CONFIG, run
 
 
-def row(sheet: Sheet, label: object) -> dict[str, object]:
-    return next(dict(zip(sheet.columns, r, strict=True)) for r in sheet.rows if r[0] == label)
+def row(table: Table, label: object) -> dict[str, object]:
+    return next(dict(zip(table.columns, r, strict=True)) for r in table.rows if r[0] == label)
 
 
 def test_the_ablation_s_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_undisturbed_retriever_is_in_both_panels(tmp_path: Path) -> None:
     runs = {
         "N = 20": {0: run(tmp_path / "n20", [0.3, 0.8])},
         "N = 10": {0: run(tmp_path / "n10", [0.3, 0.6], None, "top_n=10")},
-        "40 % replaced": {0: run(tmp_path / "worse", [0.3, 0.4], None, "degrade=0.4")},
+        "40 % replaced": {0: run(tmp_path / "worse", [0.3, 0.4], None, "corrupt_candidates=0.4")},
     }
     over_n, over_share = RETRIEVER_QUALITY.conclude(runs).panels
     assert over_n.series[0].points == ((10.0, 0.6), (20.0, 0.8))
@@ -87,7 +87,7 @@ def test_memory_is_told_from_the_training_questions_and_the_held_out_ones(tmp_pa
     }
     outcome = MEMORY.conclude(runs)
     last = row(outcome.tables["Last iteration"], "dro")  # not the best one
-    assert (last["all gold selected"], last["bound (nats)"]) == (0.5, -1.4)
+    assert (last["full recall"], last["bound (nats)"]) == (0.5, -1.4)
     assert (last["bound (nats), training"], last["effective sample size, training"]) == (-2.4, 2.0)
     training = outcome.panels[2].series[1]
     assert training.label == "cross-fitted" and training.points == ((0.0, -2.0), (1.0, -1.5))

@@ -58,7 +58,7 @@ def test_crafted_heads_look_back_and_find_the_entity_by_person_and_verb() -> Non
 
 
 def test_committed_base_reads_and_ranks_held_out_worlds() -> None:
-    """A share of lists is in the retriever's order, so the second identifier is seldom the likeliest."""
+    """A fraction of lists is in the retriever's order, so the second identifier is seldom the likeliest."""
     measures = Probe(make_tokenizer(), seed=100, size=48).measures(committed())
     assert measures["read_1"] >= 0.9
     assert measures["read_2"] >= 0.8

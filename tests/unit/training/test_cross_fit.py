@@ -22,7 +22,7 @@ from ragdro.types import Task
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
 from tests.worlds import pocket_rag, pocket_tasks
 
-FIT = Optimisation(learning_rate=1e-2, epochs=2, questions_per_step=2)
+FIT = Optimisation(learning_rate=1e-2, epochs=2, batch_size=2)
 
 
 def settings() -> Config:

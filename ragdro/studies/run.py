@@ -21,13 +21,13 @@ from ragdro.report import html
 from ragdro.report.plot import draw
 from ragdro.report.studies import STUDY, study_section
 from ragdro.runs.lock import LOCK, RunLock
-from ragdro.studies.outcome import Outcome
 from ragdro.studies.plan import Plan, slug
 from ragdro.studies.records import Run
+from ragdro.studies.result import StudyResult
 from ragdro.studies.work import MEASURED, carry_out, measured_file, measuring_jobs, training_jobs
 
 
-def conduct(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool = False) -> Outcome:
+def run_study(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool = False) -> StudyResult:
     """Do what the plan says that is not done yet, and write the study's folder.
 
     Raises `ConfigError` where the folder exists and neither `resume` nor `overwrite` is set, `TrainingError`
@@ -57,7 +57,7 @@ def read_runs(plan: Plan) -> dict[str, dict[int, Run]]:
     return found
 
 
-def write(plan: Plan, outcome: Outcome) -> None:
+def write(plan: Plan, outcome: StudyResult) -> None:
     """The study's tables, figure, command and page."""
     folder, study = plan.folder, plan.study
     titles = list(outcome.tables)
@@ -73,7 +73,7 @@ def write(plan: Plan, outcome: Outcome) -> None:
     write_atomically(folder / "index.html", page)
 
 
-def describe(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def describe(plan: Plan, outcome: StudyResult) -> dict[str, Any]:
     """What study.json holds."""
     seeds = len(plan.seeds)
     spread = f"mean ± half of the 95 % interval (Student's t) over {seeds} seeds, the same questions for all"
@@ -99,7 +99,7 @@ def _title(plan: Plan) -> str:
     return f"{plan.study.name} ({Path(plan.config).stem}, up to {run.iterations} iterations; {many})"
 
 
-def _markdown(plan: Plan, outcome: Outcome, notes: list[str]) -> str:
+def _markdown(plan: Plan, outcome: StudyResult, notes: list[str]) -> str:
     parts = [f"# {plan.study.name}: {plan.study.about}\n", f"```\n{plan.command}\n```\n"]
     for title, sheet in outcome.tables.items():
         parts += [f"## {title}\n", sheet.as_markdown()]

@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 from ragdro.evaluation.significance import Interval
 from ragdro.report import html
 from ragdro.report.plot import Panel, Series, render
-from ragdro.report.sheet import Sheet, estimate, shown
+from ragdro.report.table import Table, estimate, shown
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(1)>\u202e&amp;'
-SHEET = Sheet(
+SHEET = Table(
     ("", "score", "count"),
     (("a|b", Interval(0.5, 0.25, 0.75), 3), (EVIL, 0.123456, None)),
 )
@@ -74,9 +74,9 @@ def test_text_of_data_is_never_markup() -> None:
 
 def test_figures_are_the_same_for_the_same_figures_and_hold_every_label() -> None:
     panel = Panel(
-        "title", "iteration", "share", (Series("first", ((0.0, 0.5), (1.0, Interval(0.6, 0.5, 0.7)))),)
+        "title", "iteration", "fraction", (Series("first", ((0.0, 0.5), (1.0, Interval(0.6, 0.5, 0.7)))),)
     )
-    rows = Panel("rows", "", "share", panel.series, categories=("a", "b"), marks=(("mark", 0.4),))
+    rows = Panel("rows", "", "fraction", panel.series, categories=("a", "b"), marks=(("mark", 0.4),))
     svg = render([panel, rows], "the title", "svg")
     assert svg == render([panel, rows], "the title", "svg") and b"<!-- iteration -->" in svg
     assert render([panel], "the title", "png").startswith(b"\x89PNG")

@@ -1,7 +1,7 @@
-"""A table of figures, written for every reader: CSV, Markdown, HTML.
+"""A table of metrics, written for every reader: CSV, Markdown, HTML.
 
 In: columns and rows of cells. Out: text. An `Interval` is shown as `mean ± half its width`, in CSV as three
-columns (`x`, `x low`, `x high`); None, which means that a figure does not apply, as a dash or nothing.
+columns (`x`, `x low`, `x high`); None, which means that a metric does not apply, as a dash or nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Cell: TypeAlias = str | int | float | Interval | None
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Table:
     """`rows` have a cell for each of `columns`; the first column says what a row is."""
 
     columns: tuple[str, ...]
@@ -60,7 +60,7 @@ def shown(cell: Cell) -> str:
 def estimate(values: Sequence[float | None]) -> Interval | float | None:
     """What several runs (seeds) say: mean with its 95 % interval, one run's value as it is, None for none.
 
-    A figure that some of the runs lack does not apply to them together.
+    A metric that some of the runs lack does not apply to them together.
     """
     known = [v for v in values if v is not None]
     if not known or len(known) < len(values):

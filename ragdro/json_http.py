@@ -21,7 +21,7 @@ LONGEST_WAIT = 60.0
 """Seconds; no wait between two tries is longer, whatever the service asks for."""
 
 
-class Poster:
+class JsonClient:
     """Connections to `service`, kept while this context is open; several threads may post at once.
 
     Raises `error` for whatever goes wrong; `key` is the service's place in the config.
@@ -33,7 +33,7 @@ class Poster:
         headers = {name: self._from_environment(value, key) for name, value in service.headers.items()}
         self._client = httpx.Client(headers=headers, timeout=service.timeout_seconds)
 
-    def __enter__(self) -> Poster:
+    def __enter__(self) -> JsonClient:
         return self
 
     def __exit__(

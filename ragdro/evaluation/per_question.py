@@ -1,4 +1,4 @@
-"""Per-question figures of paired gold records and predictions: those of any data, and the official ones."""
+"""Per-question metrics of paired gold records and predictions: those of any data, and the official ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragdro.data.twowiki import Aliases
 from ragdro.evaluation import official
 from ragdro.evaluation.metrics import Normalisation, Rule, accuracy, exact_match, f1, overlap, rouge_l
 from ragdro.evaluation.predictions import Answered, PredictionFile
-from ragdro.evaluation.ranking import all_gold_selected, first_hit, ranking_measures, support_scores
+from ragdro.evaluation.ranking import first_hit, full_recall, ranking_measures, support_scores
 from ragdro.types import Passage, Question
 
 _log = logging.getLogger(__name__)
@@ -33,27 +33,27 @@ def _key(pair: Pair, index: int, repeated: bool) -> str:
     return f"{pair.question.id}#{index}" if repeated else pair.question.id
 
 
-def common_figures(
+def common_metrics(
     pairs: Sequence[Pair], normalisation: Normalisation, rule: Rule
 ) -> dict[str, dict[str, float]]:
     """Figure → question id → value, for the metrics that any data has. MuSiQue's unanswerable instances
     have no answer to score and are left out."""
-    figures: dict[str, dict[str, float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
     repeated = len({pair.question.id for pair in pairs}) < len(pairs)
     for index, pair in enumerate(pairs):
         if pair.record.has("answerable") and pair.record.flag("answerable") is False:
             continue
         key = _key(pair, index, repeated)
-        for name, value in _answer_figures(pair, normalisation, rule).items():
-            figures.setdefault(name, {})[key] = value
-        for name, value in _selection_figures(pair).items():
-            figures.setdefault(name, {})[key] = value
-    for name, values in _ranking_figures(pairs).items():
-        figures[name] = values
-    return figures
+        for name, value in _answer_metrics(pair, normalisation, rule).items():
+            metrics.setdefault(name, {})[key] = value
+        for name, value in _selection_metrics(pair).items():
+            metrics.setdefault(name, {})[key] = value
+    for name, values in _ranking_metrics(pairs).items():
+        metrics[name] = values
+    return metrics
 
 
-def _answer_figures(pair: Pair, normalisation: Normalisation, rule: Rule) -> dict[str, float]:
+def _answer_metrics(pair: Pair, normalisation: Normalisation, rule: Rule) -> dict[str, float]:
     if pair.answered is None or pair.answered.answer is None:
         return dict.fromkeys(("exact_match", "f1", "accuracy", "rouge_l"), 0.0)
     said = pair.answered.answer
@@ -69,24 +69,24 @@ def _answer_figures(pair: Pair, normalisation: Normalisation, rule: Rule) -> dic
     }
 
 
-def _selection_figures(pair: Pair) -> dict[str, float]:
-    figures: dict[str, float] = {}
+def _selection_metrics(pair: Pair) -> dict[str, float]:
+    metrics: dict[str, float] = {}
     question = pair.question
     selection = None if pair.answered is None else pair.answered.selection
     if selection is not None:
-        figures |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS)
-        complete = all_gold_selected(selection, question.gold_passages)
+        metrics |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS)
+        complete = full_recall(selection, question.gold_passages)
         support = support_scores(selection, question.gold_passages)
         if complete is not None and support is not None:
-            figures["all_gold_selected"] = complete
-            figures["support_precision"] = support.precision
-            figures["support_recall"] = support.recall
-            figures["support_f1"] = support.f1
-            figures["joint_f1"] = _joint_f1(pair, support.precision, support.recall)
+            metrics["full_recall"] = complete
+            metrics["support_precision"] = support.precision
+            metrics["support_recall"] = support.recall
+            metrics["support_f1"] = support.f1
+            metrics["joint_f1"] = _joint_f1(pair, support.precision, support.recall)
     if question.candidates is not None and any(p.text for p in question.candidates.passages):
         passages = question.candidates.passages
-        figures |= _recalls("retriever_recall_at", passages, question.answers, RETRIEVER_DEPTHS)
-    return figures
+        metrics |= _recalls("retriever_recall_at", passages, question.answers, RETRIEVER_DEPTHS)
+    return metrics
 
 
 def _joint_f1(pair: Pair, precision: float, recall: float) -> float:
@@ -107,7 +107,7 @@ def _recalls(
     return {f"{name}_{k}": float(hit is not None and hit < k) for k in depths if k <= len(passages)}
 
 
-def _ranking_figures(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
+def _ranking_metrics(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
     ranked = {
         pair.question.id: pair.answered.selection
         for pair in pairs
@@ -123,7 +123,7 @@ def _ranking_figures(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
     return {"ndcg_at_5": measured["nDCG@5"], "map": measured["AP"]}
 
 
-def official_figures(
+def official_metrics(
     pairs: Sequence[Pair], data_format: str, found: PredictionFile, aliases: Aliases
 ) -> dict[str, dict[str, float]]:
     """Figure → question id → value of the data's official script; empty where it has none."""

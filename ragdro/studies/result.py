@@ -10,45 +10,45 @@ from dataclasses import dataclass
 
 from ragdro.evaluation.significance import Interval
 from ragdro.report.plot import Panel, Series
-from ragdro.report.sheet import Cell, Sheet, estimate
-from ragdro.studies.records import FIGURES, Run, Runs, over_seeds
+from ragdro.report.table import Cell, Table, estimate
+from ragdro.studies.records import METRICS, Run, Runs, over_seeds
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StudyResult:
     """`tables`: title → table, the first being the study's main one; `findings`: sentences that follow."""
 
-    tables: Mapping[str, Sheet]
+    tables: Mapping[str, Table]
     panels: tuple[Panel, ...]
     findings: tuple[str, ...] = ()
 
 
-def final_table(runs: Runs, **more: Callable[[Run], float | None]) -> Sheet:
+def final_table(runs: Runs, **more: Callable[[Run], float | None]) -> Table:
     """A row a variant: its best iteration on the validation questions, after vanilla RAG and the warm-up of
     the first variant. `more` are further columns, underscores in their names being spaces."""
     first = next(iter(runs.values()))
     rows: list[tuple[Cell, ...]] = []
     for label, stage in (("vanilla RAG", "vanilla_rag"), ("warm-up", "warm_up")):
-        cells = [estimate([run.results[stage][key] for run in first.values()]) for key in FIGURES]
+        cells = [estimate([run.results[stage][key] for run in first.values()]) for key in METRICS]
         rows.append((label, *cells, *(None for _ in more)))
     for label, seeds in runs.items():
-        cells = [estimate([run.best(key) for run in seeds.values()]) for key in FIGURES]
-        rows.append((label, *cells, *(over_seeds(seeds, figure) for figure in more.values())))
-    return Sheet(("", *FIGURES.values(), *(name.replace("_", " ") for name in more)), tuple(rows))
+        cells = [estimate([run.best(key) for run in seeds.values()]) for key in METRICS]
+        rows.append((label, *cells, *(over_seeds(seeds, metric) for metric in more.values())))
+    return Table(("", *METRICS.values(), *(name.replace("_", " ") for name in more)), tuple(rows))
 
 
-def curve_table(runs: Runs, figures: tuple[str, ...]) -> Sheet:
+def curve_table(runs: Runs, metrics: tuple[str, ...]) -> Table:
     """A row a variant and iteration (0 is the warm-up)."""
     rows: list[tuple[Cell, ...]] = []
     for label, seeds in runs.items():
-        curves = [mean_curve(seeds, figure) for figure in figures]
+        curves = [mean_curve(seeds, metric) for metric in metrics]
         rows += [(label, at, *cells) for at, cells in enumerate(zip(*curves, strict=True))]
-    return Sheet(("", "iteration", *(FIGURES[f] for f in figures)), tuple(rows))
+    return Table(("", "iteration", *(METRICS[f] for f in metrics)), tuple(rows))
 
 
-def mean_curve(seeds: Mapping[int, Run], figure: str) -> list[Interval | float | None]:
-    """A figure by iteration, as far as all seeds went."""
-    return mean_of([run.curve(figure) for run in seeds.values()])
+def mean_curve(seeds: Mapping[int, Run], metric: str) -> list[Interval | float | None]:
+    """A metric by iteration, as far as all seeds went."""
+    return mean_of([run.curve(metric) for run in seeds.values()])
 
 
 def mean_of(curves: Sequence[Sequence[float | None]]) -> list[Interval | float | None]:
@@ -56,18 +56,18 @@ def mean_of(curves: Sequence[Sequence[float | None]]) -> list[Interval | float |
     return [estimate(values) for values in zip(*curves, strict=False)]
 
 
-def curve_panel(runs: Runs, figure: str, *, share: bool = True) -> Panel:
+def curve_panel(runs: Runs, metric: str, *, fraction: bool = True) -> Panel:
     """A line a variant, by iteration; a variant that never moves is drawn through to the end."""
-    longest = max(len(mean_curve(seeds, figure)) for seeds in runs.values())
+    longest = max(len(mean_curve(seeds, metric)) for seeds in runs.values())
     series = []
     for label, seeds in runs.items():
-        curve = mean_curve(seeds, figure)
+        curve = mean_curve(seeds, metric)
         if len(curve) == 1:
             curve = curve * longest
         series.append(line(label, curve))
-    name = FIGURES[figure]
-    label = f"{name} (share of 1)" if share else name
-    return Panel(name, "iteration (0: warm-up)", label, tuple(series), share=share)
+    name = METRICS[metric]
+    label = f"{name} (fraction of 1)" if fraction else name
+    return Panel(name, "iteration (0: warm-up)", label, tuple(series), fraction=fraction)
 
 
 def line(label: str, curve: Sequence[Interval | float | None]) -> Series:
@@ -75,24 +75,26 @@ def line(label: str, curve: Sequence[Interval | float | None]) -> Series:
     return Series(label, tuple((float(at), value) for at, value in enumerate(curve)))
 
 
-def final_panel(runs: Runs, figures: Mapping[str, Callable[[Run], float | None]]) -> Panel:
-    """A row a variant, a series a figure (shares of 1, exact match)."""
+def final_panel(runs: Runs, metrics: Mapping[str, Callable[[Run], float | None]]) -> Panel:
+    """A row a variant, a series a metric (fraction of 1, exact match)."""
     series = tuple(
-        Series(name, tuple((float(at), over_seeds(seeds, figure)) for at, seeds in enumerate(runs.values())))
-        for name, figure in figures.items()
+        Series(name, tuple((float(at), over_seeds(seeds, metric)) for at, seeds in enumerate(runs.values())))
+        for name, metric in metrics.items()
     )
-    return Panel("exact match", "", "exact match (share of 1)", series, categories=tuple(runs), share=True)
+    return Panel(
+        "exact match", "", "exact match (fraction of 1)", series, categories=tuple(runs), fraction=True
+    )
 
 
-def differences_table(runs: Runs) -> Sheet:
+def differences_table(runs: Runs) -> Table:
     """A row a variant but the first: best iteration minus the first variant's, seed by seed."""
-    keys = ("exact_match", "f1", "all_gold_selected", "bound")
+    keys = ("exact_match", "f1", "full_recall", "bound")
     (_, first), *others = runs.items()
     rows = [(label, *(differences(first, seeds, key) for key in keys)) for label, seeds in others]
-    return Sheet(("", *(FIGURES[key] for key in keys)), tuple(rows))
+    return Table(("", *(METRICS[key] for key in keys)), tuple(rows))
 
 
-def differences(first: Mapping[int, Run], second: Mapping[int, Run], figure: str) -> Interval | float | None:
-    """`second − first` in a figure of the best iterations, seed by seed."""
-    pairs = [(first[seed].best(figure), second[seed].best(figure)) for seed in first if seed in second]
+def differences(first: Mapping[int, Run], second: Mapping[int, Run], metric: str) -> Interval | float | None:
+    """`second − first` in a metric of the best iterations, seed by seed."""
+    pairs = [(first[seed].best(metric), second[seed].best(metric)) for seed in first if seed in second]
     return estimate([b - a if a is not None and b is not None else None for a, b in pairs])
