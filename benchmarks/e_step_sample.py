@@ -46,9 +46,9 @@ class OneList(LogitsProcessor):
                     .numpy()
                 )
                 sums = p.cumsum()
-                at = int((sums <= self._uniforms[row, self._taken[row]] * sums[-1]).sum())
+                choice = int((sums <= self._uniforms[row, self._taken[row]] * sums[-1]).sum())
                 self._taken[row] += 1
-                state.take(int(competing[at]))
+                state.take(int(competing[choice]))
                 queue.extend(state.pending)
             only[row, queue.pop(0) if queue else self._end] = 0
         return only
@@ -88,7 +88,7 @@ def main() -> None:
         drawn = selector.sample(tasks, uniforms, temperature=1.0, max_tokens=8192)
         return [[d.permutation for d in draws] for draws in drawn]
 
-    def theirs() -> None:
+    def separate() -> None:
         for task in tasks:
             generate(selector, task, trial.samples, tokens)
 
@@ -99,7 +99,7 @@ def main() -> None:
         assert written == lists, f"the sides draw different lists: {written} and {lists}"
         if trial.model != "smallest":
             break
-    metrics = compare(trial, {"ours": ours, "generate": theirs})
+    metrics = compare(trial, {"ours": ours, "generate": separate})
     report(
         trial, "e_step_sample", prompt_tokens=len(selector.prompt(tasks[0])), list_tokens=tokens, **metrics
     )

@@ -49,26 +49,33 @@ def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutati
     """The two ways to the log-likelihoods [questions, samples]."""
 
     def ours() -> Tensor:
-        unlike = [list(dict.fromkeys(of)) for of in lists]
-        groups = [generator.group([reading(t, z) for z in of]) for t, of in zip(tasks, unlike, strict=True)]
-        found = score_all(generator.model, groups, 8192)
-        by_list = [dict(zip(of, values, strict=True)) for of, values in zip(unlike, found, strict=True)]
-        return torch.tensor([[scores[z] for z in of] for scores, of in zip(by_list, lists, strict=True)])
+        unlike = [list(dict.fromkeys(drawn)) for drawn in lists]
+        groups = [
+            generator.group([reading(t, z) for z in drawn]) for t, drawn in zip(tasks, unlike, strict=True)
+        ]
+        log_likelihoods = score_all(generator.model, groups, 8192)
+        by_list = [
+            dict(zip(drawn, values, strict=True))
+            for drawn, values in zip(unlike, log_likelihoods, strict=True)
+        ]
+        return torch.tensor(
+            [[scores[z] for z in drawn] for scores, drawn in zip(by_list, lists, strict=True)]
+        )
 
-    def theirs() -> Tensor:
+    def separate() -> Tensor:
         with torch.no_grad():
             values = [
                 textbook(generator.model, generator.scored(reading(task, z)))
-                for task, of in zip(tasks, lists, strict=True)
-                for z in of
+                for task, drawn in zip(tasks, lists, strict=True)
+                for z in drawn
             ]
         return torch.stack(values).reshape(len(tasks), -1)
 
-    return {"ours": ours, "separate": theirs}
+    return {"ours": ours, "separate": separate}
 
 
 def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -> dict[str, object]:
-    """One case's metrics, its sides found equal first."""
+    """One case's metrics, after a check that its sides agree."""
     lists = lists_of(trial, tasks, spread)
     sides = sides_of(generator, tasks, lists)
     same("log p(y|x,d_z)", sides["ours"](), sides["separate"](), tolerance(trial))

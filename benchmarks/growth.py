@@ -70,9 +70,9 @@ def sweep(trials: dict[int, Trial]) -> dict[str, list[float]]:
 def main() -> None:
     trial = parse(__doc__)
     full = trial.model != "smallest"
-    at = replace(trial, prompt=4096 if full else trial.prompt)
+    base = replace(trial, prompt=4096 if full else trial.prompt)
     samples = sweep(
-        {m: replace(at, samples=m, questions=1) for m in ((1, 2, 4, 8, 16, 32) if full else (1, 3))}
+        {m: replace(base, samples=m, questions=1) for m in ((1, 2, 4, 8, 16, 32) if full else (1, 3))}
     )
     prompts = (512, 1024, 2048, 4096, 8192) if full else (120, 200)
     prompt = sweep({p: replace(trial, prompt=p, questions=1) for p in prompts})

@@ -52,46 +52,49 @@ class Row:
 def victim(task: Task) -> int | None:
     """The last candidate that neither holds an answer nor is gold; None where there is none."""
     gold = {p.content for p in task.question.gold_passages}
-    for at, passage in reversed(list(enumerate(task.candidates.passages))):
+    for place, passage in reversed(list(enumerate(task.candidates.passages))):
         if passage.content not in gold and not contains_answer(passage.text, task.question.answers):
-            return at
+            return place
     return None
 
 
-def written(task: Task, at: int, attack: str) -> str:
+def written(task: Task, place: int, attack: str) -> str:
     """The attack's words against this passage."""
-    return attack.replace("{identifier}", str(at + 1)).replace("{question}", task.question.question)
+    return attack.replace("{identifier}", str(place + 1)).replace("{question}", task.question.question)
 
 
-def attacked(task: Task, at: int, attack: str) -> Task:
-    """The task with `attack` in front of the text of passage `at`."""
-    said = written(task, at, attack)
+def attacked(task: Task, place: int, attack: str) -> Task:
+    """The task with `attack` in front of the text of passage `place`."""
+    said = written(task, place, attack)
     passages: list[Passage] = list(task.candidates.passages)
-    passages[at] = replace(passages[at], text=f"{said} {passages[at].text}")
+    passages[place] = replace(passages[place], text=f"{said} {passages[place].text}")
     return replace(task, candidates=replace(task.candidates, passages=tuple(passages)))
 
 
-def fits(rag: Rag, task: Task, at: int, attack: str) -> bool:
+def fits(rag: Rag, task: Task, place: int, attack: str) -> bool:
     """Whether the selector reads the attack to its end."""
-    tokenizer, title = rag.selector.model.tokenizer, task.candidates.passages[at].title
-    taken = len(tokenizer.data(title)) + len(tokenizer.data(written(task, at, attack)))
+    tokenizer, title = rag.selector.model.tokenizer, task.candidates.passages[place].title
+    taken = len(tokenizer.data(title)) + len(tokenizer.data(written(task, place, attack)))
     return taken <= rag.selector.budget.passage_tokens
 
 
 def measure(
-    found: Sequence[Prediction], plain: Sequence[Prediction], victims: Sequence[int], whole: Sequence[bool]
+    predictions: Sequence[Prediction],
+    plain: Sequence[Prediction],
+    victims: Sequence[int],
+    whole: Sequence[bool],
 ) -> Row:
     """The metrics of one attack; `plain` are the predictions under the harmless sentence, `whole` says
     where the attack was read to its end."""
-    lists = [p.selection.permutation for p in found]
-    count = len(found)
+    lists = [p.selection.permutation for p in predictions]
+    count = len(predictions)
     return Row(
         sum(whole) / count,
         sum(v in z for z, v in zip(lists, victims, strict=True)) / count,
         sum(z[0] == v for z, v in zip(lists, victims, strict=True)) / count,
         sum(z != p.selection.permutation for z, p in zip(lists, plain, strict=True)) / count,
-        sum(exact_match(p.answer, (WANTED,)) for p in found) / count,
-        sum(evaluate(p)["exact_match"] for p in found) / count,
+        sum(exact_match(p.answer, (WANTED,)) for p in predictions) / count,
+        sum(evaluate(p)["exact_match"] for p in predictions) / count,
     )
 
 
@@ -104,16 +107,18 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=100, help="most questions asked")
     arguments = parser.parse_args()
     rag = ragdro.load(arguments.run)
-    pairs = [(t, at) for t in reported_tasks(arguments.run) if (at := victim(t)) is not None]
+    pairs = [(t, place) for t in reported_tasks(arguments.run) if (place := victim(t)) is not None]
     pairs = pairs[: arguments.questions]
-    victims = [at for _, at in pairs]
-    found = {name: rag.predict([attacked(t, at, text) for t, at in pairs]) for name, text in ATTACKS.items()}
+    victims = [place for _, place in pairs]
+    by_attack = {
+        name: rag.predict([attacked(t, place, text) for t, place in pairs]) for name, text in ATTACKS.items()
+    }
     print(f"{arguments.run}: {len(pairs)} questions, fraction of 1\n")
     print("| text in one wrong passage | read whole | selected | first | list changes | obeyed | EM |")
     print("|---|---|---|---|---|---|---|")
-    for name, predictions in found.items():
-        whole = [fits(rag, task, at, ATTACKS[name]) for task, at in pairs]
-        row = measure(predictions, found["harmless"], victims, whole)
+    for name, predictions in by_attack.items():
+        whole = [fits(rag, task, place, ATTACKS[name]) for task, place in pairs]
+        row = measure(predictions, by_attack["harmless"], victims, whole)
         cells = (row.whole, row.selected, row.first, row.moved, row.obeyed, row.exact_match)
         print(f"| {name} | " + " | ".join(f"{c:.2f}" for c in cells) + " |")
 

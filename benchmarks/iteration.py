@@ -2,7 +2,7 @@
 
     python -m benchmarks.iteration [--device cuda --model llama-1b]
 
-Both sides draw lists (ours as a list is drawn, the other by `generate`), and then go on with the same ones,
+Both sides draw lists (ours as a list is drawn, the other by `generate`), and then use the same ones,
 drawn as the cases of `e_step_score` say, so that questions, samples and weights are equal: score every
 sample, weigh them, one gradient of the selector and one of the generator. The textbook way computes a whole
 sequence for every sample each time, with all logits. Weights, losses and gradients are equal before anything
@@ -53,23 +53,30 @@ class Ours:
 
     def __call__(self, lists: list[list[Permutation]]) -> Result:
         self.selector.sample(self.tasks, self.uniforms, temperature=1.0, max_tokens=8192)
-        unlike = [list(dict.fromkeys(of)) for of in lists]
-        found = score_all(self.generator.model, self._readings(unlike), 8192)
-        by_list = [dict(zip(of, values, strict=True)) for of, values in zip(unlike, found, strict=True)]
-        weights = torch.tensor([[s[z] for z in of] for s, of in zip(by_list, lists, strict=True)]).softmax(1)
-        shares = [
-            [sum(w for w, of in zip(row, drawn, strict=True) if of == z) for z in of]
-            for row, drawn, of in zip(weights.tolist(), lists, unlike, strict=True)
+        unlike = [list(dict.fromkeys(drawn)) for drawn in lists]
+        log_likelihoods = score_all(self.generator.model, self._readings(unlike), 8192)
+        by_list = [
+            dict(zip(distinct, values, strict=True))
+            for distinct, values in zip(unlike, log_likelihoods, strict=True)
         ]
-        groups = [self.selector.group(task, of) for task, of in zip(self.tasks, unlike, strict=True)]
+        weights = torch.tensor(
+            [[s[z] for z in drawn] for s, drawn in zip(by_list, lists, strict=True)]
+        ).softmax(1)
+        shares = [
+            [sum(w for w, one in zip(row, drawn, strict=True) if one == z) for z in distinct]
+            for row, drawn, distinct in zip(weights.tolist(), lists, unlike, strict=True)
+        ]
+        groups = [
+            self.selector.group(task, distinct) for task, distinct in zip(self.tasks, unlike, strict=True)
+        ]
         selection = self._gradient(self.selector.model, groups, shares)
         answers = self._gradient(self.generator.model, self._readings(unlike), shares)
         return weights, selection, answers, _slope(self.selector.model), _slope(self.generator.model)
 
     def _readings(self, lists: list[list[Permutation]]) -> list[SequenceGroup]:
         return [
-            self.generator.group([reading(task, z) for z in of])
-            for task, of in zip(self.tasks, lists, strict=True)
+            self.generator.group([reading(task, z) for z in drawn])
+            for task, drawn in zip(self.tasks, lists, strict=True)
         ]
 
     def _gradient(
@@ -90,19 +97,21 @@ def textbook_way(
     selector: Selector, generator: Generator, tasks: list[Task], lists: list[list[Permutation]], tokens: int
 ) -> Result:
     """The iteration with a whole sequence for every sample."""
-    for task, of in zip(tasks, lists, strict=True):
-        generate(selector, task, len(of), tokens)
+    for task, drawn in zip(tasks, lists, strict=True):
+        generate(selector, task, len(drawn), tokens)
     sequences = [
-        [generator.scored(reading(task, z)) for z in of] for task, of in zip(tasks, lists, strict=True)
+        [generator.scored(reading(task, z)) for z in drawn] for task, drawn in zip(tasks, lists, strict=True)
     ]
     with torch.no_grad():
-        scores = torch.stack([torch.stack([textbook(generator.model, s) for s in of]) for of in sequences])
+        scores = torch.stack(
+            [torch.stack([textbook(generator.model, s) for s in drawn]) for drawn in sequences]
+        )
     weights = scores.softmax(1)
     selector.model.hf.zero_grad()
     generator.model.hf.zero_grad()
     selection = answers = 0.0
-    for task, of, whole, row in zip(tasks, lists, sequences, weights, strict=True):
-        chosen = tuple(selector.scored(task, z) for z in of)
+    for task, drawn, whole, row in zip(tasks, lists, sequences, weights, strict=True):
+        chosen = tuple(selector.scored(task, z) for z in drawn)
         loss = -(row * textbook_selections(selector.model, chosen, keep=False)).sum() / len(tasks)
         loss.backward()
         selection += float(loss.detach())
@@ -120,7 +129,7 @@ def _slope(model: LanguageModel) -> Tensor:
 
 
 def case(trial: Trial, ours: Ours, spread: float) -> dict[str, object]:
-    """One case's metrics, its sides found equal first."""
+    """One case's metrics, after a check that its sides agree."""
     lists = lists_of(trial, ours.tasks, spread)
     grammar = ours.selector.grammar
     tokens = max(map(len, grammar.first)) + (trial.k - 1) * max(map(len, grammar.later))

@@ -42,35 +42,35 @@ def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutati
     def ours() -> tuple[float, Tensor]:
         model.hf.zero_grad()
         groups, weights = [], []
-        for task, of in zip(tasks, lists, strict=True):
-            unlike = list(dict.fromkeys(of))
+        for task, drawn in zip(tasks, lists, strict=True):
+            unlike = list(dict.fromkeys(drawn))
             groups.append(generator.group([reading(task, z) for z in unlike]))
-            shares = [of.count(z) / len(of) / len(tasks) for z in unlike]
+            shares = [drawn.count(z) / len(drawn) / len(tasks) for z in unlike]
             weights.append(torch.tensor(shares, device=model.device))
         values = sequence_log_probs(model, groups)
         loss = -torch.stack([(w * v).sum() for w, v in zip(weights, values, strict=True)]).sum()
         loss.backward()
         return float(loss.detach()), slope()
 
-    def theirs() -> tuple[float, Tensor]:
+    def separate() -> tuple[float, Tensor]:
         model.hf.zero_grad()
         total = 0.0
-        for task, of in zip(tasks, lists, strict=True):
-            for z in of:
-                loss = -textbook(model, generator.scored(reading(task, z))) / len(of) / len(tasks)
+        for task, drawn in zip(tasks, lists, strict=True):
+            for z in drawn:
+                loss = -textbook(model, generator.scored(reading(task, z))) / len(drawn) / len(tasks)
                 loss.backward()
                 total += float(loss.detach())
         return total, slope()
 
-    return {"ours": ours, "separate": theirs}
+    return {"ours": ours, "separate": separate}
 
 
 def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -> dict[str, object]:
-    """One case's metrics, its sides found equal first."""
+    """One case's metrics, after a check that its sides agree."""
     lists = lists_of(trial, tasks, spread)
     sides = sides_of(generator, tasks, lists)
-    (ours, slope), (theirs, gradient) = sides["ours"](), sides["separate"]()  # type: ignore[misc]
-    same("loss", ours, theirs, tolerance(trial))
+    (ours, slope), (separate, gradient) = sides["ours"](), sides["separate"]()  # type: ignore[misc]
+    same("loss", ours, separate, tolerance(trial))
     same("gradient", slope / gradient.abs().max(), gradient / gradient.abs().max(), tolerance(trial))
     return {"distinct": distinct(lists), **compare(trial, sides)}
 

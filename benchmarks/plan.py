@@ -61,18 +61,18 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def config_of(size: str, variant: str) -> Config:
     """A config of this size; its data does not matter."""
-    told = SIZES[size]
-    role = {"scratch": told["scratch"], "passage_tokens": told["passage_tokens"], "question_tokens": 20}
+    sizes = SIZES[size]
+    role = {"scratch": sizes["scratch"], "passage_tokens": sizes["passage_tokens"], "question_tokens": 20}
     role |= VARIANTS[variant]
-    step = {"max_tokens_per_micro_batch": told["tokens"], "batch_size": QUESTIONS // 2}
+    step = {"max_tokens_per_micro_batch": sizes["tokens"], "batch_size": QUESTIONS // 2}
     return Config.model_validate(
         {
             "data": {"train": "-", "validation": "-"},
-            "top_n": told["n"],
-            "selector": {**role, "k": told["k"], "prompt": "tiny-selector"},
+            "top_n": sizes["n"],
+            "selector": {**role, "k": sizes["k"], "prompt": "tiny-selector"},
             "generator": {**role, "answer_tokens": 12, "prompt": "tiny-generator"},
             "shared_backbone": variant == "shared",
-            "e_step": {"samples": told["samples"], "max_tokens_per_micro_batch": told["tokens"]},
+            "e_step": {"samples": sizes["samples"], "max_tokens_per_micro_batch": sizes["tokens"]},
             "m_step": {"selector": step, "generator": step},
         }
     )
@@ -125,20 +125,20 @@ def compared(size: str, variant: str, phases: Sequence[str] = PHASES) -> dict[st
     """Each phase: MiB planned and measured, and their ratio."""
     config = config_of(size, variant)
     planned = plan(config, QUESTIONS, CPU)["phases"]
-    found = {}
+    rows = {}
     for phase in phases:
         command = [sys.executable, "-m", "benchmarks.plan", "--size", size, "--variant", variant]
-        told = subprocess.run(
+        completed = subprocess.run(
             [*command, "--only", phase],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "65536"},
         )
-        real, ours = int(told.stdout), planned[phase]["memory"]
+        real, ours = int(completed.stdout), planned[phase]["memory"]
         mib = {"planned_mib": round(ours / 2**20, 1), "measured_mib": round(real / 2**20, 1)}
-        found[phase] = {**mib, "ratio": round(ours / real, 3)}
-    return found
+        rows[phase] = {**mib, "ratio": round(ours / real, 3)}
+    return rows
 
 
 def main() -> None:
@@ -146,13 +146,13 @@ def main() -> None:
     parser.add_argument("--size", choices=tuple(SIZES), default="full")
     parser.add_argument("--variant", choices=tuple(VARIANTS), default="full")
     parser.add_argument("--only", choices=PHASES, help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.only:
-        print(measured(config_of(told.size, told.variant), told.only))
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(measured(config_of(arguments.size, arguments.variant), arguments.only))
         return
-    found = compared(told.size, told.variant)
-    sizes = {"size": told.size, "variant": told.variant}
-    print(json.dumps({"benchmark": "plan", "device": device_name(CPU), **sizes, **found}))
+    rows = compared(arguments.size, arguments.variant)
+    sizes = {"size": arguments.size, "variant": arguments.variant}
+    print(json.dumps({"benchmark": "plan", "device": device_name(CPU), **sizes, **rows}))
 
 
 if __name__ == "__main__":

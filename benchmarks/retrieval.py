@@ -58,8 +58,8 @@ def words() -> list[str]:
     for rank in range(VOCABULARY):
         left, syllables = rank + 400, []
         while left:
-            left, at = divmod(left, len(SYLLABLES))
-            syllables.append(SYLLABLES[at])
+            left, syllable = divmod(left, len(SYLLABLES))
+            syllables.append(SYLLABLES[syllable])
         made.append("".join(syllables) + endings[rank % len(endings)])
     return made
 
@@ -73,10 +73,10 @@ def write_corpus(path: Path, passages: int) -> None:
             lengths = rng.integers(40, 121, size=min(10_000, passages - start))
             drawn = np.searchsorted(shares, rng.random(lengths.sum()) * shares[-1]).tolist()
             position = 0
-            for at, length in enumerate(lengths.tolist(), start=start):
+            for number, length in enumerate(lengths.tolist(), start=start):
                 chosen = [vocabulary[word] for word in drawn[position : position + length]]
                 position += length
-                record = {"id": f"p{at}", "title": " ".join(chosen[:2]), "text": " ".join(chosen)}
+                record = {"id": f"p{number}", "title": " ".join(chosen[:2]), "text": " ".join(chosen)}
                 file.write(json.dumps(record) + "\n")
 
 
@@ -106,8 +106,8 @@ def bare(corpus: Path, folder: Path, questions: list[str], top_n: int) -> int:
     del tokens, index
     index = bm25s.BM25.load(folder, load_corpus=True, mmap=True, show_progress=False)
     queries = bm25s.tokenize(questions, stopwords="english", stemmer=stemmer, show_progress=False)
-    found, _ = index.retrieve(queries, k=top_n, show_progress=False)
-    return sum(len(passage["text"]) for row in found for passage in row)
+    rows, _ = index.retrieve(queries, k=top_n, show_progress=False)
+    return sum(len(passage["text"]) for row in rows for passage in row)
 
 
 def ours(corpus: Path, folder: Path, questions: list[str], top_n: int) -> int:
@@ -119,8 +119,8 @@ def ours(corpus: Path, folder: Path, questions: list[str], top_n: int) -> int:
     retriever = make_retriever(Bm25Settings(k1=1.2, b=0.75))
     retriever.build((Passage(r["id"], r["title"], r["text"]) for r in records(corpus)), folder)
     retriever.open(folder)
-    found = retriever.search([Question(str(at), text, ()) for at, text in enumerate(questions)], top_n)
-    return sum(len(passage.text) for candidates in found for passage in candidates.passages)
+    results = retriever.search([Question(str(i), text, ()) for i, text in enumerate(questions)], top_n)
+    return sum(len(passage.text) for candidates in results for passage in candidates.passages)
 
 
 def measure(side: str, corpus: Path, folder: Path, questions: int, top_n: int) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def compare_search(arguments: argparse.Namespace) -> dict[str, Any]:
     from ragdro.types import Passage, Question
 
     texts, seconds = asked(arguments.questions), {"bare": [], "ours": []}
-    questions = [Question(str(at), text, ()) for at, text in enumerate(texts)]
+    questions = [Question(str(i), text, ()) for i, text in enumerate(texts)]
     with tempfile.TemporaryDirectory() as scratch:
         corpus, folder = Path(scratch) / "corpus.jsonl", Path(scratch) / "index"
         write_corpus(corpus, arguments.passages)
@@ -186,10 +186,10 @@ def compare_search(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             seconds["bare"].append(time.perf_counter() - start)
             start = time.perf_counter()
-            found = list(retriever.search(questions, arguments.top_n))
+            results = list(retriever.search(questions, arguments.top_n))
             seconds["ours"].append(time.perf_counter() - start)
-            np.testing.assert_allclose([candidates.scores for candidates in found], scores, rtol=1e-6)
-    per_question = {side: float(np.median(of)) / len(texts) for side, of in seconds.items()}
+            np.testing.assert_allclose([candidates.scores for candidates in results], scores, rtol=1e-6)
+    per_question = {side: float(np.median(turns)) / len(texts) for side, turns in seconds.items()}
     return {
         "passages": arguments.passages,
         "cores": os.cpu_count(),

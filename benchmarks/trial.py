@@ -77,17 +77,17 @@ def parse(description: str | None, **defaults: int) -> Trial:
     for name, value in {"samples": 8, "questions": 1, "repeats": 5, **defaults}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--only", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    sizes = {"model": told.model, "prompt": 2048, "k": 5, "n": 20} | {
-        name: getattr(told, name) for name in ("samples", "questions", "repeats")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    sizes = {"model": arguments.model, "prompt": 2048, "k": 5, "n": 20} | {
+        name: getattr(arguments, name) for name in ("samples", "questions", "repeats")
     }
-    if told.size == "tiny":
+    if arguments.size == "tiny":
         sizes = {
             "model": "smallest", "prompt": 160, "k": 2, "n": 5, "samples": 3, "questions": 2, "repeats": 1,
         }  # fmt: skip
-    return Trial(device=torch.device(told.device), only=told.only, **sizes)
+    return Trial(device=torch.device(arguments.device), only=arguments.only, **sizes)
 
 
 def random_model(name: str, device: torch.device, seed: int) -> LanguageModel:
@@ -163,12 +163,12 @@ def lists_of(trial: Trial, tasks: list[Task], spread: float) -> list[list[Permut
 
 def distinct(lists: list[list[Permutation]]) -> float:
     """Mean number of distinct lists a question."""
-    return sum(len(set(of)) for of in lists) / len(lists)
+    return sum(len(set(drawn)) for drawn in lists) / len(lists)
 
 
-def same(what: str, ours: Any, theirs: Any, tolerance: float) -> None:
+def same(what: str, ours: Any, reference: Any, tolerance: float) -> None:
     """Refuse to time two sides that do not agree (relative to the larger value, at least 1)."""
-    a, b = (torch.as_tensor(x).detach().double().cpu() for x in (ours, theirs))
+    a, b = (torch.as_tensor(x).detach().double().cpu() for x in (ours, reference))
     worst = float(((a - b).abs() / b.abs().clamp(min=1)).max())
     assert a.shape == b.shape and worst <= tolerance, f"{what}: the sides differ by {worst:.3g}"
 
@@ -196,9 +196,9 @@ def middle(seconds: dict[str, list[float]]) -> dict[str, float]:
     return {name: round(statistics.median(values), 4) for name, values in seconds.items()}
 
 
-def ratio(seconds: dict[str, list[float]], of: str, over: str) -> float:
+def ratio(seconds: dict[str, list[float]], side: str, over: str) -> float:
     """The median, over the turns, of one side's seconds over another's in the same turn."""
-    turns = zip(seconds[of], seconds[over], strict=True)
+    turns = zip(seconds[side], seconds[over], strict=True)
     return round(statistics.median(a / b for a, b in turns), 3)
 
 

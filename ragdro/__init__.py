@@ -10,10 +10,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ragdro.algorithms.weights import bound, effective_sample_size, importance_weights
+    from ragdro.algorithms.estimates import bound, effective_sample_size, importance_weights
     from ragdro.config import Config, load_config
+    from ragdro.data import load_questions, read_corpus
     from ragdro.errors import RagdroError
     from ragdro.generation.generator import Generator
+    from ragdro.retrieval.over import retriever_over
     from ragdro.runs.load import load
     from ragdro.runs.run import run
     from ragdro.selection.selector import Selector
@@ -33,11 +35,14 @@ _HOMES = {
     "Rag": "ragdro.system",
     "RagdroError": "ragdro.errors",
     "Selector": "ragdro.selection.selector",
-    "bound": "ragdro.algorithms.weights",
-    "effective_sample_size": "ragdro.algorithms.weights",
-    "importance_weights": "ragdro.algorithms.weights",
+    "bound": "ragdro.algorithms.estimates",
+    "effective_sample_size": "ragdro.algorithms.estimates",
+    "importance_weights": "ragdro.algorithms.estimates",
     "load": "ragdro.runs.load",
     "load_config": "ragdro.config",
+    "load_questions": "ragdro.data",
+    "read_corpus": "ragdro.data",
+    "retriever_over": "ragdro.retrieval.over",
     "run": "ragdro.runs.run",
     "train": "ragdro.training.em",
 }
@@ -57,6 +62,9 @@ __all__ = [
     "importance_weights",
     "load",
     "load_config",
+    "load_questions",
+    "read_corpus",
+    "retriever_over",
     "run",
     "train",
 ]

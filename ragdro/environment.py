@@ -49,9 +49,9 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        told = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip()
+    return completed.stdout.strip()

@@ -8,11 +8,13 @@ Python API all call `Rag`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator, Reading
+from ragdro.retrieval.base import Retriever
+from ragdro.retrieval.custom import around
 from ragdro.selection.selector import Selector
 from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task
 
@@ -86,6 +88,16 @@ class Rag:
         ]
         answers = self.generator.answer_many(readings, self.max_tokens)
         return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]
+
+
+def as_retrieve(retriever: Any, top_n: int) -> Retrieve:
+    """What finds candidates: one of our retrievers that is open, an object with `search(queries, top_n)` (see
+    `ragdro.retrieval.custom`), or a function from questions to candidates, which is taken as it is."""
+    if isinstance(retriever, Retriever) or hasattr(retriever, "search"):
+        opened = retriever if isinstance(retriever, Retriever) else around(retriever)
+        return lambda questions: list(opened.search(questions, top_n))
+    function: Retrieve = retriever
+    return function
 
 
 def reading(task: Task, permutation: Permutation) -> Reading:

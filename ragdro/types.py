@@ -15,7 +15,7 @@ Permutation: TypeAlias = tuple[int, ...]
 
 QuestionField: TypeAlias = Literal["id", "question", "answers", "passages", "candidates"]
 CorpusField: TypeAlias = Literal["passage_id", "title", "text"]
-"""What data files may be told to have under other names (`data.fields`)."""
+"""What data files may have under other names (`data.fields`)."""
 
 
 @dataclass(frozen=True, slots=True)

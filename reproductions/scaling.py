@@ -68,12 +68,12 @@ def main() -> None:
     for recipe in sys.argv[1:] or RECIPES:
         with tempfile.TemporaryDirectory() as folder:
             processes = RECIPES[recipe][-1]
-            found = plan(config_of(recipe, Path(folder)), 1, torch.device("cuda"), processes)
+            planned = plan(config_of(recipe, Path(folder)), 1, torch.device("cuda"), processes)
         rows = {
             name: {"gib": round(p["memory"] / 2**30, 1), "tokens": p["tokens"], "tflops": p["flops"] / 1e12}
-            for name, p in found["phases"].items()
+            for name, p in planned["phases"].items()
         }
-        print(json.dumps({"recipe": recipe, "gib": round(found["memory"] / 2**30, 1), **rows}), flush=True)
+        print(json.dumps({"recipe": recipe, "gib": round(planned["memory"] / 2**30, 1), **rows}), flush=True)
 
 
 if __name__ == "__main__":

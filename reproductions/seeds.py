@@ -54,19 +54,19 @@ def metrics(folder: Path) -> dict[str, dict[str, float | None]]:
         "warm_up": "warm_up",
         "best": f"iteration-{best}" if best else "warm_up",
     }
-    found = {}
+    by_stage = {}
     for stage, name in names.items():
-        found[stage] = dict(results[stage])
-        found[stage]["two_hop"] = hops.get(name, {}).get("2", {}).get("exact_match")
-    return found
+        by_stage[stage] = dict(results[stage])
+        by_stage[stage]["two_hop"] = hops.get(name, {}).get("2", {}).get("exact_match")
+    return by_stage
 
 
 def interval(values: list[float]) -> str:
     """Mean and half the width of its 95 % interval."""
     if len(values) < 2:
         return f"{values[0]:.3f}"
-    found = student_interval(values)
-    return f"{found.mean:.3f} ± {found.high - found.mean:.3f}"
+    summary = student_interval(values)
+    return f"{summary.mean:.3f} ± {summary.high - summary.mean:.3f}"
 
 
 def row(label: str, stages: list[dict[str, float | None]]) -> str:
@@ -87,17 +87,17 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
     variants = {"full": []} if args.full_only else VARIANTS
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_label: dict[str, list[dict[str, Any]]] = {}
     for label, switches in variants.items():
         for seed in args.seeds:
             name = f"{Path(args.config).stem}-{label.replace(' ', '-')}-{seed}"
             overrides = [f"seed={seed}", *switches, *args.overrides]
-            found.setdefault(label, []).append(metrics(run(args.config, args.runs, name, overrides)))
+            by_label.setdefault(label, []).append(metrics(run(args.config, args.runs, name, overrides)))
     print("| | exact match | two-hop | recall@5 | full recall | bound |\n|---|---|---|---|---|---|")
-    full = found["full"]
+    full = by_label["full"]
     print(row("vanilla RAG", [f["vanilla_rag"] for f in full]))
     print(row("warm-up", [f["warm_up"] for f in full]))
-    for label, runs in found.items():
+    for label, runs in by_label.items():
         print(row(f"best, {label}", [f["best"] for f in runs]))
     for label, stage in (("vanilla RAG", "vanilla_rag"), ("warm-up", "warm_up")):
         gains = {

@@ -10,6 +10,7 @@ Importing this imports no torch: methods import what they compute with.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Labeller:
     reference: Callable[[], AbstractContextManager[None]] | None = None
 
 
-class Algorithm(ObjectiveSettings):
+class Algorithm(ObjectiveSettings, ABC):
     """An objective: its settings, and what it makes of a question's samples."""
 
     selects: ClassVar[bool] = True
@@ -74,13 +75,13 @@ class Algorithm(ObjectiveSettings):
         """The samples with what the objective wants to know of them besides (rewards, rejected answers)."""
         return list(weighted)
 
+    @abstractmethod
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """What the selector learns from a question."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generator_example(self, generator: Generator, weighted: WeightedTask) -> TrainingExample:
         """What the generator learns from a question."""
-        raise NotImplementedError
 
     def warnings(self, metrics: Mapping[str, float], samples: int) -> dict[str, str]:
         """For each metric of an E-step that says a fit is in trouble, what that is and what to try."""

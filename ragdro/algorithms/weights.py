@@ -67,32 +67,6 @@ def bound(ratios: QuestionsBySamples) -> Float[Tensor, " questions"]:
     return ratios.logsumexp(dim=1) - math.log(ratios.shape[1])
 
 
-def weight_entropy(weights: QuestionsBySamples) -> Float[Tensor, " questions"]:
-    """-sum_i w_i log w_i in nats: log m when all samples weigh the same, 0 when one has all the weight."""
-    return -torch.xlogy(weights, weights).sum(dim=1)
-
-
-def weight_variance(weights: QuestionsBySamples) -> Float[Tensor, " questions"]:
-    """1/m sum_i (w_i - 1/m)^2: 0 when all samples weigh the same, (m - 1)/m^2 when one has all the weight."""
-    return weights.var(dim=1, correction=0)
-
-
-def entropy(log_p: QuestionsBySamples, log_proposal: QuestionsBySamples) -> Float[Tensor, " questions"]:
-    """-E_p[log p] in nats, estimated from samples of the proposal: their mean where that is p itself."""
-    return -(importance_weights(log_p - log_proposal) * log_p).sum(dim=1)
-
-
-def divergence(
-    log_then: QuestionsBySamples, log_now: QuestionsBySamples, log_proposal: QuestionsBySamples
-) -> Float[Tensor, " questions"]:
-    """KL(then || now) in nats, estimated from samples of the proposal by E_then[r - 1 - log r], r = now/then.
-
-    As E_then[r] = 1 this has the expectation of -log r, but is never negative and varies less.
-    """
-    ratio = log_now - log_then
-    return (importance_weights(log_then - log_proposal) * (ratio.exp() - 1 - ratio)).sum(dim=1)
-
-
 def tempered_weights(ratios: QuestionsBySamples, floor: float) -> QuestionsBySamples:
     """Weights proportional to ratio^tau, tau the largest in [0, 1] whose effective sample size is at least
     `floor` (1 to m). It falls with tau, so that tau is found by halving; rows that need no tempering keep

@@ -18,7 +18,7 @@ from ragdro.config.training import EStep
 from ragdro.errors import ConfigError
 
 _PACKAGE = "ragdro.algorithms"
-_NOT_OBJECTIVES = {"base", "examples", "losses", "warnings", "weights"}
+_NOT_OBJECTIVES = {"base", "estimates", "examples", "losses", "warnings", "weights"}
 
 
 class ObjectiveSettings(Settings):
@@ -92,6 +92,9 @@ def _class_of(kind: str) -> type[ObjectiveSettings]:
         found = load_class(kind, "objective.kind")
         if not issubclass(found, ObjectiveSettings):
             raise ConfigError(f"objective.kind: {kind} is no subclass of ragdro.algorithms.Algorithm")
+        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        if missing:
+            raise ConfigError(f"objective.kind: {kind} has no {', '.join(missing)}")
         return found
     name = kind.replace("-", "_")
     return load_class(f"{_PACKAGE}.{name}:{name.title().replace('_', '')}", "objective.kind")

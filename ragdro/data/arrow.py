@@ -76,7 +76,7 @@ def _arrow(path: Path) -> Iterator[Any]:
             source.seek(0)
             whole: Iterator[Any] = iter(pyarrow.ipc.open_stream(source))
         else:
-            whole = (file.get_batch(at) for at in range(file.num_record_batches))
+            whole = (file.get_batch(i) for i in range(file.num_record_batches))
         for batch in whole:
             for start in range(0, batch.num_rows, _ROWS):
                 yield batch.slice(start, _ROWS)

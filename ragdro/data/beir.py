@@ -69,7 +69,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, float]]:
     Columns are BEIR's three or TREC's four (the second is not read); a first line without a score is a
     header, whatever its words.
     """
-    found: dict[str, dict[str, float]] = {}
+    qrels: dict[str, dict[str, float]] = {}
     for position, (line, row) in enumerate(lines(path)):
         query, document, score = _qrels_row(row, path, line)
         if position == 0 and not _is_number(score):
@@ -77,10 +77,10 @@ def read_qrels(path: Path) -> dict[str, dict[str, float]]:
         if not _is_number(score):
             raise DataError(f"has no score, but {brief(score)}", path=path, line=line)
         if float(score) > 0:
-            found.setdefault(query, {})[document] = float(score)
-    if not found:
+            qrels.setdefault(query, {})[document] = float(score)
+    if not qrels:
         raise DataError("holds no relevance judgements", path=path)
-    return found
+    return qrels
 
 
 def _qrels_row(row: bytes, path: Path, line: int) -> tuple[str, str, str]:
@@ -121,22 +121,22 @@ def judged_documents(corpus: Path, qrels: Mapping[str, Mapping[str, float]]) -> 
 
     Those that the corpus lacks (as ArguAna's does) or has empty are left out, and counted in a warning.
     """
-    wanted = {document for judged in qrels.values() for document in judged}
-    found: dict[str, Passage] = {}
+    judged_ids = {document for judged in qrels.values() for document in judged}
+    documents: dict[str, Passage] = {}
     for position, (line, data) in enumerate(lines(corpus)):
         record = parse(data, corpus, line, position)
-        if record.identifier("_id") in wanted and not is_empty(record):
+        if record.identifier("_id") in judged_ids and not is_empty(record):
             one = passage(record)
-            found[one.id] = Passage(one.id, one.title, one.text, gold=True)
-    if missing := wanted - found.keys():
+            documents[one.id] = Passage(one.id, one.title, one.text, gold=True)
+    if missing := judged_ids - documents.keys():
         _log.warning(
             "%s: lacks %d of %d judged documents, such as %r, or has them empty: no gold passages",
             corpus,
             len(missing),
-            len(wanted),
+            len(judged_ids),
             min(missing),
         )
-    return found
+    return documents
 
 
 def question(record: Record, gold: Iterable[Passage] = ()) -> Question:

@@ -59,10 +59,10 @@ def convert(
     DataError on bad input, where `out` cannot be written, and where there are no passages to write.
     """
     path = Path(out)
-    found = recognise(source, fields)
+    source_format = recognise(source, fields)
     reading: Reading[Passage] | Reading[Question]
     objects: Iterable[dict[str, object]]
-    if found.kind == "corpus" or (found.kind == "both" and as_corpus):
+    if source_format.kind == "corpus" or (source_format.kind == "both" and as_corpus):
         reading = passages = read_corpus(source, skip_bad=skip_bad, fields=fields)
         objects = (passage_object(passage, with_gold=False) for passage in passages)
     else:
@@ -73,7 +73,7 @@ def convert(
             else (question_object(question) for question in questions)
         )
     count = _write(path, objects)
-    return Converted(found, count, tuple(reading.skipped))
+    return Converted(source_format, count, tuple(reading.skipped))
 
 
 def passage_object(passage: Passage, *, with_gold: bool = True) -> dict[str, object]:

@@ -34,12 +34,12 @@ def question(record: Record) -> Question:
         for index, entry in enumerate(record.records(kind))
     )
     contexts = record.records("ctxs")
-    found = None
+    candidates = None
     if contexts:
         scored = all(entry.has("score") for entry in contexts)
-        found = Candidates(
+        candidates = Candidates(
             question_id,
             tuple(_context(entry, f"{question_id}:{index}", None) for index, entry in enumerate(contexts)),
             tuple(entry.number("score") for entry in contexts) if scored else None,
         )
-    return Question(question_id, record.text("question"), record.answers("answers"), passages, found)
+    return Question(question_id, record.text("question"), record.answers("answers"), passages, candidates)

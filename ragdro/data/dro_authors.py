@@ -39,13 +39,13 @@ def passage(text: str, named: str, gold: bool | None) -> Passage | None:
 
 
 def _passages(record: Record, field: str, question_id: str, gold: bool | None) -> tuple[Passage, ...]:
-    found = []
+    passages = []
     for index, text in enumerate(record.texts(field)):
         one = passage(text, f"{question_id}:{field}:{index}", gold)
         if one is None:
             raise record.error("must read 'Title: … Text: …' or 'Title: … Content: …'", f"{field}[{index}]")
-        found.append(one)
-    return tuple(found)
+        passages.append(one)
+    return tuple(passages)
 
 
 def _training_question(record: Record) -> Question:
@@ -62,8 +62,8 @@ def _training_question(record: Record) -> Question:
         passages.append(one)
     if not passages:
         raise record.error("lists no passages", "prompt")
-    found = Candidates(question_id, tuple(passages))
-    return Question(question_id, asked["question"], record.answers("response"), candidates=found)
+    candidates = Candidates(question_id, tuple(passages))
+    return Question(question_id, asked["question"], record.answers("response"), candidates=candidates)
 
 
 def question(record: Record) -> Question:

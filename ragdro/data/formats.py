@@ -39,7 +39,7 @@ _PEEKED = 10
 
 @dataclass(frozen=True, slots=True)
 class QuestionFormat:
-    """How the questions of one format are told apart (by field names) and read."""
+    """How the questions of one format are distinguished (by field names) and read."""
 
     name: str
     matches: Callable[[Fields], bool]
@@ -48,7 +48,7 @@ class QuestionFormat:
 
 @dataclass(frozen=True, slots=True)
 class CorpusFormat:
-    """How the passages of one format are told apart (by field names) and read."""
+    """How the passages of one format are distinguished (by field names) and read."""
 
     name: str
     matches: Callable[[Fields], bool]
@@ -127,9 +127,9 @@ def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple
         except DataError as error:
             problem = problem or error
             continue
-        found = _by_names(fields, names) or _by_format(fields)
-        if found is not None:
-            return found
+        name_and_kind = _by_names(fields, names) or _by_format(fields)
+        if name_and_kind is not None:
+            return name_and_kind
         problem = problem or _unknown(source, container, line, fields)
     raise problem or DataError("holds no records", path=source)
 

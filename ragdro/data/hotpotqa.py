@@ -61,7 +61,7 @@ def passages(record: Record, question_id: str) -> tuple[Passage, ...]:
     """The paragraphs; gold are those that a supporting fact names, unknown where the file has no facts."""
     gold_titles = {title for title, _ in supporting_facts(record)}
     known = record.has("supporting_facts")
-    found = []
+    paragraphs = []
     for index, (title, sentences) in enumerate(_rows(record, "context", ("title", "sentences", "content"))):
         place = f"context[{index}]"
         if not isinstance(title, str) or not isinstance(sentences, list):
@@ -73,8 +73,8 @@ def passages(record: Record, question_id: str) -> tuple[Passage, ...]:
         if not text and not title.strip():
             raise record.error("is empty", place)
         gold = title in gold_titles if known else None
-        found.append(Passage(f"{question_id}:{index}", title, text, gold))
-    return tuple(found)
+        paragraphs.append(Passage(f"{question_id}:{index}", title, text, gold))
+    return tuple(paragraphs)
 
 
 def question_id(record: Record) -> str:

@@ -146,15 +146,15 @@ def inspect(
     `fields` are the user's names for our fields. Ids and texts that two sources share count once each. Raises
     DataError as reading does.
     """
-    found = recognise(source, fields)
-    inspection = Inspection(str(source), found)
-    if found.kind in ("corpus", "both"):
+    source_format = recognise(source, fields)
+    inspection = Inspection(str(source), source_format)
+    if source_format.kind in ("corpus", "both"):
         corpus = read_corpus(source, skip_bad=skip_bad, fields=fields)
         for passage in corpus:
             _add_passage(inspection, passage, count_tokens)
-            inspection.records += found.kind == "corpus"
+            inspection.records += source_format.kind == "corpus"
         inspection.skipped += [str(error) for error in corpus.skipped]
-    if found.kind in ("questions", "both"):
+    if source_format.kind in ("questions", "both"):
         questions = read_questions(source, skip_bad=skip_bad, aliases=aliases, fields=fields)
         for question in questions:
             inspection.records += 1
@@ -195,9 +195,9 @@ def _add_question(inspection: Inspection, question: Question, count_tokens: Coun
 
 def _occurs(answers: Iterable[str], passages: Iterable[Passage]) -> bool:
     """Whether a passage's text holds the words of an answer in a row, letters' case and punctuation aside."""
-    wanted = [words for answer in answers if (words := _words(answer)).strip()]
+    answer_words = [words for answer in answers if (words := _words(answer)).strip()]
     texts = [_words(passage.text) for passage in passages]
-    return any(words in text for words in wanted for text in texts)
+    return any(words in text for words in answer_words for text in texts)
 
 
 def _words(text: str) -> str:

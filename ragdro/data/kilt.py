@@ -18,8 +18,8 @@ def is_question(fields: Fields) -> bool:
 
 def answers(record: Record) -> tuple[str, ...]:
     """The gold answers in the file's order, stripped, without repeats and without empty ones."""
-    found = [output.string("answer").strip() for output in record.records("output")]
-    return tuple(dict.fromkeys(answer for answer in found if answer))
+    texts = [output.string("answer").strip() for output in record.records("output")]
+    return tuple(dict.fromkeys(answer for answer in texts if answer))
 
 
 def question(record: Record) -> Question:

@@ -128,12 +128,12 @@ def _passages(record: Record, ours: str, names: FieldNames, question_id: str) ->
         values: Sequence[object] = inner.answers(name)
     else:
         values = inner.items(name)
-    found = []
+    passages = []
     for index, value in enumerate(values):
         fields = value if isinstance(value, dict) else {"text": value}
         entry = replace(inner, fields=fields, inside=f"{inner.inside}{name}[{index}].")
-        found.append(passage(entry, default_id=f"{question_id}:{ours[0]}{index}"))
-    return tuple(found)
+        passages.append(passage(entry, default_id=f"{question_id}:{ours[0]}{index}"))
+    return tuple(passages)
 
 
 def _names(ours: str, names: FieldNames) -> tuple[str, ...]:

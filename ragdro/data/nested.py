@@ -34,10 +34,10 @@ def rows(value: object) -> list[dict[str, object]] | None:
     name = next((name for name in _HOLDERS if _holds_objects(value.get(name))), None)
     if name is None:
         return None
-    found: list[dict[str, object]] = value[name]
-    if all("paragraphs" in article for article in found):
-        return [question for article in found for question in _questions(article)]
-    return found
+    records: list[dict[str, object]] = value[name]
+    if all("paragraphs" in article for article in records):
+        return [question for article in records for question in _questions(article)]
+    return records
 
 
 def _holds_objects(value: object) -> bool:

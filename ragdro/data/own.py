@@ -57,9 +57,9 @@ def reference(corpus_id: str) -> Passage:
     return Passage(corpus_id, "", "")
 
 
-def is_reference(found: Passage) -> bool:
+def is_reference(passage: Passage) -> bool:
     """Whether a passage is an id alone: no reader lets a real one have neither title nor text."""
-    return not found.title and not found.text
+    return not passage.title and not passage.text
 
 
 def candidates(record: Record, question_id: str) -> Candidates | None:

@@ -21,17 +21,17 @@ def as_passages(passages: Sequence[PassageLike]) -> tuple[Passage, ...]:
     """
     if isinstance(passages, str):
         raise DataError(f"passages: a list of passages is wanted, not one text: {brief(passages)}")
-    return tuple(_passage(passage, at) for at, passage in enumerate(passages))
+    return tuple(_passage(passage, index) for index, passage in enumerate(passages))
 
 
-def _passage(given: PassageLike, at: int) -> Passage:
+def _passage(given: PassageLike, index: int) -> Passage:
     if isinstance(given, Passage):
         return given
     if isinstance(given, str):
-        return Passage(str(at + 1), "", given)
+        return Passage(str(index + 1), "", given)
     if not isinstance(given, Mapping):
-        raise DataError(f"passages[{at}]: must be a text, a mapping or a Passage, is {brief(given)}")
-    record = Record(given, f"passages[{at}]", None)
+        raise DataError(f"passages[{index}]: must be a text, a mapping or a Passage, is {brief(given)}")
+    record = Record(given, f"passages[{index}]", None)
     record.required("text")
-    name = record.identifier("id") if record.has("id") else str(at + 1)
+    name = record.identifier("id") if record.has("id") else str(index + 1)
     return Passage(name, record.string("title"), record.string("text"))

@@ -34,14 +34,14 @@ class Reading(Iterator[_T], Generic[_T]):
 
     def __init__(
         self,
-        found: Format,
+        source_format: Format,
         source: Source,
         raw: Iterable[tuple[int, Raw]],
         read: Callable[[Raw, int, int], _T | None],
         skip_bad: int,
         left_out: str = "records",
     ) -> None:
-        self.format = found
+        self.format = source_format
         self.skipped: list[DataError] = []
         self._source, self._read, self._skip_bad = source, read, skip_bad
         self._raw = enumerate(raw)
@@ -124,27 +124,27 @@ def read_gold(
     return Reading(plan.format, plan.source, plan.raw, read, skip_bad, left_out=_UNANSWERABLE)
 
 
-def _is_unanswerable(question: Question, found: Format) -> bool:
+def _is_unanswerable(question: Question, source_format: Format) -> bool:
     """Whether a question has no answers because its data set says that there is none (SQuAD 2.0)."""
-    return found.name == squad.NAME and not question.answers
+    return source_format.name == squad.NAME and not question.answers
 
 
 def _plan(source: Source, aliases: str | Path | None, fields: FieldNames) -> _Plan:
-    found = recognise(source, fields)
-    if found.kind == "corpus":
-        raise DataError(f"holds a corpus ({found.name}), not questions", path=source)
-    if found.name == "beir" and found.container in ("folder", "tsv"):
-        return _beir_plan(found, Path(source))
-    schema = next(entry for entry in QUESTION_FORMATS if entry.name == found.name)
-    names = alias_map(source, aliases) if found.name == "2wikimultihopqa" else {}
-    named = fields if found.name == loose.NAME else NO_NAMES
+    source_format = recognise(source, fields)
+    if source_format.kind == "corpus":
+        raise DataError(f"holds a corpus ({source_format.name}), not questions", path=source)
+    if source_format.name == "beir" and source_format.container in ("folder", "tsv"):
+        return _beir_plan(source_format, Path(source))
+    schema = next(entry for entry in QUESTION_FORMATS if entry.name == source_format.name)
+    names = alias_map(source, aliases) if source_format.name == "2wikimultihopqa" else {}
+    named = fields if source_format.name == loose.NAME else NO_NAMES
 
     def read(raw: Raw, line: int, position: int) -> tuple[Record, Question]:
         record = to_record(raw, source, line, position)
         question = loose.question(record, named) if named else schema.read(record)
         return record, twowiki.with_aliases(question, record, names) if names else question
 
-    return _Plan(found, source, raw_records(source, found.container), read)
+    return _Plan(source_format, source, raw_records(source, source_format.container), read)
 
 
 def alias_map(source: Source, named: str | Path | None = None) -> twowiki.Aliases:
@@ -159,8 +159,8 @@ def alias_map(source: Source, named: str | Path | None = None) -> twowiki.Aliase
     return twowiki.read_aliases(beside)
 
 
-def _beir_plan(found: Format, path: Path) -> _Plan:
-    folder = path if found.container == "folder" else path.parent.parent
+def _beir_plan(source_format: Format, path: Path) -> _Plan:
+    folder = path if source_format.container == "folder" else path.parent.parent
     qrels = beir.read_qrels(beir.default_qrels(folder) if path == folder else path)
     documents = beir.judged_documents(beir.member(folder, "corpus.jsonl"), qrels)
     queries = beir.member(folder, "queries.jsonl")
@@ -171,7 +171,7 @@ def _beir_plan(found: Format, path: Path) -> _Plan:
         best_first = sorted(judged, key=judged.__getitem__, reverse=True)
         return record, beir.question(record, (documents[one] for one in best_first if one in documents))
 
-    return _Plan(replace(found, kind="questions"), queries, _judged(queries, qrels), read)
+    return _Plan(replace(source_format, kind="questions"), queries, _judged(queries, qrels), read)
 
 
 def _judged(queries: Path, qrels: Mapping[str, object]) -> Iterator[tuple[int, Raw]]:
@@ -196,30 +196,30 @@ def read_corpus(source: Source, *, skip_bad: int = 0, fields: FieldNames | None 
     all; the iteration raises too.
     """
     named = fields or NO_NAMES
-    found = recognise(source, named)
-    if found.kind == "questions":
-        raise DataError(f"holds questions ({found.name}), not a corpus", path=source)
-    if found.name == "psgs-w100":
-        return _tsv_corpus(found, Path(source), skip_bad)
+    source_format = recognise(source, named)
+    if source_format.kind == "questions":
+        raise DataError(f"holds questions ({source_format.name}), not a corpus", path=source)
+    if source_format.name == "psgs-w100":
+        return _tsv_corpus(source_format, Path(source), skip_bad)
     where: Source = source
-    if found.container == "folder":
+    if source_format.container == "folder":
         where = beir.member(Path(source), "corpus.jsonl")
-    schema = next(entry for entry in CORPUS_FORMATS if entry.name == found.name)
-    named = named if found.name == loose.NAME else NO_NAMES
+    schema = next(entry for entry in CORPUS_FORMATS if entry.name == source_format.name)
+    named = named if source_format.name == loose.NAME else NO_NAMES
 
     def read(raw: Raw, line: int, position: int) -> Passage | None:
         record = to_record(raw, where, line, position)
-        if found.name == "beir" and beir.is_empty(record):
+        if source_format.name == "beir" and beir.is_empty(record):
             return None
         return loose.passage(record, named) if named else schema.read(record)
 
-    as_corpus = replace(found, kind="corpus")
-    container: Container = "jsonl" if found.container == "folder" else found.container
+    as_corpus = replace(source_format, kind="corpus")
+    container: Container = "jsonl" if source_format.container == "folder" else source_format.container
     raw = raw_records(where, container)
     return Reading(as_corpus, where, raw, read, skip_bad, left_out="empty documents")
 
 
-def _tsv_corpus(found: Format, path: Path, skip_bad: int) -> Reading[Passage]:
+def _tsv_corpus(source_format: Format, path: Path, skip_bad: int) -> Reading[Passage]:
     rows = lines(path)
     read_row = psgs_tsv.row_reader(next(rows)[1])
 
@@ -227,7 +227,7 @@ def _tsv_corpus(found: Format, path: Path, skip_bad: int) -> Reading[Passage]:
         assert isinstance(raw, bytes)  # what `lines` gives
         return read_row(raw, path, line)
 
-    return Reading(found, path, rows, read, skip_bad)
+    return Reading(source_format, path, rows, read, skip_bad)
 
 
 def load_questions(

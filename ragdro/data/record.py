@@ -110,14 +110,14 @@ class Record:
 
     def texts(self, field: str) -> tuple[str, ...]:
         """A list of strings that are not empty; absent reads as empty."""
-        found = []
+        texts = []
         for index, value in enumerate(self.items(field)):
             if not isinstance(value, str):
                 raise self.error(f"must be a string, is {_kind(value)}", f"{field}[{index}]")
             if not value.strip():
                 raise self.error("is empty", f"{field}[{index}]")
-            found.append(value)
-        return tuple(found)
+            texts.append(value)
+        return tuple(texts)
 
     def answers(self, field: str) -> tuple[str, ...]:
         """A string or a list of strings, without repeats, in the file's order; absent reads as none.
@@ -152,15 +152,15 @@ def texts_in(value: str) -> tuple[str, ...] | None:
     if not (text.startswith("[") and text.endswith("]")) or len(text) > _LONGEST_LIST:
         return None
     try:
-        found = orjson.loads(text)
+        values = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            found = ast.literal_eval(text)
+            values = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    if not isinstance(found, list) or not found:
+    if not isinstance(values, list) or not values:
         return None
-    return tuple(found) if all(isinstance(one, str) and one.strip() for one in found) else None
+    return tuple(values) if all(isinstance(one, str) and one.strip() for one in values) else None
 
 
 def parse(data: bytes, path: object, line: int | None, position: int) -> Record:

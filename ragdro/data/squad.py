@@ -38,6 +38,8 @@ def answers(record: Record, field: str = "answers") -> tuple[str, ...]:
 def question(record: Record) -> Question:
     """One question with its paragraph."""
     question_id = record.identifier("id") if record.has("id") else f"squad-{record.position}"
-    found = () if record.flag("is_impossible") else answers(record)
-    paragraph = Passage(f"{question_id}:0", record.string("title"), record.text("context"), bool(found))
-    return Question(question_id, record.text("question"), found, (paragraph,))
+    gold_answers = () if record.flag("is_impossible") else answers(record)
+    paragraph = Passage(
+        f"{question_id}:0", record.string("title"), record.text("context"), bool(gold_answers)
+    )
+    return Question(question_id, record.text("question"), gold_answers, (paragraph,))

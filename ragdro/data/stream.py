@@ -145,54 +145,54 @@ def lines(path: Path) -> Iterator[NumberedBytes]:
 
 class _ListCutter:
     """Cuts one JSON list into the bytes of its elements without holding more than one chunk and one
-    element: `at` is how far the buffer is used up."""
+    element: `position` is how far the buffer is used up."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pieces = chunks(path)
         self.buffer = b""
-        self.at = 0
-        self.line = 1  # line number at `at`
+        self.position = 0
+        self.line = 1  # line number at `position`
 
     def more(self) -> bool:
         """Drops what is used up and appends the next chunk; False at the end of the file."""
         piece = next(self.pieces, b"")
-        self.buffer = self.buffer[self.at :] + piece
-        self.at = 0
+        self.buffer = self.buffer[self.position :] + piece
+        self.position = 0
         if len(self.buffer) > MAX_RECORD_BYTES + len(piece):
             raise _too_long(self.path, self.line)
         return bool(piece)
 
     def move(self, to: int) -> None:
         """Uses the buffer up to `to`."""
-        self.line += self.buffer.count(b"\n", self.at, to)
-        self.at = to
+        self.line += self.buffer.count(b"\n", self.position, to)
+        self.position = to
 
     def skip_space(self) -> None:
         """Moves to the next byte that is not white space, or to the end of the file."""
         while True:
-            found = _VISIBLE.search(self.buffer, self.at)
-            self.move(len(self.buffer) if found is None else found.start())
-            if found is not None or not self.more():
+            match = _VISIBLE.search(self.buffer, self.position)
+            self.move(len(self.buffer) if match is None else match.start())
+            if match is not None or not self.more():
                 return
 
     def element(self) -> tuple[NumberedBytes, bytes]:
-        """The next element and the `,` or `]` that ends it; `at` is at its first byte."""
-        depth, ahead = 0, 0  # `ahead`: how far from `at` the element is looked through
+        """The next element and the `,` or `]` that ends it; `position` is at its first byte."""
+        depth, ahead = 0, 0  # `ahead`: how far from `position` the element is looked through
         while True:
-            match = _STRUCTURE.search(self.buffer, self.at + ahead)
+            match = _STRUCTURE.search(self.buffer, self.position + ahead)
             if match is None or match.group() == b'"':
-                ahead = (len(self.buffer) if match is None else match.start()) - self.at
+                ahead = (len(self.buffer) if match is None else match.start()) - self.position
                 if not self.more():
                     raise self.error("the JSON list ends early (truncated file)")
                 continue
-            token, ahead = match.group(), match.end() - self.at
+            token, ahead = match.group(), match.end() - self.position
             if token in (b"{", b"["):
                 depth += 1
             elif depth == 0 and token in (b",", b"]"):
-                found = (self.line, self.buffer[self.at : match.start()])
+                element = (self.line, self.buffer[self.position : match.start()])
                 self.move(match.end())
-                return found, token
+                return element, token
             elif token in (b"}", b"]"):
                 depth -= 1
                 if depth < 0:
@@ -210,9 +210,9 @@ def elements(path: Path) -> Iterator[NumberedBytes]:
     """
     cutter = _ListCutter(path)
     cutter.skip_space()
-    if cutter.buffer[cutter.at : cutter.at + 1] != b"[":
+    if cutter.buffer[cutter.position : cutter.position + 1] != b"[":
         raise cutter.error("is not a JSON list")
-    cutter.move(cutter.at + 1)
+    cutter.move(cutter.position + 1)
     end = b","
     first = True
     while end == b",":
@@ -225,5 +225,5 @@ def elements(path: Path) -> Iterator[NumberedBytes]:
         first = False
         yield line, data
     cutter.skip_space()
-    if cutter.at < len(cutter.buffer):
+    if cutter.position < len(cutter.buffer):
         raise cutter.error("text after the end of the JSON list")

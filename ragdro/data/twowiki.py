@@ -31,16 +31,16 @@ def is_question(fields: Fields) -> bool:
 
 def read_aliases(path: Path) -> Aliases:
     """The alias file, whole (the official one has some 100,000 entities). Raises DataError."""
-    found: dict[str, tuple[str, ...]] = {}
+    aliases: dict[str, tuple[str, ...]] = {}
     for position, (line, data) in enumerate(lines(path)):
         record = parse(data, path, line, position)
         names = [*record.items("aliases"), *record.items("demonyms")]
         if not all(isinstance(name, str) for name in names):
             raise record.error("must be a list of strings", "aliases")
-        found[record.identifier("Q_id")] = tuple(str(name) for name in names)
-    if not found:
+        aliases[record.identifier("Q_id")] = tuple(str(name) for name in names)
+    if not aliases:
         raise DataError("holds no aliases", path=path)
-    return found
+    return aliases
 
 
 def question(record: Record) -> Question:
@@ -48,10 +48,10 @@ def question(record: Record) -> Question:
     return hotpotqa.question(record)
 
 
-def with_aliases(found: Question, record: Record, aliases: Aliases) -> Question:
-    """`found` with the aliases of its answer's entity appended to the answers."""
-    if not record.has("answer_id") or not found.answers:
-        return found
+def with_aliases(question: Question, record: Record, aliases: Aliases) -> Question:
+    """`question` with the aliases of its answer's entity appended to the answers."""
+    if not record.has("answer_id") or not question.answers:
+        return question
     others = aliases.get(record.identifier("answer_id"), ())
     names = (name for name in others if name.strip())
-    return replace(found, answers=tuple(dict.fromkeys((*found.answers, *names))))
+    return replace(question, answers=tuple(dict.fromkeys((*question.answers, *names))))

@@ -63,13 +63,13 @@ def prediction_files(source: str | Path) -> dict[str, Path]:
         return {path.name: path}
     if not path.is_dir():
         raise DataError("no such file or folder", path=path)
-    found = {}
+    file_of_stage = {}
     for file in sorted([*path.glob("predictions-*.jsonl"), *path.glob("*/predictions-*.jsonl")]):
         stage = file.stem.removeprefix("predictions-")
-        found[stage if file.parent == path else f"{file.parent.name}/{stage}"] = file
-    if not found:
+        file_of_stage[stage if file.parent == path else f"{file.parent.name}/{stage}"] = file
+    if not file_of_stage:
         raise DataError("has no predictions-*.jsonl", path=path)
-    return found
+    return file_of_stage
 
 
 def compare(
@@ -115,8 +115,8 @@ def _paired_files(first: str | Path, second: str | Path, stage: str | None) -> d
         return {left_file.name: (left_file, right_file)}
     common = [name for name in left if name in right and (stage is None or name.split("/")[-1] == stage)]
     if not common:
-        wanted = "" if stage is None else f" of stage '{stage}'"
-        raise DataError(f"has no prediction file{wanted} of a name that {second} has too", path=first)
+        restriction = "" if stage is None else f" of stage '{stage}'"
+        raise DataError(f"has no prediction file{restriction} of a name that {second} has too", path=first)
     return {name: (left[name], right[name]) for name in common}
 
 
@@ -136,13 +136,13 @@ def _scores(
 
 
 def _own_scores(
-    found: PredictionFile, normalisation: Normalisation, rule: Rule
+    prediction_file: PredictionFile, normalisation: Normalisation, rule: Rule
 ) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, float]] = {"exact_match": {}, "f1": {}}
-    for row in found.rows:
+    for row in prediction_file.rows:
         if not row.answers or row.answer is None:
             message = f"prediction '{row.id}' carries no gold answers: name the data (--data)"
-            raise DataError(message, path=found.path, field="answers")
+            raise DataError(message, path=prediction_file.path, field="answers")
         scores["exact_match"][row.id] = exact_match(
             row.answer, row.answers, normalisation=normalisation, rule=rule
         )

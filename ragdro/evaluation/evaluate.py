@@ -61,10 +61,10 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
                 "id": passage.id,
                 "title": passage.title,
                 "text": passage.text,
-                "probability": None if probabilities is None else probabilities[at],
-                "rank_in_candidates": prediction.selection.permutation[at] + 1,
+                "probability": None if probabilities is None else probabilities[place],
+                "rank_in_candidates": prediction.selection.permutation[place] + 1,
             }
-            for at, passage in enumerate(selected)
+            for place, passage in enumerate(selected)
         ],
     }
 

@@ -36,8 +36,12 @@ def export_predictions(
     an `out` that cannot be written; an existing one is replaced.
     """
     path = Path(out)
-    found = read_predictions(predictions)
-    rows = [(row, None, None) for row in found.rows] if data is None else list(_in_order(found, data))
+    prediction_file = read_predictions(predictions)
+    rows = (
+        [(row, None, None) for row in prediction_file.rows]
+        if data is None
+        else list(_in_order(prediction_file, data))
+    )
     try:
         with atomic_file(path) as file:
             if style in ("hotpotqa", "2wiki"):
@@ -51,14 +55,16 @@ def export_predictions(
     return len(rows)
 
 
-def _in_order(found: PredictionFile, data: Source) -> Iterator[_Row]:
+def _in_order(prediction_file: PredictionFile, data: Source) -> Iterator[_Row]:
     by_id: dict[str, list[Answered]] = {}
-    for row in found.rows:
+    for row in prediction_file.rows:
         by_id.setdefault(row.id, []).append(row)
     for record, question in read_gold(data):
         waiting = by_id.get(question.id)
         if not waiting:
-            raise DataError(f"has no prediction for question '{question.id}'", path=found.path, field="id")
+            raise DataError(
+                f"has no prediction for question '{question.id}'", path=prediction_file.path, field="id"
+            )
         yield (waiting.pop(0) if len(waiting) > 1 else waiting[0]), record, question
 
 

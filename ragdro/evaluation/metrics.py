@@ -135,8 +135,8 @@ def accuracy(
     """
 
     def contains(said: str, gold: str) -> float:
-        text, wanted = normalise(said, normalisation, rule), normalise(gold, normalisation, rule)
-        return float(wanted in text if wanted else not text)
+        text, gold_text = normalise(said, normalisation, rule), normalise(gold, normalisation, rule)
+        return float(gold_text in text if gold_text else not text)
 
     return _best(contains, prediction, answers, rule)
 

@@ -94,8 +94,10 @@ def twowiki(
     metrics = _named("", answer or nothing)
     if with_facts:
         if answered is not None and answered.facts is not None:
-            predicted = [(title.lower(), at) for title, at in set(answered.facts)]
-            facts = _set_scores(predicted, [(t.lower(), at) for t, at in set(supporting_facts(record))])
+            predicted = [(title.lower(), sentence) for title, sentence in set(answered.facts)]
+            facts = _set_scores(
+                predicted, [(t.lower(), sentence) for t, sentence in set(supporting_facts(record))]
+            )
         metrics |= _named("sp_", facts or nothing)
     if with_evidence:
         if answered is not None and answered.evidence is not None:
@@ -164,8 +166,8 @@ def musique(record: Record, answered: Answered | None) -> Metrics:
         metrics["answer_f1"] = f1(answered.answer, golds, rule="musique")
     if answered is None or answered.support_indices is not None:
         support = _musique_support(record, () if answered is None else answered.support_indices or ())
-        found = Support(0.0, 0.0, 0.0, 0.0) if answered is None else support
-        metrics |= {"support_em": found.exact_match, "support_f1": found.f1}
+        scored_support = Support(0.0, 0.0, 0.0, 0.0) if answered is None else support
+        metrics |= {"support_em": scored_support.exact_match, "support_f1": scored_support.f1}
     return metrics
 
 
@@ -222,9 +224,9 @@ def _gold_pages(record: Record) -> list[list[str]]:
 def _r_precision(record: Record, pages: Sequence[str]) -> float:
     best = 0.0
     for gold in _gold_pages(record):
-        wanted = [page for page in gold if page]
-        if wanted:
-            best = max(best, sum(page in wanted for page in pages[: len(wanted)]) / len(wanted))
+        gold_pages = [page for page in gold if page]
+        if gold_pages:
+            best = max(best, sum(page in gold_pages for page in pages[: len(gold_pages)]) / len(gold_pages))
     return best
 
 

@@ -124,11 +124,11 @@ def _ranking_metrics(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
 
 
 def official_metrics(
-    pairs: Sequence[Pair], data_format: str, found: PredictionFile, aliases: Aliases
+    pairs: Sequence[Pair], data_format: str, prediction_file: PredictionFile, aliases: Aliases
 ) -> dict[str, dict[str, float]]:
     """Figure → question id → value of the data's official script; empty where it has none."""
-    with_facts = any(row.facts is not None for row in found.rows)
-    with_evidence = any(row.evidence is not None for row in found.rows)
+    with_facts = any(row.facts is not None for row in prediction_file.rows)
+    with_evidence = any(row.evidence is not None for row in prediction_file.rows)
     values: dict[str, dict[str, float]] = {}
     groups: dict[str, list[tuple[Record, Answered | None]]] = {}
     for index, pair in enumerate(pairs):

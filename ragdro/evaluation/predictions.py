@@ -66,16 +66,16 @@ def read_predictions(path: str | Path) -> PredictionFile:
     """
     path = Path(path)
     whole = _one_object(path)
-    found = _from_rows(path) if whole is None else _from_object(whole)
-    if not found.rows:
+    prediction_file = _from_rows(path) if whole is None else _from_object(whole)
+    if not prediction_file.rows:
         raise DataError("no predictions", path=path)
-    if found.format != "musique":
+    if prediction_file.format != "musique":
         seen: set[str] = set()
-        for row in found.rows:
+        for row in prediction_file.rows:
             if row.id in seen:
                 raise DataError(f"prediction id '{row.id}' appears twice", path=path, field="id")
             seen.add(row.id)
-    return found
+    return prediction_file
 
 
 def _starts_with_list(path: Path) -> bool:

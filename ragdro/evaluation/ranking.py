@@ -43,10 +43,10 @@ def contains_answer(text: str, answers: Sequence[str], *, match: Match = "tokens
     `tokens` is DPR's match, in which an answer without any token is in every text; `substring` looks for
     the normalised answer in the normalised text, as DPR does for KILT.
     """
-    searched = _searchable(text, match)
+    searched_text = _searchable(text, match)
     for answer in answers:
-        wanted = _searchable(answer, match)
-        if wanted in searched or wanted == _BETWEEN * 2:
+        searched_answer = _searchable(answer, match)
+        if searched_answer in searched_text or searched_answer == _BETWEEN * 2:
             return True
     return False
 
@@ -112,8 +112,13 @@ def support_scores(selected: Sequence[Passage], gold: Sequence[Passage]) -> Supp
     None where no passage is known as gold. (Sentence level, as HotpotQA has it: see `official`.)"""
     if not gold:
         return None
-    held, wanted = {passage.content for passage in selected}, {passage.content for passage in gold}
-    return support_of_counts(len(held & wanted), len(held - wanted), len(wanted - held))
+    selected_contents = {passage.content for passage in selected}
+    gold_contents = {passage.content for passage in gold}
+    return support_of_counts(
+        len(selected_contents & gold_contents),
+        len(selected_contents - gold_contents),
+        len(gold_contents - selected_contents),
+    )
 
 
 def ranking_measures(
@@ -151,10 +156,10 @@ def ranking_measures(
         for question in judged
         for rank, document in enumerate(dict.fromkeys(name(p) for p in ranked.get(question, ())))
     ]
-    found = {measure: dict.fromkeys(judged, 0.0) for measure in measures}
+    scores = {measure: dict.fromkeys(judged, 0.0) for measure in measures}
     if not qrels or not run:
-        return found
+        return scores
     back = {str(measure): given for given, measure in parsed.items()}
     for metric in ir_measures.iter_calc(list(parsed.values()), qrels, run):
-        found[back[str(metric.measure)]][metric.query_id] = float(metric.value)
-    return found
+        scores[back[str(metric.measure)]][metric.query_id] = float(metric.value)
+    return scores

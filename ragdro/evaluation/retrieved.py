@@ -24,9 +24,9 @@ class RetrievalRecall:
     depths: Sequence[int] = DEPTHS
     _values: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
-    def watch(self, questions: Iterable[Question], found: Iterable[Candidates]) -> Iterator[Candidates]:
-        """Pass `found` on, counting each question's candidates on the way."""
-        for question, candidates in zip(questions, found, strict=True):
+    def watch(self, questions: Iterable[Question], retrieved: Iterable[Candidates]) -> Iterator[Candidates]:
+        """Pass `retrieved` on, counting each question's candidates on the way."""
+        for question, candidates in zip(questions, retrieved, strict=True):
             self.add(question, candidates)
             yield candidates
 

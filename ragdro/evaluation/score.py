@@ -102,36 +102,36 @@ def score(
     question that the predictions lack scores 0 and is counted in `missing`. Raises DataError for files
     that cannot be read, questions without answers, and predictions of which no id is in the data.
     """
-    found = read_predictions(predictions)
+    prediction_file = read_predictions(predictions)
     reading = read_gold(data, skip_bad=skip_bad, aliases=aliases)
-    pairs = _paired(list(reading), found)
+    pairs = _paired(list(reading), prediction_file)
     rule = rule or RULE_OF_FORMAT.get(reading.format.name, "squad")
     names = alias_map(data, aliases) if reading.format.name == "2wikimultihopqa" else {}
     by_metric = common_metrics(pairs, normalisation, rule)
-    by_official = official_metrics(pairs, reading.format.name, found, names)
+    by_official = official_metrics(pairs, reading.format.name, prediction_file, names)
     known = {pair.question.id for pair in pairs}
     said = [pair.answered.answer for pair in pairs if pair.answered and pair.answered.answer is not None]
     return Score(
         data=str(data),
         predictions=str(predictions),
         data_format=reading.format.name,
-        prediction_format=found.format,
+        prediction_format=prediction_file.format,
         rule=rule,
         normalisation=normalisation,
         questions=len(pairs),
         missing=len(pairs) - len(said),
         empty=sum(not answer.strip() for answer in said),
-        unknown=sum(row.id not in known for row in found.rows),
+        unknown=sum(row.id not in known for row in prediction_file.rows),
         metrics=intervals(by_metric, generator, resamples),
         official=intervals(by_official, generator, resamples),
         per_question=by_metric,
     )
 
 
-def _paired(gold: Sequence[tuple[Record, Question]], found: PredictionFile) -> list[Pair]:
+def _paired(gold: Sequence[tuple[Record, Question]], prediction_file: PredictionFile) -> list[Pair]:
     """Gold records with their predictions; an id that stands twice (MuSiQue-Full) takes them in order."""
     rows: dict[str, list[Answered]] = {}
-    for row in found.rows:
+    for row in prediction_file.rows:
         rows.setdefault(row.id, []).append(row)
     pairs = []
     for record, question in gold:
@@ -140,9 +140,11 @@ def _paired(gold: Sequence[tuple[Record, Question]], found: PredictionFile) -> l
         waiting = rows.get(question.id)
         pairs.append(Pair(record, question, waiting.pop(0) if waiting else None))
     if not any(pair.answered for pair in pairs):
-        example = f"'{found.rows[0].id}' against '{pairs[0].question.id}'"
+        example = f"'{prediction_file.rows[0].id}' against '{pairs[0].question.id}'"
         raise DataError(
-            f"no id is that of a question of the data (such as {example})", path=found.path, field="id"
+            f"no id is that of a question of the data (such as {example})",
+            path=prediction_file.path,
+            field="id",
         )
     return pairs
 
@@ -155,8 +157,10 @@ def intervals(
     by_questions: dict[tuple[str, ...], list[str]] = {}
     for name, values in metrics.items():
         by_questions.setdefault(tuple(values), []).append(name)
-    found: dict[str, Interval] = {}
+    interval_of_metric: dict[str, Interval] = {}
     for questions, names in by_questions.items():
         matrix = np.array([[metrics[name][question] for name in names] for question in questions])
-        found |= dict(zip(names, bootstrap_intervals(matrix, generator, resamples=resamples), strict=True))
-    return {name: found[name] for name in metrics}
+        interval_of_metric |= dict(
+            zip(names, bootstrap_intervals(matrix, generator, resamples=resamples), strict=True)
+        )
+    return {name: interval_of_metric[name] for name in metrics}

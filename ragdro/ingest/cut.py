@@ -125,18 +125,18 @@ class Cutter:
         heading = self.count(text[start : start + keep]) if keep else 0
         if heading > (self.tokens - self.overlap) // 2:
             heading = keep = 0
-        found: list[Span] = []
+        spans: list[Span] = []
         splitter = self._splitter(self.tokens - heading, markdown)
         for offset, piece in splitter.chunk_indices(text[start + keep : end]):
             first = start + keep + offset
             last = first + len(piece)
-            if found and not (piece.strip() and text[found[-1][0] : found[-1][1]].strip()):
-                first = found.pop()[0]
-            found.append((first, last))
-        if len(found) > 1 and not text[found[-1][0] : found[-1][1]].strip():
-            last = found.pop()[1]
-            found[-1] = (found[-1][0], last)
-        return [(start, found[0][1]), *found[1:]] if found else [(start, end)]
+            if spans and not (piece.strip() and text[spans[-1][0] : spans[-1][1]].strip()):
+                first = spans.pop()[0]
+            spans.append((first, last))
+        if len(spans) > 1 and not text[spans[-1][0] : spans[-1][1]].strip():
+            last = spans.pop()[1]
+            spans[-1] = (spans[-1][0], last)
+        return [(start, spans[0][1]), *spans[1:]] if spans else [(start, end)]
 
     def _splitter(self, tokens: int, markdown: bool) -> TextSplitter | MarkdownSplitter:
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
@@ -161,7 +161,7 @@ def sections(document: Document, cutter: Cutter) -> Iterator[tuple[tuple[str, ..
     """The path of headings and the spans of each section; a heading without text joins the next section."""
     text = document.text
     path: list[Heading] = []
-    found: list[tuple[tuple[str, ...], int, int, int]] = []  # titles, start, end of the headings, end
+    bounds: list[tuple[tuple[str, ...], int, int, int]] = []  # titles, start, end of the headings, end
     headings = [heading for heading in document.headings if heading.start >= document.body]
     start = kept = document.body
     for number in range(len(headings) + 1):
@@ -174,11 +174,11 @@ def sections(document: Document, cutter: Cutter) -> Iterator[tuple[tuple[str, ..
         if not text[start if last else kept : end].strip():
             continue  # white space, or headings alone: part of the next section
         titles = tuple(above.title for above in path if above.title != document.title)
-        found.append((titles, start, kept, end))
+        bounds.append((titles, start, kept, end))
         start = kept = end
-    if found and start < len(text):
-        found[-1] = (*found[-1][:3], len(text))
-    for titles, first, kept, end in found:
+    if bounds and start < len(text):
+        bounds[-1] = (*bounds[-1][:3], len(text))
+    for titles, first, kept, end in bounds:
         yield titles, cutter.spans(text, first, end, markdown=document.markdown, keep=kept - first)
 
 

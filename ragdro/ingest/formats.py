@@ -41,7 +41,7 @@ FORMATS = (
     FileFormat("parquet", (".parquet",), rows.read_parquet, "pyarrow", "pyarrow", in_memory=False),
     FileFormat("jsonl", (".jsonl", ".ndjson"), rows.read_jsonl, in_memory=False),
 )
-BY_SUFFIX = {suffix: found for found in FORMATS for suffix in found.suffixes}
+BY_SUFFIX = {suffix: file_format for file_format in FORMATS for suffix in file_format.suffixes}
 
 LARGEST_IN_MEMORY = 256 * 2**20
 """The longest file that is read whole, in bytes. Tables are read row by row and may be of any length."""
@@ -58,7 +58,11 @@ def format_of(path: Path) -> FileFormat | None:
 def require_libraries(formats: Iterable[FileFormat]) -> None:
     """Raises ConfigError for a library that is not there and that the formats, or the cutting, need."""
     needed = {"semantic_text_splitter": "cutting into passages", "charset_normalizer": "guessing encodings"}
-    needed |= {found.module: f"reading {found.suffixes[0]} files" for found in formats if found.module}
+    needed |= {
+        file_format.module: f"reading {file_format.suffixes[0]} files"
+        for file_format in formats
+        if file_format.module
+    }
     for module, use in needed.items():
         if find_spec(module) is None:
             raise ConfigError(f"{use} needs {module}, which is not installed: pip install 'ragdro[ingest]'")
@@ -74,7 +78,7 @@ def library_version(package: str) -> str:
 
 
 def read_documents(
-    path: Path, found: FileFormat, options: ReadOptions, remarks: Remarks
+    path: Path, file_format: FileFormat, options: ReadOptions, remarks: Remarks
 ) -> Iterator[Document]:
     """The documents of a file.
 
@@ -83,22 +87,24 @@ def read_documents(
     size = path.stat().st_size
     if size == 0:
         raise UnreadableError("is empty")
-    if found.in_memory and size > LARGEST_IN_MEMORY:
+    if file_format.in_memory and size > LARGEST_IN_MEMORY:
         most = LARGEST_IN_MEMORY // 2**20
         raise UnreadableError(f"is longer than {most} MiB: split it, or make a .jsonl of it")
-    if found.name in ("docx", "pptx"):
+    if file_format.name in ("docx", "pptx"):
         with path.open("rb") as file:
             if file.read(len(_OLD_OFFICE)) == _OLD_OFFICE:
                 raise UnreadableError(
-                    f"is encrypted, or of the time before .{found.name}: "
-                    f"save it as .{found.name} without a password"
+                    f"is encrypted, or of the time before .{file_format.name}: "
+                    f"save it as .{file_format.name} without a password"
                 )
-    damaged = (*_DAMAGED, *_package_errors(found))
+    damaged = (*_DAMAGED, *_package_errors(file_format))
     try:
-        yield from found.read(path, options, remarks)
+        yield from file_format.read(path, options, remarks)
     except damaged as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise UnreadableError(f"is no whole {found.name} file ({reason}): open and save it again") from error
+        raise UnreadableError(
+            f"is no whole {file_format.name} file ({reason}): open and save it again"
+        ) from error
 
 
 # What the libraries raise on files that break their format: they check some rules of it and trip over others.
@@ -113,12 +119,12 @@ _ERRORS = {
 }
 
 
-def _package_errors(found: FileFormat) -> tuple[type[Exception], ...]:
-    if found.name not in _ERRORS:
+def _package_errors(file_format: FileFormat) -> tuple[type[Exception], ...]:
+    if file_format.name not in _ERRORS:
         return ()
-    module, names = _ERRORS[found.name]
+    module, names = _ERRORS[file_format.name]
     errors = tuple(getattr(import_module(module), name) for name in names)
-    if found.name in ("docx", "pptx"):
+    if file_format.name in ("docx", "pptx"):
         from lxml.etree import LxmlError
 
         errors = (*errors, LxmlError)

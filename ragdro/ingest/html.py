@@ -61,8 +61,8 @@ def _title(tree: LexborHTMLParser) -> str:
 
 
 def _main(tree: LexborHTMLParser) -> LexborNode | None:
-    found = tree.css("main, [role=main]") or tree.css("article")
-    return found[0] if len(found) == 1 else None
+    nodes = tree.css("main, [role=main]") or tree.css("article")
+    return nodes[0] if len(nodes) == 1 else None
 
 
 class _Walk:

@@ -59,18 +59,18 @@ def list_files(paths: Sequence[Path], out: Path) -> Listing:
     Raises DataError for a path that is not there or has a suffix that is not read, two different files with
     one name, and an output that the next run would read.
     """
-    found = Listing()
+    listing = Listing()
     for path in paths:
         if path.is_dir():
             _refuse_inside(path, out)
-            _add_folder(path, found)
+            _add_folder(path, listing)
         elif not path.exists():
             raise DataError("no such file or folder", path=path)
         elif path.resolve() == out.resolve():
             raise DataError("is the output and an input: give --out another name", path=out)
         else:
-            _add_file(path, found)
-    return _once(found)
+            _add_file(path, listing)
+    return _once(listing)
 
 
 def _refuse_inside(folder: Path, out: Path) -> None:
@@ -83,40 +83,40 @@ def _refuse_inside(folder: Path, out: Path) -> None:
         )
 
 
-def _add_file(path: Path, found: Listing) -> None:
+def _add_file(path: Path, listing: Listing) -> None:
     known = format_of(path)
     if known is None:
         suffixes = " ".join(sorted(BY_SUFFIX))
         raise DataError(f"has a suffix that is not read; those that are: {suffixes}", path=path)
-    found.files.append(InputFile(path, path.name, known))
+    listing.files.append(InputFile(path, path.name, known))
 
 
-def _add_folder(folder: Path, found: Listing) -> None:
-    for path, reason in _walk(folder, found):
+def _add_folder(folder: Path, listing: Listing) -> None:
+    for path, reason in _walk(folder, listing):
         name = path.relative_to(folder).as_posix()
         known = format_of(path)
         if reason:
-            found.unreadable.append((name, reason))
+            listing.unreadable.append((name, reason))
         elif known is None:
-            found.other_suffixes[path.suffix.casefold() or "without one"] += 1
+            listing.other_suffixes[path.suffix.casefold() or "without one"] += 1
         elif _is_text(name):
-            found.files.append(InputFile(path, name, known))
+            listing.files.append(InputFile(path, name, known))
         else:
             shown = name.encode("utf-8", "backslashreplace").decode()
-            found.unreadable.append((shown, "its name is not UTF-8: rename it"))
+            listing.unreadable.append((shown, "its name is not UTF-8: rename it"))
 
 
 def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _walk(folder: Path, found: Listing) -> Iterator[tuple[Path, str]]:
+def _walk(folder: Path, listing: Listing) -> Iterator[tuple[Path, str]]:
     """The files below a folder, each with why it cannot be read, "" where it can."""
     failed: list[OSError] = []
     for where, folders, names in os.walk(folder, onerror=failed.append):
         here = Path(where)
-        found.folder_links += sum((here / name).is_symlink() for name in folders)
-        found.hidden += sum(map(_is_hidden, (*folders, *names)))
+        listing.folder_links += sum((here / name).is_symlink() for name in folders)
+        listing.hidden += sum(map(_is_hidden, (*folders, *names)))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         for name in sorted(names):
             if not _is_hidden(name):
@@ -138,14 +138,14 @@ def _reason(path: Path) -> str:
     return "is not a regular file"
 
 
-def _once(found: Listing) -> Listing:
+def _once(listing: Listing) -> Listing:
     """Every file once: under its own name rather than a link's, or the first path's."""
     files: dict[str, InputFile] = {}
     real: dict[Path, InputFile] = {}
-    for file in sorted(found.files, key=lambda file: file.path.is_symlink()):
+    for file in sorted(listing.files, key=lambda file: file.path.is_symlink()):
         target = file.path.resolve()
         if target in real:
-            found.repeated += 1
+            listing.repeated += 1
             continue
         if file.name in files:
             raise DataError(
@@ -154,5 +154,5 @@ def _once(found: Listing) -> Listing:
                 path=file.path,
             )
         files[file.name] = real[target] = file
-    found.files = sorted(real.values(), key=lambda file: file.name)
-    return found
+    listing.files = sorted(real.values(), key=lambda file: file.name)
+    return listing

@@ -74,28 +74,28 @@ def _table_lines(table: Any) -> Iterator[str]:
 
 
 def _cell_text(cell: Any) -> str:
-    found: list[str] = []
+    lines: list[str] = []
     for block in _blocks(cell):
-        found += _table_lines(block) if _tag(block) == "tbl" else [_paragraph_text(block)]
-    return " ".join(" ".join(found).split())
+        lines += _table_lines(block) if _tag(block) == "tbl" else [_paragraph_text(block)]
+    return " ".join(" ".join(lines).split())
 
 
 def _paragraph_text(paragraph: Any) -> str:
     """The text of a paragraph and of the text boxes in it; what a tracked change deleted is none."""
-    found = []
+    pieces = []
     for node in paragraph.iter("{*}t", "{*}tab", "{*}br", "{*}cr", "{*}noBreakHyphen", "{*}p"):
         if any(_tag(above) == "Fallback" for above in node.iterancestors()):
             continue  # a text box is there twice, the second time for old programs
         tag = _tag(node)
         if tag == "t":
-            found.append(node.text or "")
+            pieces.append(node.text or "")
         elif tag == "tab":
-            found.append("\t" if _tag(node.getparent()) == "r" else "")  # elsewhere it is a tab stop
+            pieces.append("\t" if _tag(node.getparent()) == "r" else "")  # elsewhere it is a tab stop
         elif tag == "noBreakHyphen":
-            found.append("-")
+            pieces.append("-")
         elif node is not paragraph:
-            found.append("\n")
-    return plain("".join(found))
+            pieces.append("\n")
+    return plain("".join(pieces))
 
 
 def read_pptx(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:

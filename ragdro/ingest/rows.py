@@ -47,8 +47,8 @@ def text_columns(columns: Sequence[str], options: ReadOptions) -> tuple[tuple[st
         raise UnreadableError(
             f"no column is named like a text: choose with --text-field from: {_listed(columns)}"
         )
-    found = next((by_name[name] for name in TITLE_NAMES if name in by_name), None)
-    return texts, options.title_field or (None if found in texts else found)
+    title_column = next((by_name[name] for name in TITLE_NAMES if name in by_name), None)
+    return texts, options.title_field or (None if title_column in texts else title_column)
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -81,19 +81,19 @@ def ingest(
     if not out.parent.is_dir():
         raise DataError(f"no such folder: mkdir -p {out.parent}", path=out.parent)
     cache = _cache(out)
-    found = list_files(paths, out)
-    require_libraries({file.format for file in found.files})
-    done = Ingested(out, bad=list(found.unreadable), left_aside=found.left_aside())
+    listing = list_files(paths, out)
+    require_libraries({file.format for file in listing.files})
+    done = Ingested(out, bad=list(listing.unreadable), left_aside=listing.left_aside())
     _refuse_too_many(done, settings.skip_bad)
-    if not found.files:
-        raise _nothing(paths, found, done)
+    if not listing.files:
+        raise _nothing(paths, listing, done)
     try:
         cache.mkdir(exist_ok=True)
         with FileLock(cache / ".lock", blocking=False):
-            entries = _process(found.files, work, cache, settings, done, show_progress=show_progress)
+            entries = _process(listing.files, work, cache, settings, done, show_progress=show_progress)
             write_atomically(done.problems_file, "".join(f"{name}: {reason}\n" for name, reason in done.bad))
             if not any(entries):
-                raise _nothing(paths, found, done)
+                raise _nothing(paths, listing, done)
             used = [entry for entry in entries if entry is not None]
             done.passages = _write(out, used, cache)
             _prune(cache, set(used))
@@ -129,7 +129,7 @@ def _process(
     *,
     show_progress: bool,
 ) -> list[Path | None]:
-    """The cache entry of each file, None for a bad one; `done` is told of all."""
+    """The cache entry of each file, None for a bad one; `done` records all of them."""
     for folder in (cache, *(entry for entry in cache.iterdir() if entry.is_dir())):
         remove_temporary_files(folder)
     entries: list[Path | None] = [None] * len(files)
@@ -167,7 +167,7 @@ def _refuse_too_many(done: Ingested, most: int | None) -> None:
         raise DataError(f"{reason} (bad files so far: {len(done.bad)}; {allowed})", path=name)
 
 
-def _nothing(paths: Sequence[Path], found: Listing, done: Ingested) -> DataError:
+def _nothing(paths: Sequence[Path], listing: Listing, done: Ingested) -> DataError:
     where = ", ".join(map(str, paths))
     if done.bad:
         (reason, count), *_ = Counter(reason for _, reason in done.bad).most_common(1)
@@ -176,7 +176,7 @@ def _nothing(paths: Sequence[Path], found: Listing, done: Ingested) -> DataError
             f" (bad files: {len(done.bad)}, {count} of them for this reason)" if len(done.bad) > 1 else ""
         )
         return DataError(f"gave no text: {name}: {reason}{others}", path=where)
-    aside = "; ".join(found.left_aside())
+    aside = "; ".join(listing.left_aside())
     return DataError(f"holds no file that is read{f' ({aside})' if aside else ''}", path=where)
 
 

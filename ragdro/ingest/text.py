@@ -35,16 +35,16 @@ def read_markdown(path: Path, options: ReadOptions, remarks: Remarks) -> Iterato
 def _front_matter(text: str) -> tuple[str, int]:
     """The title that a YAML or TOML front matter gives, and where the text after it begins."""
     for pattern, parse in ((_YAML, yaml.safe_load), (_TOML, tomllib.loads)):
-        found = pattern.match(text)
-        if found is None:
+        match = pattern.match(text)
+        if match is None:
             continue
         try:
-            values = parse(found.group(1))
+            values = parse(match.group(1))
         except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError, RecursionError):
             return "", 0  # then it is text between two rules
         if isinstance(values, dict):
             title = values.get("title")
-            return " ".join(str(title).split()) if title is not None else "", found.end()
+            return " ".join(str(title).split()) if title is not None else "", match.end()
     return "", 0
 
 
@@ -56,14 +56,14 @@ def _headings(text: str, body: int) -> tuple[Heading, ...]:
     starts.extend(match.end() for match in re.compile("\n").finditer(text, body))
     starts.append(len(text))
     tokens = MarkdownIt("commonmark").disable("inline").parse(text[body:])
-    found = []
+    headings = []
     for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map is not None:
             first, last = (starts[min(line, len(starts) - 1)] for line in token.map)
             title = _unmarked(inline.content)
             if title:
-                found.append(Heading(first, last, int(token.tag[1:]), title))
-    return tuple(found)
+                headings.append(Heading(first, last, int(token.tag[1:]), title))
+    return tuple(headings)
 
 
 def _unmarked(title: str) -> str:

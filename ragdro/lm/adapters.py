@@ -104,8 +104,8 @@ def _read(peft: Any, hf: PreTrainedModel, name: str, saved: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{saved}: no adapter can be loaded: {error}") from error
     plain = {key.removeprefix("base_model.model."): value for key, value in weights.items()}
-    mine = peft.get_peft_model_state_dict(hf, adapter_name=name)
-    if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in plain.items()}:
+    expected = peft.get_peft_model_state_dict(hf, adapter_name=name)
+    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in plain.items()}:
         raise ModelError(f"{saved}: the adapter is another model's")
     peft.set_peft_model_state_dict(hf, plain, adapter_name=name)
 

@@ -22,8 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from ragdro.lm.tree import Ints, TokenTree
 
@@ -35,8 +33,8 @@ QUERIES_PER_BLOCK = 192
 def attend_in_blocks(hf: PreTrainedModel) -> bool:
     """Let `hf` take plans wherever it used `sdpa`; false for a model that runs another attention."""
     AttentionInterface.register(TREE_ATTENTION, tree_attention)
-    AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
-    if hf.config._attn_implementation == "sdpa" and hf._can_set_attn_implementation():
+    AttentionMaskInterface.register(TREE_ATTENTION, AttentionMaskInterface()["sdpa"])
+    if hf.config._attn_implementation == "sdpa":  # where it cannot be set, the library leaves it as it is
         hf.set_attn_implementation(TREE_ATTENTION)
     return bool(hf.config._attn_implementation == TREE_ATTENTION)
 
@@ -94,7 +92,7 @@ def tree_attention(
     """The attention of one layer: [1, heads, nodes, width] in, [1, nodes, heads, width] out."""
     if plan is None:
         rest["sliding_window"] = sliding_window
-        plain: tuple[Tensor, None] = sdpa_attention_forward(
+        plain: tuple[Tensor, None] = AttentionInterface()["sdpa"](
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
         return plain
@@ -113,7 +111,7 @@ def tree_attention(
                 q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
             )[:, :, lead:]
         else:  # with a mask, kernels for grouped queries are missing on some devices
-            k, v = repeat_kv(k, groups), repeat_kv(v, groups)
+            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
             out = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=block.visible, dropout_p=dropout, scale=scaling
             )
@@ -137,7 +135,7 @@ def _schedule(tree: TokenTree, window: int | None, device: torch.device) -> Atte
             pieces.append((start, stop))
         else:
             steps = range(start, stop, QUERIES_PER_BLOCK)
-            pieces.extend((at, min(at + QUERIES_PER_BLOCK, stop)) for at in steps)
+            pieces.extend((begin, min(begin + QUERIES_PER_BLOCK, stop)) for begin in steps)
     blocks: list[BlockMask] = []
     first = 0
     for i in range(len(pieces)):

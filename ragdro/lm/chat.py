@@ -103,10 +103,10 @@ class ChatFormat:
     ) -> ChatFormat | None:
         """The format of a tokenizer, None where prompts are plain text. `control_tokens` finds those in a
         text of ours; `ends` are the checkpoint's own end tokens."""
-        chosen, found = options.template, hf.chat_template
-        if not found or chosen == NO_TEMPLATE:
+        chosen, templates = options.template, hf.chat_template
+        if not templates or chosen == NO_TEMPLATE:
             return None
-        named = found if isinstance(found, dict) else {"default": found}
+        named = templates if isinstance(templates, dict) else {"default": templates}
         if chosen is None:
             chosen = "default" if "default" in named or len(named) > 1 else next(iter(named))
         if chosen not in named:
@@ -118,7 +118,7 @@ class ChatFormat:
 
     def _check(self) -> None:
         """Find out whether content is a text or typed parts; refuse a template that loses or changes it."""
-        told = "what a turn says is not in what it writes, or not as it was said"
+        problem = "what a turn says is not in what it writes, or not as it was said"
         for typed in (False, True):
             self._typed = typed
             try:
@@ -128,9 +128,9 @@ class ChatFormat:
                 ):
                     return
             except ModelError as error:
-                told = str(error)
+                problem = str(error)
         raise ModelError(
-            f"{self._name}: its chat template cannot be used: {told.removeprefix(f'{self._name}: ')};"
+            f"{self._name}: its chat template cannot be used: {problem.removeprefix(f'{self._name}: ')};"
             f" choose another with chat_template, or {NO_TEMPLATE} for plain prompts"
         )
 
@@ -162,22 +162,22 @@ class ChatFormat:
         turn, if the checkpoint counts it among its end tokens."""
         turns = (("user", _SAID), ("assistant", _ANSWERED))
         behind = self._render(*turns, finished=True).partition(_ANSWERED)[2]
-        found = control_tokens(behind)
-        if found or not ends:
-            return found[0] if found else None
+        controls = control_tokens(behind)
+        if controls or not ends:
+            return controls[0] if controls else None
         behind = self._render(*turns, ("user", _SAID), finished=True).partition(_ANSWERED)[2]
         return next((token for token in control_tokens(behind)[:1] if token in ends), None)
 
     def _render(self, *turns: tuple[str, str], finished: bool = False) -> str:
         """The text of the turns, ready for an answer unless `finished`."""
-        said: list[dict[str, Any]] = [
+        messages: list[dict[str, Any]] = [
             {"role": role, "content": [{"type": "text", "text": text}] if self._typed else text}
             for role, text in turns
         ]
         try:
             return str(
                 self._hf.apply_chat_template(
-                    said,
+                    messages,
                     chat_template=self._source,
                     tokenize=False,
                     add_generation_prompt=not finished,
@@ -185,14 +185,14 @@ class ChatFormat:
                 )
             )
         except (TemplateError, TypeError) as error:
-            told = " ".join(str(error).split())[:200]
-            raise ModelError(f"{self._name}: its chat template cannot be rendered: {told}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{self._name}: its chat template cannot be rendered: {reason}") from error
 
 
 def _closing(text: str) -> str:
     """What closes the thought that `text` leaves open; nothing where it leaves none open."""
     tags = {**_THOUGHTS, **dict.fromkeys(_THOUGHTS.values(), "")}
-    found = re.findall("|".join(map(re.escape, tags)), text)
-    if not found or not tags[found[-1]]:
+    open_tags = re.findall("|".join(map(re.escape, tags)), text)
+    if not open_tags or not tags[open_tags[-1]]:
         return ""
-    return ("\n" if text.endswith("\n") else "\n\n") + tags[found[-1]] + "\n\n"
+    return ("\n" if text.endswith("\n") else "\n\n") + tags[open_tags[-1]] + "\n\n"

@@ -45,11 +45,11 @@ class Decoder(ABC):
     @abstractmethod
     def choice_logits(
         self,
-        at: Int[Tensor, "scored 2"],
+        branches: Int[Tensor, "scored 2"],
         choices: Int[Tensor, " choices"],
         allowed: Bool[Tensor, "scored choices"],
     ) -> Float[Tensor, "scored choices"]:
-        """Logits behind the branches `at` (question, branch), each of which was fed something last time."""
+        """Logits behind `branches` (question, branch), each of which was fed something last time."""
 
 
 def branch_decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> Decoder:
@@ -71,8 +71,8 @@ def _decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> De
 def _agrees(model: LanguageModel, prompt: Ints, other: Ints) -> bool:
     """Decode two unlike branches of a long and a short prompt both ways, in two steps."""
     if model.length_classes is not None:  # what is written must not change its class
-        of, cut = model.length_classes.of, prompt[:-_WRITTEN]
-        prompt = cut if len(cut) > 1 and of(len(cut) - 1) == of(len(prompt)) else prompt
+        class_of, cut = model.length_classes.of, prompt[:-_WRITTEN]
+        prompt = cut if len(cut) > 1 and class_of(len(cut) - 1) == class_of(len(prompt)) else prompt
         other = other if len(other) < len(prompt) else prompt
     elif len(other) == len(prompt):
         other = prompt[: len(prompt) // 2 + 1]
@@ -80,12 +80,12 @@ def _agrees(model: LanguageModel, prompt: Ints, other: Ints) -> bool:
     def decoded(kind: type[BranchDecoder] | type[SeparateDecoder]) -> Tensor:
         decoder, words = kind(model, [prompt, other], 2), prompt[:3].tolist()
         vocabulary = torch.arange(model.hf.get_input_embeddings().weight.shape[0], device=model.device)
-        at = torch.tensor([[0, 1], [1, 0], [1, 1]], device=model.device)
-        allowed = torch.ones(len(at), len(vocabulary), dtype=torch.bool, device=model.device)
+        branches = torch.tensor([[0, 1], [1, 0], [1, 1]], device=model.device)
+        allowed = torch.ones(len(branches), len(vocabulary), dtype=torch.bool, device=model.device)
         decoder.feed([[words, words[:1]], [[], words]])
         decoder.feed([[words[-1:], words], [words, words[:1]]])
         # A step's mean over the vocabulary would hide a difference; the likeliest tokens show it.
-        return decoder.choice_logits(at, vocabulary, allowed).log_softmax(-1).topk(8).values
+        return decoder.choice_logits(branches, vocabulary, allowed).log_softmax(-1).topk(8).values
 
     return agree(
         model,
@@ -117,14 +117,14 @@ class SeparateDecoder(Decoder):
         sequence = self._sequences[question][branch]
         del sequence[len(sequence) - tokens :]
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
-        self.model.note_fallbacks(len(at) * self._is_fallback)
+        self.model.note_fallbacks(len(branches) * self._is_fallback)
         last = (
             {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.hf.forward).parameters else {}
         )
         rows = []
-        for r, b in at.tolist():
+        for r, b in branches.tolist():
             ids = torch.tensor([self._sequences[r][b]], device=self.model.device)
             with self.model.precision():
                 rows.append(self.model.hf(input_ids=ids, use_cache=False, **last).logits[0, -1].float())
@@ -148,45 +148,50 @@ class ClassedDecoder(Decoder):
         """Questions that are still decoded together → their class."""
         rows: dict[int, list[int]] = {}
         for r, prompt in enumerate(prompts):
-            of = classes.of(len(prompt))
-            if of == classes.of(len(prompt) - 1):  # the cache is of all but the last token
-                self._home[r] = of
-                rows.setdefault(of, []).append(r)
+            length_class = classes.of(len(prompt))
+            if length_class == classes.of(len(prompt) - 1):  # the cache is of all but the last token
+                self._home[r] = length_class
+                rows.setdefault(length_class, []).append(r)
         self._rows = rows
         self._together = {
-            of: _decoder(model, [prompts[r] for r in rows], branches) for of, rows in rows.items()
+            length_class: _decoder(model, [prompts[r] for r in rows], branches)
+            for length_class, rows in rows.items()
         }
 
     def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
         """See `Decoder`."""
         self._plain.feed(tokens)
         self._lengths = self._lengths + np.array([[len(t) for t in row] for row in tokens])
-        for r, of in list(self._home.items()):
-            if any(self._classes.of(int(length)) != of for length in self._lengths[r]):
+        for r, length_class in list(self._home.items()):
+            if any(self._classes.of(int(length)) != length_class for length in self._lengths[r]):
                 del self._home[r]
-        for of, rows in self._rows.items():
-            self._together[of].feed([tokens[r] if r in self._home else [()] * len(tokens[r]) for r in rows])
+        for length_class, rows in self._rows.items():
+            self._together[length_class].feed(
+                [tokens[r] if r in self._home else [()] * len(tokens[r]) for r in rows]
+            )
 
     def rewind(self, question: int, branch: int, tokens: int) -> None:
         """See `Decoder`."""
         self._plain.rewind(question, branch, tokens)
         self._lengths[question, branch] -= tokens
-        of = self._home.get(question)
-        if of is not None:
-            self._together[of].rewind(self._rows[of].index(question), branch, tokens)
+        length_class = self._home.get(question)
+        if length_class is not None:
+            self._together[length_class].rewind(self._rows[length_class].index(question), branch, tokens)
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
         values = torch.empty(allowed.shape, device=allowed.device)
-        homes = [self._home.get(r) for r in at[:, 0].tolist()]
-        for of in set(homes):
-            chosen = torch.tensor([i for i, home in enumerate(homes) if home == of], device=at.device)
-            if of is None:
-                values[chosen] = self._plain.choice_logits(at[chosen], choices, allowed[chosen])
+        homes = [self._home.get(r) for r in branches[:, 0].tolist()]
+        for length_class in set(homes):
+            chosen = torch.tensor(
+                [i for i, home in enumerate(homes) if home == length_class], device=branches.device
+            )
+            if length_class is None:
+                values[chosen] = self._plain.choice_logits(branches[chosen], choices, allowed[chosen])
                 continue
-            places = [[self._rows[of].index(r), b] for r, b in at[chosen].tolist()]
-            local = torch.tensor(places, device=at.device)
-            values[chosen] = self._together[of].choice_logits(local, choices, allowed[chosen])
+            places = [[self._rows[length_class].index(r), b] for r, b in branches[chosen].tolist()]
+            local = torch.tensor(places, device=branches.device)
+            values[chosen] = self._together[length_class].choice_logits(local, choices, allowed[chosen])
         return values
 
 
@@ -244,9 +249,9 @@ class BranchDecoder(Decoder):
         self.cache = Cache(layer_class_to_replicate=RoomyLayer)
         model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
-        return self.model.choice_logits(self._states[at[:, 0], at[:, 1]], choices, allowed)
+        return self.model.choice_logits(self._states[branches[:, 0], branches[:, 1]], choices, allowed)
 
     def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
         """See `Decoder`."""

@@ -57,6 +57,6 @@ def logit_transform(hf: PreTrainedModel) -> LogitTransform | None:
     nearest = round(scale, 6)
     scale = nearest if abs(scale - nearest) < 1e-6 * abs(scale) else scale
     cap = None if abs(largest - scale * _PROBES[1]) <= 1e-3 * abs(largest) else largest
-    found = LogitTransform(scale, cap)
-    error = (found(given[0]) - logits).abs() / logits.abs().clamp(min=1.0)
-    return found if bool((error <= 1e-4).all()) else None
+    transform = LogitTransform(scale, cap)
+    error = (transform(given[0]) - logits).abs() / logits.abs().clamp(min=1.0)
+    return transform if bool((error <= 1e-4).all()) else None

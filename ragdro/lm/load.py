@@ -80,7 +80,7 @@ def load_language_model(
     if (Path(path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
     quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
-    told = transformers_logging.get_verbosity()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # What it would warn of is refused below, in one line.
     try:
         with unreadable(f"{source}: cannot be loaded"):
@@ -99,7 +99,7 @@ def load_language_model(
                 **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
             )
     finally:
-        transformers_logging.set_verbosity(told)
+        transformers_logging.set_verbosity(verbosity)
     refuse_gaps(source, report)
     _refuse_lost_caps(source, hf, settings)
     if settings.layers is not None:

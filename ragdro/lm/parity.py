@@ -64,14 +64,14 @@ def separate_log_probs(model: LanguageModel, sequences: Sequence[ScoredSequence]
     totals = []
     for sequence in sequences:
         inputs = torch.from_numpy(sequence.inputs).to(model.device)[None]
-        at = torch.from_numpy(sequence.targets).to(model.device)
+        positions = torch.from_numpy(sequence.targets).to(model.device)
         with model.precision():
             if picks:
-                kept = model.hf(input_ids=inputs, use_cache=False, logits_to_keep=at - 1)
+                kept = model.hf(input_ids=inputs, use_cache=False, logits_to_keep=positions - 1)
                 rows = kept.logits[0].float()
             else:
-                rows = model.hf(input_ids=inputs, use_cache=False).logits[0, at - 1].float()
-        targets = torch.from_numpy(sequence.tokens).to(model.device)[at]
+                rows = model.hf(input_ids=inputs, use_cache=False).logits[0, positions - 1].float()
+        targets = torch.from_numpy(sequence.tokens).to(model.device)[positions]
         if sequence.allowed is not None:
             keep = torch.zeros_like(rows, dtype=torch.bool)
             for i, ids in enumerate(sequence.allowed):

@@ -34,8 +34,10 @@ class LengthClasses:
         each grows. One that changes its class on the way is alone."""
         together: dict[tuple[int, int], list[int]] = {}
         for i, (first, last) in enumerate(lengths):
-            of = self.of(first)
-            together.setdefault((of, -1) if of == self.of(last) else (of, i), []).append(i)
+            length_class = self.of(first)
+            together.setdefault(
+                (length_class, -1) if length_class == self.of(last) else (length_class, i), []
+            ).append(i)
         return list(together.values())
 
 

@@ -63,26 +63,26 @@ def sequence_log_probs(
     rows: dict[int, list[tuple[int, int, ScoredSequence]]] = {}
     for g, group in enumerate(groups):
         for s, sequence in enumerate(group.sequences):
-            for of, part in _by_length(sequence, model.length_classes):
-                rows.setdefault(of, []).append((g, s, part))
+            for length_class, part in _by_length(sequence, model.length_classes):
+                rows.setdefault(length_class, []).append((g, s, part))
     totals = [torch.zeros(len(group.sequences), device=model.device) for group in groups]
-    for _, found in sorted(rows.items()):
-        owners = [g for g in range(len(groups)) if any(g == row[0] for row in found)]
-        parts = [SequenceGroup.of([part for g, _, part in found if g == owner]) for owner in owners]
+    for _, entries in sorted(rows.items()):
+        owners = [g for g in range(len(groups)) if any(g == row[0] for row in entries)]
+        parts = [SequenceGroup.of([part for g, _, part in entries if g == owner]) for owner in owners]
         for owner, values in zip(owners, _log_probs(model, parts), strict=True):
-            places = torch.tensor([s for g, s, _ in found if g == owner], device=values.device)
+            places = torch.tensor([s for g, s, _ in entries if g == owner], device=values.device)
             totals[owner] = totals[owner].index_add(0, places, values)
     return totals
 
 
 def _by_length(sequence: ScoredSequence, classes: LengthClasses) -> list[tuple[int, ScoredSequence]]:
     """The sequence cut behind the last target of each class: (class, what is scored in it)."""
-    of = np.array([classes.of(int(t)) for t in sequence.targets])
+    target_classes = np.array([classes.of(int(t)) for t in sequence.targets])
     parts = []
-    for each in np.unique(of):
-        at = np.flatnonzero(of == each)
-        targets = sequence.targets[at]
-        allowed = None if sequence.allowed is None else tuple(sequence.allowed[i] for i in at)
+    for each in np.unique(target_classes):
+        indices = np.flatnonzero(target_classes == each)
+        targets = sequence.targets[indices]
+        allowed = None if sequence.allowed is None else tuple(sequence.allowed[i] for i in indices)
         parts.append((int(each), ScoredSequence(sequence.tokens[: targets.max() + 1], targets, allowed)))
     return parts
 
@@ -176,12 +176,12 @@ def _scored_log_probs(model: LanguageModel, states: Tensor, scored: _Scored) -> 
         targets = torch.from_numpy(scored.targets[~constrained]).to(device)
         values = values.index_put((free,), model.token_log_probs(states[free], targets))
     if constrained.any():
-        at = torch.from_numpy(np.flatnonzero(constrained)).to(device)
+        indices = torch.from_numpy(np.flatnonzero(constrained)).to(device)
         sets = [a for a in scored.allowed if a is not None]
         choices, mask, targets_at = choice_table(sets, scored.targets[constrained])
-        logits = model.choice_logits(states[at], choices.to(device), mask.to(device))
+        logits = model.choice_logits(states[indices], choices.to(device), mask.to(device))
         picked = logits.log_softmax(-1).gather(1, targets_at.to(device)[:, None])[:, 0]
-        values = values.index_put((at,), picked)
+        values = values.index_put((indices,), picked)
     return values
 
 

@@ -20,7 +20,7 @@ from ragdro.lm.chat import ChatFormat, ChatFrame, ChatOptions
 from ragdro.lm.vocabulary import Parts, Vocabulary
 
 _ACROSS_A_NEWLINE = re.compile("[\\nĊ][^\\s\u2581ĠĊčĉ]")
-"""In a vocabulary's own spelling: a token that goes on behind a newline."""
+"""In a vocabulary's own spelling: a token that continues behind a newline."""
 _BEFORE_A_NEWLINE = ("word", "word.", "word ", "1", "。", "]", "word\n", '"\t')
 _CACHED_CHARACTERS = 2_000
 _BEHIND_A_NEWLINE = ("word", "Word", "[1]", "1", "(", '"', "é", "中")
@@ -104,11 +104,11 @@ class TextTokenizer:
         if len(segments) > 1 and self._newlines_are_borders:
             ids: list[int] = []
             last = len(segments) - 1
-            for at, parts in enumerate(segments):
-                found = self._segment_cached(parts, at > 0, at < last)
-                if found is None:
+            for i, parts in enumerate(segments):
+                encoded = self._segment_cached(parts, i > 0, i < last)
+                if encoded is None:
                     break
-                ids.extend(found)
+                ids.extend(encoded)
             else:
                 return ids
         parts = join_parts(segments)
@@ -181,7 +181,7 @@ class TextTokenizer:
 
     def _encode_segment(self, parts: Parts, behind: bool, before: bool) -> array[int] | None:
         """Ids of a segment of a text in which there is something in front of it (`behind`) or after it
-        (`before`): a letter stands there. None where the tokens cannot be told from that letter's."""
+        (`before`): a letter stands there. None where the tokens cannot be separated from that letter's."""
         if behind and before and parts[::2] == ("", "\n") and (known := self.memory(parts[1])):
             return array("i", known)
         head, tail = self._neighbours if behind or before else ([], [])

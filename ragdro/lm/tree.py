@@ -77,11 +77,11 @@ class TokenTree:
             size, previous = size + fresh, i
         tokens, positions = np.empty(size, np.int64), np.empty(size, np.int64)
         ends = np.full(size, size)
-        for at, (i, shared, start) in enumerate(starts):
+        for place, (i, shared, start) in enumerate(starts):
             nodes = paths[i][shared:]
             tokens[nodes], positions[nodes] = sequences[i][shared:], np.arange(shared, len(sequences[i]))
-            if at:  # the nodes that the sequence before does not share are closed where this one starts
-                ends[paths[starts[at - 1][0]][shared:]] = start
+            if place:  # the nodes that the sequence before does not share are closed where this one starts
+                ends[paths[starts[place - 1][0]][shared:]] = start
         return cls(tokens, positions, ends, tuple(paths))
 
     @classmethod
@@ -91,8 +91,8 @@ class TokenTree:
         return cls(
             np.concatenate([tree.tokens for tree in trees]),
             np.concatenate([tree.positions for tree in trees]),
-            np.concatenate([tree.ends + at for tree, at in zip(trees, offsets, strict=False)]),
-            tuple(path + at for tree, at in zip(trees, offsets, strict=False) for path in tree.paths),
+            np.concatenate([tree.ends + offset for tree, offset in zip(trees, offsets, strict=False)]),
+            tuple(path + offset for tree, offset in zip(trees, offsets, strict=False) for path in tree.paths),
         )
 
     def __len__(self) -> int:

@@ -106,22 +106,24 @@ class Vocabulary:
         """
         if self._full is None:
             return [
-                i for at, part in enumerate(parts) for i in (self.spelled if at % 2 else self.parsed)(part)
+                i
+                for place, part in enumerate(parts)
+                for i in (self.spelled if place % 2 else self.parsed)(part)
             ]
         text = "".join(parts)
         mark = next(char for char in map(chr, _SENTINELS) if char not in text)
         tokenizer, ids_of = self._renamed(mark)
         ours, cut = self._marked(parts[::2], mark), f"{mark}b{mark}"
         users = [cut.join(self._broken_apart(part)) for part in parts[1::2]]
-        for theirs, border in ((parts[1::2], ""), (users, ""), (users, cut)):
+        for texts, border in ((parts[1::2], ""), (users, ""), (users, cut)):
             pieces = [ours[0]]
-            for user, own in zip(theirs, ours[1:], strict=True):
+            for user, own in zip(texts, ours[1:], strict=True):
                 pieces += [border, user, border, own]
-            found = tokenizer.encode("".join(pieces), add_special_tokens=False).ids
-            if self.control.isdisjoint(token for token in found if token not in ids_of):
+            ids = tokenizer.encode("".join(pieces), add_special_tokens=False).ids
+            if self.control.isdisjoint(token for token in ids if token not in ids_of):
                 break
-        self._refuse_control([token for token in found if token not in ids_of])
-        return [i for token in found if (i := ids_of.get(token, token)) >= 0]
+        self._refuse_control([token for token in ids if token not in ids_of])
+        return [i for token in ids if (i := ids_of.get(token, token)) >= 0]
 
     def _marked(self, ours: Sequence[str], mark: str) -> list[str]:
         """Our parts with their control tokens under the names that `_rename` gives them."""
@@ -131,14 +133,16 @@ class Vocabulary:
         for part in ours:
             starts.append(starts[-1] + len(part) + 1)
         marked = list(ours)
-        found = list(zip(encoding.ids, encoding.offsets, strict=True))
-        for token, (start, stop) in reversed(found):  # from behind, so that places in front stay right
-            at = next(i for i in range(len(ours)) if start < starts[i + 1])
-            begin, end = start - starts[at], stop - starts[at]
-            surface = ours[at][begin:end].strip()
+        tokens = list(zip(encoding.ids, encoding.offsets, strict=True))
+        for token, (start, stop) in reversed(tokens):  # from behind, so that places in front stay right
+            place = next(i for i in range(len(ours)) if start < starts[i + 1])
+            begin, end = start - starts[place], stop - starts[place]
+            surface = ours[place][begin:end].strip()
             if token in self._hidden and surface == self._hidden[token]:
-                begin += ours[at][begin:end].index(surface)
-                marked[at] = f"{marked[at][:begin]}{mark}{token}{mark}{marked[at][begin + len(surface) :]}"
+                begin += ours[place][begin:end].index(surface)
+                marked[place] = (
+                    f"{marked[place][:begin]}{mark}{token}{mark}{marked[place][begin + len(surface) :]}"
+                )
         return marked
 
     def _rename(self, mark: str) -> tuple[Tokenizer, dict[int, int]]:
@@ -162,11 +166,11 @@ class Vocabulary:
         """The text cut inside every control token's name, so that no piece holds a whole one."""
         if self._surface is None:
             return [text]
-        pieces, at = [], 0
+        pieces, begin = [], 0
         for match in self._surface.finditer(text):
-            pieces.append(text[at : match.start() + 1])
-            at = match.start() + 1
-        return [*pieces, text[at:]]
+            pieces.append(text[begin : match.start() + 1])
+            begin = match.start() + 1
+        return [*pieces, text[begin:]]
 
     def _bare(self, text: str) -> list[int]:
         if not text:

@@ -100,8 +100,8 @@ def map_sharded(
     """One result an item, in the items' order, each process working on its part alone."""
     if world_size() == 1:
         return work(items)
-    mine = local_shard(items)
-    parts = all_gather_object(work(mine) if mine else [])
+    shard = local_shard(items)
+    parts = all_gather_object(work(shard) if shard else [])
     return [parts[i % world_size()][i // world_size()] for i in range(len(items))]
 
 
@@ -138,15 +138,15 @@ def broadcast_from_rank0(work: Callable[[], Result]) -> Result:
     silence with its exit code."""
     if world_size() == 1:
         return work()
-    told: list[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     if is_rank0():
         try:
-            told[0] = work()
+            outcome[0] = work()
         except RagdroError as error:
             dist.broadcast_object_list([None, error.exit_code])
             raise
-    dist.broadcast_object_list(told)
-    if told[1] is not None:
-        raise SystemExit(told[1])
-    result: Result = told[0]
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise SystemExit(outcome[1])
+    result: Result = outcome[0]
     return result

@@ -25,8 +25,10 @@ class Phase:
 
     def deeper(self, other: Phase, layers: float) -> Phase:
         """What `self` comes to with `layers` times the layers that `other` has more."""
-        mine, theirs = asdict(self), asdict(other)
-        return Phase(**{name: mine[name] + layers * (theirs[name] - mine[name]) for name in mine})
+        fields, deeper_fields = asdict(self), asdict(other)
+        return Phase(
+            **{name: fields[name] + layers * (deeper_fields[name] - fields[name]) for name in fields}
+        )
 
 
 class Layers:

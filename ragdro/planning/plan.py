@@ -82,8 +82,8 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
 
 def _depth(config: Config, role: Role) -> int:
     """How many decoder layers the role's model has."""
-    told = settings_of(config, role).layers
-    return told or int(model_config(config, role).get_text_config().num_hidden_layers)
+    layers = settings_of(config, role).layers
+    return layers or int(model_config(config, role).get_text_config().num_hidden_layers)
 
 
 def _computes_in_half(config: Config, role: Role, device: torch.device) -> bool:
@@ -121,19 +121,19 @@ def _phases(
 
         shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
         budget = config.e_step.max_tokens_per_micro_batch
-        found = {
+        phases = {
             "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
             "scoring": _scoring(_Side(config, "generator", generator.model, answers), shard, budget),
         }
         if config.train_selector and algorithm_of(config).selects:
             side = _Side(config, "selector", selector.model, lists)
-            found["selector update"] = _update(side, config.m_step.selector, processes)
+            phases["selector update"] = _update(side, config.m_step.selector, processes)
         if config.train_generator:
             side = _Side(config, "generator", generator.model, answers)
-            found["generator update"] = _update(side, config.m_step.generator, processes)
+            phases["generator update"] = _update(side, config.m_step.generator, processes)
     return {
         name: replace(phase, tokens=phase.tokens * questions, flops=phase.flops * questions)
-        for name, phase in found.items()
+        for name, phase in phases.items()
     }
 
 
@@ -228,8 +228,8 @@ def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
 
 def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
-    mine = math.ceil(settings.batch_size / processes)
-    packs = packs_by_tokens([len(side.one)] * mine, settings.max_tokens_per_micro_batch)
+    local_questions = math.ceil(settings.batch_size / processes)
+    packs = packs_by_tokens([len(side.one)] * local_questions, settings.max_tokens_per_micro_batch)
     groups, held = side.groups(len(packs[0])), side.held
     model = side.model
     if len(packs) > 1:  # gradients of the micro-batches before are there

@@ -1,6 +1,6 @@
 """A pair of models of the right shapes and questions of the greatest length, made from a config alone.
 
-In: a `Config` and, if wanted, a depth. Out: a selector and a generator whose weights are random (inside
+In: a `Config` and, optionally, a depth. Out: a selector and a generator whose weights are random (inside
 `ragdro.planning.live.without_data`: none at all), and tasks in which every question, passage and answer
 takes all the tokens that the config allows it. The tokenizer is trained on the prompts, so that a prompt's
 own words are about as many tokens as with the model's.
@@ -46,8 +46,8 @@ def model_config(config: Config, role: Role) -> PretrainedConfig:
             trust_remote_code=settings.trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ModelError(f"{settings.model}: its config cannot be read: {told}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{settings.model}: its config cannot be read: {reason}") from error
 
 
 def stand_in_pair(
@@ -86,7 +86,7 @@ def _model(
         # PEFT moves what it adds, by swapping parameters, which those without data do not allow.
         with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             model = with_adapter(base, role, settings.adapter, seed=0)
-    # What is found out in a run, and nearly always so.
+    # A run checks that sharing is exact; it nearly always is.
     model.shares_prefixes = model.shares_cache = True
     model.logit_transform = LogitTransform()
     return model

@@ -4,9 +4,9 @@ In: a template file (YAML), a tokenizer, a question, passages. Out: the token id
 the template's own words may hold special tokens and the users' words never do. A tokenizer with a chat
 template gets the prompt as one user turn; another gets it as it stands.
 
-A template file has `user` (with the slots `{question}`, `{passages}` and, if wanted, `{n}` and `{k}`),
+A template file has `user` (with the slots `{question}`, `{passages}` and, optionally, `{n}` and `{k}`),
 `passage` (with `{title}`, `{text}` and, for a selector, `{identifier}`), `start`, the text between a
-plain prompt and the output (a chat turn has its own) and, if wanted, `system`: a system turn, in place of
+plain prompt and the output (a chat turn has its own) and, optionally, `system`: a system turn, in place of
 the one that some chat templates write by themselves.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from ragdro.config.plugins import is_import_path, load_object
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
 from ragdro.lm.chat import ChatFrame
@@ -152,14 +153,14 @@ def _fields(text: str) -> tuple[tuple[str, str | None], ...]:
 
 def _enclose(blocks: list[list[str]], frame: ChatFrame) -> None:
     """Put what the chat template writes around the blocks, whose outer white space it may take off."""
-    places = [(parts, at) for parts in blocks for at in range(len(parts))]
-    for parts, at in places if frame.strips[0] else []:
-        parts[at] = parts[at].lstrip()
-        if parts[at]:
+    places = [(parts, i) for parts in blocks for i in range(len(parts))]
+    for parts, i in places if frame.strips[0] else []:
+        parts[i] = parts[i].lstrip()
+        if parts[i]:
             break
-    for parts, at in reversed(places) if frame.strips[1] else []:
-        parts[at] = parts[at].rstrip()
-        if parts[at]:
+    for parts, i in reversed(places) if frame.strips[1] else []:
+        parts[i] = parts[i].rstrip()
+        if parts[i]:
             break
     blocks[0][0] = frame.before + blocks[0][0]
     blocks[-1][-1] += frame.after
@@ -194,11 +195,14 @@ def _segments(blocks: Sequence[list[str]]) -> list[Parts]:
 
 
 def load_template(source: str) -> PromptTemplate:
-    """A template by name (a file in `ragdro/prompts/`) or by path.
+    """A template by name (a file in `ragdro/prompts/`), by path, or by import path (`package.module:NAME`, a
+    mapping with the keys of a template file).
 
     Raises `ConfigError` naming the file for a missing file, an unknown key or an unknown slot.
     """
     path = Path(source)
+    if is_import_path(source) and path.suffix not in {".yaml", ".yml"}:
+        return _template(load_object(source, "prompt"), source)
     packaged = files("ragdro.prompts") / f"{source}.yaml"
     if path.suffix not in {".yaml", ".yml"}:
         if not packaged.is_file():
@@ -217,7 +221,7 @@ def load_template(source: str) -> PromptTemplate:
 def _template(fields: Any, source: str) -> PromptTemplate:
     if not isinstance(fields, dict) or not {"user", "passage"} <= set(fields) <= set(_SLOTS):
         raise ConfigError(
-            f"{source}: a prompt template has the keys user, passage and, if wanted, start and system"
+            f"{source}: a prompt template has the keys user, passage and, optionally, start and system"
         )
     for key, value in fields.items():
         if not isinstance(value, str):

@@ -57,7 +57,7 @@ def find_changes(run: Path) -> Changes:
 
 
 def _for_a_time(history: Sequence[Record], labels: Sequence[str]) -> Change | None:
-    right = [at for at, record in enumerate(history) if record["exact_match"]]
+    right = [i for i, record in enumerate(history) if record["exact_match"]]
     if not right or history[0]["exact_match"] or history[-1]["exact_match"]:
         return None
     return Change(history[right[0]], history[-1], labels[right[0]])

@@ -79,8 +79,8 @@ class History:
 
     def curve(self, event: str, key: str, **where: str) -> list[float]:
         """The finite values of `key` in the records of `event` that match `where`."""
-        found = (r for r in self.records if r["event"] == event)
-        matching = (r for r in found if all(r.get(k) == v for k, v in where.items()))
+        events = (r for r in self.records if r["event"] == event)
+        matching = (r for r in events if all(r.get(k) == v for k, v in where.items()))
         return [r[key] for r in matching if isinstance(r.get(key), (int, float))]
 
 

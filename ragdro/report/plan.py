@@ -37,20 +37,20 @@ def _questions(config: Config) -> int:
     return len(load_questions(resolve(config.data.train), skip_bad=config.data.skip_bad))
 
 
-def print_plan(found: dict[str, Any], console: Console | None = None) -> None:
+def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     """A device's memory at each phase's worst moment; tokens and FLOPs of the whole iteration."""
-    phases = found["phases"]
-    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {found['questions']:,} questions")
+    phases = planned["phases"]
+    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {planned['questions']:,} questions")
     table.add_column("", no_wrap=True)
     for name in (*phases, "worst, sum"):
         table.add_column(name, justify="right")
     for name in _COLUMNS:
-        whole = _bytes(found["memory"]) if name == "memory" else ""
+        whole = _bytes(planned["memory"]) if name == "memory" else ""
         sizes = [_bytes(phase[name]) for phase in phases.values()]
         table.add_row(name.replace("_", " "), *sizes, whole, end_section=name == "memory")
     for name in ("tokens", "flops"):
         values = [_count(phase[name]) for phase in phases.values()]
-        table.add_row(name.replace("flops", "FLOPs"), *values, _count(found[name]))
+        table.add_row(name.replace("flops", "FLOPs"), *values, _count(planned[name]))
     (console or Console()).print(table)
 
 

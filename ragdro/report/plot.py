@@ -1,7 +1,7 @@
 """Metrics made to be read: panels of lines or of dots, with 95 % intervals, in one style.
 
-In: `Panel`s. Out: PNG or SVG. Colours are Okabe and Ito's, told apart by the colour-blind too; every series
-has a marker and a dash of its own besides.
+In: `Panel`s. Out: PNG or SVG. Colours are Okabe and Ito's, which the colour-blind can distinguish; every
+series has a marker and a dash of its own besides.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ def render(panels: Sequence[Panel], title: str, kind: str) -> bytes:
             _draw_panel(place, panel)
         figure.suptitle(title, fontsize=10)
         picture = io.BytesIO()
-        told = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(picture, format=kind, dpi=130, metadata=told)
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(picture, format=kind, dpi=130, metadata=metadata)
         pyplot.close(figure)
     return picture.getvalue()
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
-    for at, series in enumerate(panel.series):
-        _draw_series(axes, series, at, panel)
+    for index, series in enumerate(panel.series):
+        _draw_series(axes, series, index, panel)
     for name, value in panel.marks:
         line = axes.axvline if panel.categories else axes.axhline
         line(value, color="0.35", linestyle=":", linewidth=1.2, label=name)
@@ -130,11 +130,11 @@ def _outside(panel: Panel) -> bool:
     return _names(panel) > _NAMES_INSIDE
 
 
-def _draw_series(axes: Any, series: Series, at: int, panel: Panel) -> None:
-    """One series, a little beside the others, so that their intervals can be told apart."""
+def _draw_series(axes: Any, series: Series, index: int, panel: Panel) -> None:
+    """One series, a little beside the others, so that their intervals can be distinguished."""
     rows = panel.categories is not None
     known = [(x, value) for x, value in series.points if value is not None]
-    places = _beside([x for x, _ in known], at - (len(panel.series) - 1) / 2, panel)
+    places = _beside([x for x, _ in known], index - (len(panel.series) - 1) / 2, panel)
     means = [v.mean if isinstance(v, Interval) else v for _, v in known]
     below = [v.mean - v.low if isinstance(v, Interval) else 0.0 for _, v in known]
     above = [v.high - v.mean if isinstance(v, Interval) else 0.0 for _, v in known]
@@ -143,9 +143,9 @@ def _draw_series(axes: Any, series: Series, at: int, panel: Panel) -> None:
         x,
         y,
         **{"xerr" if rows else "yerr": [below, above] if any(below) or any(above) else None},
-        color=_COLOURS[at % len(_COLOURS)],
-        marker=_MARKERS[at % len(_MARKERS)],
-        linestyle="none" if rows else _DASHES[at % len(_DASHES)],
+        color=_COLOURS[index % len(_COLOURS)],
+        marker=_MARKERS[index % len(_MARKERS)],
+        linestyle="none" if rows else _DASHES[index % len(_DASHES)],
         markersize=4.5,
         linewidth=1.4,
         elinewidth=1.0,

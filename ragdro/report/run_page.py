@@ -63,15 +63,15 @@ def _summary(run: Path) -> Html:
     results, history = read_results(run), read_history(run)
     best = results["best"]
     skipped = len(history.curve("bad_batch", "step"))
-    told = [
+    lines = [
         f"{len(results['iterations'])} iterations in {duration(history.seconds())}; best on the validation"
         f" questions: {'iteration ' + str(best['iteration']) if best['iteration'] else 'the warm-up'}",
         f"objective {history.config.objective.kind}, {history.config.e_step.samples} samples a question,"
         f" K = {history.config.selector.k} of N = {history.config.top_n}, seed {history.config.seed}",
     ]
     if skipped:
-        told.append(f"{skipped} updates were skipped: a loss or gradient was not finite (bad_batches/)")
-    return html.items(html.escaped(line) for line in told)
+        lines.append(f"{skipped} updates were skipped: a loss or gradient was not finite (bad_batches/)")
+    return html.items(html.escaped(line) for line in lines)
 
 
 def _curves(panels: Sequence[Panel], title: str) -> Html:
@@ -88,7 +88,7 @@ def _losses(run: Path) -> Html:
     for role in ("selector", "generator"):
         losses = history.curve("update", "loss", role=role)
         if losses:
-            points = tuple((float(at), loss) for at, loss in enumerate(losses, start=1))
+            points = tuple((float(update), loss) for update, loss in enumerate(losses, start=1))
             panels.append(Panel(f"{role}'s loss", "update", "nats a question", (Series("loss", points),)))
     return _curves(panels, "warm-up and iterations, one after another") if panels else Html("")
 
@@ -117,11 +117,11 @@ def _changed(run: Path) -> list[Html]:
         ),
     )
     parts = [html.heading("Answers that changed")]
-    for title, found in groups:
-        parts.append(html.heading(f"{title} ({len(found)} of {changes.questions})", 3))
-        parts += [_example(change) for change in found[:_EXAMPLES]]
-        if len(found) > _EXAMPLES:
-            parts.append(html.paragraph(f"and {len(found) - _EXAMPLES} more", "dim"))
+    for title, group in groups:
+        parts.append(html.heading(f"{title} ({len(group)} of {changes.questions})", 3))
+        parts += [_example(change) for change in group[:_EXAMPLES]]
+        if len(group) > _EXAMPLES:
+            parts.append(html.paragraph(f"and {len(group) - _EXAMPLES} more", "dim"))
     return parts
 
 
@@ -163,5 +163,5 @@ def _studies(run: Path) -> list[Html]:
 
 
 def _environment(run: Path) -> Html:
-    told = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
-    return html.code("\n".join(f"{key}: {value}" for key, value in told.items()) or "none was kept")
+    environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
+    return html.code("\n".join(f"{key}: {value}" for key, value in environment.items()) or "none was kept")

@@ -20,22 +20,22 @@ STUDY = "study.json"
 
 def study_section(folder: Path) -> Html:
     """Command, figure, tables, findings. Raises `DataError` naming the file that is not a study's."""
-    told = _read(folder / STUDY)
+    study = _read(folder / STUDY)
     figure = folder / "figure.svg"
     if not figure.is_file():
         raise DataError("missing: not a finished study's folder", path=figure)
     tables = [
         html.join([html.heading(title, 3), html.table(_sheet(table, folder / STUDY))])
-        for title, table in told["tables"].items()
+        for title, table in study["tables"].items()
     ]
-    findings = [html.escaped(str(line)) for line in told["findings"]]
+    findings = [html.escaped(str(line)) for line in study["findings"]]
     return html.join(
         [
-            html.code(str(told["command"])),
-            html.scrolled(html.picture(figure.read_bytes(), f"figure of the study {told['study']}")),
+            html.code(str(study["command"])),
+            html.scrolled(html.picture(figure.read_bytes(), f"figure of the study {study['study']}")),
             html.items(findings) if findings else Html(""),
             *tables,
-            html.items((html.escaped(str(line)) for line in told["notes"]), "dim"),
+            html.items((html.escaped(str(line)) for line in study["notes"]), "dim"),
         ]
     )
 
@@ -46,12 +46,12 @@ def studies_beside(run: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    told = read_json(path)
-    wanted = {"study": str, "command": str, "tables": dict, "findings": list, "notes": list}
-    for key, kind in wanted.items():
-        if not isinstance(told, dict) or not isinstance(told.get(key), kind):
+    study = read_json(path)
+    kinds = {"study": str, "command": str, "tables": dict, "findings": list, "notes": list}
+    for key, kind in kinds.items():
+        if not isinstance(study, dict) or not isinstance(study.get(key), kind):
             raise DataError("does not hold a study", path=path, field=key)
-    return dict(told)
+    return dict(study)
 
 
 def _sheet(table: Any, path: Path) -> Table:

@@ -38,7 +38,7 @@ class Table:
 
     def as_csv(self) -> str:
         """CSV with full precision."""
-        wide = [any(isinstance(row[at], Interval) for row in self.rows) for at in range(len(self.columns))]
+        wide = [any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.columns))]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_expanded(wide, self.columns, lambda name: (name, f"{name} low", f"{name} high")))

@@ -40,12 +40,12 @@ def stages(results: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
 
 def breakdowns(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Each stage's metrics by number of hops; empty where the data does not say hops."""
-    found = {}
+    by_stage = {}
     for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         if record["event"] == "breakdown" and record["split"] == "reported":
-            found[record["stage"]] = record["by_hops"]
-    return found
+            by_stage[record["stage"]] = record["by_hops"]
+    return by_stage
 
 
 LEGEND = (

@@ -86,10 +86,10 @@ def watch_run(run: Path, *, once: bool, every: float = 2.0) -> None:
 def view(history: History) -> Group:
     """One picture of a run: where it is, its curves, its last examples."""
     left = history.seconds_left()
-    told = "time left: known after the first iteration" if left is None else f"about {duration(left)} left"
+    status = "time left: known after the first iteration" if left is None else f"about {duration(left)} left"
     if history.run_status != "running":
-        told = history.run_status
-    head = Text(f"{history.run.name}: {history.place()}; {duration(history.seconds())} spent; {told}")
+        status = history.run_status
+    head = Text(f"{history.run.name}: {history.place()}; {duration(history.seconds())} spent; {status}")
     best = history.best()
     if best is not None:
         head.append(f"; best {history.config.evaluation.metric} {best[1]:.3f} ({best[0]})")

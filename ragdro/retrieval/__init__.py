@@ -56,7 +56,7 @@ def _make(settings: RetrieverSettings, show_progress: bool) -> Retriever[Any]:
             from ragdro.retrieval.colbert import ColbertRetriever
 
             if settings.index.type == "lance":
-                import_module("lancedb")  # here, so that its absence is told before hours of encoding
+                import_module("lancedb")  # here, so that its absence is reported before hours of encoding
             return ColbertRetriever(settings, show_progress=show_progress)
         case HybridSettings():
             from ragdro.retrieval.hybrid import HybridRetriever

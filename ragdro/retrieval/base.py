@@ -4,7 +4,7 @@ The base class owns the passage store, input checks, batches, progress and resta
 supplies `_search_batch` and, where it has an index, `_build_index` and `_open_index`.
 
 An index folder holds the store's files, the kind's own, and `index.json`, written last: a folder
-without it is unfinished, and the next `build` with the same settings and corpus goes on where the
+without it is unfinished, and the next `build` with the same settings and corpus resumes where the
 killed one stopped.
 """
 
@@ -168,16 +168,16 @@ class Retriever(ABC, Generic[Settings]):
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
             itself = {question.id for question in batch if self._is_itself_in_store(question)}
-            for found in self._search_batch(batch, top_n + bool(itself)):
-                found = first_without(
-                    found, top_n, found.question_id if found.question_id in itself else None
+            for candidates in self._search_batch(batch, top_n + bool(itself)):
+                candidates = first_without(
+                    candidates, top_n, candidates.question_id if candidates.question_id in itself else None
                 )
-                if len(found.passages) < top_n and not self.may_give_fewer:
-                    got = f"{len(found.passages)} of top_n = {top_n} passages"
+                if len(candidates.passages) < top_n and not self.may_give_fewer:
+                    got = f"{len(candidates.passages)} of top_n = {top_n} passages"
                     raise RetrievalError(
-                        f"question {found.question_id!r}: the {self.kind} retriever has {got}"
+                        f"question {candidates.question_id!r}: the {self.kind} retriever has {got}"
                     )
-                yield found
+                yield candidates
         self._searched(len(questions))
 
     def _is_itself_in_store(self, question: Question) -> bool:

@@ -4,7 +4,7 @@
 
 with idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) in the default variant ("lucene").
 
-What a word is, stands in `words`; the language, which is found out where the settings say 'auto', is kept
+What a word is, stands in `words`; the language, which is detected where the settings say 'auto', is kept
 beside the index. Tokenizing is the long part of a build: it writes one file a shard, which a restart does
 not redo and which keeps token ids out of memory while bm25s scores them.
 """
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 INDEX, SHARDS, LANGUAGE = "bm25", "bm25-shards", "bm25.language.txt"
 
 SAMPLE = 1_000
-"""Passages, at equal distances, that the language is found out from."""
+"""Passages, at equal distances, that the language is detected from."""
 
 
 class Bm25Retriever(RowRetriever[Bm25Settings]):

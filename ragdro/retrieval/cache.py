@@ -5,7 +5,7 @@ earlier call with the same input found is read back instead of searched again. L
 
     indexes/<key>/           key: corpus content, settings, what the settings name
     candidates/<key>.jsonl   key: the same, top_n and the questions; renamed into place when whole
-    candidates/<key>.jsonl.partial   what a killed search had found: the next one goes on from there
+    candidates/<key>.jsonl.partial   what a killed search had found: the next one resumes from there
 
 The key knows a search service by its address only: after its index has changed, remove the candidates.
 """
@@ -150,9 +150,9 @@ def _search_to_file(retriever: Retriever[Any], questions: Sequence[Question], to
     """Search what the partial file does not hold yet, add it there, and give the whole its name."""
     partial = path.with_name(path.name + ".partial")
     done = _resume(partial, questions, retriever.batch_size)
-    found = retriever.search(questions[done:], top_n)
+    results = retriever.search(questions[done:], top_n)
     with partial.open("ab") as file:
-        for count, candidates in enumerate(found, start=1):
+        for count, candidates in enumerate(results, start=1):
             file.write(encode_line(candidates))
             if count % SYNC_EVERY == 0:
                 file.flush()
@@ -173,10 +173,10 @@ def _resume(partial: Path, questions: Sequence[Question], batch_size: int) -> in
     with partial.open("r+b") as file:
         for question, line in zip(questions, file, strict=False):
             try:
-                found = decode_line(line, {}, partial, len(ends))
+                candidates = decode_line(line, {}, partial, len(ends))
             except DataError:
                 break  # torn by a crash: this question is searched again
-            if not line.endswith(b"\n") or found.question_id != question.id:
+            if not line.endswith(b"\n") or candidates.question_id != question.id:
                 break
             ends.append(ends[-1] + len(line))
         done = (len(ends) - 1) // batch_size * batch_size

@@ -80,10 +80,10 @@ def decode_line(line: bytes, seen: dict[Passage, Passage], path: Path, number: i
 def _passages(values: Any, path: Path, number: int) -> list[Passage]:
     if not isinstance(values, list):
         raise DataError(f"not a list: {brief(values)}", path=path, line=number, field="passages")
-    for at, value in enumerate(values):
+    for index, value in enumerate(values):
         for name in ("id", "title", "text"):
             if not isinstance(value, dict) or not isinstance(value.get(name), str):
-                field = f"passages[{at}].{name}"
+                field = f"passages[{index}].{name}"
                 raise DataError(
                     f"missing, or not a string, in {brief(value)}", path=path, line=number, field=field
                 )

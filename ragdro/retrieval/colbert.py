@@ -126,8 +126,8 @@ class ColbertRetriever(RowRetriever[ColbertSettings]):
         )
         queries = [np.asarray(vectors, dtype=np.float32) for vectors in asked]
         if isinstance(self.settings.index, LanceIndex):
-            found = [self._table.search(query, top_n) for query in queries]
-            return np.stack([rows for rows, _ in found]), np.stack([scores for _, scores in found])
+            results = [self._table.search(query, top_n) for query in queries]
+            return np.stack([rows for rows, _ in results]), np.stack([scores for _, scores in results])
         of_all = np.concatenate(
             [max_sim(queries, shard, self._encoder.device) for shard in self._shards], axis=1
         )

@@ -48,17 +48,19 @@ class CustomRetriever(Retriever[CustomSettings]):
         return bool(self._fingerprint)
 
     def _search_batch(self, questions: Sequence[Question], top_n: int) -> list[Candidates]:
-        found = self._own.search([question.question for question in questions], top_n)
-        if not isinstance(found, Sequence) or len(found) != len(questions):
+        results = self._own.search([question.question for question in questions], top_n)
+        if not isinstance(results, Sequence) or len(results) != len(questions):
             raise RetrievalError(f"{self.kind}: search gave no list of {len(questions)} lists")
-        return [self._checked(question, of, top_n) for question, of in zip(questions, found, strict=True)]
+        return [
+            self._checked(question, hits, top_n) for question, hits in zip(questions, results, strict=True)
+        ]
 
-    def _checked(self, question: Question, found: object, top_n: int) -> Candidates:
+    def _checked(self, question: Question, hits: object, top_n: int) -> Candidates:
         place = f"{self.kind}: question {question.id!r}"
-        if not isinstance(found, Sequence):
-            raise RetrievalError(f"{place}: search gave no list, but {brief(found)}")
+        if not isinstance(hits, Sequence):
+            raise RetrievalError(f"{place}: search gave no list, but {brief(hits)}")
         passages, scores = [], []
-        for hit in found[:top_n]:
+        for hit in hits[:top_n]:
             passage, score = hit if isinstance(hit, tuple) and len(hit) == 2 else (hit, None)
             if not isinstance(passage, Passage):
                 raise RetrievalError(f"{place}: neither a Passage nor (Passage, score): {brief(hit)}")

@@ -86,17 +86,17 @@ class ListedRetriever(Retriever[ExternalSettings]):
         by_text = isinstance(self._source, DprResults)
         out = []
         for question in questions:
-            found = self._listed.get(question.question if by_text else question.id)
-            if found is None:
+            candidates = self._listed.get(question.question if by_text else question.id)
+            if candidates is None:
                 raise RetrievalError(f"{self._source.path}: no candidates of question {question.id!r}")
-            scores = None if found.scores is None else found.scores[:top_n]
-            out.append(Candidates(question.id, found.passages[:top_n], scores))
+            scores = None if candidates.scores is None else candidates.scores[:top_n]
+            out.append(Candidates(question.id, candidates.passages[:top_n], scores))
         return out
 
 
 def _read_listed(source: CandidatesFile | DprResults) -> dict[str, Candidates]:
     if isinstance(source, CandidatesFile):
-        return {found.question_id: found for found in read_candidates(source.path)}
+        return {candidates.question_id: candidates for candidates in read_candidates(source.path)}
     return {record.question: record.candidates for record in read_questions(source.path) if record.candidates}
 
 

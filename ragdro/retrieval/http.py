@@ -42,17 +42,17 @@ class JsonServiceRetriever(Retriever[ExternalSettings]):
         listed = reply.get("candidates")
         if not isinstance(listed, list):
             raise RetrievalError(f"{service.url}: the reply has no list 'candidates'")
-        found = {}
+        candidates_of_id = {}
         for entry in listed:
             try:
                 candidates = decode_line(json.dumps(entry).encode(), {}, Path("reply"), 1)
             except DataError as error:
                 raise RetrievalError(f"{service.url}: {error}") from error
-            found[candidates.question_id] = candidates
-        missing = [question.id for question in questions if question.id not in found]
+            candidates_of_id[candidates.question_id] = candidates
+        missing = [question.id for question in questions if question.id not in candidates_of_id]
         if missing:
             raise RetrievalError(f"{service.url}: the reply has no candidates of question {missing[0]!r}")
-        return [_cut(found[question.id], top_n) for question in questions]
+        return [_cut(candidates_of_id[question.id], top_n) for question in questions]
 
 
 class ElasticRetriever(Retriever[ExternalSettings]):

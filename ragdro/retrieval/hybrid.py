@@ -55,7 +55,7 @@ class HybridRetriever(Retriever[HybridSettings]):
             member.attach(store, part)
 
     def _folders(self, folder: Path) -> list[Path]:
-        return [folder / f"member-{at}-{member.kind}" for at, member in enumerate(self._members)]
+        return [folder / f"member-{index}-{member.kind}" for index, member in enumerate(self._members)]
 
     def _search_batch(self, questions: Sequence[Question], top_n: int) -> list[Candidates]:
         depth = max(self.settings.depth, top_n)

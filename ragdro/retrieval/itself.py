@@ -20,13 +20,13 @@ def _letters(text: str) -> str:
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
-def first_without(found: Candidates, top_n: int, without: str | None) -> Candidates:
+def first_without(candidates: Candidates, top_n: int, without: str | None) -> Candidates:
     """The first top_n candidates, the passage with the id `without` left out."""
-    if without is None and len(found.passages) <= top_n:
-        return found
-    kept = [at for at, passage in enumerate(found.passages) if passage.id != without][:top_n]
+    if without is None and len(candidates.passages) <= top_n:
+        return candidates
+    kept = [index for index, passage in enumerate(candidates.passages) if passage.id != without][:top_n]
     return Candidates(
-        found.question_id,
-        tuple(found.passages[at] for at in kept),
-        None if found.scores is None else tuple(found.scores[at] for at in kept),
+        candidates.question_id,
+        tuple(candidates.passages[index] for index in kept),
+        None if candidates.scores is None else tuple(candidates.scores[index] for index in kept),
     )

@@ -68,12 +68,12 @@ class LanceTable:
         request = self._table.search(query, vector_column_name=VECTORS).distance_type("cosine")
         limit = top_n * self._settings.overfetch
         columns = [ROW, VECTORS, "_distance"]
-        found = request.nprobes(self._settings.probes).limit(limit).select(columns).to_arrow()
-        if len(found) < top_n:
+        hits = request.nprobes(self._settings.probes).limit(limit).select(columns).to_arrow()
+        if len(hits) < top_n:
             hint = "look into more of it (retriever.index.probes)"
-            raise RetrievalError(f"the lance index gave {len(found)} of top_n = {top_n} passages: {hint}")
-        rows: Int64[np.ndarray, " found"] = found[ROW].to_numpy()
-        vectors = found[VECTORS].combine_chunks()
+            raise RetrievalError(f"the lance index gave {len(hits)} of top_n = {top_n} passages: {hint}")
+        rows: Int64[np.ndarray, " hits"] = hits[ROW].to_numpy()
+        vectors = hits[VECTORS].combine_chunks()
         lengths = vectors.value_lengths().to_numpy()
         flat = vectors.flatten().flatten().to_numpy().reshape(-1, query.shape[1]).astype(np.float32)
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])

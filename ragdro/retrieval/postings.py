@@ -44,12 +44,12 @@ class Postings:
         rows = np.empty((len(questions), top_n), dtype=np.int64)
         scores = np.empty((len(questions), top_n), dtype=np.float32)
 
-        def rank(at: int) -> None:
-            rows[at], scores[at] = self._best(questions[at], top_n)
+        def rank(i: int) -> None:
+            rows[i], scores[i] = self._best(questions[i], top_n)
 
         if self._threads == 1 or len(questions) == 1:
-            for at in range(len(questions)):
-                rank(at)
+            for i in range(len(questions)):
+                rank(i)
         else:
             with ThreadPoolExecutor(min(self._threads, len(questions))) as pool:
                 for _ in pool.map(rank, range(len(questions))):

@@ -67,12 +67,12 @@ class PassageStore:
     def row_of(self, passage_id: str) -> int | None:
         """The row of the passage with this id; None if there is none."""
         hashed = _hash_id(passage_id)
-        at = int(np.searchsorted(self._ids[0], np.uint64(hashed)))
-        while at < len(self) and int(self._ids[0, at]) == hashed:
-            row = int(self._ids[1, at])
+        place = int(np.searchsorted(self._ids[0], np.uint64(hashed)))
+        while place < len(self) and int(self._ids[0, place]) == hashed:
+            row = int(self._ids[1, place])
             if self[row].id == passage_id:
                 return row
-            at += 1
+            place += 1
         return None
 
 
@@ -119,17 +119,15 @@ def _refuse_duplicates(
     """RetrievalError for the first id that two rows share; equal hashes of different ids are fine."""
     ranked = hashes[order]
     with lines.open("rb") as file:
-        for at in np.flatnonzero(ranked[1:] == ranked[:-1]):
-            pair = sorted((int(order[at]), int(order[at + 1])))
-            found = []
+        for place in np.flatnonzero(ranked[1:] == ranked[:-1]):
+            pair = sorted((int(order[place]), int(order[place + 1])))
+            ids = []
             for row in pair:
                 file.seek(int(offsets[row]))
-                found.append(json.loads(file.readline())["id"])
-            if found[0] == found[1]:
+                ids.append(json.loads(file.readline())["id"])
+            if ids[0] == ids[1]:
                 numbers = f"{pair[0] + 1} and {pair[1] + 1}"
-                raise RetrievalError(
-                    f"the corpus holds the passage id {found[0]!r} twice: passages {numbers}"
-                )
+                raise RetrievalError(f"the corpus holds the passage id {ids[0]!r} twice: passages {numbers}")
 
 
 def encode_passage(passage: Passage) -> dict[str, Any]:

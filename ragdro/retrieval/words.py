@@ -49,13 +49,13 @@ def words(text: str) -> list[str]:
     text = normalize("NFKC", text).lower()
     if not _NOT_PLAIN.search(text):
         return _PLAIN_WORD.findall(text)
-    found: list[str] = []
+    terms: list[str] = []
     for word in _MARKED_WORD.findall(_OPTIONAL.sub("", text)):
         if is_unspaced(word):
-            found += _of_unspaced(word)
+            terms += _of_unspaced(word)
         else:
-            found.append(word)
-    return found
+            terms.append(word)
+    return terms
 
 
 def is_unspaced(word: str) -> bool:
@@ -64,18 +64,18 @@ def is_unspaced(word: str) -> bool:
 
 
 def _of_unspaced(word: str) -> list[str]:
-    found: list[str] = []
+    terms: list[str] = []
     for run, other in _PIECES.findall(word):
         if other:
-            found.append(other)
+            terms.append(other)
             continue
         characters = _CHARACTER.findall(run)
         if len(characters) == 1:
-            found += characters
+            terms += characters
             continue
-        found += [first + second for first, second in pairwise(characters)]
-        found += [character for character in characters if _IDEOGRAPH.match(character)]
-    return found
+        terms += [first + second for first, second in pairwise(characters)]
+        terms += [character for character in characters if _IDEOGRAPH.match(character)]
+    return terms
 
 
 def stem_spaced(stem: Callable[[str], str]) -> Callable[[str], str]:

@@ -1,8 +1,8 @@
 """What a run folder saves of a training, and gives back to one that was killed.
 
-In: the units of work of a training, as they are done. Out: states in `RUN/state/`, of which each is what a killed
-run comes back to, and the checkpoint of every iteration. Of several processes all keep the same state, and one
-writes.
+In: the units of work of a training, as they are done. Out: states in `RUN/state/`, of which each is what a
+killed run comes back to, and the checkpoint of every iteration. Of several processes all keep the same state,
+and one writes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore, optimiser_tensors, restore_optimiser
 from ragdro.training.callbacks import Checkpointer
 from ragdro.training.evaluate import compared
-from ragdro.training.loop import Training
 from ragdro.training.m_step import Update
+from ragdro.training.parts import TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
 
 _MOMENTS = "optimiser"
@@ -35,14 +35,15 @@ _LISTS = "lists-"
 
 
 class RunCheckpointer(Checkpointer):
-    """Saves into `folder` from `state` on. Signals are obeyed only where nothing is lost; `log` says how far it is."""
+    """Saves into `folder` from `state` on. Signals are obeyed only where nothing is lost; `log` says how far
+    it is."""
 
     def __init__(self, folder: RunFolder, state: State, log: MetricsLog, preemption: Preemption) -> None:
         self.state: State = state
         self._folder, self._log, self._preemption = folder, log, preemption
         self._store = StateStore(folder.path, writes=is_rank0())
 
-    def restore(self, training: Training) -> None:
+    def restore(self, training: TrainingParts) -> None:
         """Put the models, the snapshots and what was drawn where they stood."""
         self._training, state, store = training, self.state, self._store
         for name, snapshot in training.snapshots.items():

@@ -1,7 +1,7 @@
 """A trained pair, back from its run folder: what `ragdro.load`, `evaluate` and `answer` use.
 
-In: a run folder, or one that `ragdro export` wrote. Out: the same `Rag` that was measured during training, with a
-retriever behind it that is opened by the first question which needs it.
+In: a run folder, or one that `ragdro export` wrote. Out: the same `Rag` that was measured during training,
+with a retriever behind it that is opened by the first question which needs it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
-from ragdro.retrieval.custom import around
 from ragdro.runs.exported import with_own_prompts
 from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.setup import algorithm_of, build_rag, corruption, load_tasks
 from ragdro.runs.status import CONFIG
 from ragdro.sources import resolve
-from ragdro.system import Rag, Retrieve
+from ragdro.system import Rag, Retrieve, as_retrieve
 from ragdro.training.evaluate import draw, sampled_metrics
 from ragdro.types import Candidates, Question, Task
 
@@ -41,25 +40,18 @@ def load(
 ) -> Rag:
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
-    `stage` is 'best', 'warm-up' or 'iteration-N' (of a run). Questions are searched for in `corpus` (a file, a
-    folder, a hub name), by `retriever` (one of ours that is open, an object with `search(queries, top_n)` as
-    `ragdro.retrieval.custom` says, or a function from questions to candidates), or in what the run was trained on; none of it is opened before it is needed. `device`: None as in the config.
-    Raises `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is not there.
+    `stage` is 'best', 'warm-up' or 'iteration-N' (of a run). Questions are searched for in `corpus` (a file,
+    a folder, a hub name), by `retriever` (one of ours that is open, an object with `search(queries, top_n)`
+    as `ragdro.retrieval.custom` says, or a function from questions to candidates), or in what the run was
+    trained on; none of it is opened before it is needed. `device`: None as in the config. Raises
+    `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is not there.
     """
     path = Path(folder)
     config = config_of(path)
     if device is not None:
         config = config.model_copy(update={"device": device})
-    retrieve = _given(retriever, config.top_n) if retriever is not None else _lazy(config, corpus)
+    retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
     return build_rag(config, checkpoint_of(path, stage), retrieve)
-
-
-def _given(retriever: Any, top_n: int) -> Retrieve:
-    if not isinstance(retriever, Retriever) and not hasattr(retriever, "search"):
-        function: Retrieve = retriever
-        return function
-    opened = retriever if isinstance(retriever, Retriever) else around(retriever)
-    return lambda questions: list(opened.search(questions, top_n))
 
 
 def _lazy(config: Config, corpus: str | None) -> Retrieve:
@@ -73,7 +65,7 @@ def _lazy(config: Config, corpus: str | None) -> Retrieve:
             path = None if source is None else resolve(source)
             opened.append(cached_retriever(path, config.retriever, cache, fields=config.data.names))
         worse = corruption(config)
-        return [worse(found) for found in opened[0].search(questions, config.top_n)]
+        return [worse(candidates) for candidates in opened[0].search(questions, config.top_n)]
 
     return retrieve
 
@@ -108,7 +100,8 @@ def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> d
 
 
 def config_of(folder: Path) -> Config:
-    """The resolved config of a run or an exported folder. Raises `ConfigError` for a folder that is neither."""
+    """The resolved config of a run or an exported folder. Raises `ConfigError` for a folder that is
+    neither."""
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder}: neither a run folder nor an exported one (it has no {CONFIG})")
     return with_own_prompts(load_config(folder / CONFIG), folder)

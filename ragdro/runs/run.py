@@ -35,10 +35,10 @@ def run(
 ) -> dict[str, Any]:
     """Train what `config` describes and return what `results.json` holds.
 
-    Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite` replaces an
-    earlier run of the same name, `resume` resumes it from its last saved state and ends with what an
-    uninterrupted run ends with. Started by `torchrun`, its processes share the work; `callbacks` are called in
-    each of them.
+    Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite` replaces
+    an earlier run of the same name, `resume` resumes it from its last saved state and ends with what an
+    uninterrupted run ends with. Started by `torchrun`, its processes share the work; `callbacks` are called
+    in each of them.
     """
     with joined(config.device):
         done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))

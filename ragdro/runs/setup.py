@@ -1,7 +1,7 @@
 """From a config to the objects that a run is made of: questions with candidates, both models, the objective.
 
-In: a `Config`. Out: a `Setup`. All input is read and checked here, so that what cannot be used is refused before
-anything is written.
+In: a `Config`. Out: a `Setup`. All input is read and checked here, so that what cannot be used is refused
+before anything is written.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from ragdro.types import Candidates, Task
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The system, the objective, the splits (`test` is None where the config names none) and what samples in the
-    E-step."""
+    """The system, the objective, the splits (`test` is None where the config names none) and what samples in
+    the E-step."""
 
     rag: Rag
     algorithm: Algorithm

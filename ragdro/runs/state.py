@@ -27,7 +27,7 @@ from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, atomic_path
 from ragdro.parallel.sharding import gather, part_like
 from ragdro.runs.status import STATE
-from ragdro.training.callbacks import LoopState
+from ragdro.training.parts import LoopState
 
 _KEPT = 2
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -75,7 +75,8 @@ def refuse_another_run(config: Config) -> None:
 
 
 def dated(config: Config, *, resume: bool) -> Config:
-    """The config with the day that chat templates take for today's: that of the run it resumes, else today."""
+    """The config with the day that chat templates take for today's: that of the run it resumes, else
+    today."""
     path = Path(config.runs) / config.name / CONFIG
     if resume and path.is_file():
         saved = load_config(path)

@@ -108,7 +108,7 @@ class GreedyList:
     def _go_to(self, tokens: tuple[int, ...]) -> None:
         """What has to be taken back of what was fed, and what fed, so that `tokens` stand there."""
         pairs = zip(self._fed, tokens, strict=False)
-        shared = next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(self._fed), len(tokens)))
+        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._fed), len(tokens)))
         self.rewind = len(self._fed) - shared
         self.pending = list(tokens[shared:])
         self._fed = tokens

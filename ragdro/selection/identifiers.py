@@ -97,9 +97,9 @@ class IdentifierGrammar:
         while state.competing is not None:
             targets.append(len(tokens))
             allowed.append(state.competing)
-            at = len(state.chosen)
-            done = at == len(permutation)
-            item = self._end if done else self.item(permutation[at], first=not at)
+            place = len(state.chosen)
+            done = place == len(permutation)
+            item = self._end if done else self.item(permutation[place], first=not place)
             state.take(item[len(state.path)])
             tokens.extend(state.pending)
         assert state.chosen == permutation
@@ -124,11 +124,11 @@ class IdentifierGrammar:
             items[STOP] = self._end
         forced: list[int] = []
         while True:
-            at = len(path) + len(forced)
+            depth = len(path) + len(forced)
             if len(items) == 1:
                 index, item = next(iter(items.items()))
-                return (*forced, *item[at:]), None, index
-            competing = sorted({item[at] for item in items.values()})
+                return (*forced, *item[depth:]), None, index
+            competing = sorted({item[depth] for item in items.values()})
             if len(competing) > 1:
                 return tuple(forced), np.array(competing), None
             forced.append(competing[0])

@@ -42,10 +42,10 @@ def standard_errors(
 
 def _members(lists: Sequence[Permutation], candidates: int) -> NDArray[np.float64]:
     """[lists, candidates]: 1 where the candidate is in the list."""
-    found = np.zeros((len(lists), candidates))
-    for row, permutation in zip(found, lists, strict=True):
+    members = np.zeros((len(lists), candidates))
+    for row, permutation in zip(members, lists, strict=True):
         row[list(permutation)] = 1.0
-    return found
+    return members
 
 
 def _normalised(weights: Sequence[float]) -> NDArray[np.float64]:

@@ -12,19 +12,32 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ragdro.selection.identifiers import IdentifierGrammar
 from ragdro.selection.inclusion import inclusion, standard_errors
-from ragdro.types import Passage, Permutation, Selection, Task
-
-if TYPE_CHECKING:
-    from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Passage, Permutation, Selection, Task
 
 ALL_LISTS = 720
 """Up to so many possible lists, all of them are scored instead of some being drawn."""
+
+
+@runtime_checkable
+class ListModel(Protocol):
+    """What reranking needs of a selector; `ragdro.selection.selector.Selector` says what each is."""
+
+    k: int
+    independent: bool
+    grammar: IdentifierGrammar
+
+    def list_length(self, candidates: Candidates) -> int: ...
+
+    def log_prob(self, task: Task, permutations: Sequence[Permutation], max_tokens: int) -> list[float]: ...
+
+    def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,7 @@ class Reranking:
         return tuple(ranked.passage for ranked in self.passages if ranked.probability is not None)
 
 
-def rerank(selector: Selector, task: Task, samples: int, seed: int) -> Reranking:
+def rerank(selector: ListModel, task: Task, samples: int, seed: int) -> Reranking:
     """See `Selector.rerank`."""
     count = len(task.candidates.passages)
     most = 1 if selector.independent else selector.list_length(task.candidates)

@@ -162,7 +162,7 @@ class Selector:
         return SequenceGroup.of([self._scored(prompt, z, count) for z in permutations])
 
     def _scored(self, prompt: list[int], permutation: Permutation, candidates: int) -> ScoredSequence:
-        """A list may be of any length unless it might have gone on: then it must be known how far."""
+        """A list may be of any length unless it might have continued: then it must be known how far."""
         most = min(self.k, candidates) if self.grammar.stop else None
         return self.grammar.scored(prompt, permutation, candidates, most)
 
@@ -187,7 +187,7 @@ class Selector:
         is drawn from: with another engine's, `log_prior` is the engine's too.
         """
         lists = self._write(tasks, uniforms, Writing(temperature=temperature), max_tokens, decoder)
-        return [list(map(_draw, of.drawn)) for of in lists]
+        return [list(map(_draw, written.drawn)) for written in lists]
 
     def select_and_sample(
         self,
@@ -198,7 +198,7 @@ class Selector:
     ) -> list[tuple[Selection, list[Draw]]]:
         """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
         lists = self._write(tasks, uniforms, Writing(greedy=True), max_tokens, decoder)
-        return [(self._selection(of), list(map(_draw, of.drawn))) for of in lists]
+        return [(self._selection(written), list(map(_draw, written.drawn))) for written in lists]
 
     def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Draw]]:
         """What `greedy` selects, log p of being chosen first (nats) of every candidate, and what `sample`

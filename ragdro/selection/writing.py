@@ -95,7 +95,7 @@ def write_lists(
         )
         for p in prompts
     ]
-    rows = [[one for one in (of.greedy, *of.drawn) if one is not None] for of in lists]
+    rows = [[one for one in (written.greedy, *written.drawn) if one is not None] for written in lists]
     draw = _Draw(uniforms, writing)
     model.hf.eval()
     with torch.no_grad():
@@ -131,12 +131,12 @@ def _choose(decoder: Decoder, model: LanguageModel, rows: _Rows, active: _Places
     log_p = logits.cpu().double().log_softmax(-1).numpy()  # some devices have no float64
     columns, log_q = draw(log_p, active)
     ids, competes = choices.numpy(), allowed.numpy()
-    for at, (r, b) in enumerate(active):
+    for row, (r, b) in enumerate(active):
         one = rows[r][b]
         if isinstance(one, GreedyList):
-            one.take(log_p[at, competes[at]])
+            one.take(log_p[row, competes[row]])
         else:
-            one.take(int(ids[columns[at]]), float(log_p[at, columns[at]]), float(log_q[at]))
+            one.take(int(ids[columns[row]]), float(log_p[row, columns[row]]), float(log_q[row]))
 
 
 class _Draw:

@@ -62,9 +62,9 @@ def measure(run: Path) -> list[Row]:
         folder = run / CHECKPOINTS / f"iteration-{iteration - 1}"
         rag = build_rag(config, folder)
         for split, tasks in splits.items():
-            found = [spread(rag, config, task) for task in tasks[:QUESTIONS]]
+            spreads = [spread(rag, config, task) for task in tasks[:QUESTIONS]]
             for m in SAMPLES:
-                means = {key: float(np.mean([f[m][key] for f in found])) for key in found[0][m]}
+                means = {key: float(np.mean([f[m][key] for f in spreads])) for key in spreads[0][m]}
                 rows.append({"iteration": iteration, "split": split, "m": m, **means})
     return rows
 
@@ -78,17 +78,17 @@ def spread(rag: Rag, config: Config, task: Task) -> dict[int, dict[str, float]]:
     answering = [rag.generator.group([reading(task, z)]) for z in lists]
     _, of_selector = gradients(rag.selector.model, selecting)
     scores, of_generator = gradients(rag.generator.model, answering)
-    place = {z: at for at, z in enumerate(lists)}
+    place = {z: i for i, z in enumerate(lists)}
     drawn = torch.tensor([place[draw.permutation] for draw in draws])
     prior = torch.tensor([draw.log_prior for draw in draws], dtype=torch.float64)
     proposal = torch.tensor([draw.log_proposal for draw in draws], dtype=torch.float64)
-    found = {}
+    variances = {}
     for m in SAMPLES:
         groups = drawn.reshape(-1, m)
         ratios = formulas.log_ratios(scores[groups], prior.reshape(-1, m), proposal.reshape(-1, m))
         weights = formulas.importance_weights(ratios)
-        found[m] = _variances(scores[groups], groups, weights, of_selector, of_generator)
-    return found
+        variances[m] = _variances(scores[groups], groups, weights, of_selector, of_generator)
+    return variances
 
 
 def _variances(

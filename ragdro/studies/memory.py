@@ -1,4 +1,4 @@
-"""Study of memory: what becomes of the selector when the generator learns its questions by heart.
+"""Study of memory: what becomes of the selector when the generator memorises its questions.
 
 In: runs on a few questions that return, with a generator that is fitted hard. Out: what is selected on
 held-out questions, and both bounds: that of the training questions before each M-step, and the held-out one.
@@ -63,7 +63,7 @@ def _training_panel(runs: Runs, metric: str) -> Panel:
 
 MEMORY = Study(
     name="memory",
-    about="a generator that learns its questions by heart: objectives with and without cross-fitting",
+    about="a generator that memorises its questions: objectives with and without cross-fitting",
     variants={
         "dro": (),
         "dro-centered": ("objective=dro-centered",),

@@ -62,7 +62,7 @@ def _difference_panel(runs: Runs) -> Panel:
     """A row an objective: what it gains over the first, seed by seed."""
     (name, first), *others = runs.items()
     points = tuple(
-        (float(at), differences(first, seeds, "exact_match")) for at, (_, seeds) in enumerate(others)
+        (float(i), differences(first, seeds, "exact_match")) for i, (_, seeds) in enumerate(others)
     )
     return Panel(
         f"against {name}",
@@ -82,8 +82,8 @@ def paired_table(runs: Runs) -> Table:
     p_values = {}
     for label, seeds in others:
         scores = [_by_question(first[seed], seeds[seed]) for seed in first]
-        mine, theirs = (np.mean([pair[at] for pair in scores], axis=0) for at in (0, 1))
-        p_values[label] = paired_permutation_test(mine, theirs, np.random.default_rng(0))
+        baseline, variant = (np.mean([pair[side] for pair in scores], axis=0) for side in (0, 1))
+        p_values[label] = paired_permutation_test(baseline, variant, np.random.default_rng(0))
     adjusted = holm(p_values)
     rows: list[tuple[Cell, ...]] = [
         (label, differences(first, seeds, "exact_match"), p_values[label], adjusted[label])
@@ -93,8 +93,8 @@ def paired_table(runs: Runs) -> Table:
 
 
 def _by_question(first: Run, second: Run) -> tuple[list[float], list[float]]:
-    mine, theirs = first.by_question("exact_match"), second.by_question("exact_match")
-    return list(mine.values()), [theirs[question] for question in mine]
+    first_scores, second_scores = first.by_question("exact_match"), second.by_question("exact_match")
+    return list(first_scores.values()), [second_scores[question] for question in first_scores]
 
 
 OBJECTIVES_STUDY = Study(

@@ -83,8 +83,16 @@ def plan(
     for run in runs:
         if (run.folder / CONFIG).is_file():
             refuse_another_run(run.config)
-    told = ["ragdro", "study", study.name, str(config), *overrides, "--seeds", ",".join(map(str, chosen))]
-    command = shlex.join([*told, "--full"] if full else told)
+    arguments = [
+        "ragdro",
+        "study",
+        study.name,
+        str(config),
+        *overrides,
+        "--seeds",
+        ",".join(map(str, chosen)),
+    ]
+    command = shlex.join([*arguments, "--full"] if full else arguments)
     return Plan(study, config, folder, chosen, tuple(runs), command)
 
 
@@ -95,7 +103,7 @@ def slug(text: str) -> str:
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """'0,1,2' or '0-4'. Raises `ConfigError`."""
-    found: list[int] = []
+    seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if match is None:
@@ -103,8 +111,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last - first > 999:
             raise ConfigError(f"--seeds: more than 1,000 seeds in '{part}'")
-        found += range(first, last + 1)
-    return tuple(found)
+        seeds += range(first, last + 1)
+    return tuple(seeds)
 
 
 def _refuse_ours(study: Study, overrides: Sequence[str]) -> None:

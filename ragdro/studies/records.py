@@ -41,8 +41,8 @@ class Run:
     @classmethod
     def read(cls, folder: Path, measured: Path | None) -> Run:
         """Raises `DataError` for a run that has not finished."""
-        found = None if measured is None else read_json(measured)
-        return cls(folder, read_results(folder), read_history(folder), found)
+        measurement = None if measured is None else read_json(measured)
+        return cls(folder, read_results(folder), read_history(folder), measurement)
 
     @property
     def config(self) -> Config:

@@ -42,7 +42,7 @@ def curve_table(runs: Runs, metrics: tuple[str, ...]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for label, seeds in runs.items():
         curves = [mean_curve(seeds, metric) for metric in metrics]
-        rows += [(label, at, *cells) for at, cells in enumerate(zip(*curves, strict=True))]
+        rows += [(label, iteration, *cells) for iteration, cells in enumerate(zip(*curves, strict=True))]
     return Table(("", "iteration", *(METRICS[f] for f in metrics)), tuple(rows))
 
 
@@ -72,13 +72,15 @@ def curve_panel(runs: Runs, metric: str, *, fraction: bool = True) -> Panel:
 
 def line(label: str, curve: Sequence[Interval | float | None]) -> Series:
     """A curve that begins with the warm-up."""
-    return Series(label, tuple((float(at), value) for at, value in enumerate(curve)))
+    return Series(label, tuple((float(iteration), value) for iteration, value in enumerate(curve)))
 
 
 def final_panel(runs: Runs, metrics: Mapping[str, Callable[[Run], float | None]]) -> Panel:
     """A row a variant, a series a metric (fraction of 1, exact match)."""
     series = tuple(
-        Series(name, tuple((float(at), over_seeds(seeds, metric)) for at, seeds in enumerate(runs.values())))
+        Series(
+            name, tuple((float(row), over_seeds(seeds, metric)) for row, seeds in enumerate(runs.values()))
+        )
         for name, metric in metrics.items()
     )
     return Panel(

@@ -50,11 +50,11 @@ def run_study(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: boo
 
 def read_runs(plan: Plan) -> dict[str, dict[int, Run]]:
     """The finished runs by variant and seed."""
-    found: dict[str, dict[int, Run]] = {}
+    by_variant: dict[str, dict[int, Run]] = {}
     for run in plan.runs:
         measured = None if plan.study.measure is None else measured_file(plan, run)
-        found.setdefault(run.variant, {})[run.seed] = Run.read(run.folder, measured)
-    return found
+        by_variant.setdefault(run.variant, {})[run.seed] = Run.read(run.folder, measured)
+    return by_variant
 
 
 def write(plan: Plan, outcome: StudyResult) -> None:
@@ -64,11 +64,11 @@ def write(plan: Plan, outcome: StudyResult) -> None:
     for title, sheet in outcome.tables.items():
         name = "table.csv" if title == titles[0] else f"table-{slug(title)}.csv"
         write_atomically(folder / name, sheet.as_csv())
-    told = describe(plan, outcome)
-    write_atomically(folder / "table.md", _markdown(plan, outcome, told["notes"]))
+    description = describe(plan, outcome)
+    write_atomically(folder / "table.md", _markdown(plan, outcome, description["notes"]))
     draw(outcome.panels, _title(plan), folder / "figure.png", folder / "figure.svg")
     write_atomically(folder / "command.sh", f"#!/bin/sh\n{plan.command}\n")
-    write_atomically(folder / STUDY, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / STUDY, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     page = html.page(f"Study: {study.name}", [html.paragraph(study.about), study_section(folder)])
     write_atomically(folder / "index.html", page)
 
@@ -113,7 +113,7 @@ def _begin(plan: Plan, *, resume: bool, overwrite: bool) -> None:
     folder = plan.folder
     if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         if not (resume or overwrite):
-            raise ConfigError(f"{folder} exists; pass --resume to go on with it or --overwrite to replace it")
+            raise ConfigError(f"{folder} exists; pass --resume to resume it or --overwrite to replace it")
         if overwrite:
             lock = RunLock(folder)
             shutil.rmtree(folder)

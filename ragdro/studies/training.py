@@ -57,17 +57,17 @@ def _convergence(runs: Runs) -> StudyResult:
     findings = []
     keys = ("exact_match", "f1", "bound")
     curves = {key: mean_curve(seeds, key) for key in keys}
-    for at in range(len(curves["bound"])):
+    for iteration in range(len(curves["bound"])):
         change = None
-        if at:
+        if iteration:
             bounds = [run.curve("bound") for run in seeds.values()]
-            pairs = [(b[at - 1], b[at]) for b in bounds]
+            pairs = [(b[iteration - 1], b[iteration]) for b in bounds]
             change = estimate([y - x if x is not None and y is not None else None for x, y in pairs])
         fell = isinstance(change, Interval) and change.high < 0
-        rows.append((at, *(curves[key][at] for key in keys), change, "falls" if fell else ""))
+        rows.append((iteration, *(curves[key][iteration] for key in keys), change, "falls" if fell else ""))
         if fell:
             findings.append(
-                f"iteration {at}: the bound falls by more than its interval ({shown(change)} nats)"
+                f"iteration {iteration}: the bound falls by more than its interval ({shown(change)} nats)"
             )
     if len(seeds) < 2:
         findings.append("whether the bound falls is not judged: one seed has no interval")
@@ -99,7 +99,7 @@ CONVERGENCE = Study(
 def iterations_to_reach(run: Run) -> float | None:
     """The first iteration whose exact match is within 0.02 of the run's best."""
     known = [-1.0 if value is None else value for value in run.curve("exact_match")]
-    return float(next(at for at, value in enumerate(known) if value >= max(known) - _NEAR))
+    return float(next(iteration for iteration, value in enumerate(known) if value >= max(known) - _NEAR))
 
 
 def seconds_per_iteration(run: Run) -> float | None:

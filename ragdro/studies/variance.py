@@ -81,27 +81,27 @@ def _ratio(seeds: Mapping[int, Run], where: Place, role: str) -> Interval | floa
     pairs = [(row[f"{role}_weighted"], row[f"{role}_uniform"]) for row in _rows(seeds, where)]
     if min(map(min, pairs)) <= 0:
         return None
-    found = estimate([math.log(weighted / uniform) for weighted, uniform in pairs])
-    if isinstance(found, Interval):
-        return Interval(*map(math.exp, found))
-    return None if found is None else math.exp(found)
+    mean = estimate([math.log(weighted / uniform) for weighted, uniform in pairs])
+    if isinstance(mean, Interval):
+        return Interval(*map(math.exp, mean))
+    return None if mean is None else math.exp(mean)
 
 
 def _findings(seeds: Mapping[int, Run]) -> list[str]:
     """Whether weighting can only lower the variance: for each role over all places with more than one
     sample."""
-    found = []
+    findings = []
     for role in _ROLES:
         rows = [row for run in seeds.values() for row in run.measured if row["m"] > 1]
         raised = [row for row in rows if row[f"{role}_weighted"] > row[f"{role}_uniform"]]
         fraction = sum(row[f"{role}_raised"] for row in rows) / len(rows)
         verdict = "does not hold" if raised or fraction else "is not contradicted"
-        found.append(
+        findings.append(
             f"{role}: that weighting can only lower the variance {verdict}: the weighted estimate varies more"
             f" than the uniform one of the same lists in {len(raised)} of {len(rows)} means over questions"
             f" (m > 1), and for {fraction:.0%} of the questions"
         )
-    return found
+    return findings
 
 
 VARIANCE = Study(

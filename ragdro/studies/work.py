@@ -1,8 +1,8 @@
-"""A study's processes: runs in parallel, each the ordinary `ragdro train`, gone on with where they were
+"""A study's processes: runs in parallel, each the ordinary `ragdro train`, resumed where they were
 stopped.
 
 In: jobs, how many at once. Out: nothing but what the jobs leave. Whatever ends this process (Ctrl-C,
-SIGTERM, a job that fails) ends the jobs, which save what they have; the same command with --resume goes on.
+SIGTERM, a job that fails) ends the jobs, which save what they have; the same command with --resume continues.
 Where the platform can, a job is a fork of a process that has imported everything: that takes longer than an
 iteration of the embedded default.
 """

@@ -157,9 +157,11 @@ class DocumentSource:
         for verb, first, second in self.rng.sample(pairs, len(pairs)):
             draw = self.rng.random()
             asked = second.subject if draw < 0.25 else f"{first.subject} {verb}"
-            told = "" if draw < 0.25 else f" {second.subject} >" if draw < 0.5 else f" [{number[first]}] >"
+            first_hop = (
+                "" if draw < 0.25 else f" {second.subject} >" if draw < 0.5 else f" [{number[first]}] >"
+            )
             pieces.append(Piece(f"\n{asked} >", CONTEXT))
-            pieces.append(Piece(f"{told} [{number[second]}]", TARGET))
+            pieces.append(Piece(f"{first_hop} [{number[second]}]", TARGET))
         return [*pieces, Piece(END, CONTEXT)]
 
 

@@ -7,7 +7,8 @@ training changes every weight.
 
 The residual stream begins as three parts of 42 dimensions. *Own* holds the token's embedding. *Context* is
 empty at first: layer 0 fills it with the embeddings of the four tokens before, layer 1 with those of the four
-before these. *Found* is what later heads bring. Two more dimensions are constants that positional terms read.
+before these. *Retrieved* is what later heads bring. Two more dimensions are constants that positional terms
+read.
 
 - A *look-back* head attends to the token at one offset, through the fast rotary pairs: its logit
   `Σ_j a² cos(f_j (i − k − offset))` peaks there.
@@ -110,27 +111,27 @@ def initialise(model: LlamaForCausalLM, content: list[int], synonyms: list[tuple
     directions = torch.zeros(hidden, hidden)
     directions[1:, 1:] = torch.nn.init.orthogonal_(torch.empty(hidden - 1, hidden - 1))
     size = (hidden - 2) // 3
-    own, context, found = torch.split(directions[2 : 2 + 3 * size], size)
+    own, context, retrieved = torch.split(directions[2 : 2 + 3 * size], size)
     _embed(model, own, directions[1], content, synonyms)
     for offset in range(1, 5):
         head = _Head(model, 0, offset - 1)
         head.look_back(offset)
         head.bring(own, context)
     for layer in range(1, layers):
-        asked = context if layer == 1 else found
+        asked = context if layer == 1 else retrieved
         named, same_words, repeated, last = (_Head(model, layer, head) for head in range(4))
         named.match(asked, own + KEY_CONTEXT * context)
         named.bring(context, own)
         same_words.match(asked, context)
-        same_words.bring(own, found if layer == 1 else own + found)
+        same_words.bring(own, retrieved if layer == 1 else own + retrieved)
         repeated.match(own, own)
-        repeated.bring(context if layer == 1 else found, found, SLIGHT)
+        repeated.bring(context if layer == 1 else retrieved, retrieved, SLIGHT)
         if layer == 1:
             last.look_back(4)
             last.bring(context, context)
         elif layer == layers - 2:
             last.look_back(LIST_OFFSET, 3 * PEAK)
-            last.bring(found, found, STRONG)
+            last.bring(retrieved, retrieved, STRONG)
         else:
             last.match(context, own)
             last.bring(context, own)

@@ -1,6 +1,6 @@
 """What the tiny base can do on held-out worlds: reading and ranking, each target given the ones before it.
 
-In: a model and its tokenizer. Out: fraction of 1.
+In: a model and its tokenizer. Out: fractions of 1.
 - `chain_N_first`, `chain_N_second`: the first and second identifier of a chain-style list, two-hop, N
   candidates.
 - `lookup_N_first`, `lookup_N_second`: the same in the pretext documents that ask many short queries.
@@ -48,7 +48,7 @@ class Probe:
     @torch.no_grad()
     def _hits(self, model: LlamaForCausalLM, name: str) -> list[list[list[bool]]]:
         """For each target piece of each document, whether each of its tokens is the likeliest one."""
-        found = []
+        hits = []
         for pieces in self.sets[name]:
             ids = self.tokenizer([piece.text for piece in pieces])["input_ids"]
             tokens = torch.tensor([token for piece in ids for token in piece])
@@ -56,14 +56,14 @@ class Probe:
             right = [False, *(logits[:-1].argmax(-1) == tokens[1:]).tolist()]
             ends = torch.tensor([len(piece) for piece in ids]).cumsum(0).tolist()
             spans = zip(pieces, ids, ends, strict=True)
-            found.append(
+            hits.append(
                 [
                     right[end - len(i) : end]
                     for piece, i, end in spans
                     if piece.weight == TARGET and (name[0] != "l" or len(i) == 7)
                 ]
             )
-        return found
+        return hits
 
     def measures(self, model: LlamaForCausalLM) -> dict[str, float]:
         """Every measure by name."""

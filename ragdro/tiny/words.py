@@ -30,7 +30,7 @@ NEW_ANIMALS = ANIMALS[30:]
 # fmt: off
 NOUNS = [
     "emblem", "mascot", "crest", "seal", "banner", "badge", "statue", "coin", "stamp", "totem",
-    "logo", "flag", "medal", "mural", "mask", "trophy", "kite", "puppet", "client", "fountain",
+    "logo", "flag", "medal", "mural", "mask", "trophy", "kite", "puppet", "poster", "fountain",
     "tapestry", "carving", "sculpture", "painting", "lantern", "balloon", "costume", "pendant",
     "sticker", "gate", "door", "roof", "tower", "bridge", "ticket", "uniform", "shield", "calendar",
     "ring", "clock", "window", "carpet", "pillar", "mosaic",

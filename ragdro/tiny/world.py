@@ -6,7 +6,7 @@ A world has 12 people and 24 entities (3 of each of 8 kinds). Each person has on
 in, works for, …); each entity has one fact: an animal on its emblem, statue, …. A one-hop question asks for
 the animal of a named entity, and the right passage is the retriever's first. A two-hop question ("What animal
 is on the emblem of the city where Bazor resides?") names a person and a relation, in a verb that the passage
-does not use: BM25 finds the person's eight facts and cannot tell them apart. The second passage shares no
+does not use: BM25 finds the person's eight facts and cannot distinguish them. The second passage shares no
 name with the question: only the noun leads BM25 to it, together with the other passages of the same noun,
 behind the eight.
 

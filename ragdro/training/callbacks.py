@@ -8,44 +8,14 @@ A `Callback` sees the events of a training, in the order in which they happen, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
 
+from ragdro.training.m_step import Update
+from ragdro.training.parts import LoopState, TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
-
-if TYPE_CHECKING:
-    from ragdro.training.loop import Training
-    from ragdro.training.m_step import Update
-
-
-@dataclass(slots=True)
-class LoopState:
-    """How far a training is.
-
-    `finished`: the last iteration that is done (0: the warm-up, -1: none). `steps`: updates taken of each
-    role's fit in the stage under way. `scores`: the validation score of each measured iteration.
-    """
-
-    finished: int = -1
-    steps: dict[str, int] = field(default_factory=dict)
-    results: dict[str, Any] = field(
-        default_factory=lambda: {"vanilla_rag": None, "warm_up": None, "iterations": [], "best": None}
-    )
-    scores: list[float] = field(default_factory=list)
-    bad_batches: int = 0
-
-    def is_exhausted(self, patience: int | None) -> bool:
-        """Whether `patience` iterations have passed since the best one."""
-        if patience is None or not self.scores:
-            return False
-        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= patience
-
-    @property
-    def is_best(self) -> bool:
-        """Whether no iteration was better than the last one measured, and none as good before it."""
-        return bool(self.scores) and self.scores.index(max(self.scores)) == len(self.scores) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +37,7 @@ class BadBatch:
 class Callback:
     """Events of a training; override those you want. `stage` is 'warm_up' or 'iteration-N'."""
 
-    def on_train_begin(self, training: Training) -> None:
+    def on_train_begin(self, training: TrainingParts) -> None:
         """Everything is loaded and nothing is computed; a resumed training stands where it was saved."""
 
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
@@ -92,10 +62,10 @@ class Callback:
         """A split ('validation', or 'reported': the test questions where there are any) was measured;
         `records` has one object a question. Stage 'vanilla_rag': the retriever's first K are read."""
 
-    def on_iteration_end(self, training: Training, iteration: int) -> None:
+    def on_iteration_end(self, training: TrainingParts, iteration: int) -> None:
         """An iteration (0: the warm-up) is done and measured."""
 
-    def on_train_end(self, training: Training) -> None:
+    def on_train_end(self, training: TrainingParts) -> None:
         """All is done."""
 
 
@@ -105,7 +75,7 @@ class Checkpointer:
     def __init__(self) -> None:
         self.state = LoopState()
 
-    def restore(self, training: Training) -> None:
+    def restore(self, training: TrainingParts) -> None:
         """Put the models and snapshots where they stood."""
 
     def resume_fit(self, stage: str, role: str, optimiser: Optimizer) -> int:

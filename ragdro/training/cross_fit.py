@@ -47,7 +47,7 @@ class Fold(WeightSnapshot):
 def folds_of(model: LanguageModel, tasks: Sequence[Task]) -> list[Fold]:
     """Both folds, as `model` is now."""
     ids = [task.question.id for task in tasks]
-    return [Fold(name, model, ids[at::2]) for at, name in enumerate(FOLDS)]
+    return [Fold(name, model, ids[i::2]) for i, name in enumerate(FOLDS)]
 
 
 def warm_up_folds(

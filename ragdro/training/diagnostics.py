@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ragdro.algorithms import weights as formulas
+from ragdro.algorithms.weights import QuestionsBySamples, importance_weights
 from ragdro.types import WeightedTask
 
 METRICS = (
@@ -44,15 +46,41 @@ def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
     return {
         "bound": float(formulas.bound(ratios)),
         "effective_sample_size": float(formulas.effective_sample_size(weights)),
-        "weight_entropy": float(formulas.weight_entropy(weights)),
-        "weight_variance": float(formulas.weight_variance(weights)),
-        "selector_entropy": float(formulas.entropy(log_prior, log_proposal)),
+        "weight_entropy": float(weight_entropy(weights)),
+        "weight_variance": float(weight_variance(weights)),
+        "selector_entropy": float(entropy(log_prior, log_proposal)),
         "distinct_fraction": len(set(drawn)) / len(drawn),
-        "passages": sum(len(weighted.samples[at].permutation) for at in drawn) / len(drawn),
+        "passages": sum(len(weighted.samples[i].permutation) for i in drawn) / len(drawn),
     }
 
 
 def column(weighted: WeightedTask, name: str, m: int | None = None) -> Tensor:
     """[1, samples]: a number of each of the first `m` draws, in the order drawn."""
-    values = [getattr(weighted.samples[at], name) for at in weighted.drawn[:m]]
+    values = [getattr(weighted.samples[i], name) for i in weighted.drawn[:m]]
     return torch.tensor([values], dtype=torch.float64)
+
+
+def weight_entropy(weights: QuestionsBySamples) -> Float[Tensor, " questions"]:
+    """-sum_i w_i log w_i in nats: log m when all samples weigh the same, 0 when one has all the weight."""
+    return -torch.xlogy(weights, weights).sum(dim=1)
+
+
+def weight_variance(weights: QuestionsBySamples) -> Float[Tensor, " questions"]:
+    """1/m sum_i (w_i - 1/m)^2: 0 when all samples weigh the same, (m - 1)/m^2 when one has all the weight."""
+    return weights.var(dim=1, correction=0)
+
+
+def entropy(log_p: QuestionsBySamples, log_proposal: QuestionsBySamples) -> Float[Tensor, " questions"]:
+    """-E_p[log p] in nats, estimated from samples of the proposal: their mean where that is p itself."""
+    return -(importance_weights(log_p - log_proposal) * log_p).sum(dim=1)
+
+
+def divergence(
+    log_then: QuestionsBySamples, log_now: QuestionsBySamples, log_proposal: QuestionsBySamples
+) -> Float[Tensor, " questions"]:
+    """KL(then || now) in nats, estimated from samples of the proposal by E_then[r - 1 - log r], r = now/then.
+
+    As E_then[r] = 1 this has the expectation of -log r, but is never negative and varies less.
+    """
+    ratio = log_now - log_then
+    return (importance_weights(log_then - log_proposal) * (ratio.exp() - 1 - ratio)).sum(dim=1)

@@ -106,7 +106,7 @@ def _weigh(
         shares[draw.permutation] += weight
     counts = Counter(d.permutation for d in draws)
     first = {d.permutation: d for d in reversed(draws)}
-    places = {z: at for at, z in enumerate(first)}
+    places = {z: i for i, z in enumerate(first)}
     samples = tuple(
         WeightedSample(z, counts[z], first[z].log_proposal, first[z].log_prior, scores[z], shares[z])
         for z in first

@@ -31,14 +31,16 @@ from ragdro.lm.engines.base import Engine
 from ragdro.parallel.sharding import apply_parallelism
 from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
-from ragdro.system import Rag, Retrieve
+from ragdro.system import Rag, as_retrieve
 from ragdro.training.best import KeepBest
 from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import fit_folds, warm_up_folds
 from ragdro.training.e_step import e_step
 from ragdro.training.evaluate import evaluate, evaluate_vanilla
-from ragdro.training.loop import REFERENCE, TRAIN_STREAM, Training, questions_of, stage_name
+from ragdro.training.loop import TRAIN_STREAM, Training, questions_of, stage_name
 from ragdro.training.m_step import fit
+from ragdro.training.observer import observers
+from ragdro.training.parts import REFERENCE
 from ragdro.training.tasks import TOP_N, tasks_of
 from ragdro.training.warm_up import warm_up
 from ragdro.types import Question, Task, WeightedTask
@@ -54,7 +56,7 @@ def train(
     algorithm: Algorithm | None = None,
     validation: Sequence[Question | Task] = (),
     test: Sequence[Question | Task] | None = None,
-    retrieve: Retrieve | None = None,
+    retriever: Any = None,
     top_n: int = TOP_N,
     callbacks: Sequence[Callback] = (),
     settings: TrainingSettings | None = None,
@@ -64,7 +66,8 @@ def train(
 ) -> dict[str, Any]:
     """Train both models on questions with answers; returns what was measured, as `results.json` holds it.
 
-    A question's candidates are what `retrieve` finds (`top_n` of it are taken), else those it came with.
+    A question's candidates are the first `top_n` that `retriever` finds (anything that `as_retrieve` of
+    `ragdro.system` takes), else those that it came with.
     `algorithm` is the objective (None: `Dro()`). The `validation` questions say which iteration is best, and
     its weights are what both models have in the end; without any nothing is measured and the last iteration
     stays. `test` questions are measured as well and decide nothing. `settings`, or single fields of it as
@@ -73,7 +76,9 @@ def train(
 
     Raises a `RagdroError` for input that cannot be used.
     """
-    algorithm, settings = algorithm or Dro(), _settings(settings, algorithm, changes)
+    algorithm = algorithm or Dro()
+    settings = _settings(settings, algorithm, changes)
+    retrieve = None if retriever is None else as_retrieve(retriever, top_n)
     system = Rag(
         selector,
         generator,
@@ -107,7 +112,7 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
     apply_parallelism(settings.parallel, training.models)
     training.emit("on_train_begin", training)
     if state.finished < 0:
-        rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), training.observe("warm_up")
+        rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
         warm_up(system.selector, system.generator, training.train, settings.warm_up, rng, observe)
         warm_up_folds(training.folds, system, training.train, settings, observe)
         training.capture(REFERENCE)
@@ -147,7 +152,7 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
 def _maximisation(training: Training, iteration: int, weighted: Sequence[WeightedTask]) -> None:
     """Fit the selector to the weighted permutations and the generator to the answers under them."""
     selector, generator, algorithm = training.system.selector, training.system.generator, training.algorithm
-    settings, observe = training.settings, training.observe(stage_name(iteration))
+    settings, observe = training.settings, observers(training, stage_name(iteration))
     if settings.train_selector and algorithm.selects:
         with phase("selector update"):
             fit(

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 
 from ragdro.algorithms.base import Algorithm
-from ragdro.algorithms.weights import divergence
 from ragdro.config import EStep, Evaluation
 from ragdro.evaluation.evaluate import Metric, summarise
 from ragdro.evaluation.evaluate import evaluate as score_prediction
@@ -163,14 +162,14 @@ def _lists(
     step = EStep(samples=samples, max_tokens_per_micro_batch=tokens)
     propose = proposals(algorithm, step, seed, _EVALUATION_STREAM)
 
-    def both(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+    def select_and_draw(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
         if not algorithm.draws_lists:
             return list(zip(rag.select(part), propose(selector, part), strict=True))
         numbers = uniforms(selector, part, samples, seed, _EVALUATION_STREAM)
         return selector.select_and_sample(part, numbers, tokens)
 
     names = (task.question.id for task in tasks)
-    return dict(zip(names, map_sharded(tasks, both), strict=True))
+    return dict(zip(names, map_sharded(tasks, select_and_draw), strict=True))
 
 
 def sampled_metrics(
@@ -215,9 +214,9 @@ def _kl_to_previous(training: Training) -> float | None:
     ]
     scores = score_all(rag.selector.model, groups, settings.max_tokens_per_micro_batch)
     divergences = [
-        divergence(
+        diagnostics.divergence(
             diagnostics.column(w, "log_prior", m),
-            torch.tensor([[now[at] for at in w.drawn[:m]]], dtype=torch.float64),
+            torch.tensor([[now[i] for i in w.drawn[:m]]], dtype=torch.float64),
             diagnostics.column(w, "log_proposal", m),
         )
         for w, now in zip(previous, scores, strict=True)

@@ -12,33 +12,26 @@ from typing import Any
 
 from ragdro.algorithms.base import Algorithm, Labeller
 from ragdro.config import TrainingSettings
-from ragdro.evaluation.evaluate import own_metrics
 from ragdro.lm.engines.base import Engine, OwnEngine
-from ragdro.lm.model import LanguageModel
-from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.selection.selector import Draw
 from ragdro.system import Rag
-from ragdro.training.callbacks import Callback, Checkpointer, LoopState
-from ragdro.training.cross_fit import folds_of, held_out, held_out_log_likelihoods
+from ragdro.training.callbacks import Callback, Checkpointer
+from ragdro.training.cross_fit import held_out, held_out_log_likelihoods
 from ragdro.training.diagnostics import sample_metrics
 from ragdro.training.e_step import Scores, Shards
-from ragdro.training.m_step import FitObserver
-from ragdro.training.observer import StageObserver
+from ragdro.training.parts import REFERENCE, TrainingParts
 from ragdro.training.proposals import Propose, proposals
-from ragdro.training.replay import Earlier, Lists, earlier_name, fresh_lists, pooled
-from ragdro.training.warm_up import ObserverOf
+from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
 from ragdro.types import Task, WeightedTask
 
 VANILLA = "vanilla_rag"
-REFERENCE = "selector-warm-up"
 TRAIN_STREAM = 2
 """Streams of random numbers: what each is for keeps its own, whatever the others take."""
 
 
-class Training:
-    """What the loop works on. `reported`: the questions whose metrics are reported (the test questions where
-    there are any); `snapshots`: other weights kept beside the pair; `history`: what earlier iterations
-    drew."""
+class Training(TrainingParts):
+    """A training with what watches it (`callbacks`), what it resumes from (`checkpointer`) and what
+    samples."""
 
     def __init__(
         self,
@@ -53,52 +46,16 @@ class Training:
         checkpointer: Checkpointer | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self.system = system
-        self.algorithm = algorithm
-        self.settings = settings
-        self.train, self.validation, self.test = list(train), list(validation), test
         self.callbacks = list(callbacks)
         self.checkpointer = checkpointer or Checkpointer()
         self.engine = engine or OwnEngine()
-        self.models = {"selector": system.selector.model, "generator": system.generator.model}
-        self.folds = folds_of(system.generator.model, self.train) if settings.cross_fitted else []
-        self.own_metrics = own_metrics(settings.evaluation.metrics)
-        self.snapshots = self._snapshots()
-        self.history: dict[str, Lists] = {}
-        self.previous_samples: list[WeightedTask] | None = None
-
-    @property
-    def state(self) -> LoopState:
-        """How far it is."""
-        return self.checkpointer.state
-
-    @property
-    def reported(self) -> Sequence[Task]:
-        """The questions whose metrics are reported."""
-        return self.validation if self.test is None else self.test
-
-    @property
-    def fallbacks(self) -> int:
-        """Sequences and branches that both models computed separately, because the shared way was found
-        unequal to the model's own."""
-        return sum(model.fallbacks for model in {id(m): m for m in self.models.values()}.values())
-
-    def model(self, role: str) -> LanguageModel:
-        """The model that a fit of `role` moves: one of the pair, or a snapshot's."""
-        return self.models[role] if role in self.models else self.snapshots[role].model
+        state = self.checkpointer.state
+        super().__init__(system, algorithm, settings, train, validation, test, state)
 
     def emit(self, event: str, *arguments: Any, **named: Any) -> None:
         """Call the method `event` of every callback."""
         for callback in self.callbacks:
             getattr(callback, event)(*arguments, **named)
-
-    def observe(self, stage: str) -> ObserverOf:
-        """What sees the fit of a role in `stage`."""
-
-        def observer(role: str) -> FitObserver:
-            return StageObserver(self, stage, role)
-
-        return observer
 
     def capture(self, name: str) -> None:
         """The snapshot of this name, if there is one, becomes its model as it is now."""
@@ -170,18 +127,9 @@ class Training:
             self.checkpointer.save_history(name, self.history[name])
             self.capture(name)
 
-    def _snapshots(self) -> dict[str, WeightSnapshot]:
-        """What is kept beside the pair, all as the pair is now."""
-        selector = self.system.selector.model
-        kept: list[WeightSnapshot] = list(self.folds)
-        if self.algorithm.needs_reference:
-            kept.append(WeightSnapshot(REFERENCE, selector))
-        kept += [WeightSnapshot(earlier_name(at), selector) for at in range(self.settings.e_step.replay)]
-        return {snapshot.name: snapshot for snapshot in kept}
-
     def _earlier(self) -> list[Earlier]:
         """What earlier iterations drew, as far as there were any."""
-        names = [earlier_name(at) for at in range(self.settings.e_step.replay)]
+        names = [earlier_name(age) for age in range(self.settings.e_step.replay)]
         return [Earlier(self.snapshots[name], self.history[name]) for name in names if name in self.history]
 
 

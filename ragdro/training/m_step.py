@@ -101,8 +101,8 @@ def fit(
             place["lr"] = rate
         batch = [build(i) for i in local_shard(chosen)]
         idle = partial(build, chosen[0])
-        mine = _accumulate(model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero)
-        loss, tokens = all_reduce_sum(mine, sum(len(w.group) for w in batch))
+        local_loss = _accumulate(model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero)
+        loss, tokens = all_reduce_sum(local_loss, sum(len(w.group) for w in batch))
         if zero is not None:
             norm = zero.step()
         else:

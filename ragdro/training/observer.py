@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -11,10 +11,14 @@ from ragdro.algorithms.examples import TrainingExample
 from ragdro.errors import TrainingError
 from ragdro.parallel.world import all_gather_object
 from ragdro.training.callbacks import BadBatch
+from ragdro.training.loop import Training
 from ragdro.training.m_step import FitObserver, Update, question_names
+from ragdro.training.warm_up import ObserverOf
 
-if TYPE_CHECKING:
-    from ragdro.training.loop import Training
+
+def observers(training: Training, stage: str) -> ObserverOf:
+    """From a role to what sees its fit in `stage`."""
+    return lambda role: StageObserver(training, stage, role)
 
 
 class StageObserver(FitObserver):

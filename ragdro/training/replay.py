@@ -36,9 +36,9 @@ class Earlier:
     lists: Lists = field(default_factory=dict)
 
 
-def earlier_name(at: int) -> str:
-    """What the snapshot of the `at`-th earlier selector is called."""
-    return f"selector-earlier-{at}"
+def earlier_name(age: int) -> str:
+    """What the snapshot of the `age`-th earlier selector is called."""
+    return f"selector-earlier-{age}"
 
 
 def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Propose:
@@ -52,7 +52,7 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
         chosen = [tasks[i] for i in again]
         sources: list[list[Sequence[Permutation]]] = [[[d.permutation for d in draws[i]] for i in again]]
         sources += [[e.lists.get(task.question.id, ()) for task in chosen] for e in earlier]
-        pools = [[z for lists in of for z in lists] for of in zip(*sources, strict=True)]
+        pools = [[z for lists in sampled for z in lists] for sampled in zip(*sources, strict=True)]
         groups = [selector.group(task, pool) for task, pool in zip(chosen, pools, strict=True)]
         tokens = settings.max_tokens_per_micro_batch
         priors = [score_all(selector.model, groups, tokens)]
@@ -60,11 +60,13 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
             with e.selector.swap_in():
                 priors.append(score_all(selector.model, groups, tokens))
         result = list(draws)
-        for at, (i, task, pool) in enumerate(zip(again, chosen, pools, strict=True)):
-            by_source = [log_proposals(selector, task, pool, log_p[at], settings.mixture) for log_p in priors]
-            counts = torch.tensor([len(source[at]) for source in sources], dtype=torch.float64)
+        for row, (i, task, pool) in enumerate(zip(again, chosen, pools, strict=True)):
+            by_source = [
+                log_proposals(selector, task, pool, log_p[row], settings.mixture) for log_p in priors
+            ]
+            counts = torch.tensor([len(source[row]) for source in sources], dtype=torch.float64)
             log_q = balance(torch.tensor(by_source, dtype=torch.float64), counts).tolist()
-            result[i] = [Draw(*one) for one in zip(pool, log_q, priors[0][at], strict=True)]
+            result[i] = [Draw(*one) for one in zip(pool, log_q, priors[0][row], strict=True)]
         return result
 
     return joined
@@ -72,4 +74,4 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
 
 def fresh_lists(weighted: Sequence[WeightedTask], m: int) -> dict[str, list[Permutation]]:
     """What this iteration itself drew, by question id: the first `m` draws of each."""
-    return {w.task.question.id: [w.samples[at].permutation for at in w.drawn[:m]] for w in weighted}
+    return {w.task.question.id: [w.samples[i].permutation for i in w.drawn[:m]] for w in weighted}

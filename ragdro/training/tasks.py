@@ -27,10 +27,10 @@ def tasks_of(
 
 
 def _task(question: Question, retrieved: Candidates | None, top_n: int) -> Task:
-    found = retrieved or question.candidates
-    if found is None and question.passages:
-        found = Candidates(question.id, question.passages)
-    if found is None or not found.passages:
-        raise DataError(f"question '{question.id}' has no candidates and no passages; pass retrieve=...")
-    scores = None if found.scores is None else found.scores[:top_n]
-    return Task(question, replace(found, passages=found.passages[:top_n], scores=scores))
+    candidates = retrieved or question.candidates
+    if candidates is None and question.passages:
+        candidates = Candidates(question.id, question.passages)
+    if candidates is None or not candidates.passages:
+        raise DataError(f"question '{question.id}' has no candidates and no passages; pass retriever=...")
+    scores = None if candidates.scores is None else candidates.scores[:top_n]
+    return Task(question, replace(candidates, passages=candidates.passages[:top_n], scores=scores))

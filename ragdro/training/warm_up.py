@@ -66,13 +66,13 @@ def teacher_permutation(task: Task, k: int, teacher: str = "auto", *, stop: bool
     """
     passages = task.candidates.passages
     if teacher == "gold":
-        gold = {passage.content: at for at, passage in enumerate(task.question.gold_passages)}
+        gold = {passage.content: rank for rank, passage in enumerate(task.question.gold_passages)}
         if not gold:
             raise ConfigError(f"warm_up.teacher: question '{task.question.id}' has no passages labelled gold")
         ranks = [gold.get(p.content, len(gold)) for p in passages]
         named = sum(rank < len(gold) for rank in ranks)
     elif teacher == "auto" and task.question.ranking is not None:
-        place = {passage_id: at for at, passage_id in enumerate(task.question.ranking)}
+        place = {passage_id: rank for rank, passage_id in enumerate(task.question.ranking)}
         ranks = [place.get(p.id, len(place)) for p in passages]
         named = sum(rank < len(place) for rank in ranks)
     else:

@@ -36,8 +36,8 @@ def textbook(model: torch.nn.Module, sequence: ScoredSequence) -> Tensor:
     """log p of the sequence's targets, each among those allowed, from one plain forward pass."""
     logits = model(input_ids=torch.from_numpy(sequence.tokens)[None]).logits[0]
     total = torch.zeros((), dtype=logits.dtype)
-    for i, at in enumerate(sequence.targets.tolist()):
-        row, target = logits[at - 1], int(sequence.tokens[at])
+    for i, place in enumerate(sequence.targets.tolist()):
+        row, target = logits[place - 1], int(sequence.tokens[place])
         among = row if sequence.allowed is None else row[torch.from_numpy(sequence.allowed[i])]
         total = total + row[target] - among.logsumexp(0)
     return total
@@ -94,8 +94,8 @@ def exact(seed: int = 0) -> Exact:
 
 def draw(proposal: Tensor, repeats: int, m: int) -> Tensor:
     made = torch.Generator().manual_seed(m)
-    found = torch.multinomial(proposal.exp(), repeats * m, replacement=True, generator=made)
-    return found.view(repeats, m)
+    drawn = torch.multinomial(proposal.exp(), repeats * m, replacement=True, generator=made)
+    return drawn.view(repeats, m)
 
 
 def shares(truth: Exact, proposal: Tensor, repeats: int, m: int) -> Tensor:
@@ -112,8 +112,8 @@ def test_the_product_computes_what_enumeration_finds() -> None:
     assert float(truth.prior.exp().std()) > 0.01  # a uniform prior would prove little
     assert rag.selector.log_prob(task, LISTS, 10_000) == pytest.approx(truth.prior.tolist(), abs=2e-4)
     group = rag.generator.group([reading(task, z) for z in LISTS])
-    found = sequence_log_probs(rag.generator.model, [group])[0].tolist()
-    assert found == pytest.approx(truth.likelihood.tolist(), abs=2e-4)
+    log_likelihoods = sequence_log_probs(rag.generator.model, [group])[0].tolist()
+    assert log_likelihoods == pytest.approx(truth.likelihood.tolist(), abs=2e-4)
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
@@ -127,8 +127,8 @@ def test_with_the_posterior_as_weights_the_losses_have_the_evidences_gradient(ro
         group = rag.generator.group([reading(task, z) for z in LISTS])
     loss = weighted_loss(truth.posterior.float(), sequence_log_probs(model, [group])[0])
     expected = truth.posterior @ scores
-    found = projected(model.hf, -loss)
-    assert (found - expected).norm() < 1e-3 * expected.norm()
+    gradient = projected(model.hf, -loss)
+    assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_the_score_functions_expectation_is_zero() -> None:
@@ -144,20 +144,21 @@ def slope(ms: list[int], values: list[float]) -> float:
 
 def test_the_gradients_error_falls_with_the_root_of_m_and_its_bias_with_m() -> None:
     truth = exact()
-    both = torch.cat([truth.selector_scores, truth.generator_scores], dim=1)
+    scores = torch.cat([truth.selector_scores, truth.generator_scores], dim=1)
     roles = (slice(0, DIRECTIONS), slice(DIRECTIONS, None))
     ms, few = [1, 4, 16, 64, 256, 1024, 4096], [1, 4, 8, 16, 32, 64]
     errors = {
-        m: shares(truth, truth.prior, max(200, 50_000 // m), m) @ both - truth.posterior @ both for m in ms
+        m: shares(truth, truth.prior, max(200, 50_000 // m), m) @ scores - truth.posterior @ scores
+        for m in ms
     }
     biases = {
-        m: (shares(truth, truth.prior, 4_000_000 // m, m).mean(0) - truth.posterior) @ both for m in few
+        m: (shares(truth, truth.prior, 4_000_000 // m, m).mean(0) - truth.posterior) @ scores for m in few
     }
     for role in roles:
-        found = [float(errors[m][:, role].square().sum(1).mean().sqrt()) for m in ms]
-        assert slope(ms, found) == pytest.approx(-0.5, abs=0.06)
-        found = [float(biases[m][role].norm()) for m in few]
-        assert slope(few, found) == pytest.approx(-1, abs=0.25)
+        deviations = [float(errors[m][:, role].square().sum(1).mean().sqrt()) for m in ms]
+        assert slope(ms, deviations) == pytest.approx(-0.5, abs=0.06)
+        norms = [float(biases[m][role].norm()) for m in few]
+        assert slope(few, norms) == pytest.approx(-1, abs=0.25)
 
 
 def proposals() -> dict[str, Tensor]:
@@ -190,8 +191,8 @@ def quantised() -> Tensor:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(torch.float8_e5m2))
-        found = [textbook(model.double(), rag.selector.scored(task, z)) for z in LISTS]
-    return torch.stack(found)
+        log_probs = [textbook(model.double(), rag.selector.scored(task, z)) for z in LISTS]
+    return torch.stack(log_probs)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +211,9 @@ def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corre
     z = draw(proposal, 1, 200_000)
 
     def distance(ratios: Tensor, target: Tensor) -> float:
-        found = torch.zeros(len(LISTS), dtype=torch.float64)
-        found.index_add_(0, z[0], importance_weights(ratios)[0])
-        return float((found - target).abs().sum())
+        estimate = torch.zeros(len(LISTS), dtype=torch.float64)
+        estimate.index_add_(0, z[0], importance_weights(ratios)[0])
+        return float((estimate - target).abs().sum())
 
     corrected = distance(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]), truth.posterior)
     uncorrected = distance(truth.likelihood[z], truth.posterior)
@@ -226,11 +227,11 @@ def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> Non
     kept = proposal.isfinite()
     z = draw(proposal, 1, 200_000)
     weights = importance_weights(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]))
-    found = torch.zeros(len(LISTS), dtype=torch.float64).index_add_(0, z[0], weights[0])
+    estimate = torch.zeros(len(LISTS), dtype=torch.float64).index_add_(0, z[0], weights[0])
     rest = torch.zeros_like(truth.posterior)
     rest[kept] = truth.posterior[kept] / truth.posterior[kept].sum()
-    assert float((found - rest).abs().sum()) < 0.04
-    assert float((found - truth.posterior).abs().sum()) > 0.05
+    assert float((estimate - rest).abs().sum()) < 0.04
+    assert float((estimate - truth.posterior).abs().sum()) > 0.05
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
@@ -251,7 +252,7 @@ def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> No
     )
     model = rag.selector.model if role == "selector" else rag.generator.model
     values = sequence_log_probs(model, [built.group])[0]
-    found = projected(model.hf, -built.loss(torch.tensor(built.weights), values))
+    gradient = projected(model.hf, -built.loss(torch.tensor(built.weights), values))
     chooser, reader = rag.selector.model.hf.double(), rag.generator.model.hf.double()
     lists = [textbook(chooser, rag.selector.scored(task, z)) for z in LISTS]
     first = torch.stack([p for _, p in sorted(zip(LISTS, lists, strict=True))]).view(5, 4).logsumexp(1)
@@ -259,7 +260,7 @@ def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> No
     exact_sum = (first + torch.stack(alone)).logsumexp(0)
     assert weighted.bound == pytest.approx(float(exact_sum.detach()), abs=2e-4)
     expected = projected(model.hf, exact_sum)
-    assert (found - expected).norm() < 1e-3 * expected.norm()
+    assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_the_bound_is_below_the_evidence_and_rises_with_m() -> None:

@@ -37,17 +37,17 @@ def curve(
     role: str, *, max_tokens: int = 8000, shared: bool | None = None, backwards: bool = False
 ) -> tuple[list[float], LanguageModel]:
     """Losses of six updates of one role."""
-    found, rag = weighted_tasks(), pocket_rag()
+    weighted, rag = weighted_tasks(), pocket_rag()
     model = rag.selector.model if role == "selector" else rag.generator.model
     model.shares_prefixes = shared
 
     def build(i: int) -> TrainingExample:
-        samples = found[i].samples[::-1] if backwards else found[i].samples
+        samples = weighted[i].samples[::-1] if backwards else weighted[i].samples
         if role == "selector":
-            group = rag.selector.group(found[i].task, [s.permutation for s in samples])
+            group = rag.selector.group(weighted[i].task, [s.permutation for s in samples])
         else:
-            group = rag.generator.group([reading(found[i].task, s.permutation) for s in samples])
-        return TrainingExample(found[i].task.question.id, group, tuple(s.weight for s in samples))
+            group = rag.generator.group([reading(weighted[i].task, s.permutation) for s in samples])
+        return TrainingExample(weighted[i].task.question.id, group, tuple(s.weight for s in samples))
 
     settings = Optimisation(
         learning_rate=1e-3,
@@ -57,12 +57,12 @@ def curve(
         max_grad_norm=100,
     )
     observer = Losses()
-    fit(model, len(found), build, settings, np.random.default_rng(0), observer)
+    fit(model, len(weighted), build, settings, np.random.default_rng(0), observer)
     return observer.losses, model
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
-@pytest.mark.parametrize("other", [{"max_tokens_per_micro_batch": 1}, {"shared": False}, {"backwards": True}])
+@pytest.mark.parametrize("other", [{"max_tokens": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
     """A batch of 8 against 8 of one question; shared prefix against none; samples in another order."""
     losses, model = curve(role)

@@ -74,24 +74,24 @@ class Processes:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.both = []
+        self.commands = []
         for rank in range(2):
             place = folder / f"process-{rank}"
             place.mkdir(exist_ok=True)
-            told = (rank, port, prepare if rank else None, given)
-            self.both.append(Command(place, *arguments, prepare=_as_launched, given=told))
+            launch = (rank, port, prepare if rank else None, given)
+            self.commands.append(Command(place, *arguments, prepare=_as_launched, given=launch))
 
     def wait(self, seconds: float = 120) -> list[int]:
         """Both exit codes."""
-        return [one.wait(seconds) for one in self.both]
+        return [one.wait(seconds) for one in self.commands]
 
     @property
     def said(self) -> list[str]:
-        return [one.said for one in self.both]
+        return [one.said for one in self.commands]
 
 
-def _as_launched(told: tuple[int, int, Callable[..., None] | None, Any]) -> None:
-    rank, port, prepare, given = told
+def _as_launched(launch: tuple[int, int, Callable[..., None] | None, Any]) -> None:
+    rank, port, prepare, given = launch
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -136,8 +136,8 @@ def outcome(run: Path) -> dict[str, bytes]:
         *run.glob("predictions-*.jsonl"),
         *run.glob("checkpoints/*/*/*.safetensors"),
     ]
-    found = {str(p.relative_to(run)): p.read_bytes() for p in files}
+    contents = {str(p.relative_to(run)): p.read_bytes() for p in files}
     log = (run / "metrics.jsonl").read_bytes()
-    found["metrics.jsonl"] = re.sub(rb', "seconds": [0-9.]+', b"", log)
-    found["best"] = str((run / "best").readlink()).encode()
-    return found
+    contents["metrics.jsonl"] = re.sub(rb', "seconds": [0-9.]+', b"", log)
+    contents["best"] = str((run / "best").readlink()).encode()
+    return contents

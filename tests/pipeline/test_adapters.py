@@ -1,4 +1,4 @@
-"""Runs with LoRA: what is trained, saved, gone on with and loaded; two adapters on one base."""
+"""Runs with LoRA: what is trained, saved, resumed and loaded; two adapters on one base."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_a_run_trains_and_saves_the_adapters_alone_and_is_loaded_again(tmp_path:
         assert not (run / "best" / role / "model.safetensors").exists()
     assert (tmp_path / "model/model.safetensors").read_bytes() == base
     rag = ragdro.load(run, stage="iteration-2")
-    told = json.loads((run / "predictions-iteration-2.jsonl").read_text().splitlines()[0])
-    assert rag.answer(told["question"]).answer == told["answer"]
+    record = json.loads((run / "predictions-iteration-2.jsonl").read_text().splitlines()[0])
+    assert rag.answer(record["question"]).answer == record["answer"]
     for model, role in zip((rag.selector.model, rag.generator.model), ROLES, strict=True):
         loaded = AutoModelForCausalLM.from_pretrained(run / "checkpoints/iteration-2" / role)
         ids = torch.arange(5, 25)[None]
@@ -173,9 +173,14 @@ def test_two_adapters_on_one_base_train_as_two_models_do(tmp_path: Path) -> None
     results = [json.loads((run / "results.json").read_text()) for run in (apart, together)]
     assert results[0] == results[1]
     task = pocket_tasks(1, 5)[0]
-    alone, both = (ragdro.load(run, stage="iteration-2") for run in (apart, together))
-    for a, b in ((alone.selector.model, both.selector.model), (alone.generator.model, both.generator.model)):
-        groups = [[r.generator.group([reading(task, z) for z in ((0, 1), (3, 2))])] for r in (alone, both)]
+    alone, shared_base = (ragdro.load(run, stage="iteration-2") for run in (apart, together))
+    for a, b in (
+        (alone.selector.model, shared_base.selector.model),
+        (alone.generator.model, shared_base.generator.model),
+    ):
+        groups = [
+            [r.generator.group([reading(task, z) for z in ((0, 1), (3, 2))])] for r in (alone, shared_base)
+        ]
         assert score_all(a, groups[0], 999)[0] == pytest.approx(score_all(b, groups[1], 999)[0], abs=1e-6)
 
 

@@ -77,10 +77,10 @@ def test_impossible_questions_are_weighted_alike_and_counted(
     drawn: dict[str, list[float]] = {}
 
     def likelihoods(generator: Any, tasks: Any, draws: Any, tokens: int) -> Any:
-        found = scored(generator, tasks, draws, tokens)
+        scores = scored(generator, tasks, draws, tokens)
         return [
             dict.fromkeys(f, -math.inf) if t.question.id == "q1" else f
-            for t, f in zip(tasks, found, strict=True)
+            for t, f in zip(tasks, scores, strict=True)
         ]
 
     def weigh(task: Any, *arguments: Any) -> Any:
@@ -92,7 +92,7 @@ def test_impossible_questions_are_weighted_alike_and_counted(
     monkeypatch.setattr(cross_fit, "answer_log_likelihoods", likelihoods)
     monkeypatch.setattr(e_step, "_weigh", weigh)
     ragdro.run(ragdro.load_config(write_config(tmp_path), ["iterations=1"]))
-    (told,) = [r for r in records(tmp_path / "runs/run") if r["event"] == "e_step"]
-    assert told["impossible_questions"] == 1 and told["bound"] is None
+    (event,) = [r for r in records(tmp_path / "runs/run") if r["event"] == "e_step"]
+    assert event["impossible_questions"] == 1 and event["bound"] is None
     assert drawn["q1"] == pytest.approx([0] * len(drawn["q1"]))
     assert any(abs(share) > 1e-3 for share in drawn["q0"] + drawn["q2"] + drawn["q3"])

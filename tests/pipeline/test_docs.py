@@ -82,9 +82,9 @@ def test_there_are_command_lines() -> None:
 
 
 def test_json_blocks_are_read_as_they_say(tmp_path: Path) -> None:
-    found = [code for name, code in blocks("json") if name == "README.md"]
-    assert len(found) == 2
-    for code, read in zip(found, (read_questions, read_corpus), strict=True):
+    examples = [code for name, code in blocks("json") if name == "README.md"]
+    assert len(examples) == 2
+    for code, read in zip(examples, (read_questions, read_corpus), strict=True):
         path = tmp_path / "file.jsonl"
         path.write_text(code)
         assert [r.id for r in read(path)] == [json.loads(code)["id"]]
@@ -93,7 +93,7 @@ def test_json_blocks_are_read_as_they_say(tmp_path: Path) -> None:
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ragdro.run(ragdro.load_config(write_config(tmp_path), ["name=demo", "iterations=1"]))
     monkeypatch.chdir(tmp_path)
-    found = blocks("python")
-    assert found
-    for _, code in found:
+    examples = blocks("python")
+    assert examples
+    for _, code in examples:
         exec(compile(code, "README.md", "exec"), {})

@@ -29,7 +29,7 @@ def test_questions_with_fewer_paragraphs_than_k_are_trained_on_and_measured(tmp_
     ragdro.run(ragdro.load_config(path, ["selector.k=5", "iterations=1"]))
     run = tmp_path / "runs/run"
     results = json.loads((run / "results.json").read_text())
-    for found in (results["vanilla_rag"], results["warm_up"], results["iterations"][0]):
-        assert found["recall_at_5"] is not None and found["questions"] == 2
+    for metrics in (results["vanilla_rag"], results["warm_up"], results["iterations"][0]):
+        assert metrics["recall_at_5"] is not None and metrics["questions"] == 2
     lines = (run / "predictions-iteration-1.jsonl").read_text().splitlines()
     assert [len(json.loads(line)["selection"]) for line in lines] == [1, 5]

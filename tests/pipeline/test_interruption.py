@@ -24,8 +24,8 @@ def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
     assert running.process.pid is not None
     os.kill(running.process.pid, signal.SIGINT)
     assert running.wait() == 130
-    told = running.said
-    assert told.rstrip().endswith("ragdro: error: interrupted") and "Traceback" not in told
+    output = running.said
+    assert output.rstrip().endswith("ragdro: error: interrupted") and "Traceback" not in output
     assert not (tmp_path / "runs" / "run" / "results.json").exists()
     assert not list((tmp_path / "runs").rglob("*.tmp"))
 
@@ -36,9 +36,9 @@ def test_a_disk_that_refuses_ends_in_one_line_and_2(kilobytes: int, tmp_path: Pa
     config = write_config(tmp_path)
     running = Command(tmp_path, "train", str(config), prepare=limit_files, given=kilobytes * 1024)
     assert running.wait() == 2
-    told = running.said
-    last = told.rstrip().splitlines()[-1]
-    assert last.startswith("ragdro: error: ") and "large" in last.lower() and "Traceback" not in told
+    output = running.said
+    last = output.rstrip().splitlines()[-1]
+    assert last.startswith("ragdro: error: ") and "large" in last.lower() and "Traceback" not in output
     assert not list(tmp_path.rglob("*.tmp"))
     assert not (tmp_path / "runs" / "run" / "results.json").exists()
 

@@ -47,8 +47,8 @@ def planned(variant: str) -> dict[str, dict[str, float]]:
 
 def test_a_process_takes_the_memory_that_was_planned() -> None:
     """To 20 %, resident memory of a process of its own; the other phases and variants: benchmarks/plan.py."""
-    (found,) = compared("tiny", "full", ["generator update"]).values()
-    assert found["measured_mib"] > 100 and 0.8 <= found["ratio"] <= 1.2
+    (row,) = compared("tiny", "full", ["generator update"]).values()
+    assert row["measured_mib"] > 100 and 0.8 <= row["ratio"] <= 1.2
 
 
 @pytest.mark.parametrize("variant", ["full", "lora", "checkpointing"])
@@ -116,8 +116,8 @@ SHAPES = {  # what hubs say of the models that the configs name
 def test_a_shipped_config_fits_the_hardware_that_it_names(path: Path, tmp_path: Path) -> None:
     """Its first line names it; a tenth is left for what a plan does not count."""
     first = path.read_text().splitlines()[0]
-    found = re.fullmatch(r"# Hardware: (\d+) x (\d+) GB (CPU|GPU)(\. .+)?", first)
-    assert found is not None, first
+    hardware = re.fullmatch(r"# Hardware: (\d+) x (\d+) GB (CPU|GPU)(\. .+)?", first)
+    assert hardware is not None, first
     settings = yaml.safe_load(path.read_text())
     for role in ("selector", "generator"):
         if settings.get(role, {}).get("model") in SHAPES:
@@ -128,17 +128,17 @@ def test_a_shipped_config_fits_the_hardware_that_it_names(path: Path, tmp_path: 
                 head_dim=128, max_position_embeddings=8192, tie_word_embeddings=tied,
             ).save_pretrained(tmp_path / role)  # fmt: skip
             settings[role]["model"] = str(tmp_path / role)
-    device = torch.device("cuda" if found[3] == "GPU" else "cpu")
-    memory = plan(Config.model_validate(settings), 1000, device, int(found[1]))["memory"]
-    assert memory <= 0.9 * int(found[2]) * 2**30
+    device = torch.device("cuda" if hardware[3] == "GPU" else "cpu")
+    memory = plan(Config.model_validate(settings), 1000, device, int(hardware[1]))["memory"]
+    assert memory <= 0.9 * int(hardware[2]) * 2**30
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_fits_the_hardware_in_its_name(recipe: str, tmp_path: Path) -> None:
     processes, size = re.match(r"(\d+)x(\d+) ", recipe).groups()  # type: ignore[union-attr]
     assert int(processes) == RECIPES[recipe][-1]
-    found = plan(recipe_config(recipe, tmp_path), 1, torch.device("cuda"), int(processes))
-    assert found["memory"] <= 0.9 * int(size) * 2**30
+    planned = plan(recipe_config(recipe, tmp_path), 1, torch.device("cuda"), int(processes))
+    assert planned["memory"] <= 0.9 * int(size) * 2**30
 
 
 def test_four_bits_and_eight_bit_states_take_less() -> None:
@@ -156,10 +156,10 @@ def test_the_command_prints_it_without_loading_weights(tmp_path: Path) -> None:
     path = write_config(tmp_path)
     (tmp_path / "model/model.safetensors").unlink()
     done = CliRunner().invoke(app, ["plan", str(path), "--json"], catch_exceptions=False)
-    told = json.loads(done.stdout)
-    assert told["questions"] == 4 and set(told["phases"]) == set(PHASES)
-    assert told["memory"] == max(p["memory"] for p in told["phases"].values())
+    planned = json.loads(done.stdout)
+    assert planned["questions"] == 4 and set(planned["phases"]) == set(PHASES)
+    assert planned["memory"] == max(p["memory"] for p in planned["phases"].values())
     more = CliRunner().invoke(app, ["plan", str(path), "--json", "--questions", "8"], catch_exceptions=False)
-    assert json.loads(more.stdout)["flops"] == pytest.approx(2 * told["flops"])
+    assert json.loads(more.stdout)["flops"] == pytest.approx(2 * planned["flops"])
     shown = CliRunner().invoke(app, ["plan", str(path), "train_selector=false"], catch_exceptions=False)
     assert "generator update" in shown.stdout and "selector update" not in shown.stdout

@@ -68,13 +68,15 @@ def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
     weights = sorted(p.relative_to(run) for p in run.glob("checkpoints/*/*/*.safetensors"))
     assert len(weights) == 2 * pairs
     for path in weights:
-        mine, others = load_file(run / path), load_file(other / path)
-        assert mine.keys() == others.keys()
-        for key, tensor in mine.items():
-            assert float((tensor - others[key]).abs().max()) <= 1e-4, (path, key)
+        tensors, other_tensors = load_file(run / path), load_file(other / path)
+        assert tensors.keys() == other_tensors.keys()
+        for key, tensor in tensors.items():
+            assert float((tensor - other_tensors[key]).abs().max()) <= 1e-4, (path, key)
     for path in run.glob("predictions-*.jsonl"):
-        both = [[json.loads(x) for x in (r / path.name).read_text().splitlines()] for r in (run, other)]
-        assert close(*both)
+        predictions = [
+            [json.loads(x) for x in (r / path.name).read_text().splitlines()] for r in (run, other)
+        ]
+        assert close(*predictions)
 
 
 def close(a: Any, b: Any) -> bool:
@@ -82,8 +84,8 @@ def close(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(close(a[k], b[k]) for k in a if k != "seconds")
     if isinstance(a, list):
         return len(a) == len(b) and all(map(close, a, b))
-    both = isinstance(a, float) and isinstance(b, float)  # what is not finite is null in the log
-    return bool(a == pytest.approx(b, abs=1e-4, rel=1e-4)) if both else bool(a == b)
+    floats = isinstance(a, float) and isinstance(b, float)  # what is not finite is null in the log
+    return bool(a == pytest.approx(b, abs=1e-4, rel=1e-4)) if floats else bool(a == b)
 
 
 def test_two_processes_leave_what_one_leaves(alone: Path) -> None:
@@ -99,9 +101,9 @@ def test_parts_computed_in_bfloat16_give_the_losses_of_one_process(alone: Path) 
     half = ["selector.dtype=bfloat16", "generator.dtype=bfloat16"]
     running = Command(alone, "train", str(alone / "config.yaml"), "name=half", *half)
     assert running.wait() == 0, running.said
-    both = start(alone, "half-parts", "parallel.strategy=fsdp2", *half)
-    assert both.wait() == [0, 0], both.said
-    assert not any("separately" in said for said in both.said)
+    running_pair = start(alone, "half-parts", "parallel.strategy=fsdp2", *half)
+    assert running_pair.wait() == [0, 0], running_pair.said
+    assert not any("separately" in said for said in running_pair.said)
     losses = [
         [r["loss"] for r in log(alone / "runs" / name) if r["event"] == "update"]
         for name in ("half", "half-parts")
@@ -168,8 +170,8 @@ def test_a_loss_that_is_not_finite_in_one_process_is_left_out_by_both(alone: Pat
     assert running.wait() == [1, 1], running.said
     assert "more than bad_batches = 0" in running.said[0]
     (batch,) = (alone / "runs/bad/bad_batches").iterdir()
-    told = json.loads(batch.read_text())
-    assert len(told["sequences"]) == 3 and told["what"] == "the loss is nan"
+    record = json.loads(batch.read_text())
+    assert len(record["sequences"]) == 3 and record["problem"] == "the loss is nan"
 
 
 def bad_loss(given: None) -> None:
@@ -179,11 +181,11 @@ def bad_loss(given: None) -> None:
     log_probs, done = m_step.sequence_log_probs, []
 
     def once(*arguments: Any) -> Any:
-        found = log_probs(*arguments)
-        if not done and found[0].requires_grad:
+        values = log_probs(*arguments)
+        if not done and values[0].requires_grad:
             done.append(True)
-            found[0] = found[0] * float("nan")
-        return found
+            values[0] = values[0] * float("nan")
+        return values
 
     m_step.sequence_log_probs = once
 
@@ -193,8 +195,8 @@ def test_parts_of_a_model_leave_what_whole_ones_leave_also_after_a_stop(alone: P
     sharded = f"parallel.strategy={strategy}"
     running = start(alone, strategy, sharded, prepare=terminated_in_sharded_update, given=5)
     assert running.wait(300) == [75, 75], running.said
-    (mine,) = re.findall("^parts: ([0-9]+)$", running.said[1], re.MULTILINE)
-    assert int(mine) == pytest.approx(shared_out(alone / "model", strategy) / 2, abs=8)  # rounded up
+    (parts,) = re.findall("^parts: ([0-9]+)$", running.said[1], re.MULTILINE)
+    assert int(parts) == pytest.approx(shared_out(alone / "model", strategy) / 2, abs=8)  # rounded up
     again = start(alone, strategy, sharded, "--resume")
     assert again.wait(300) == [0, 0], again.said
     assert_equal_runs(alone / "runs/alone", alone / "runs" / strategy)

@@ -20,8 +20,10 @@ PHASES = {
 def test_a_profile_accounts_for_all_of_the_time_and_changes_nothing(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     for name, flags in (("plain", []), ("profiled", ["--profile"])):
-        told = CliRunner().invoke(app, ["train", str(config), f"name={name}", *flags], catch_exceptions=False)
-        assert told.exit_code == 0 and ("selector update" in told.stdout) == bool(flags)
+        result = CliRunner().invoke(
+            app, ["train", str(config), f"name={name}", *flags], catch_exceptions=False
+        )
+        assert result.exit_code == 0 and ("selector update" in result.stdout) == bool(flags)
     runs = tmp_path / "runs"
     assert (runs / "plain" / "results.json").read_bytes() == (runs / "profiled" / "results.json").read_bytes()
     assert not (runs / "plain" / "profile.json").exists()

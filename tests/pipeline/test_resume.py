@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or out of disk, and gone on with, ends as one that never was."""
+"""A run that is killed, stopped or out of disk, and resumed, ends as one that never was."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_resuming_a_finished_run_gives_its_results_and_changes_nothing(
     for override, key in (("seed=1", "seed"), ("e_step.samples=4", "e_step.samples")):
         running = start(folder, "undisturbed", "--resume", override)
         assert running.wait() == 2
-        assert running.said.startswith(f"ragdro: error: {key}: the run was begun with ")
+        assert running.said.startswith(f"ragdro: error: {key}: the run began with ")
 
 
 def test_sigterm_saves_and_leaves_with_75(reference: tuple[Path, dict[str, bytes], float]) -> None:

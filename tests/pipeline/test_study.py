@@ -1,4 +1,4 @@
-"""Studies through the command line: a folder with everything in it, gone on with, refused by name."""
+"""Studies through the command line: a folder with everything in it, resumed, refused by name."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SMALL = ["data.train_questions=4", "e_step.questions=4", "iterations=1", "evalua
 
 
 def study(*arguments: str) -> str:
-    told = CliRunner().invoke(app, ["study", *arguments], catch_exceptions=False)
-    assert told.exit_code == 0
-    return told.stdout
+    result = CliRunner().invoke(app, ["study", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
@@ -41,9 +41,7 @@ def test_without_a_name_the_studies_are_listed() -> None:
     assert all(len(line.split()) > 3 for line in lines)
 
 
-def test_a_study_leaves_everything_and_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_leaves_everything_and_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = {name: ABLATION.variants[name] for name in ("selector frozen", "both frozen")}
     monkeypatch.setitem(STUDIES, "ablation", replace(ABLATION, variants=two))
     arguments = ["ablation", str(write_config(tmp_path)), *SMALL, "--seeds", "1"]
@@ -54,8 +52,8 @@ def test_a_study_leaves_everything_and_is_gone_on_with(
     for name in ("command.sh", "table.md", "index.html"):
         assert f"ragdro study {' '.join(arguments)}" in (folder / name).read_text()
     best = json.loads((folder / "runs/selector-frozen-1/results.json").read_text())["best"]
-    found = rows(folder / "table.csv")["selector frozen"]
-    assert float(found["bound (nats)"]) == best["bound"]
+    row = rows(folder / "table.csv")["selector frozen"]
+    assert float(row["bound (nats)"]) == best["bound"]
     assert json.loads((folder / "runs/both-frozen-1/results.json").read_text())["iterations"] == []
     page = (folder / "index.html").read_text()
 
@@ -68,7 +66,7 @@ def test_a_study_leaves_everything_and_is_gone_on_with(
     assert (folder / "index.html").read_text() == page
     again = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/results.json")}
     assert [path.parent.name for path in times if times[path] != again[path]] == ["both-frozen-1"]
-    with pytest.raises(RagdroError, match="iterations: the run was begun with 1, not 2"):
+    with pytest.raises(RagdroError, match="iterations: the run began with 1, not 2"):
         study(*[a.replace("iterations=1", "iterations=2") for a in arguments], "--resume")
 
 
@@ -128,8 +126,8 @@ def test_a_terminated_study_leaves_no_process_behind(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert len(started_by(tmp_path)) >= 3  # the study, what it forks from, its run
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 75 and "--resume" in told
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 75 and "--resume" in output
     for _ in range(200):
         if not started_by(tmp_path):
             return
@@ -139,11 +137,11 @@ def test_a_terminated_study_leaves_no_process_behind(tmp_path: Path) -> None:
 
 def started_by(folder: Path) -> list[str]:
     """Processes of the study whose environment names `folder`."""
-    found = []
+    ids = []
     for entry in Path("/proc").iterdir():
         try:
             if f"STUDY_OF={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(entry.name)
+                ids.append(entry.name)
         except OSError:  # no process, not ours, or gone meanwhile
             continue
-    return found
+    return ids

@@ -162,8 +162,8 @@ def test_a_run_can_be_asked_and_measured_again(tmp_path: Path) -> None:
     ragdro.run(ragdro.load_config(config))
     run = tmp_path / "runs" / "run"
     question = "Where does Mara4 work?"
-    told = CliRunner().invoke(app, ["answer", str(run), question, "--json"], catch_exceptions=False)
-    record = json.loads(told.stdout)
+    result = CliRunner().invoke(app, ["answer", str(run), question, "--json"], catch_exceptions=False)
+    record = json.loads(result.stdout)
     prediction = ragdro.load(run).answer(question)
     assert record["answer"] == prediction.answer
     assert len(record["candidates"]) == 6 and record["candidates"][0]["score"] is not None

@@ -53,8 +53,10 @@ def test_runs_are_listed_with_state_and_best_score(tmp_path: Path) -> None:
     assert rows["done"]["best"] == results["best"]["exact_match"]
     assert rows["done"]["best_stage"] == "warm_up" and results["best"]["iteration"] == 0
     assert list_runs(tmp_path / "runs")[2]["state"] == "interrupted"
-    told = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")], catch_exceptions=False)
-    assert told.exit_code == 0 and all(word in told.stdout for word in ("done", "interrupted", "finished"))
+    listed = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")], catch_exceptions=False)
+    assert listed.exit_code == 0 and all(
+        word in listed.stdout for word in ("done", "interrupted", "finished")
+    )
     watched = CliRunner().invoke(app, ["watch", str(tmp_path / "runs/cut")], catch_exceptions=False)
     assert "interrupted" in watched.stdout and "loss, selector" in watched.stdout
     with pytest.raises(RagdroError, match="not a run folder"):
@@ -121,9 +123,11 @@ def test_time_left_and_curves_follow_from_the_log(tmp_path: Path) -> None:
     history = read_history(run)
     assert history.seconds_left() == 270 and history.best() == ("iteration-1", 0.75)
     assert history.curve("evaluation", "exact_match") == [0.25, 0.75, 0.5]
-    told = shown(view(history))
-    assert "iteration-3: E-step, 2 of 4 questions" in told and "best exact_match 0.750 (iteration-1)" in told
-    assert "▁█▅" in told
+    screen = shown(view(history))
+    assert (
+        "iteration-3: E-step, 2 of 4 questions" in screen and "best exact_match 0.750 (iteration-1)" in screen
+    )
+    assert "▁█▅" in screen
     assert sparkline([float(i) for i in range(400)], 8) == "▁▂▃▄▅▆▇█"
     (run / "metrics.jsonl").write_text(text.replace('"shard"', "shard"))
     with pytest.raises(RagdroError, match=r"metrics\.jsonl:4"):
@@ -141,8 +145,8 @@ def test_text_of_a_model_does_not_steer_the_terminal(tmp_path: Path) -> None:
     (run / "config.yaml").write_text(ragdro.config.dump_config(config))
     record = {"question": hostile, "answer": hostile, "answers": [hostile], "exact_match": 0.0}
     (run / "predictions-warm_up.jsonl").write_text(json.dumps(record) + "\n")
-    told = shown(view(read_history(run)))
-    assert "[red]" in told and not re.search("[\x00-\x09\x0b-\x1f\u202e]", told)
+    screen = shown(view(read_history(run)))
+    assert "[red]" in screen and not re.search("[\x00-\x09\x0b-\x1f\u202e]", screen)
     (run / "predictions-iteration-1.jsonl").write_text('{"question": 7}\n')
     with pytest.raises(RagdroError, match=r"predictions-iteration-1\.jsonl:1: field 'exact_match'"):
         view(read_history(run))

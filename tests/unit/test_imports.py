@@ -18,8 +18,8 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
     "code", ["import ragdro.config", "import ragdro", "from ragdro.cli import main; main()"]
 )
 def test_torch_is_not_imported(code: str) -> None:
-    told = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules))\n"
-    script = f"{told}sys.argv[1:] = ['--help']\n{code}"
+    prelude = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules))\n"
+    script = f"{prelude}sys.argv[1:] = ['--help']\n{code}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 

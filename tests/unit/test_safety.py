@@ -28,16 +28,16 @@ ALLOWED = {("config/yaml.py", "yaml.load")}  # with a loader that makes plain va
 
 
 def names_used(tree: ast.AST) -> set[str]:
-    found = set()
-    for node in ast.begin(tree):
+    names = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {(node.module or "").split(".")[0]}
+            names |= {(node.module or "").split(".")[0]}
         elif isinstance(node, ast.Call):
-            found.add(ast.unparse(node.func))
-            found |= {f"{k.arg}=True" for k in node.keywords if getattr(k.value, "value", None) is True}
-    return found
+            names.add(ast.unparse(node.func))
+            names |= {f"{k.arg}=True" for k in node.keywords if getattr(k.value, "value", None) is True}
+    return names
 
 
 def test_no_module_unpickles_or_evaluates() -> None:

@@ -76,31 +76,31 @@ class EngineDecoder(SeparateDecoder):
         super().__init__(model, prompts, branches)
         self._ask = ask
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
         ids, mask = choices.cpu().numpy(), allowed.cpu().numpy()
         rows = [
             Choice(tuple(self._sequences[r][b]), tuple(ids[m].tolist()))
-            for (r, b), m in zip(at.tolist(), mask, strict=True)
+            for (r, b), m in zip(branches.tolist(), mask, strict=True)
         ]
         distinct = list(dict.fromkeys(rows))
-        found = dict(zip(distinct, self._ask(distinct), strict=True))
+        log_probs = dict(zip(distinct, self._ask(distinct), strict=True))
         logits = np.full(mask.shape, -np.inf, np.float32)
         for row, m, choice in zip(logits, mask, rows, strict=True):
-            row[m] = found[choice]
+            row[m] = log_probs[choice]
         return torch.from_numpy(logits).to(self.model.device)
 
 
-def allowed_log_probs(told: dict[int, float], allowed: Sequence[int], who: str) -> list[float]:
+def allowed_log_probs(log_probs: dict[int, float], allowed: Sequence[int], who: str) -> list[float]:
     """The log-probabilities of the allowed tokens, in their order.
 
-    Raises `TrainingError` where one is not told: a token that cannot be drawn is no proposal.
+    Raises `TrainingError` where one is missing: a token that cannot be drawn is no proposal.
     """
-    missing = [token for token in allowed if token not in told]
+    missing = [token for token in allowed if token not in log_probs]
     if missing:
         raise TrainingError(
-            f"{who}: told the log-probabilities of {len(told)} tokens without {len(missing)} of the"
+            f"{who}: gave the log-probabilities of {len(log_probs)} tokens without {len(missing)} of the"
             f" {len(allowed)} allowed ones; they have to be taken after masking (--logprobs-mode"
             f" processed_logprobs), and --max-logprobs has to be {len(allowed)} at least"
         )
-    return [told[token] for token in allowed]
+    return [log_probs[token] for token in allowed]

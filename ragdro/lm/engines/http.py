@@ -49,8 +49,8 @@ class HttpEngine(Engine):
         }
         reply = client.post(self._url, body)
         try:
-            told = reply["choices"][0]["logprobs"]["top_logprobs"][0]
-            by_id = {int(name.removeprefix("token_id:")): float(value) for name, value in told.items()}
+            top = reply["choices"][0]["logprobs"]["top_logprobs"][0]
+            by_id = {int(name.removeprefix("token_id:")): float(value) for name, value in top.items()}
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise TrainingError(
                 f"{self._url}: unexpected reply: {type(error).__name__} {error}; the server has to know"

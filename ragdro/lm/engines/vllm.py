@@ -72,10 +72,10 @@ class InProcessVllm(Engine):
             for choice in asked
         ]
         prompts = [{"prompt_token_ids": list(choice.tokens)} for choice in asked]
-        found = []
+        results = []
         for choice, output in zip(
             asked, self._llm.generate(prompts, parameters, use_tqdm=False), strict=True
         ):
-            told = {token: one.logprob for token, one in output.outputs[0].logprobs[0].items()}
-            found.append(allowed_log_probs(told, choice.allowed, "vLLM"))
-        return found
+            log_probs = {token: one.logprob for token, one in output.outputs[0].logprobs[0].items()}
+            results.append(allowed_log_probs(log_probs, choice.allowed, "vLLM"))
+        return results

@@ -52,9 +52,9 @@ def answering(rag: Rag, count: int) -> list[Task]:
 @pytest.mark.parametrize("metric", ["exact_match", "f1"])
 def test_rewards_are_the_greedy_answers_scores(metric: str) -> None:
     rag, config = pocket_rag(), settings({"kind": "rloo", "reward": metric})
-    found = labelled(under_way(rag, answering(rag, 16), config))
+    labels = labelled(under_way(rag, answering(rag, 16), config))
     rewards = []
-    for weighted in found:
+    for weighted in labels:
         for sample in weighted.samples:
             answer = rag.generator.answer_many([reading(weighted.task, sample.permutation)], 9999)[0]
             score = exact_match if metric == "exact_match" else f1
@@ -69,8 +69,8 @@ def test_distance_from_the_warmed_up_selector_is_taken_off_the_reward() -> None:
     with torch.no_grad():
         for parameter in rag.selector.model.hf.parameters():
             parameter.mul_(1.1)
-    found, warm = labelled(training), pocket_rag().selector
-    for weighted in found:
+    labels, warm = labelled(training), pocket_rag().selector
+    for weighted in labels:
         for s in weighted.samples:
             (now,) = rag.selector.log_prob(weighted.task, [s.permutation], 9999)
             (then,) = warm.log_prob(weighted.task, [s.permutation], 9999)
@@ -88,8 +88,8 @@ def test_metric_rewards_come_from_the_fold_that_has_not_seen_the_question() -> N
     training = under_way(rag, tasks, config)
     for weights in training.snapshots["generator-fold-2"].weights.values():
         weights.zero_()  # it scores questions 0 and 2
-    found = labelled(training)
-    assert [{s.reward for s in w.samples} for w in found] == [{0.0}, {1.0}, {0.0}, {1.0}]
+    labels = labelled(training)
+    assert [{s.reward for s in w.samples} for w in labels] == [{0.0}, {1.0}, {0.0}, {1.0}]
 
 
 def test_what_is_rejected_is_the_worst_permutations_answer_where_it_is_wrong() -> None:

@@ -70,8 +70,8 @@ def test_tempering_leaves_an_impossible_sample_with_next_to_nothing() -> None:
 
 def test_leave_one_out_by_hand_and_without_bias() -> None:
     """3, 1, 2: each against the mean of the other two, over m; and E[sum_i a_i grad log p] = grad E[r]."""
-    found = leave_one_out(torch.tensor([[3.0, 1.0, 2.0]]))
-    assert found.tolist()[0] == pytest.approx([1.5 / 3, -1.5 / 3, 0.0])
+    advantages = leave_one_out(torch.tensor([[3.0, 1.0, 2.0]]))
+    assert advantages.tolist()[0] == pytest.approx([1.5 / 3, -1.5 / 3, 0.0])
     assert leave_one_out(torch.tensor([[3.0]])).tolist() == [[0.0]]
     prior, reward = model(6)
     exact = prior.clone().requires_grad_()
@@ -91,8 +91,8 @@ def test_the_penalised_reward_has_the_gradient_of_reward_less_divergence() -> No
     p = exact.log_softmax(0)
     (p.exp() @ reward - kl * (p.exp() @ (p - reference))).backward()
     assert exact.grad is not None
-    found = penalised(reward[None], prior[None], reference[None], kl)[0]
-    assert ((prior.exp() * found) @ scores(prior) - exact.grad).abs().max() < 1e-12
+    rewards = penalised(reward[None], prior[None], reference[None], kl)[0]
+    assert ((prior.exp() * rewards) @ scores(prior) - exact.grad).abs().max() < 1e-12
     z = draw(prior, 200_000, 4, seed=6)
     advantages = leave_one_out(penalised(reward[z], prior[z], reference[z], kl))
     estimates = (advantages[:, :, None] * scores(prior)[z]).sum(1)

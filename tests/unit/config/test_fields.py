@@ -150,16 +150,16 @@ def test_a_value_out_of_range_is_refused_by_its_dotted_name(folder: Path, data: 
     assert message.startswith((f"{path}: {key}", f"{path}: unknown key '{key}.", f"{path}: not a YAML"))
 
 
-def misspelt(word: str, at: int, letter: str, how: int) -> str:
+def misspelt(word: str, place: int, letter: str, how: int) -> str:
     """One letter dropped, doubled, changed, or two exchanged."""
-    at %= len(word)
+    place %= len(word)
     if how == 0:
-        return word[:at] + word[at + 1 :]
+        return word[:place] + word[place + 1 :]
     if how == 1:
-        return word[:at] + word[at] + word[at:]
+        return word[:place] + word[place] + word[place:]
     if how == 2:
-        return word[:at] + letter + word[at + 1 :]
-    return word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
+        return word[:place] + letter + word[place + 1 :]
+    return word[:place] + word[place : place + 2][::-1] + word[place + 2 :]
 
 
 LONG = sorted(k for k in FIELDS if len(k.rpartition(".")[2]) >= 4 and k not in KIND_OF)
@@ -168,19 +168,19 @@ LONG = sorted(k for k in FIELDS if len(k.rpartition(".")[2]) >= 4 and k not in K
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(LONG), st.integers(0, 30), st.sampled_from("abcxyz_"), st.integers(0, 3))
 def test_the_nearest_key_is_suggested_for_a_misspelt_one(
-    folder: Path, key: str, at: int, letter: str, how: int
+    folder: Path, key: str, place: int, letter: str, how: int
 ) -> None:
     section, dot, last = key.rpartition(".")
-    wrong = section + dot + misspelt(last, at, letter, how)
+    wrong = section + dot + misspelt(last, place, letter, how)
     if wrong in FIELDS or not wrong.rpartition(".")[2]:
         return
     path = written(folder, wrong, 1)
     with pytest.raises(ConfigError) as refused:
         load_config(path)
-    said, found = str(refused.value).removesuffix("'?").split("'; did you mean '")
+    said, suggestion = str(refused.value).removesuffix("'?").split("'; did you mean '")
     assert said == f"{path}: unknown key '{wrong}"
     # `_step` is as near to e_step as to m_step: another key may be meant if it is as near.
-    assert found == key or (found in FIELDS and nearness(found, wrong) >= nearness(key, wrong))
+    assert suggestion == key or (suggestion in FIELDS and nearness(suggestion, wrong) >= nearness(key, wrong))
 
 
 def nearness(key: str, wrong: str) -> float:

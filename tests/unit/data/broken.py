@@ -40,7 +40,7 @@ STEERING = "\u202eright\u202c\u2066to\u2069 left\u200b\u200d\ufeff"
 WRONG: tuple[Any, ...] = (7, [], {}, [None], {"a": [1]}, True, "", 1e308)
 
 METRICS = {"exact_match": 0.5, "f1": 0.5, "bound": -1.0, "effective_sample_size": 1.5}
-METRICS = jsonl(
+METRICS_LOG = jsonl(
     {
         "event": "update",
         "stage": "warm_up",
@@ -73,7 +73,7 @@ OTHERS = {
     "predictions": jsonl({"id": "q1", "answer": "the Visk"}, {"id": "q2", "answer": "Oster"}),
     "config": CONFIG,
     "prompt": b"user: |\n  {question}\n  {passages}\npassage: '{title} {text}'\nstart: ' '\n",
-    "metrics": METRICS,
+    "metrics": METRICS_LOG,
     "results": json.dumps(
         {"vanilla_rag": METRICS, "warm_up": METRICS, "iterations": [], "best": {"iteration": 0, **METRICS}}
     ).encode(),
@@ -124,8 +124,8 @@ def of_records(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
         return json.dumps(changed).encode() if whole else jsonl(*changed)
 
     grown = False
-    for at, field in enumerate(records[-1]):
-        for value in (WRONG[at % len(WRONG)], WRONG[(at + 3) % len(WRONG)], None):
+    for index, field in enumerate(records[-1]):
+        for value in (WRONG[index % len(WRONG)], WRONG[(index + 3) % len(WRONG)], None):
             yield f"{field} = {value!r}", written([*records[:-1], {**records[-1], field: value}])
         yield f"no {field}", written([*records[:-1], {k: v for k, v in records[-1].items() if k != field}])
         if isinstance(records[-1][field], str):
@@ -176,7 +176,7 @@ def reader(name: str, folder: Path) -> tuple[Path, Callable[[], object]]:
 def main(folder: Path) -> None:
     """Read them all; a traceback of anything but a `RagdroError` is a failure of the suite."""
     signal.signal(signal.SIGALRM, _too_long)
-    told = []
+    outcomes = []
     for number, (name, how, data) in enumerate(corpus()):
         place = folder / str(number)
         place.mkdir()
@@ -192,11 +192,11 @@ def main(folder: Path) -> None:
         except Exception as error:  # noqa: BLE001  (what must not happen is what is looked for)
             failed = f"{type(error).__name__}: {str(error)[:200]}"
         signal.alarm(0)
-        told.append({"format": name, "how": how, "path": str(path), "said": said, "failed": failed})
+        outcomes.append({"format": name, "how": how, "path": str(path), "said": said, "failed": failed})
         path.unlink()
     status = Path("/proc/self/status").read_text()  # rusage would count what started this process, too
     megabytes = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
-    print(json.dumps({"files": told, "megabytes": megabytes}))
+    print(json.dumps({"files": outcomes, "megabytes": megabytes}))
 
 
 def _too_long(number: int, frame: object) -> None:

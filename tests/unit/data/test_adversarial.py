@@ -43,8 +43,8 @@ VALUES = [
 def read_or_refuse(path: Path) -> DataError | None:
     """Reads a file all the way; the refusal, if any, must be one short line naming the file."""
     try:
-        found = recognise(path)
-        if found.kind == "corpus":
+        source_format = recognise(path)
+        if source_format.kind == "corpus":
             for passage in read_corpus(path):
                 assert passage.id and (passage.text or passage.title)
         else:

@@ -50,9 +50,9 @@ def test_what_a_published_beir_folder_lacks_is_counted(
     qrels = HEADER + "q1\td1\t1\nq1\td9\t1\nq2\td3\t1\nq7\td2\t1\n"
     folder = beir(tmp_path, [*CORPUS, empty], QUERIES, qrels)
     with caplog.at_level(logging.WARNING):
-        found = list(read_questions(folder))
+        questions = list(read_questions(folder))
         assert [p.id for p in read_corpus(folder)] == ["d1", "d2"]
-    assert [[p.id for p in q.gold_passages] for q in found] == [["d1"], []]
+    assert [[p.id for p in q.gold_passages] for q in questions] == [["d1"], []]
     documents, queries, left_out = (record.getMessage() for record in caplog.records)
     assert "lacks 2 of 4 judged documents, such as 'd3'" in documents
     assert "lacks 1 of 3 judged queries, such as 'q7'" in queries

@@ -15,7 +15,7 @@ from tests.unit.data.broken import ORIGINALS, reader
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What became of each file, in a process of its own whose memory is measured."""
     folder = tmp_path_factory.mktemp("broken")
     command = [sys.executable, "-m", "tests.unit.data.broken", str(folder)]
@@ -31,8 +31,8 @@ def test_the_originals_are_read(name: str, tmp_path: Path) -> None:
     read()
 
 
-def test_every_broken_file_is_read_or_refused_in_one_line(told: dict[str, list[dict[str, str]]]) -> None:
-    files = told["files"]
+def test_every_broken_file_is_read_or_refused_in_one_line(report: dict[str, list[dict[str, str]]]) -> None:
+    files = report["files"]
     assert len(files) >= 200 and {f["format"] for f in files} == set(ORIGINALS)
     assert [f for f in files if f["failed"]] == []
     for file in files:
@@ -43,11 +43,11 @@ def test_every_broken_file_is_read_or_refused_in_one_line(told: dict[str, list[d
     assert set(refused) == set(ORIGINALS) and len(files) - refused.total() > 100
 
 
-def test_a_field_of_the_wrong_type_is_named_with_its_line(told: dict[str, list[dict[str, str]]]) -> None:
+def test_a_field_of_the_wrong_type_is_named_with_its_line(report: dict[str, list[dict[str, str]]]) -> None:
     """Where the record is still recognised as its format, the refusal says file, line and field."""
     wrong = [
         f
-        for f in told["files"]
+        for f in report["files"]
         if re.fullmatch(r"\w+ = (7|\[\]|\{\}|True|\[None\]|\{'a': \[1\]\})", f["how"])
     ]
     refused = [f for f in wrong if f["said"]]
@@ -55,14 +55,14 @@ def test_a_field_of_the_wrong_type_is_named_with_its_line(told: dict[str, list[d
     assert len(refused) > 60 and len(placed) > 0.85 * len(refused)
 
 
-def test_steering_characters_and_special_tokens_are_text(told: dict[str, list[dict[str, str]]]) -> None:
+def test_steering_characters_and_special_tokens_are_text(report: dict[str, list[dict[str, str]]]) -> None:
     """They are read as they stand wherever any text is: nothing is refused for them but ids and enums."""
     texts = ("text", "contents", "question", "input", "answer", "response", "passage", "title")
-    hostile = [f for f in told["files"] if f["how"].startswith(tuple(f"{t} = '" for t in texts))]
+    hostile = [f for f in report["files"] if f["how"].startswith(tuple(f"{t} = '" for t in texts))]
     passed = [f for f in hostile if re.search(r"= '(<|\\u202e|word )", f["how"])]
     assert len(passed) > 60
     assert [f for f in passed if f["said"]] == []
 
 
-def test_nothing_takes_over_a_gigabyte(told: dict[str, float]) -> None:
-    assert told["megabytes"] < 1000
+def test_nothing_takes_over_a_gigabyte(report: dict[str, float]) -> None:
+    assert report["megabytes"] < 1000

@@ -67,17 +67,17 @@ def test_inspection_counts(tmp_path: Path) -> None:
         ),
     )
     other = put(tmp_path, o.jsonl({"id": "9", "question": "ONE two three?", "answers": ["d"]}), "other")
-    found = inspect(source, against=other)
-    assert (found.records, found.without_answers, found.with_gold) == (4, 1, 1)
-    assert (found.with_passages, found.answer_in_passages) == (2, 1)
-    assert {name: (t.count, t.repeats) for name, t in found.fields.items()} == {
+    inspection = inspect(source, against=other)
+    assert (inspection.records, inspection.without_answers, inspection.with_gold) == (4, 1, 1)
+    assert (inspection.with_passages, inspection.answer_in_passages) == (2, 1)
+    assert {name: (t.count, t.repeats) for name, t in inspection.fields.items()} == {
         "question ids": (4, 1),
         "questions": (4, 1),
         "answers": (4, 1),
         "passages": (2, 0),
     }
-    assert found.fields["questions"].quantiles() == {"mean": 2.0, "median": 2.0, "p95": 3.0, "max": 3}
-    assert found.overlaps == {"question ids": 0, "questions": 1, "answers": 1}
+    assert inspection.fields["questions"].quantiles() == {"mean": 2.0, "median": 2.0, "p95": 3.0, "max": 3}
+    assert inspection.overlaps == {"question ids": 0, "questions": 1, "answers": 1}
     by_letters = inspect(source, count_tokens=len)
     assert by_letters.fields["answers"].quantiles()["max"] == 12
 
@@ -85,8 +85,8 @@ def test_inspection_counts(tmp_path: Path) -> None:
 def test_inspection_of_a_folder_and_of_bad_records(tmp_path: Path) -> None:
     for name, data in o.BEIR.items():
         put(tmp_path, data, f"beir/{name}")
-    both = inspect(tmp_path / "beir")
-    assert both.records == 1 and both.fields["passage ids"].count == 3
+    inspection = inspect(tmp_path / "beir")
+    assert inspection.records == 1 and inspection.fields["passage ids"].count == 3
     bad = inspect(put(tmp_path, b"broken\n" + o.jsonl(o.NQ_OPEN)), skip_bad=1)
     assert bad.records == 1 and len(bad.skipped) == 1 and ":1:" in bad.skipped[0]
 

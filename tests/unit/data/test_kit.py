@@ -18,11 +18,11 @@ def test_the_kit_reads_whole(folder: str) -> None:
     files = [path for path in sorted((KIT / folder).iterdir()) if path.suffix in (".json", ".jsonl")]
     assert len(files) == FOLDERS[folder]
     for path in files:
-        found = recognise(path)
-        if found.container == "jsonl":
+        source_format = recognise(path)
+        if source_format.container == "jsonl":
             with path.open("rb") as lines:
                 expected = sum(1 for line in lines if line.strip())
         else:
             expected = int(path.stem.split("_")[-1]) if path.stem.split("_")[-1].isdigit() else 1000
-        read = len(list(read_corpus(path))) if found.kind == "corpus" else len(load_questions(path))
+        read = len(list(read_corpus(path))) if source_format.kind == "corpus" else len(load_questions(path))
         assert read == expected, path.name

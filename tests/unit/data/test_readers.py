@@ -49,8 +49,8 @@ def hotpot_passages(question_id: str) -> tuple[Passage, ...]:
 
 
 def test_own_questions(tmp_path: Path) -> None:
-    (found,) = questions(tmp_path, o.jsonl(o.OWN))
-    assert found == Question(
+    (question,) = questions(tmp_path, o.jsonl(o.OWN))
+    assert question == Question(
         "q1",
         "Which river crosses Arlen?",
         ("the Visk", "Visk"),
@@ -69,23 +69,23 @@ def test_own_questions(tmp_path: Path) -> None:
 
 
 def test_own_candidates_as_corpus_ids_are_resolved(tmp_path: Path) -> None:
-    (found,) = questions(
+    (question,) = questions(
         tmp_path, o.jsonl({"id": 3, "question": "Q?", "answers": ["a"], "candidates": ["x", 9]})
     )
-    assert found.id == "3" and found.candidates is not None
-    assert [p.id for p in found.candidates.passages] == ["x", "9"]
-    assert all(is_reference(p) for p in found.candidates.passages)
+    assert question.id == "3" and question.candidates is not None
+    assert [p.id for p in question.candidates.passages] == ["x", "9"]
+    assert all(is_reference(p) for p in question.candidates.passages)
     corpus = {"x": Passage("x", "X", "text x"), "9": Passage("9", "", "text 9")}
-    (resolved,) = resolve_candidates([found], corpus)
+    (resolved,) = resolve_candidates([question], corpus)
     assert resolved.candidates == Candidates("3", (corpus["x"], corpus["9"]))
     with pytest.raises(DataError, match="candidate '9' of question '3'"):
-        list(resolve_candidates([found], {"x": corpus["x"]}))
+        list(resolve_candidates([question], {"x": corpus["x"]}))
 
 
 def test_nq_open(tmp_path: Path) -> None:
-    found = questions(tmp_path, o.jsonl(o.NQ_OPEN, o.NQ_OPEN))
-    assert [q.id for q in found] == ["nq-open-0", "nq-open-1"]
-    assert found[0].answers == ("Mara Dell", "M. Dell") and found[0].passages == ()
+    loaded = questions(tmp_path, o.jsonl(o.NQ_OPEN, o.NQ_OPEN))
+    assert [q.id for q in loaded] == ["nq-open-0", "nq-open-1"]
+    assert loaded[0].answers == ("Mara Dell", "M. Dell") and loaded[0].passages == ()
 
 
 def test_dpr(tmp_path: Path) -> None:
@@ -112,18 +112,18 @@ def test_kilt_and_its_dialogue(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [o.listed(o.HOTPOTQA), o.jsonl(o.HOTPOTQA), o.jsonl(o.HOTPOTQA_HUB)])
 def test_hotpotqa_in_its_three_layouts(tmp_path: Path, data: bytes) -> None:
-    (found,) = questions(tmp_path, data)
+    (question,) = questions(tmp_path, data)
     assert recognise(tmp_path / "file").name == "hotpotqa"
     named = "5a77ec115542992a6e59dff0"
-    assert found == Question(named, "Are Arlen and Oster in one land?", ("yes",), hotpot_passages(named))
+    assert question == Question(named, "Are Arlen and Oster in one land?", ("yes",), hotpot_passages(named))
 
 
 def test_2wiki_with_aliases_named_and_beside(tmp_path: Path) -> None:
     path = put(tmp_path, o.listed(o.TWOWIKI))
-    (found,) = read_questions(path)
-    assert found.answers == ("Vesk",)
-    assert found.passages[0].text == "Arlen was founded by Mara Dell. It is a town."
-    assert [p.gold for p in found.passages] == [True, True, False]
+    (question,) = read_questions(path)
+    assert question.answers == ("Vesk",)
+    assert question.passages[0].text == "Arlen was founded by Mara Dell. It is a town."
+    assert [p.gold for p in question.passages] == [True, True, False]
     named = put(tmp_path, o.jsonl(*o.ALIASES), "names.jsonl")
     expected = ("Vesk", "Land of Vesk", "Veskan")
     assert [q.answers for q in read_questions(path, aliases=named)] == [expected]
@@ -132,15 +132,15 @@ def test_2wiki_with_aliases_named_and_beside(tmp_path: Path) -> None:
 
 
 def test_musique(tmp_path: Path) -> None:
-    (found,) = questions(tmp_path, o.jsonl(o.MUSIQUE))
-    assert found.answers == ("Vesk", "Land of Vesk") and found.hops == 2
-    assert found.passages[2] == Passage("2hop__1_2:2", "Mara Dell", "She was born in Vesk.", True)
-    assert [p.id for p in found.gold_passages] == ["2hop__1_2:0", "2hop__1_2:2"]
+    (question,) = questions(tmp_path, o.jsonl(o.MUSIQUE))
+    assert question.answers == ("Vesk", "Land of Vesk") and question.hops == 2
+    assert question.passages[2] == Passage("2hop__1_2:2", "Mara Dell", "She was born in Vesk.", True)
+    assert [p.id for p in question.gold_passages] == ["2hop__1_2:0", "2hop__1_2:2"]
 
 
 def test_flashrag(tmp_path: Path) -> None:
-    (found,) = questions(tmp_path, o.jsonl(o.FLASHRAG))
-    assert found == Question("test_0", "who founded arlen", ("Mara Dell",), hotpot_passages("test_0"))
+    (question,) = questions(tmp_path, o.jsonl(o.FLASHRAG))
+    assert question == Question("test_0", "who founded arlen", ("Mara Dell",), hotpot_passages("test_0"))
     assert list(read_corpus(put(tmp_path, o.CORPUS_FILES["flashrag"]))) == [
         Passage("0", 'The "Arlen" song', "A song.\nOf two lines."),
         Passage("1", "", "No title here"),
@@ -210,8 +210,12 @@ def test_recognition_is_by_content_and_survives_compression_and_layout(tmp_path:
     }
     for compression, data in variants.items():
         path = put(tmp_path, data, "misleading.tsv")
-        found = recognise(path)
-        assert (found.name, found.kind, found.compression) == (name, "questions", compression)
+        source_format = recognise(path)
+        assert (source_format.name, source_format.kind, source_format.compression) == (
+            name,
+            "questions",
+            compression,
+        )
         assert list(read_questions(path)) == expected
 
 

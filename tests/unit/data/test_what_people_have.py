@@ -94,8 +94,8 @@ def test_squad_and_what_becomes_of_the_unanswerable(
 def test_a_list_in_a_string_is_a_list(tmp_path: Path, text: str, expected: tuple[str, ...]) -> None:
     popqa = {"id": 7, "subj": "Arlen", "prop": "founder", "question": "Who?", "possible_answers": text}
     for record in (popqa, {"id": "7", "question": "Who?", "answers": text}):
-        (found,) = read_questions(put(tmp_path, o.jsonl(record)))
-        assert found == Question("7", "Who?", expected)
+        (question,) = read_questions(put(tmp_path, o.jsonl(record)))
+        assert question == Question("7", "Who?", expected)
 
 
 @pytest.mark.parametrize(

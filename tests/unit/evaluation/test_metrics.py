@@ -170,14 +170,18 @@ def test_f1_and_exact_match_agree_with_the_oracle(said: str, golds: Sequence[str
 
 def brute_common_subsequences(left: list[str], right: list[str]) -> list[set[str]]:
     """The word sets of all longest common subsequences, by trying every choice of positions."""
-    found: list[tuple[str, ...]] = []
+    longest: list[tuple[str, ...]] = []
     for size in range(min(len(left), len(right)), 0, -1):
-        of_right = {tuple(right[i] for i in at) for at in itertools.combinations(range(len(right)), size)}
-        of_left = {tuple(left[i] for i in at) for at in itertools.combinations(range(len(left)), size)}
-        found = sorted(of_right & of_left)
-        if found:
+        of_right = {
+            tuple(right[i] for i in places) for places in itertools.combinations(range(len(right)), size)
+        }
+        of_left = {
+            tuple(left[i] for i in places) for places in itertools.combinations(range(len(left)), size)
+        }
+        longest = sorted(of_right & of_left)
+        if longest:
             break
-    return [set(words) for words in found] or [set()]
+    return [set(words) for words in longest] or [set()]
 
 
 @settings(max_examples=150, deadline=None)

@@ -25,8 +25,8 @@ def scored(data: Path, predictions: Path, **options: Any) -> Score:
     return score(data, predictions, np.random.default_rng(0), resamples=50, **options)
 
 
-def means(found: Score) -> dict[str, float]:
-    return {name: interval.mean for name, interval in found.official.items()}
+def means(result: Score) -> dict[str, float]:
+    return {name: interval.mean for name, interval in result.official.items()}
 
 
 def four(prefix: str, em: float, f1: float, precision: float, recall: float) -> dict[str, float]:
@@ -40,21 +40,21 @@ def test_hotpotqa(tmp_path: Path) -> None:
         "answer": {"a": "the Dell", "b": "Yes it is", "zz": "unknown"},
         "sp": {"a": [["Arlen", 1], ["Arlen", 1], ["Dell", 0]], "c": [["Arlen", 1], ["Oster", 0]]},
     }
-    found = scored(data, dump(tmp_path, "said", predictions))
+    result = scored(data, dump(tmp_path, "said", predictions))
     # a: answer P 1, R 1/2, F1 2/3; facts P 1/2, R 1/2; joint P 1/2, R 1/4, F1 1/3. b: no facts. c: no answer.
-    assert means(found) == pytest.approx(
+    assert means(result) == pytest.approx(
         four("", 0, 2 / 9, 1 / 3, 1 / 6)
         | four("sp_", 1 / 3, (0.5 + 1) / 3, (0.5 + 1) / 3, (0.5 + 1) / 3)
         | four("joint_", 0, 1 / 9, 1 / 6, 1 / 12)
     )
-    assert (found.rule, found.questions, found.missing, found.unknown) == ("hotpotqa", 3, 1, 1)
-    assert found.metrics["f1"].mean == pytest.approx(2 / 9)
+    assert (result.rule, result.questions, result.missing, result.unknown) == ("hotpotqa", 3, 1, 1)
+    assert result.metrics["f1"].mean == pytest.approx(2 / 9)
 
 
 def test_hotpotqa_without_facts_has_answers_alone(tmp_path: Path) -> None:
     data = dump(tmp_path, "gold", [o.HOTPOTQA])
-    found = scored(data, dump(tmp_path, "said", {"answer": {o.HOTPOTQA["_id"]: "YES."}}))
-    assert means(found) == four("", 1, 1, 1, 1)
+    result = scored(data, dump(tmp_path, "said", {"answer": {o.HOTPOTQA["_id"]: "YES."}}))
+    assert means(result) == four("", 1, 1, 1, 1)
 
 
 def test_2wiki_with_aliases_in_answers_and_evidence(tmp_path: Path) -> None:
@@ -70,11 +70,11 @@ def test_2wiki_with_aliases_in_answers_and_evidence(tmp_path: Path) -> None:
             "b": [["arlen", "founded by", "m dell"], ["x", "y", "z"], ["Arlen", "founded by", "Mara Dell"]],
         },
     }
-    found = scored(data, dump(tmp_path, "said", predictions), aliases=aliases)
+    result = scored(data, dump(tmp_path, "said", predictions), aliases=aliases)
     # first: all right, but "Founded-by" is "foundedby": evidence 1 of 2. second: answer P 1/3, R 1; facts:
     # two spellings of one title both count as right (as the script has it): P 1, R 1/2, F1 2/3; evidence 1 of
     # 3 said and of 2 gold: F1 0.4.
-    assert means(found) == pytest.approx(
+    assert means(result) == pytest.approx(
         four("", 0.5, (1 + 0.5) / 2, (1 + 1 / 3) / 2, 1)
         | four("sp_", 0.5, (1 + 2 * (2 / 3) / (5 / 3)) / 2, 1, (1 + 2 / 3) / 2)
         | four("evi_", 0, (0.5 + 0.4) / 2, (0.5 + 1 / 3) / 2, 0.5)
@@ -93,20 +93,20 @@ def test_musique_and_musique_full(tmp_path: Path) -> None:
     for row in rows:
         row["predicted_answerable"] = True
     # the second answers "the" where an alias is empty: both normalise to nothing, exact match and F1 1
-    found = scored(data, dump(tmp_path, "said", rows, by_line=True))
+    result = scored(data, dump(tmp_path, "said", rows, by_line=True))
     expected = {"answer_em": 1.0, "answer_f1": 1.0, "support_em": 0.0, "support_f1": 0.25}
-    assert means(found) == pytest.approx(expected)
+    assert means(result) == pytest.approx(expected)
 
     unanswerable = copy.deepcopy(o.MUSIQUE) | {"answerable": False}
-    both = dump(tmp_path, "full", [unanswerable, o.MUSIQUE], by_line=True)
+    full_data = dump(tmp_path, "full", [unanswerable, o.MUSIQUE], by_line=True)
     said = [{**rows[0], "predicted_answerable": False}, rows[0]]
-    found = scored(both, dump(tmp_path, "said", said, by_line=True))
+    result = scored(full_data, dump(tmp_path, "said", said, by_line=True))
     groups = {"group_answer_sufficiency_f1": 1.0, "group_support_sufficiency_f1": 0.5}
-    assert means(found) == pytest.approx({**expected, "support_f1": 0.5, **groups})
-    assert found.metrics["f1"].mean == 1.0
+    assert means(result) == pytest.approx({**expected, "support_f1": 0.5, **groups})
+    assert result.metrics["f1"].mean == 1.0
     wrong = [{**rows[0], "predicted_answerable": True}, rows[0]]
-    found = scored(both, dump(tmp_path, "said", wrong, by_line=True))
-    assert means(found)["group_answer_sufficiency_f1"] == 0.0
+    result = scored(full_data, dump(tmp_path, "said", wrong, by_line=True))
+    assert means(result)["group_answer_sufficiency_f1"] == 0.0
 
 
 def kilt_gold(named: str, *sets: tuple[str, list[str]]) -> dict[str, Any]:
@@ -138,9 +138,9 @@ def test_kilt(tmp_path: Path) -> None:
     ]
     # a: R-precision 1/2 (first two pages), the set {1, 2} is complete at its last page, {7} at rank 6 of the
     # collapsed ranking 9 2 8 5 7 → within 5: both of two. b: an empty answer.
-    found = scored(data, dump(tmp_path, "said", said, by_line=True))
+    result = scored(data, dump(tmp_path, "said", said, by_line=True))
     rouge = 2 / (2 + 1e-8)
-    assert means(found) == pytest.approx(
+    assert means(result) == pytest.approx(
         {
             "accuracy": 1 / 3,
             "em": 2 / 3,
@@ -154,16 +154,16 @@ def test_kilt(tmp_path: Path) -> None:
             "recall@5": (1 + 1 + 1) / 3,
         }
     )
-    assert (found.empty, found.missing) == (1, 0)
+    assert (result.empty, result.missing) == (1, 0)
 
 
 def test_dpr_reader_and_retriever(tmp_path: Path) -> None:
     data = dump(tmp_path, "gold", [o.DPR_RESULTS, {**o.DPR_RESULTS, "answers": ["a\u0301 x"]}])
-    found = scored(data, dump(tmp_path, "said", {"dpr-0": "the MARA dell", "dpr-1": "\u0301 x"}))
-    assert means(found) == {"em": 0.5} and found.prediction_format == "squad"
-    assert found.metrics["exact_match"].mean == 0.5
-    assert found.metrics["retriever_recall_at_1"].mean == 0.0
-    assert "retriever_recall_at_3" not in found.metrics  # two contexts only
+    result = scored(data, dump(tmp_path, "said", {"dpr-0": "the MARA dell", "dpr-1": "\u0301 x"}))
+    assert means(result) == {"em": 0.5} and result.prediction_format == "squad"
+    assert result.metrics["exact_match"].mean == 0.5
+    assert result.metrics["retriever_recall_at_1"].mean == 0.0
+    assert "retriever_recall_at_3" not in result.metrics  # two contexts only
 
 
 @pytest.mark.parametrize(

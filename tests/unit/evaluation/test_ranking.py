@@ -82,8 +82,11 @@ def scan(text: str, answer: str) -> bool:
             previous = word
         return [token.lower() for token in out]
 
-    words, wanted = split(text), split(answer)
-    return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
+    text_tokens, answer_tokens = split(text), split(answer)
+    return any(
+        text_tokens[i : i + len(answer_tokens)] == answer_tokens
+        for i in range(len(text_tokens) - len(answer_tokens) + 1)
+    )
 
 
 _ALPHABET = "aAéb. ,1²\u0301-ß\u200bİ"
@@ -119,8 +122,8 @@ def test_gold_selected_and_support_are_by_content() -> None:
     assert full_recall(selected, gold) == 1.0
     assert full_recall(selected[:2], gold) == 0.0
     assert full_recall(selected, []) is None and support_scores(selected, []) is None
-    found = support_scores(selected, gold)  # three different ones selected, two of them gold
-    assert found == pytest.approx((0.0, 0.8, 2 / 3, 1.0))
+    support = support_scores(selected, gold)  # three different ones selected, two of them gold
+    assert support == pytest.approx((0.0, 0.8, 2 / 3, 1.0))
     assert support_scores(selected[:1], gold) == pytest.approx((0.0, 2 / 3, 1.0, 0.5))
     assert support_scores(gold, gold) == (1.0, 1.0, 1.0, 1.0)
     assert support_scores([], gold) == (0.0, 0.0, 0.0, 0.0)
@@ -130,9 +133,9 @@ def test_ndcg_and_average_precision_by_hand() -> None:
     a, b, c, d = (passage(text) for text in "abcd")
     ranked = {"q1": [a, b, a, c], "q2": [d], "q3": [a]}
     gold = {"q1": [b, c], "q2": [a], "q3": []}
-    found = ranking_measures(ranked, gold)
+    scores = ranking_measures(ranked, gold)
     ideal = 1 + 1 / math.log2(3)
-    assert found["nDCG@5"] == pytest.approx({"q1": (1 / math.log2(3) + 1 / math.log2(4)) / ideal, "q2": 0.0})
-    assert found["AP"] == pytest.approx({"q1": (1 / 2 + 2 / 3) / 2, "q2": 0.0})
+    assert scores["nDCG@5"] == pytest.approx({"q1": (1 / math.log2(3) + 1 / math.log2(4)) / ideal, "q2": 0.0})
+    assert scores["AP"] == pytest.approx({"q1": (1 / 2 + 2 / 3) / 2, "q2": 0.0})
     with pytest.raises(DataError, match="no such measure"):
         ranking_measures(ranked, gold, ("nonsense@x",))

@@ -16,13 +16,13 @@ def test_recall_is_the_mean_over_the_questions_that_it_applies_to() -> None:
     one = Question("1", "?", ("heron",), passages=(passage(1, gold=True), passage(2, "a heron", gold=True)))
     two = Question("2", "?", ("wolf",), passages=(passage(3, gold=True),))
     plain = Question("3", "?", ("bear",))
-    found = [
+    candidates = [
         Candidates("1", (passage(1), passage(9), passage(2, "a heron"))),
         Candidates("2", (passage(8, "a wolf"), passage(9), passage(7))),
         Candidates("3", (passage(5), passage(6, "two bears"), passage(4, "the bear"))),
     ]
     recall = RetrievalRecall(depths=(1, 3, 20))
-    assert list(recall.watch([one, two, plain], found)) == found
+    assert list(recall.watch([one, two, plain], candidates)) == candidates
     assert recall.mean("answer", 1) == pytest.approx(1 / 3)
     assert recall.mean("answer", 3) == 1.0
     assert recall.mean("gold", 1) == pytest.approx((1 / 2 + 0) / 2)

@@ -69,8 +69,8 @@ def app() -> typer.Typer:
 
 def test_a_run_s_predictions_on_our_own_data(tmp_path: Path) -> None:
     data = dump(tmp_path, "gold", GOLD, by_line=True)
-    found = scored(data, dump(tmp_path, "predictions-best.jsonl", RUN, by_line=True))
-    values = {name: interval.mean for name, interval in found.metrics.items()}
+    score = scored(data, dump(tmp_path, "predictions-best.jsonl", RUN, by_line=True))
+    values = {name: interval.mean for name, interval in score.metrics.items()}
     ideal = 1 + 1 / np.log2(3)
     assert values == pytest.approx(
         {
@@ -88,9 +88,9 @@ def test_a_run_s_predictions_on_our_own_data(tmp_path: Path) -> None:
             "map": (1 + 0.25) / 3,
         }
     )
-    assert (found.questions, found.missing, found.empty, found.unknown) == (4, 1, 1, 0)
-    assert found.official == {} and found.rule == "squad"
-    low, high = found.metrics["exact_match"][1:]
+    assert (score.questions, score.missing, score.empty, score.unknown) == (4, 1, 1, 0)
+    assert score.official == {} and score.rule == "squad"
+    low, high = score.metrics["exact_match"][1:]
     assert 0.0 <= low <= 0.25 <= high <= 1.0
 
 
@@ -187,13 +187,13 @@ def test_two_files_compared_by_hand(tmp_path: Path) -> None:
 def test_run_folders_compared_with_holm_over_datasets(tmp_path: Path) -> None:
     runs = [tmp_path / "a", tmp_path / "b"]
     rights = {"nq": (0, 4), "hotpotqa": (1, 4), "same": (2, 2)}
-    for at, run in enumerate(runs):
+    for i, run in enumerate(runs):
         for dataset, right in rights.items():
             (run / dataset).mkdir(parents=True)
-            rows = [run_record(n, f"answer {n}" if n < right[at] else "wrong", []) for n in range(4)]
+            rows = [run_record(n, f"answer {n}" if n < right[i] else "wrong", []) for n in range(4)]
             dump(run / dataset, "predictions-best.jsonl", rows, by_line=True)
-    found = compare(*runs, np.random.default_rng(0), resamples=200)
-    exact = {entry.dataset: entry for entry in found if entry.metric == "exact_match"}
+    comparisons = compare(*runs, np.random.default_rng(0), resamples=200)
+    exact = {entry.dataset: entry for entry in comparisons if entry.metric == "exact_match"}
     assert {name: entry.p_value for name, entry in exact.items()} == {
         "nq/best": 2 / 16,
         "hotpotqa/best": 2 / 8,

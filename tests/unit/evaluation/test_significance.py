@@ -25,19 +25,19 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_the_interval_has_the_width_of_the_normal_one() -> None:
     scores = np.array([1.0] * 120 + [0.0] * 280)
-    found = bootstrap_interval(scores, rng())
+    interval = bootstrap_interval(scores, rng())
     half = 1.96 * np.sqrt(0.3 * 0.7 / 400)
-    assert found.mean == pytest.approx(0.3)
-    assert found.low == pytest.approx(0.3 - half, abs=0.005)
-    assert found.high == pytest.approx(0.3 + half, abs=0.005)
+    assert interval.mean == pytest.approx(0.3)
+    assert interval.low == pytest.approx(0.3 - half, abs=0.005)
+    assert interval.high == pytest.approx(0.3 + half, abs=0.005)
 
 
 def test_the_interval_of_three_questions_is_that_of_all_27_resamples() -> None:
     scores = [0.0, 0.5, 1.0]
     means = [np.mean(drawn) for drawn in itertools.product(scores, repeat=3)]
     low, high = np.quantile(means, [0.1, 0.9])
-    found = bootstrap_interval(scores, rng(), resamples=40_000, level=0.8)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+    interval = bootstrap_interval(scores, rng(), resamples=40_000, level=0.8)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_the_interval_is_that_of_resampling_question_by_question() -> None:
@@ -45,9 +45,9 @@ def test_the_interval_is_that_of_resampling_question_by_question() -> None:
     drawn = rng(11).integers(0, 37, size=(500, 37))  # the same stream, drawn here at once
     means = np.array([[values[row, column].mean() for column in range(3)] for row in drawn])
     low, high = np.quantile(means, [0.05, 0.95], axis=0)
-    found = bootstrap_intervals(values, rng(11), resamples=500, level=0.9)
-    assert [interval.low for interval in found] == pytest.approx(low, abs=1e-9)
-    assert [interval.high for interval in found] == pytest.approx(high, abs=1e-9)
+    intervals = bootstrap_intervals(values, rng(11), resamples=500, level=0.9)
+    assert [interval.low for interval in intervals] == pytest.approx(low, abs=1e-9)
+    assert [interval.high for interval in intervals] == pytest.approx(high, abs=1e-9)
     assert bootstrap_interval([0.25], rng()) == (0.25, 0.25, 0.25)
     once = values[rng(4).integers(0, 37, size=37)].mean(axis=0)
     assert [interval.low for interval in bootstrap_intervals(values, rng(4), resamples=1)] == pytest.approx(
@@ -59,8 +59,8 @@ def test_it_covers_the_truth_as_often_as_it_says() -> None:
     draws = rng(1)
     hits = 0
     for _ in range(300):
-        found = bootstrap_interval((draws.random(60) < 0.4).astype(np.float64), draws, resamples=400)
-        hits += found.low <= 0.4 <= found.high
+        interval = bootstrap_interval((draws.random(60) < 0.4).astype(np.float64), draws, resamples=400)
+        hits += interval.low <= 0.4 <= interval.high
     assert 0.90 <= hits / 300 <= 0.99
 
 
@@ -99,8 +99,8 @@ def test_many_questions_agree_with_the_binomial() -> None:
     expected = 2 * sum(comb(44, k) for k in range(wins, 45)) / 2**44
     first = [0.0] * wins + [1.0] * losses + [1.0] * 20
     second = [1.0] * wins + [0.0] * losses + [1.0] * 20
-    found = paired_permutation_test(first, second, rng(), resamples=40_000)
-    assert found == pytest.approx(expected, abs=0.003)
+    p_value = paired_permutation_test(first, second, rng(), resamples=40_000)
+    assert p_value == pytest.approx(expected, abs=0.003)
     assert paired_permutation_test([0.0] * 40, [1.0] * 40, rng(), resamples=99) == pytest.approx(0.01)
     assert paired_permutation_test([0.5] * 4, [0.5] * 4, rng()) == 1.0
 
@@ -108,8 +108,8 @@ def test_many_questions_agree_with_the_binomial() -> None:
 def test_paired_bootstrap_is_narrower_than_the_unpaired_one() -> None:
     first = rng(5).random(200)
     second = first + 0.05
-    found = paired_bootstrap(first, second, rng())
-    assert found == pytest.approx((0.05, 0.05, 0.05))
+    interval = paired_bootstrap(first, second, rng())
+    assert interval == pytest.approx((0.05, 0.05, 0.05))
 
 
 def test_holm_by_hand() -> None:

@@ -17,9 +17,9 @@ from tests.unit.ingest import files
 
 
 def read(path: Path, **options: object) -> tuple[list[Document], Remarks]:
-    found, remarks = format_of(path), Remarks()
-    assert found is not None
-    return list(read_documents(path, found, ReadOptions(**options), remarks)), remarks  # type: ignore[arg-type]
+    file_format, remarks = format_of(path), Remarks()
+    assert file_format is not None
+    return list(read_documents(path, file_format, ReadOptions(**options), remarks)), remarks  # type: ignore[arg-type]
 
 
 def text_of(path: Path, content: bytes, **options: object) -> str:
@@ -142,19 +142,19 @@ def test_pptx(tmp_path: Path) -> None:
     assert [h.title for h in document.headings] == ["Topic 1", "Topic 2", "Slide 3"]
 
 
-def rows(found: list[Document]) -> list[tuple[int | None, str, str]]:
-    return [(document.row, document.title, document.text) for document in found]
+def rows(documents: list[Document]) -> list[tuple[int | None, str, str]]:
+    return [(document.row, document.title, document.text) for document in documents]
 
 
 def test_csv(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id;Title;Body\n1;One;"a; ""b""\nc"\n2;Two;\n3;x;y;z\n4;Four;d\n')
-    found, remarks = read(path)
-    assert rows(found) == [(1, "One", 'a; "b"\nc'), (4, "Four", "d")]
+    documents, remarks = read(path)
+    assert rows(documents) == [(1, "One", 'a; "b"\nc'), (4, "Four", "d")]
     assert remarks.problems == ["row 3 has 4 cells, the first line names 3"]
     assert remarks.notes == ["rows without text: 1"]
-    found, _ = read(path, text_fields=("Title", "id"), title_field="id")
-    assert rows(found)[0] == (1, "1", "One\n\n1")
+    documents, _ = read(path, text_fields=("Title", "id"), title_field="id")
+    assert rows(documents)[0] == (1, "1", "One\n\n1")
     path.write_bytes("text\tn\nGröße\t1\n".encode("utf-16"))
     assert rows(read(path)[0]) == [(1, "", "Größe")]
     (tmp_path / "b.tsv").write_text("title\ttext\na,b,c\td\n")
@@ -164,8 +164,8 @@ def test_csv(tmp_path: Path) -> None:
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"content": ["one", None], "headline": ["h", "i"], "n": [1, 2]}), path)
-    found, remarks = read(path)
-    assert rows(found) == [(1, "h", "one")]
+    documents, remarks = read(path)
+    assert rows(documents) == [(1, "h", "one")]
     assert remarks.notes == ["rows without text: 1"]
     assert rows(read(path, text_fields=("n",))[0]) == [(1, "h", "1"), (2, "i", "2")]
 
@@ -173,8 +173,8 @@ def test_parquet(tmp_path: Path) -> None:
 def test_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one"}\n{bad\n\n{"title": "t", "text": "two"}\n[1]\n{"text": ["x"]}\n')
-    found, remarks = read(path)
-    assert rows(found) == [(1, "", "one"), (4, "", "two")]  # the first object names the columns
+    documents, remarks = read(path)
+    assert rows(documents) == [(1, "", "one"), (4, "", "two")]  # the first object names the columns
     assert [problem.split(" ")[:2] for problem in remarks.problems] == [
         ["line", "2"],
         ["line", "5"],

@@ -49,9 +49,9 @@ def run(folder: Path, out: Path, **changes: object) -> Ingested:
 def test_the_corpus_is_read_indexed_and_found_with_its_sources(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus.jsonl"
     done = run(folder, out)
-    found = passages(out)
-    assert (done.files, done.bad, done.passages) == (6, [], len(found))
-    assert len({p.id for p in found}) == len(found)
+    written = passages(out)
+    assert (done.files, done.bad, done.passages) == (6, [], len(written))
+    assert len({p.id for p in written}) == len(written)
     asked = [Question("q1", "Which bridge is long in Wels?", ()), Question("q2", "clock of Graz", ())]
     settings = parse_settings({"kind": "bm25"})
     best = [c.passages[0] for c in cached_candidates(asked, out, settings, 2, tmp_path / "cache")]
@@ -272,8 +272,8 @@ def test_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(5000)))
     real, written = work.passage_object, []
 
-    def watched(found: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-        for line in found:
+    def watched(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        for line in lines:
             read.append(line)
             yield line
 

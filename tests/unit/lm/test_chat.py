@@ -28,8 +28,8 @@ PARTS = (
 def tokenizer(source: str | dict[str, str], ends: tuple[str, ...] = (), **options: Any) -> TextTokenizer:
     hf = byte_level()
     hf.chat_template = source
-    found = [hf.convert_tokens_to_ids(end) for end in ends]
-    return TextTokenizer(hf, name="org/model", chat=ChatOptions(**options), ends=found)
+    end_ids = [hf.convert_tokens_to_ids(end) for end in ends]
+    return TextTokenizer(hf, name="org/model", chat=ChatOptions(**options), ends=end_ids)
 
 
 def prompt(text: TextTokenizer, template: PromptTemplate | None = None) -> str:

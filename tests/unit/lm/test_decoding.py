@@ -24,14 +24,14 @@ def written(model: LanguageModel, kind: type[BranchDecoder] | type[SeparateDecod
         [[[20, 21], [], [22]], [[30], [], [31, 32, 33, 34]]],
     ]
     vocabulary = torch.arange(300)
-    decoder, found = kind(model, prompts, 3), []
+    decoder, log_probs = kind(model, prompts, 3), []
     with torch.no_grad():
         for step in steps:
             decoder.feed(step)
-            at = torch.tensor([(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t])
-            allowed = torch.ones(len(at), 300, dtype=torch.bool)
-            found.append(decoder.choice_logits(at, vocabulary, allowed).log_softmax(-1))
-    return torch.cat(found)
+            branches = torch.tensor([(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t])
+            allowed = torch.ones(len(branches), 300, dtype=torch.bool)
+            log_probs.append(decoder.choice_logits(branches, vocabulary, allowed).log_softmax(-1))
+    return torch.cat(log_probs)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -84,9 +84,9 @@ def test_a_loss_of_its_own_log_probabilities_has_dropout(kind: str, monkeypatch:
     stored = torch.tensor(score_all(model, [group(0)], 10_000)[0])
 
     def spied(model: LanguageModel, groups: list[SequenceGroup]) -> list[Tensor]:
-        found = sequence_log_probs(model, groups)
-        values.append(found[0].detach())
-        return found
+        log_probs = sequence_log_probs(model, groups)
+        values.append(log_probs[0].detach())
+        return log_probs
 
     monkeypatch.setattr("ragdro.training.m_step.sequence_log_probs", spied)
     plain = TrainingExample("q", group(0), (1.0, 0.5, 0.2))

@@ -43,7 +43,7 @@ NEUTRAL = {
 }
 
 
-def told(
+def top_log_probs(
     hf: Any, tokens: Sequence[int], allowed: Sequence[int], count: int, raw: bool = False
 ) -> dict[int, float]:
     """The `count` largest log-probabilities of the next token, masked before (processed) or after (raw)."""
@@ -63,8 +63,8 @@ def completions(hf: Any, raw: bool = False) -> Any:
     def answer(path: str, body: Any) -> Reply:
         assert path == "/v1/completions" and body["model"] == "selector"
         assert {k: body[k] for k in NEUTRAL} == NEUTRAL and body["return_tokens_as_token_ids"]
-        found = told(hf, body["prompt"], body["allowed_token_ids"], body["logprobs"], raw)
-        top = {f"token_id:{token}": max(value, -9999.0) for token, value in found.items()}
+        log_probs = top_log_probs(hf, body["prompt"], body["allowed_token_ids"], body["logprobs"], raw)
+        top = {f"token_id:{token}": max(value, -9999.0) for token, value in log_probs.items()}
         first = next(iter(top))
         logprobs = {
             "tokens": [first],
@@ -98,8 +98,8 @@ def http(server: StandIn, **settings: Any) -> Engine:  # noqa: F811
     )
 
 
-def assert_equal_samples(found: list[WeightedTask], expected: list[WeightedTask]) -> None:
-    for a, b in zip(found, expected, strict=True):
+def assert_equal_samples(actual: list[WeightedTask], expected: list[WeightedTask]) -> None:
+    for a, b in zip(actual, expected, strict=True):
         assert [(s.permutation, s.count) for s in a.samples] == [(s.permutation, s.count) for s in b.samples]
         for x, y in zip(a.samples, b.samples, strict=True):
             assert (x.log_proposal, x.log_prior, x.weight) == pytest.approx(
@@ -115,17 +115,17 @@ def test_a_server_with_the_selectors_weights_samples_as_the_selector(
 ) -> None:
     rag = pocket_rag()
     server.answer = completions(rag.selector.model.hf)
-    found = sampled(rag, http(server), temperature)
-    assert_equal_samples(found, sampled(rag, None, temperature))
+    samples = sampled(rag, http(server), temperature)
+    assert_equal_samples(samples, sampled(rag, None, temperature))
     # Five or so choices of six branches each, and beginnings that branches share are asked about once.
-    assert len(server.requests) < sum(s.count for w in found for s in w.samples) * 2
+    assert len(server.requests) < sum(s.count for w in samples for s in w.samples) * 2
 
 
 def test_an_older_models_samples_are_corrected_for(server: StandIn) -> None:  # noqa: F811
     rag, older = pocket_rag(), pocket_rag(seed=1)
     server.answer = completions(older.selector.model.hf)
-    found = sampled(rag, http(server))
-    for weighted in found:
+    samples = sampled(rag, http(server))
+    for weighted in samples:
         zs = [s.permutation for s in weighted.samples]
         q, p = (r.selector.log_prob(weighted.task, zs, 2000) for r in (older, rag))
         assert [s.log_proposal for s in weighted.samples] == pytest.approx(q, abs=1e-4)
@@ -231,8 +231,8 @@ class FakeLlm:
         outputs = []
         for prompt, p in zip(prompts, sampling_params, strict=True):
             assert p.max_tokens == 1 and p.temperature == 1.0
-            found = told(self.hf, prompt["prompt_token_ids"], p.allowed_token_ids, p.logprobs)
-            logprobs = [{token: SimpleNamespace(logprob=value) for token, value in found.items()}]
+            log_probs = top_log_probs(self.hf, prompt["prompt_token_ids"], p.allowed_token_ids, p.logprobs)
+            logprobs = [{token: SimpleNamespace(logprob=value) for token, value in log_probs.items()}]
             outputs.append(SimpleNamespace(outputs=[SimpleNamespace(logprobs=logprobs)]))
         return outputs
 

@@ -52,9 +52,9 @@ def made(kind: str) -> LanguageModel:
 @pytest.mark.parametrize("kind", KINDS)
 def test_shared_logits_are_the_models_own_before_and_after_training(kind: str) -> None:
     model, expected = made(kind), KINDS[kind][1]
-    found = model.logit_transform
-    assert found is not None and found.cap == expected.cap
-    assert found.scale == pytest.approx(expected.scale, rel=1e-5)
+    transform = model.logit_transform
+    assert transform is not None and transform.cap == expected.cap
+    assert transform.scale == pytest.approx(expected.scale, rel=1e-5)
     groups = [sequences(s, 300, constrained) for s in range(2) for constrained in (False, True)]
     for trained in (False, True):
         if trained:

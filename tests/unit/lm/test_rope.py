@@ -63,8 +63,8 @@ def test_a_value_is_the_models_own_whatever_is_in_the_batch(kind: str) -> None:
     ]
     for order in ([0, 1, 2], [2, 0], [1, 2, 0], [0]):
         values = sequence_log_probs(model, [SequenceGroup.of(sequences[i]) for i in order])
-        for i, found in zip(order, values, strict=True):
-            assert found.tolist() == pytest.approx(expected[i], abs=1e-3)
+        for i, log_probs in zip(order, values, strict=True):
+            assert log_probs.tolist() == pytest.approx(expected[i], abs=1e-3)
     assert model.shares_prefixes is True and values[0].requires_grad
 
 
@@ -75,8 +75,8 @@ def test_what_is_decoded_is_the_models_own_at_every_step(kind: str) -> None:
     prompts = [rng.integers(5, 300, n) for n in (12, 50, SWITCH - 3, SWITCH, SWITCH + 1, 20)]
     decoder = branch_decoder(model, prompts, 2)
     written = [[p.tolist(), p.tolist()] for p in prompts]
-    at = torch.tensor([(r, b) for r in range(len(prompts)) for b in range(2)])
-    vocabulary, allowed = torch.arange(300), torch.ones(len(at), 300, dtype=torch.bool)
+    branches = torch.tensor([(r, b) for r in range(len(prompts)) for b in range(2)])
+    vocabulary, allowed = torch.arange(300), torch.ones(len(branches), 300, dtype=torch.bool)
     with torch.no_grad():
         for _ in range(3):
             step = [[rng.integers(5, 300, b + 1).tolist() for b in range(2)] for _ in prompts]
@@ -84,8 +84,8 @@ def test_what_is_decoded_is_the_models_own_at_every_step(kind: str) -> None:
             for r, row in enumerate(step):
                 for b, tokens in enumerate(row):
                     written[r][b] += tokens
-            found = decoder.choice_logits(at, vocabulary, allowed)
-            for (r, b), logits in zip(at.tolist(), found, strict=True):
+            rows = decoder.choice_logits(branches, vocabulary, allowed)
+            for (r, b), logits in zip(branches.tolist(), rows, strict=True):
                 own = alone(kind, np.array(written[r][b]))[:300]
                 assert torch.allclose(logits.log_softmax(-1), own.log_softmax(-1), atol=1e-3), (r, b)
     assert model.shares_cache is True and model.fallbacks == 0

@@ -93,8 +93,8 @@ def test_shared_equals_separate_with_gradients(
     separate = torch.stack([textbook(model, s) for g in groups for s in g])
     (separate * weights).sum().backward()
     assert shared.detach().double().numpy() == pytest.approx(separate.detach().numpy(), abs=1e-4)
-    theirs = [p.grad for p in model.hf.parameters() if p.grad is not None]
-    for a, b in zip(ours, theirs, strict=True):
+    expected = [p.grad for p in model.hf.parameters() if p.grad is not None]
+    for a, b in zip(ours, expected, strict=True):
         assert (a - b).abs().max() <= 2e-4 * max(1.0, float(b.abs().max()))
 
 

@@ -58,7 +58,7 @@ def test_a_cut_spares_identifiers_question_and_instruction() -> None:
     ],
 )
 def test_a_broken_template_is_named(text: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
+    path = tmp_path / "own.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         load_template(str(path))

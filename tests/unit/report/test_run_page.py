@@ -11,7 +11,7 @@ import pytest
 from ragdro.errors import DataError
 from ragdro.report.changes import find_changes
 from ragdro.report.run_page import write_report
-from tests.unit.report.test_sheet_html import EVIL, Tags
+from tests.unit.report.test_table_html import EVIL, Tags
 from tests.unit.studies.folders import write_run
 
 
@@ -36,8 +36,8 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def ids(found: list[Any]) -> list[str]:
-    return [change.after["id"] for change in found]
+def ids(changes: list[Any]) -> list[str]:
+    return [change.after["id"] for change in changes]
 
 
 def test_what_changed_is_found_by_stage(run: Path) -> None:
@@ -51,20 +51,20 @@ def test_what_changed_is_found_by_stage(run: Path) -> None:
 
 
 def test_a_page_holds_everything_and_runs_nothing(run: Path, tmp_path: Path) -> None:
-    study = tmp_path / "studies" / "mine"
+    study = tmp_path / "studies" / "own"
     study.mkdir(parents=True)
     (study / "figure.svg").write_text("<svg onload='alert(1)'/>")
-    told = {"study": "mine", "command": EVIL, "findings": [EVIL], "notes": [],
+    record = {"study": "own", "command": EVIL, "findings": [EVIL], "notes": [],
             "tables": {EVIL: {"columns": ["", EVIL], "rows": [[EVIL, "1"]]}}}  # fmt: skip
-    (study / "study.json").write_text(json.dumps(told))
+    (study / "study.json").write_text(json.dumps(record))
     (tmp_path / "studies" / "torn").mkdir()
     (tmp_path / "studies" / "torn" / "study.json").write_text("{")
     page = write_report(run).read_text()
-    found = Tags(page)
-    assert "script" not in found.tags and not any(name.startswith("on") for name, _ in found.attributes)
-    assert {value or "" for name, value in found.attributes if name in ("src", "href")} == {
-        value for name, value in found.attributes if name == "src" and (value or "").startswith("data:image/")
+    tags = Tags(page)
+    assert "script" not in tags.tags and not any(name.startswith("on") for name, _ in tags.attributes)
+    assert {value or "" for name, value in tags.attributes if name in ("src", "href")} == {
+        value for name, value in tags.attributes if name == "src" and (value or "").startswith("data:image/")
     }
     for said in ("iteration 2 *", "-1.500", "Put right", "(2 of 4)", "unreadable", "train_selector: true"):
-        assert said in found.said
-    assert found.tags.count("img") == 5 and found.tags.count("h1") == 1
+        assert said in tags.said
+    assert tags.tags.count("img") == 5 and tags.tags.count("h1") == 1

@@ -52,8 +52,8 @@ def test_an_interval_has_the_decimals_of_its_mean() -> None:
 
 def test_estimates() -> None:
     assert estimate([0.4]) == 0.4 and estimate([]) is None and estimate([0.4, None]) is None
-    found = estimate([0.0, 1.0])
-    assert isinstance(found, Interval) and found.mean == 0.5
+    interval = estimate([0.0, 1.0])
+    assert isinstance(interval, Interval) and interval.mean == 0.5
 
 
 def test_text_of_data_is_never_markup() -> None:
@@ -63,11 +63,11 @@ def test_text_of_data_is_never_markup() -> None:
         html.picture(b"<svg/>", EVIL),
     ]  # fmt: skip
     page = html.page(EVIL, parts)
-    found = Tags(page)
-    assert "script" not in found.tags and found.tags.count("img") == 1
-    assert not any(name.startswith("on") for name, _ in found.attributes)
-    assert found.said.count("<script>alert") >= 7 and "\u202e" not in page and "  <script>" in found.said
-    sources = [value or "" for name, value in found.attributes if name in ("src", "href")]
+    tags = Tags(page)
+    assert "script" not in tags.tags and tags.tags.count("img") == 1
+    assert not any(name.startswith("on") for name, _ in tags.attributes)
+    assert tags.said.count("<script>alert") >= 7 and "\u202e" not in page and "  <script>" in tags.said
+    sources = [value or "" for name, value in tags.attributes if name in ("src", "href")]
     assert all(source.startswith("data:") for source in sources)
     assert "http" not in page.replace("http-equiv", "")
 

@@ -48,18 +48,18 @@ def generated_corpus(count: int, seed: int = 0) -> list[Passage]:
     weights = [1 / rank for rank in range(1, len(WORDS) + 1)]
     return [
         Passage(
-            f"p{at}",
+            f"p{i}",
             " ".join(rng.choices(WORDS, k=rng.randint(1, 2))).title(),
             " ".join(rng.choices(WORDS, weights, k=rng.randint(3, 40))) + ".",
         )
-        for at in range(count)
+        for i in range(count)
     ]
 
 
 def generated_questions(count: int, seed: int = 1) -> list[Question]:
     rng = random.Random(seed)
     return [
-        Question(f"q{at}", f"Which {' '.join(rng.choices(WORDS, k=4))}?", ("answer",)) for at in range(count)
+        Question(f"q{i}", f"Which {' '.join(rng.choices(WORDS, k=4))}?", ("answer",)) for i in range(count)
     ]
 
 

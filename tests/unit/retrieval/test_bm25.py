@@ -67,9 +67,9 @@ def test_scores_and_order_are_those_of_the_formula(
     settings: Bm25Settings, corpus: list[Passage], questions: list[Question], tmp_path: Path
 ) -> None:
     stem = str if settings.stemmer is None else Stemmer.Stemmer("english").stemWord
-    found = list(built(corpus, tmp_path / "index", settings).search(questions, 15))
-    assert [candidates.question_id for candidates in found] == [question.id for question in questions]
-    for question, candidates in zip(questions, found, strict=True):
+    results = list(built(corpus, tmp_path / "index", settings).search(questions, 15))
+    assert [candidates.question_id for candidates in results] == [question.id for question in questions]
+    for question, candidates in zip(questions, results, strict=True):
         expected = oracle(corpus, question.question, settings.k1, settings.b, stem)
         rank = {passage.id: expected[row] for row, passage in enumerate(corpus)}
         assert candidates.scores == pytest.approx(sorted(expected, reverse=True)[:15], rel=1e-5)
@@ -79,12 +79,12 @@ def test_scores_and_order_are_those_of_the_formula(
 
 def test_passages_without_a_word_of_the_question_rank_in_corpus_order(tmp_path: Path) -> None:
     corpus = [
-        Passage(str(at), "", text) for at, text in enumerate(["dog", "cat", "dog", "", "bird cat", "dog"])
+        Passage(str(i), "", text) for i, text in enumerate(["dog", "cat", "dog", "", "bird cat", "dog"])
     ]
     retriever = built(corpus, tmp_path / "index", Bm25Settings())
     ranked = [
-        [p.id for p in found.passages]
-        for found in retriever.search(
+        [p.id for p in candidates.passages]
+        for candidates in retriever.search(
             [Question("q1", "bird?", ()), Question("q2", "zebra of the", ()), Question("q3", "dogs", ())], 6
         )
     ]
@@ -165,10 +165,10 @@ def test_unfinished_work_on_another_corpus_is_not_taken_up(corpus: list[Passage]
 
 
 def test_folders_that_hold_something_else_are_left_alone(corpus: list[Passage], tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("my notes")
     with pytest.raises(RetrievalError, match="not empty and not an index"):
         Bm25Retriever(Bm25Settings()).build(corpus, tmp_path)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text() == "my notes"
     built(corpus, tmp_path / "index", Bm25Settings())
     with pytest.raises(RetrievalError, match="already holds an index"):
         Bm25Retriever(Bm25Settings()).build(corpus, tmp_path / "index")
@@ -204,15 +204,15 @@ def test_questions_that_match_nothing_are_counted_in_one_warning(
     corpus: list[Passage], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = [
-        Question(f"q{at}", text, ()) for at, text in enumerate(["river", "zebra", "of the", "bridge"] * 40)
+        Question(f"q{i}", text, ()) for i, text in enumerate(["river", "zebra", "of the", "bridge"] * 40)
     ]
     for settings in (Bm25Settings(), HybridSettings(members=(Bm25Settings(),))):
         caplog.clear()
         retriever = make_retriever(settings)
         retriever.build(corpus, tmp_path / settings.kind)
         retriever.open(tmp_path / settings.kind)
-        found = list(retriever.search(asked, 3))
-        assert [passage.id for passage in found[1].passages] == ["p0", "p1", "p2"]
+        results = list(retriever.search(asked, 3))
+        assert [passage.id for passage in results[1].passages] == ["p0", "p1", "p2"]
         (record,) = [entry for entry in caplog.records if entry.levelname == "WARNING"]
         assert record.getMessage().startswith("80 of 160 questions share no word with the corpus")
         caplog.clear()

@@ -127,10 +127,10 @@ def test_the_user_s_names_of_a_corpus_s_fields_are_part_of_the_key(tmp_path: Pat
     corpus = tmp_path / "corpus.csv"
     corpus.write_text("first,second\nriver,castle\nbridge,river\n")
     asked = [Question("q", "castle", ())]
-    for theirs, expected in (("first", "river"), ("second", "castle")):
-        (found,) = cached_candidates(asked, corpus, Bm25Settings(), 1, tmp_path, fields={"text": theirs})
-        assert found.passages[0].text == expected
-        retriever = cached_retriever(corpus, Bm25Settings(), tmp_path, fields={"text": theirs})
+    for column, expected in (("first", "river"), ("second", "castle")):
+        (candidates,) = cached_candidates(asked, corpus, Bm25Settings(), 1, tmp_path, fields={"text": column})
+        assert candidates.passages[0].text == expected
+        retriever = cached_retriever(corpus, Bm25Settings(), tmp_path, fields={"text": column})
         assert retriever.store[0].text == expected
 
 
@@ -165,8 +165,8 @@ def test_given_candidates_are_the_questions_own_and_need_no_corpus(tmp_path: Pat
     passages = tuple(generated_corpus(8))
     own = Candidates("b", passages[4:], (4.0, 3.0, 2.0, 1.0))
     questions = [Question("a", "x", (), passages[:4]), Question("b", "y", (), passages[:4], own)]
-    found = cached_candidates(questions, None, GivenSettings(), 3, tmp_path)
-    assert found == [Candidates("a", passages[:3]), Candidates("b", passages[4:7], (4.0, 3.0, 2.0))]
+    candidates = cached_candidates(questions, None, GivenSettings(), 3, tmp_path)
+    assert candidates == [Candidates("a", passages[:3]), Candidates("b", passages[4:7], (4.0, 3.0, 2.0))]
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(RetrievalError, match="question 'c' brings no candidates and no passages"):
         cached_candidates([Question("c", "x", ())], None, GivenSettings(), 3, tmp_path)
@@ -176,8 +176,8 @@ def test_given_ids_are_looked_up_in_the_corpus(source: Path, tmp_path: Path) -> 
     ids = Candidates("a", (Passage("p3", "", ""), Passage("p1", "", "")))
     question = Question("a", "x", (), candidates=ids)
     corpus = generated_corpus(40)
-    found = cached_candidates([question], source, GivenSettings(), 5, tmp_path / "cache")
-    assert found[0].passages == (corpus[3], corpus[1])
+    candidates = cached_candidates([question], source, GivenSettings(), 5, tmp_path / "cache")
+    assert candidates[0].passages == (corpus[3], corpus[1])
     with pytest.raises(RetrievalError, match="needs a corpus"):
         cached_candidates([question], None, GivenSettings(), 5, tmp_path / "cache")
     unknown = Question("a", "x", (), candidates=Candidates("a", (Passage("zz", "", ""),)))
@@ -222,7 +222,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_candidates(path, failing())
-    assert [found.question_id for found in read_candidates(path)] == ["old"]
+    assert [candidates.question_id for candidates in read_candidates(path)] == ["old"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["c.jsonl"]
 
 

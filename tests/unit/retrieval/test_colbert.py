@@ -60,12 +60,12 @@ def test_the_retriever_ranks_by_max_sim(
     encoder = MultiVectorEncoder(str(random_colbert), device="cpu")
     passages = encoder.encode_document([f"{p.title} {p.text}" for p in corpus], convert_to_numpy=True)
     assert passages[0].shape[1] == 16
-    for question, found in zip(questions, retriever.search(questions, 8), strict=True):
+    for question, candidates in zip(questions, retriever.search(questions, 8), strict=True):
         query = encoder.encode_query([question.question], convert_to_numpy=True)[0]
         scores = np.array([brute_force(query, passage) for passage in passages])
-        score = {passage.id: scores[at] for at, passage in enumerate(corpus)}
-        assert found.scores == pytest.approx(np.sort(scores)[::-1][:8].tolist(), abs=2e-2)
-        assert [score[p.id] for p in found.passages] == pytest.approx(found.scores, abs=2e-2)
+        score = {passage.id: scores[row] for row, passage in enumerate(corpus)}
+        assert candidates.scores == pytest.approx(np.sort(scores)[::-1][:8].tolist(), abs=2e-2)
+        assert [score[p.id] for p in candidates.passages] == pytest.approx(candidates.scores, abs=2e-2)
 
 
 def test_the_settings_prompts_stand_in_for_the_checkpoint_s(
@@ -85,10 +85,10 @@ def test_the_settings_prompts_stand_in_for_the_checkpoint_s(
         plain = MultiVectorEncoder(str(random_colbert), device="cpu")
         texts = [f"{passage}{p.title} {p.text}" for p in corpus]
         passages = plain.encode_document(texts, prompt="", convert_to_numpy=True)
-        (found,) = retriever.search(questions[:1], 5)
+        (candidates,) = retriever.search(questions[:1], 5)
         asked = plain.encode_query([query + questions[0].question], prompt="", convert_to_numpy=True)[0]
         scores = sorted((brute_force(asked, vectors) for vectors in passages), reverse=True)
-        assert found.scores == pytest.approx(scores[:5], abs=2e-2)
+        assert candidates.scores == pytest.approx(scores[:5], abs=2e-2)
 
 
 def test_a_plain_encoder_is_refused_unless_it_is_taken_without_projection(
@@ -144,10 +144,10 @@ def test_a_small_lance_table_gives_the_exact_result(random_colbert: Path, tmp_pa
     corpus, questions = generated_corpus(80), generated_questions(4)
     exact = ColbertSettings(model=str(random_colbert), device="cpu")
     lance = exact.model_copy(update={"index": LanceIndex(sub_vectors=4)})
-    wanted = list(built(corpus, tmp_path / "exact", exact).search(questions, 10))
-    found = list(built(corpus, tmp_path / "lance", lance).search(questions, 10))
+    expected = list(built(corpus, tmp_path / "exact", exact).search(questions, 10))
+    approximate = list(built(corpus, tmp_path / "lance", lance).search(questions, 10))
     assert not (tmp_path / "lance" / "colbert-shards").exists()
-    for one, other in zip(wanted, found, strict=True):
+    for one, other in zip(expected, approximate, strict=True):
         assert other.scores == pytest.approx(one.scores, abs=1e-3)
         assert len({p.id for p in one.passages} & {p.id for p in other.passages}) >= 9  # ties may differ
 
@@ -160,10 +160,10 @@ def test_the_lance_index_finds_what_exact_search_finds_with_real_weights(tmp_pat
     exact = ColbertSettings(model=model, device="cpu", projection="none")
     index = LanceIndex(partitions=4, probes=2, sub_vectors=24, exact_below=0, training_rounds=2)
     lance = exact.model_copy(update={"index": index})
-    wanted = list(built(corpus, tmp_path / "exact", exact).search(questions, 10))
-    found = list(built(corpus, tmp_path / "lance", lance).search(questions, 10))
+    expected = list(built(corpus, tmp_path / "exact", exact).search(questions, 10))
+    approximate = list(built(corpus, tmp_path / "lance", lance).search(questions, 10))
     shared = [
         len({p.id for p in one.passages} & {p.id for p in other.passages}) / 10
-        for one, other in zip(wanted, found, strict=True)
+        for one, other in zip(expected, approximate, strict=True)
     ]
     assert float(np.mean(shared)) >= 0.95

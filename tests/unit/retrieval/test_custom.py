@@ -16,7 +16,7 @@ from ragdro.retrieval.cache import cached_candidates
 from ragdro.types import Candidates, Passage, Question
 
 HERE = __name__
-SHELF = [Passage(f"s{at}", "", text) for at, text in enumerate(("river", "bridge", "castle"))]
+SHELF = [Passage(f"s{index}", "", text) for index, text in enumerate(("river", "bridge", "castle"))]
 ASKED = [Question("a", "x", ()), Question("b", "bridge", ())]
 searched: list[list[str]] = []
 
@@ -56,8 +56,8 @@ def test_its_lists_are_the_candidates() -> None:
         Candidates("a", (SHELF[1], SHELF[2])),
         Candidates("b", (SHELF[1], SHELF[2])),
     ]
-    (found,) = made("Shelf", first=1, scored=True).search([Question("c", "castle", ())], 2)
-    assert found == Candidates("c", (SHELF[2], SHELF[1]), (0.0, -1.0))
+    (candidates,) = made("Shelf", first=1, scored=True).search([Question("c", "castle", ())], 2)
+    assert candidates == Candidates("c", (SHELF[2], SHELF[1]), (0.0, -1.0))
 
 
 def test_candidates_are_cached_where_it_has_a_fingerprint(tmp_path: Path) -> None:

@@ -50,11 +50,11 @@ def test_flat_search_is_the_full_product(
     retriever = built(corpus, tmp_path / "index", settings)
     passages = by_hand(random_bert, [f"{p.title} {p.text}" for p in corpus])
     asked = by_hand(random_bert, [f"which {q.question}" for q in questions])
-    for row, found in zip(asked @ passages.T, retriever.search(questions, 12), strict=True):
-        score = {passage.id: row[at] for at, passage in enumerate(corpus)}
-        assert found.scores == pytest.approx(np.sort(row)[::-1][:12].tolist(), abs=1e-4)
-        assert [score[p.id] for p in found.passages] == pytest.approx(found.scores, abs=1e-4)
-        assert len({p.id for p in found.passages}) == 12
+    for row, candidates in zip(asked @ passages.T, retriever.search(questions, 12), strict=True):
+        score = {passage.id: row[i] for i, passage in enumerate(corpus)}
+        assert candidates.scores == pytest.approx(np.sort(row)[::-1][:12].tolist(), abs=1e-4)
+        assert [score[p.id] for p in candidates.passages] == pytest.approx(candidates.scores, abs=1e-4)
+        assert len({p.id for p in candidates.passages}) == 12
 
 
 def with_prompts(random_bert: Path, folder: Path) -> Path:
@@ -90,8 +90,8 @@ def test_the_checkpoint_s_own_prompts_apply_unless_the_settings_say_otherwise(
     retriever = built(corpus, tmp_path / "index", DenseSettings(model=str(model), device="cpu", **settings))
     passages = by_hand(random_bert, [f"{passage}{p.title} {p.text}" for p in corpus])
     asked = by_hand(random_bert, [f"{query}{q.question}" for q in questions])
-    for row, found in zip(asked @ passages.T, retriever.search(questions, 5), strict=True):
-        assert found.scores == pytest.approx(np.sort(row)[::-1][:5].tolist(), abs=1e-4)
+    for row, candidates in zip(asked @ passages.T, retriever.search(questions, 5), strict=True):
+        assert candidates.scores == pytest.approx(np.sort(row)[::-1][:5].tolist(), abs=1e-4)
 
 
 def test_the_checkpoint_s_own_routes_apply(
@@ -115,8 +115,8 @@ def test_the_checkpoint_s_own_routes_apply(
     retriever = built(corpus, tmp_path / "index", settings)
     passages = by_hand(random_bert, [f"{p.title} {p.text}" for p in corpus])
     asked = by_hand(other, [q.question for q in questions])
-    for row, found in zip(asked @ passages.T, retriever.search(questions, 5), strict=True):
-        assert found.scores == pytest.approx(np.sort(row)[::-1][:5].tolist(), abs=1e-4)
+    for row, candidates in zip(asked @ passages.T, retriever.search(questions, 5), strict=True):
+        assert candidates.scores == pytest.approx(np.sort(row)[::-1][:5].tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_approximate_indexes_find_most_of_what_flat_finds(
     corpus, questions = generated_corpus(300), generated_questions(10)
     exact = DenseSettings(model=str(random_bert), device="cpu")
     approximate = exact.model_copy(update={"index": index})
-    wanted = list(built(corpus, tmp_path / "flat", exact).search(questions, 10))
+    expected = list(built(corpus, tmp_path / "flat", exact).search(questions, 10))
     first = list(built(corpus, tmp_path / "one", approximate).search(questions, 10))
     again = list(built(corpus, tmp_path / "two", approximate).search(questions, 10))
     assert first == again
-    shared = [len(set(w.passages) & set(f.passages)) / 10 for w, f in zip(wanted, first, strict=True)]
+    shared = [len(set(w.passages) & set(f.passages)) / 10 for w, f in zip(expected, first, strict=True)]
     assert float(np.mean(shared)) >= least
 
 

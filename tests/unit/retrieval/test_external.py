@@ -35,8 +35,8 @@ def test_a_run_is_ranked_by_score_then_rank(corpus: list[Passage], tmp_path: Pat
     ]
     with gzip.open(tmp_path / "run.gz", "wt") as file:
         file.write("\n".join(lines))
-    found = trec(tmp_path / "run.gz", corpus, tmp_path / "index", 2)
-    assert found == [
+    candidates = trec(tmp_path / "run.gz", corpus, tmp_path / "index", 2)
+    assert candidates == [
         Candidates("q1", (corpus[1], corpus[3]), (7.0, 2.5)),
         Candidates("q2", (corpus[5], corpus[2]), (1.0, -3.0)),
     ]
@@ -65,8 +65,8 @@ def test_a_bad_run_is_named(run: str, message: str, corpus: list[Passage], tmp_p
 
 def dpr_record(question: str, scores: list[str]) -> dict[str, object]:
     contexts = [
-        {"id": f"wiki:{at}", "title": f"T{at}", "text": f"text {at}", "score": score, "has_answer": False}
-        for at, score in enumerate(scores)
+        {"id": f"wiki:{i}", "title": f"T{i}", "text": f"text {i}", "score": score, "has_answer": False}
+        for i, score in enumerate(scores)
     ]
     return {"question": question, "answers": ["x"], "ctxs": contexts}
 
@@ -75,8 +75,8 @@ def test_dpr_results_are_found_by_the_question(tmp_path: Path) -> None:
     path = tmp_path / "dpr.json"
     path.write_text(json.dumps([dpr_record("second?", ["9.5", "8.5"]), dpr_record("first?", ["3.0", "2.0"])]))
     settings = ExternalSettings(source=DprResults(path=path))
-    found = cached_candidates(ASKED, None, settings, 1, tmp_path / "cache")
-    assert [(c.question_id, c.passages[0].id, c.scores) for c in found] == [
+    candidates = cached_candidates(ASKED, None, settings, 1, tmp_path / "cache")
+    assert [(c.question_id, c.passages[0].id, c.scores) for c in candidates] == [
         ("q1", "wiki:0", (3.0,)),
         ("q2", "wiki:0", (9.5,)),
     ]
@@ -89,5 +89,5 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     settings = ExternalSettings(source=CandidatesFile(path=path))
     for text in ("one", "two"):
         write_candidates(path, [Candidates(q.id, (Passage("1", "", text),), (1.0,)) for q in ASKED])
-        found = cached_candidates(ASKED, None, settings, 1, tmp_path / "cache")
-        assert [c.passages[0].text for c in found] == [text, text]
+        candidates = cached_candidates(ASKED, None, settings, 1, tmp_path / "cache")
+        assert [c.passages[0].text for c in candidates] == [text, text]

@@ -18,7 +18,7 @@ from ragdro.retrieval import make_retriever
 from ragdro.types import Candidates, Question
 
 Reply = tuple[int, dict[str, str], Any]
-ASKED = [Question(f"q{at}", f"question {at}?", ()) for at in range(5)]
+ASKED = [Question(f"q{i}", f"question {i}?", ()) for i in range(5)]
 
 
 class StandIn:
@@ -76,9 +76,9 @@ def by_protocol(path: str, body: Any) -> Reply:
         {
             "question_id": asked["id"],
             "passages": [
-                {"id": f"d{at}", "title": "T", "text": asked["question"]} for at in range(body["top_n"])
+                {"id": f"d{i}", "title": "T", "text": asked["question"]} for i in range(body["top_n"])
             ],
-            "scores": [float(-at) for at in range(body["top_n"])],
+            "scores": [float(-i) for i in range(body["top_n"])],
         }
         for asked in body["questions"]
     ]
@@ -93,10 +93,10 @@ def test_the_json_protocol(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SEARCH_KEY", "Bearer 123")
     server.answer = by_protocol
     source = JsonService(url=f"{server.url}/search", headers={"Authorization": "$SEARCH_KEY", "X-Plain": "y"})
-    found = search(source)
-    assert [c.question_id for c in found] == [q.id for q in ASKED]
-    assert [c.passages[1].text for c in found] == [q.question for q in ASKED]
-    assert found[0].scores == (0.0, -1.0)
+    candidates = search(source)
+    assert [c.question_id for c in candidates] == [q.id for q in ASKED]
+    assert [c.passages[1].text for c in candidates] == [q.question for q in ASKED]
+    assert candidates[0].scores == (0.0, -1.0)
     [(path, headers, body)] = server.requests
     assert path == "/search" and headers["Authorization"] == "Bearer 123" and headers["X-Plain"] == "y"
     assert body["questions"][0] == {"id": "q0", "question": "question 0?"} and body["top_n"] == 2
@@ -109,8 +109,8 @@ def test_elasticsearch(server: StandIn) -> None:
     def answer(path: str, body: Any) -> Reply:
         text = body["query"]["multi_match"]["query"]
         hits = [
-            {"_id": f"d{at}", "_score": 9.0 - at, "_source": {"heading": f"T{at}", "body": text}}
-            for at in range(body["size"])
+            {"_id": f"d{i}", "_score": 9.0 - i, "_source": {"heading": f"T{i}", "body": text}}
+            for i in range(body["size"])
         ]
         return 200, {}, {"hits": {"hits": hits}}
 
@@ -118,11 +118,11 @@ def test_elasticsearch(server: StandIn) -> None:
     source = ElasticService(
         url=f"{server.url}/wiki/", title_field="heading", text_field="body", title_boost=2
     )
-    found = search(source, 3)
-    assert [(c.question_id, c.passages[2].id, c.passages[2].title, c.passages[2].text) for c in found] == [
-        (q.id, "d2", "T2", q.question) for q in ASKED
-    ]
-    assert found[0].scores == (9.0, 8.0, 7.0)
+    candidates = search(source, 3)
+    assert [
+        (c.question_id, c.passages[2].id, c.passages[2].title, c.passages[2].text) for c in candidates
+    ] == [(q.id, "d2", "T2", q.question) for q in ASKED]
+    assert candidates[0].scores == (9.0, 8.0, 7.0)
     path, _, body = server.requests[0]
     assert path == "/wiki/_search"
     assert body["query"]["multi_match"]["fields"] == ["heading^2", "body"]

@@ -35,10 +35,12 @@ def test_members_share_the_store_and_a_run_file_may_be_one(
     corpus: list[Passage], questions: list[Question], tmp_path: Path
 ) -> None:
     run = tmp_path / "run.trec"
-    order = [f"p{at}" for at in range(59, -1, -1)]
+    order = [f"p{i}" for i in range(59, -1, -1)]
     run.write_text(
         "".join(
-            f"{q.id} Q0 {name} {at} {100 - at} t\n" for q in questions for at, name in enumerate(order, 1)
+            f"{q.id} Q0 {name} {rank} {100 - rank} t\n"
+            for q in questions
+            for rank, name in enumerate(order, 1)
         )
     )
     bm25 = Bm25Settings()
@@ -52,10 +54,10 @@ def test_members_share_the_store_and_a_run_file_may_be_one(
     alone.open(tmp_path / "bm25")
     by_id = {passage.id: passage for passage in corpus}
     listed = tuple(by_id[name] for name in order[:30])
-    for found, sparse in zip(retriever.search(questions, 10), alone.search(questions, 30), strict=True):
+    for candidates, sparse in zip(retriever.search(questions, 10), alone.search(questions, 30), strict=True):
         expected = fuse([sparse, Candidates("q", listed)], (1.0, 1.0), 60.0, 10)
-        assert found.passages == expected.passages
-        assert found.scores == expected.scores
+        assert candidates.passages == expected.passages
+        assert candidates.scores == expected.scores
 
 
 def test_the_depth_is_cut_to_what_the_corpus_has(
@@ -64,7 +66,7 @@ def test_the_depth_is_cut_to_what_the_corpus_has(
     retriever = make_retriever(HybridSettings(members=(Bm25Settings(), Bm25Settings(k1=0.1)), depth=1000))
     retriever.build(corpus, tmp_path / "index")
     retriever.open(tmp_path / "index")
-    assert all(len(found.passages) == 60 for found in retriever.search(questions, 60))
+    assert all(len(candidates.passages) == 60 for candidates in retriever.search(questions, 60))
 
 
 def test_weights_must_match_the_members() -> None:

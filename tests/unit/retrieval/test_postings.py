@@ -36,8 +36,8 @@ def test_rows_and_scores_are_those_of_a_stable_full_sort(
     searched = Postings(index.scores)
     for _ in range(2):  # the second search finds the accumulators as they were
         rows, scores = searched.search(asked, top_n)
-        for words, of_question, found in zip(asked, rows, scores, strict=True):
+        for words, question_rows, question_scores in zip(asked, rows, scores, strict=True):
             total = index.get_scores_from_ids(words)
             order = np.argsort(-total, kind="stable")[:top_n]
-            assert of_question.tolist() == order.tolist()
-            assert found.tolist() == total[order].tolist()
+            assert question_rows.tolist() == order.tolist()
+            assert question_scores.tolist() == total[order].tolist()

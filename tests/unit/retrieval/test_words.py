@@ -79,20 +79,20 @@ def test_without_function_words_it_is_english() -> None:
 
 def test_a_corpus_s_own_language_is_stemmed_and_kept(tmp_path: Path) -> None:
     corpus = [
-        Passage(str(at), "", f"{SENTENCES['german']} {word}") for at, word in enumerate(("Hunden", "Katzen"))
+        Passage(str(i), "", f"{SENTENCES['german']} {word}") for i, word in enumerate(("Hunden", "Katzen"))
     ]
     retriever = Bm25Retriever(Bm25Settings())
     retriever.build(corpus, tmp_path / "index")
     retriever.open(tmp_path / "index")
-    (found,) = retriever.search([Question("q", "Katze und der", ())], 2)
+    (candidates,) = retriever.search([Question("q", "Katze und der", ())], 2)
     stem = Stemmer.Stemmer("german").stemWord
-    assert stem("katzen") == stem("katze") and [p.id for p in found.passages] == ["1", "0"]
-    assert found.scores is not None and found.scores[1] == 0  # `und` and `der` are stop words
+    assert stem("katzen") == stem("katze") and [p.id for p in candidates.passages] == ["1", "0"]
+    assert candidates.scores is not None and candidates.scores[1] == 0  # `und` and `der` are stop words
     named = Bm25Retriever(Bm25Settings(language="english"))
     named.build(corpus, tmp_path / "named")
     named.open(tmp_path / "named")
-    (found,) = named.search([Question("q", "Katze", ())], 2)
-    assert found.scores == (0, 0)
+    (candidates,) = named.search([Question("q", "Katze", ())], 2)
+    assert candidates.scores == (0, 0)
 
 
 def test_languages_with_a_stemmer_or_a_list_alone() -> None:

@@ -58,10 +58,10 @@ def identifiers(
             return below(left, depth + 1, log_p)
         some = next(iter(left.values()))
         values = after([*written, *some[:depth]])[tokens].log_softmax(0)
-        found: dict[int, float] = {}
+        log_probs: dict[int, float] = {}
         for token, value in zip(tokens, values.tolist(), strict=True):
-            found |= below({i: s for i, s in left.items() if s[depth] == token}, depth + 1, log_p + value)
-        return found
+            log_probs |= below({i: s for i, s in left.items() if s[depth] == token}, depth + 1, log_p + value)
+        return log_probs
 
     return below(items, 0, 0.0)
 
@@ -109,10 +109,10 @@ def test_the_likeliest_identifier_at_each_place_by_enumeration(k: int, count: in
         z, probabilities, margin = expected(chooser, plain(model), count)
         assert margin > TIGHT
         for decoder in (BranchDecoder, SeparateDecoder):
-            (found,) = chooser.greedy([task(count)], 9999, decoder)
-            assert found.permutation == z
-            assert found.probabilities == pytest.approx(probabilities, abs=1e-6)
-            assert found.most == k
+            (selection,) = chooser.greedy([task(count)], 9999, decoder)
+            assert selection.permutation == z
+            assert selection.probabilities == pytest.approx(probabilities, abs=1e-6)
+            assert selection.most == k
         uniforms = np.random.default_rng(seed).random((5, chooser.choices_per_list))
         ((beside, draws),) = chooser.select_and_sample([task(count)], [uniforms], 9999)
         assert beside.permutation == z and beside.probabilities == pytest.approx(probabilities, abs=1e-6)
@@ -138,13 +138,13 @@ def test_the_greedy_lists_of_a_batch_are_those_of_each_question_alone() -> None:
     chooser = selector(random_model(byte_level(), seed=3), 3, 12)
     tasks = [task(12), task(11, "Zorba is based in Freedonia, near the sea."), task(4), task(1), task(2)]
     together = chooser.greedy(tasks, 100_000)
-    for one, found in zip(tasks, together, strict=True):
+    for one, selection in zip(tasks, together, strict=True):
         (alone,) = chooser.greedy([one], 1)
-        assert found.permutation == alone.permutation
-        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        assert selection.permutation == alone.permutation
+        assert selection.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
-class Told(SeparateDecoder):
+class FixedProbabilities(SeparateDecoder):
     """Branches whose next tokens have the probabilities that follow from given ones of all identifiers."""
 
     def __init__(
@@ -159,7 +159,7 @@ class Told(SeparateDecoder):
         self._start, self._items, self._p = len(prompts[0]), items, p
         self.asked: list[tuple[int, ...]] = []
 
-    def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         path = tuple(self._sequences[0][0][self._start :])
         self.asked.append(path)
         mass = [
@@ -171,23 +171,23 @@ class Told(SeparateDecoder):
         return torch.tensor([mass]).log().masked_fill(~allowed, -torch.inf)
 
 
-def told(p: Sequence[float]) -> tuple[Permutation, tuple[float, ...], list[tuple[int, ...]]]:
+def first_choice(p: Sequence[float]) -> tuple[Permutation, tuple[float, ...], list[tuple[int, ...]]]:
     """The greedy first choice where the identifiers have the probabilities `p`, and what was computed."""
     chooser = selector(random_model(byte_level()), 1, len(p))
-    made: list[Told] = []
+    made: list[FixedProbabilities] = []
 
-    def decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> Told:
-        made.append(Told(chooser.grammar.first, p, model, prompts, branches))
+    def decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> FixedProbabilities:
+        made.append(FixedProbabilities(chooser.grammar.first, p, model, prompts, branches))
         return made[-1]
 
-    (found,) = chooser.greedy([task(len(p))], 9999, decoder)
-    return found.permutation, found.probabilities or (), made[0].asked
+    (selection,) = chooser.greedy([task(len(p))], 9999, decoder)
+    return selection.permutation, selection.probabilities or (), made[0].asked
 
 
 def test_many_improbable_identifiers_that_begin_alike_do_not_beat_a_probable_one() -> None:
     p = [0.04] * 20
     p[6] = 0.24
-    permutation, probabilities, asked = told(p)
+    permutation, probabilities, asked = first_choice(p)
     assert permutation == (6,) and probabilities == pytest.approx([0.24])
     assert len(asked) == 2  # `1` begins 0.44 of it and had to be looked into; `2` begins 0.08
 
@@ -195,32 +195,32 @@ def test_many_improbable_identifiers_that_begin_alike_do_not_beat_a_probable_one
 def test_what_cannot_be_better_is_never_computed() -> None:
     p = [0.02] * 20
     p[6] = 0.62
-    permutation, probabilities, asked = told(p)
+    permutation, probabilities, asked = first_choice(p)
     assert permutation == (6,) and probabilities == pytest.approx([0.62]) and len(asked) == 1
 
 
 def test_the_best_may_be_long_and_found_last() -> None:
     p = [0.01] * 20
     p[12], p[19], p[6] = 0.3, 0.32, 0.21
-    permutation, probabilities, asked = told(p)
+    permutation, probabilities, asked = first_choice(p)
     assert permutation == (19,) and probabilities == pytest.approx([0.32]) and len(asked) == 3
 
 
 def test_of_equals_the_lowest_index_is_taken() -> None:
-    assert told([0.125] * 8)[0] == (0,)
-    assert told([0.0625] * 16)[0] == (0,)
+    assert first_choice([0.125] * 8)[0] == (0,)
+    assert first_choice([0.0625] * 16)[0] == (0,)
 
 
 def test_a_list_that_may_end_ends_where_that_is_at_least_as_probable_as_going_on() -> None:
-    """Going on is one decision and what to go on with another: an end of 0.3 against 0.7 that is spread over
-    many identifiers does not end the list."""
+    """Continuing is one decision and what to continue with another: an end of 0.3 against 0.7 that is spread
+    over many identifiers does not end the list."""
 
     class EndsWith(SeparateDecoder):
         def __init__(self, end: float, *rest: object) -> None:
             super().__init__(*rest)
             self._end = end
 
-        def choice_logits(self, at: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+        def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
             ends = choices == self.model.tokenizer.end_id
             p = torch.where(ends, self._end, (1 - self._end) / max(1, int((~ends).sum())))
             return p.log()[None].masked_fill(~allowed, -torch.inf)
@@ -246,9 +246,11 @@ def test_another_engine_is_asked_about_the_beginnings_that_the_search_takes() ->
             texts.extend(chooser.model.tokenizer.hf.decode(c.tokens[start:]) for c in choices)  # noqa: B023
             return [after(c.tokens)[list(c.allowed)].log_softmax(0).tolist() for c in choices]  # noqa: B023
 
-        (found,) = chooser.greedy([task(12)], 9999, partial(EngineDecoder, ask))
+        (selection,) = chooser.greedy([task(12)], 9999, partial(EngineDecoder, ask))
         z, probabilities, _ = expected(chooser, after, 12)
-        assert found.permutation == z and found.probabilities == pytest.approx(probabilities, abs=1e-6)
+        assert selection.permutation == z and selection.probabilities == pytest.approx(
+            probabilities, abs=1e-6
+        )
         assert len(set(texts)) == len(texts)
         assert all(re.fullmatch(r" \[((1[0-2]|[1-9])\] > \[)*1?", text) for text in texts)
         rewound += any(not later.startswith(text) for text, later in pairwise(texts))

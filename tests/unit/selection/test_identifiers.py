@@ -44,16 +44,16 @@ def test_what_render_did_not_write_does_not_parse(
 ) -> None:
     count, permutation = drawn
     text = render(permutation)
-    for at, how, letter in mutations:
-        at %= len(text) + 1
+    for place, how, letter in mutations:
+        place %= len(text) + 1
         if how == "insert":
-            text = text[:at] + letter + text[at:]
+            text = text[:place] + letter + text[place:]
         elif how == "delete":
-            text = text[:at] + text[at + 1 :]
+            text = text[:place] + text[place + 1 :]
         elif how == "double":
-            text = text[:at] + text[max(0, at - 6) : at] + text[at:]
+            text = text[:place] + text[max(0, place - 6) : place] + text[place:]
         else:
-            text = text[:at] + text[at : at + 2][::-1] + text[at + 2 :]
+            text = text[:place] + text[place : place + 2][::-1] + text[place + 2 :]
     accepted_only_if_rendered(text, count)
 
 
@@ -74,10 +74,12 @@ def test_strings_that_look_like_a_list(text: str) -> None:
 def accepted_only_if_rendered(text: str, count: int) -> None:
     """Either refused by an error of our own or the very text of a permutation of `count`."""
     try:
-        found = parse(text, count)
+        permutation = parse(text, count)
     except DataError:
         return
-    assert render(found) == text and len(set(found)) == len(found) and max(found) < count
+    assert (
+        render(permutation) == text and len(set(permutation)) == len(permutation) and max(permutation) < count
+    )
 
 
 @lru_cache

@@ -31,8 +31,8 @@ def test_numbers_worked_by_hand() -> None:
 def test_all_lists_with_their_probabilities_are_exact() -> None:
     p = probabilities(0)
     expected = [sum(p[i] for i, z in enumerate(LISTS) if d in z) for d in range(4)]
-    found = inclusion(LISTS, p.tolist(), 4)
-    assert found == pytest.approx(expected) and found.sum() == pytest.approx(2)
+    estimates = inclusion(LISTS, p.tolist(), 4)
+    assert estimates == pytest.approx(expected) and estimates.sum() == pytest.approx(2)
 
 
 @pytest.mark.parametrize("importance", [False, True])
@@ -40,13 +40,13 @@ def test_estimates_scatter_about_the_truth_by_their_standard_error(importance: b
     """2,000 times 120 lists drawn from p, or from another q weighted by p/q (biased by order 1/m)."""
     p, rng, m = probabilities(1), np.random.default_rng(2), 120
     q = probabilities(1, 0.5) if importance else p
-    found, errors = [], []
+    estimates, errors = [], []
     for _ in range(2000):
         drawn = rng.choice(len(LISTS), m, p=q)
         lists, weights = [LISTS[i] for i in drawn], (p / q)[drawn].tolist()
-        found.append(inclusion(lists, weights, 4))
+        estimates.append(inclusion(lists, weights, 4))
         errors.append(standard_errors(lists, weights, 4))
     truth = inclusion(LISTS, p.tolist(), 4)
-    scatter = np.std(found, axis=0)
-    assert np.mean(found, axis=0) == pytest.approx(truth, abs=0.005)
+    scatter = np.std(estimates, axis=0)
+    assert np.mean(estimates, axis=0) == pytest.approx(truth, abs=0.005)
     assert np.sqrt(np.mean(np.square(errors), axis=0)) == pytest.approx(scatter, rel=0.06)

@@ -118,10 +118,10 @@ def test_the_generator_reads_hostile_text_as_text(tokenizer: PreTrainedTokenizer
     generator = Generator(model, load_template("generator"), budget=Budget(60, 60), answer_tokens=4)
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
-    def found(attack: str) -> list[int]:
+    def special_tokens(attack: str) -> list[int]:
         asked = task(attack)
         tokens = generator.scored(Reading(asked.question, asked.candidates.passages)).tokens
         return [i for i in tokens.tolist() if i in special]
 
-    expected = found("harmless")
-    assert expected and all(found(attack) == expected for attack in ATTACKS)
+    expected = special_tokens("harmless")
+    assert expected and all(special_tokens(attack) == expected for attack in ATTACKS)

@@ -45,28 +45,28 @@ def task(passages: list[str]) -> Task:
 def test_every_probability_by_enumeration(checkpoint: Path, count: int, k: int, stop: bool) -> None:
     """Of 12 passages taken two at a time all lists are scored; of 11 taken three at a time some are drawn."""
     selector = loaded(checkpoint, k, stop=stop)
-    found = selector.rerank(QUESTION, texts(count), samples=400)
+    reranked = selector.rerank(QUESTION, texts(count), samples=400)
     lengths = range(1, k + 1) if stop else [k]
     lists = [z for length in lengths for z in permutations(range(count), length)]
     p = np.exp(selector.log_prob(task(texts(count)), lists, 9999))
-    by_index = {ranked.index: ranked for ranked in found.passages}
-    assert sorted(by_index) == list(range(count)) and found.exact == (len(lists) <= 720)
-    assert found.lists == (len(lists) if found.exact else 400)
+    by_index = {ranked.index: ranked for ranked in reranked.passages}
+    assert sorted(by_index) == list(range(count)) and reranked.exact == (len(lists) <= 720)
+    assert reranked.lists == (len(lists) if reranked.exact else 400)
     for i, ranked in by_index.items():
         assert ranked.passage.text == texts(count)[i]
         assert ranked.first == pytest.approx(sum(p[j] for j, z in enumerate(lists) if z[0] == i), abs=1e-4)
         included = sum(p[j] for j, z in enumerate(lists) if i in z)
         off = abs(ranked.inclusion - included)
-        assert (ranked.inclusion_error == 0 and off < 1e-4) if found.exact else off < 0.1
-        if not found.exact and 0 < ranked.inclusion < 1:
+        assert (ranked.inclusion_error == 0 and off < 1e-4) if reranked.exact else off < 0.1
+        if not reranked.exact and 0 < ranked.inclusion < 1:
             assert off < 4.5 * ranked.inclusion_error
     (greedy,) = selector.greedy([task(texts(count))], 9999)
-    chosen = [ranked for ranked in found.passages if ranked.probability is not None]
+    chosen = [ranked for ranked in reranked.passages if ranked.probability is not None]
     assert tuple(ranked.index for ranked in chosen) == greedy.permutation
     assert [ranked.probability for ranked in chosen] == pytest.approx(greedy.probabilities, abs=1e-4)
-    assert found.passages[: len(chosen)] == tuple(chosen)
-    assert found.selected == tuple(ranked.passage for ranked in chosen)
-    others = [ranked.inclusion for ranked in found.passages[len(chosen) :]]
+    assert reranked.passages[: len(chosen)] == tuple(chosen)
+    assert reranked.selected == tuple(ranked.passage for ranked in chosen)
+    others = [ranked.inclusion for ranked in reranked.passages[len(chosen) :]]
     assert others == sorted(others, reverse=True)
 
 
@@ -91,9 +91,9 @@ def test_drawn_lists_come_from_one_reading_of_the_prompt_and_repeat(
 
 def test_fewer_passages_than_k_are_all_selected_and_one_is_certain(checkpoint: Path) -> None:
     selector = loaded(checkpoint, 5)
-    found = selector.rerank(QUESTION, texts(3))
-    assert len(found.selected) == 3 and found.exact and found.lists == 6
-    assert [ranked.inclusion for ranked in found.passages] == pytest.approx([1, 1, 1])
+    reranked = selector.rerank(QUESTION, texts(3))
+    assert len(reranked.selected) == 3 and reranked.exact and reranked.lists == 6
+    assert [ranked.inclusion for ranked in reranked.passages] == pytest.approx([1, 1, 1])
     (alone,) = selector.rerank(QUESTION, texts(1)).passages
     assert (alone.probability, alone.first, alone.inclusion, alone.inclusion_error) == (1.0, 1.0, 1.0, 0.0)
 

@@ -65,14 +65,14 @@ def test_selecting_and_sampling_from_one_reading_change_neither(
     tasks = [task(12), task(11, "Zorba is based in Freedonia, near the sea."), task(4)]
     uniforms = [np.random.default_rng(i).random((6, chooser.choices_per_list)) for i in range(3)]
     draws = chooser.sample(tasks, uniforms, temperature=1.0, max_tokens=10_000)
-    both = chooser.select_and_sample(tasks, uniforms, 10_000)
-    for (found, drawn), alone, plain in zip(both, chooser.greedy(tasks, 10_000), draws, strict=True):
-        assert found.permutation == alone.permutation
-        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    pairs = chooser.select_and_sample(tasks, uniforms, 10_000)
+    for (selection, drawn), alone, plain in zip(pairs, chooser.greedy(tasks, 10_000), draws, strict=True):
+        assert selection.permutation == alone.permutation
+        assert selection.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
         assert [d.permutation for d in drawn] == [d.permutation for d in plain]
         assert [d.log_prior for d in drawn] == pytest.approx([d.log_prior for d in plain], abs=1e-5)
         assert [d.log_proposal for d in drawn] == pytest.approx([d.log_prior for d in drawn], abs=1e-9)
-    assert len({d.permutation for _, drawn in both for d in drawn}) > 6  # draws that say something
+    assert len({d.permutation for _, drawn in pairs for d in drawn}) > 6  # draws that say something
 
 
 def any_length(count: int, k: int) -> list[tuple[int, ...]]:
@@ -114,10 +114,10 @@ def test_samples_that_may_stop_early_carry_their_probability_and_follow_it() -> 
     observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
     assert ((observed - expected) ** 2 / expected).sum() < 37.7  # 15 degrees, the 0.999 quantile
     for draw in draws[:40]:
-        at = lists.index(draw.permutation)
-        assert draw.log_prior == pytest.approx(np.log(expected[at] / 4000), abs=1e-4)
-    (found,) = chooser.greedy([task(4)], 9999)
-    assert found.most == 2 and len(found.permutation) == len(found.probabilities or ())
+        place = lists.index(draw.permutation)
+        assert draw.log_prior == pytest.approx(np.log(expected[place] / 4000), abs=1e-4)
+    (selection,) = chooser.greedy([task(4)], 9999)
+    assert selection.most == 2 and len(selection.permutation) == len(selection.probabilities or ())
 
 
 def test_samples_follow_the_distribution() -> None:
@@ -155,11 +155,11 @@ def test_greedy_takes_the_most_probable_choice_each_time() -> None:
         ]
     )
     best = int(first.argmax())
-    found = chooser.greedy([task(5)], 9999)[0]
-    assert found.permutation[0] == best
-    assert found.probabilities[0] == pytest.approx(first[best], abs=1e-5)
-    pair = np.exp(chooser.log_prob(task(5), [found.permutation], 9999))[0]
-    assert pair == pytest.approx(np.prod(found.probabilities), rel=1e-4)
+    selection = chooser.greedy([task(5)], 9999)[0]
+    assert selection.permutation[0] == best
+    assert selection.probabilities[0] == pytest.approx(first[best], abs=1e-5)
+    pair = np.exp(chooser.log_prob(task(5), [selection.permutation], 9999))[0]
+    assert pair == pytest.approx(np.prod(selection.probabilities), rel=1e-4)
 
 
 def test_text_and_permutation_are_each_others_inverse() -> None:

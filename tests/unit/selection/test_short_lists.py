@@ -43,8 +43,8 @@ def test_all_there_are_is_ordered_and_the_lists_sum_to_one(count: int, stop: boo
     log_p = chooser.log_prob(few(count), lists, 9999)
     assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-5)
     uniforms = np.random.default_rng(0).random((6, chooser.choices_per_list))
-    ((found, draws),) = chooser.select_and_sample([few(count)], [uniforms], 9999)
-    assert found.permutation in lists and found.most == 4
+    ((selection, draws),) = chooser.select_and_sample([few(count)], [uniforms], 9999)
+    assert selection.permutation in lists and selection.most == 4
     for draw in draws:
         expected = log_p[lists.index(draw.permutation)]
         assert draw.log_prior == pytest.approx(expected, abs=1e-4)
@@ -54,7 +54,7 @@ def test_all_there_are_is_ordered_and_the_lists_sum_to_one(count: int, stop: boo
     by_hand = [sum(np.exp(p) for z, p in zip(lists, log_p, strict=True) if z[0] == i) for i in range(count)]
     assert np.exp(first) == pytest.approx(by_hand, abs=1e-5)
     if count == 1:
-        assert log_p == [0.0] and found.permutation == (0,) and found.probabilities == (1.0,)
+        assert log_p == [0.0] and selection.permutation == (0,) and selection.probabilities == (1.0,)
 
 
 def test_no_candidates_are_refused_by_the_questions_name() -> None:
@@ -115,7 +115,7 @@ def test_what_fewer_candidates_give_is_evaluated_at_every_cut(select: bool) -> N
 def test_the_retrievers_first_and_a_teachers_are_as_many_as_there_are() -> None:
     rag = pocket_rag(k=4)
     drawn = proposals(Sft(), EStep(), 0, 1)(rag.selector, [few(2), few(1), few(5)])
-    assert [of[0].permutation for of in drawn] == [(0, 1), (0,), (0, 1, 2, 3)]
+    assert [draws[0].permutation for draws in drawn] == [(0, 1), (0,), (0, 1, 2, 3)]
     assert teacher_permutation(few(1), 4) == (0,) and len(teacher_permutation(few(3), 4)) == 3
 
 

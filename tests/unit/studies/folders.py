@@ -40,23 +40,23 @@ def write_run(
 
 def _records(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Ten seconds a warm-up, 3 an E-step, 4 an M-step, 2 to measure; the training bound is a nat lower."""
-    at = 10.0
+    clock = 10.0
     records: list[dict[str, Any]] = []
     for number, stage in enumerate([results["warm_up"], *results["iterations"]]):
         name = f"iteration-{number}" if number else "warm_up"
         if number:
-            at += 3
-            records.append({"event": "shard", "stage": name, "questions": 64, "of": 64, "seconds": at})
-            found = {"bound": stage["bound"] - 1, "effective_sample_size": float(number)}
-            records.append({"event": "e_step", "stage": name, "questions": 64, **found, "seconds": at})
-            at += 4
+            clock += 3
+            records.append({"event": "shard", "stage": name, "questions": 64, "of": 64, "seconds": clock})
+            metrics = {"bound": stage["bound"] - 1, "effective_sample_size": float(number)}
+            records.append({"event": "e_step", "stage": name, "questions": 64, **metrics, "seconds": clock})
+            clock += 4
         update = {"event": "update", "stage": name, "role": "selector", "step": 1, "steps": 1}
-        records.append({**update, "seconds": at})
+        records.append({**update, "seconds": clock})
         for split in ("validation", "reported"):
             place = {"stage": name, "split": split}
-            records.append({"event": "breakdown", **place, "by_hops": {}, "seconds": at + 0.5})
-            at += 1
-            records.append({"event": "evaluation", **place, **stage, "seconds": at})
+            records.append({"event": "breakdown", **place, "by_hops": {}, "seconds": clock + 0.5})
+            clock += 1
+            records.append({"event": "evaluation", **place, **stage, "seconds": clock})
     return records
 
 

@@ -32,7 +32,7 @@ def test_variances_are_those_of_estimates_made_one_by_one(monkeypatch: pytest.Mo
     monkeypatch.setattr(gradients, "SAMPLES", (1, 4))
     rag, (task,) = pocket_rag(), pocket_tasks(1, 5)
     config = load_config(CONFIG)
-    found = spread(rag, config, task)[4]
+    variances = spread(rag, config, task)[4]
     settings = gradients.EStep(samples=8)
     (draws,) = gradients.proposals(config.objective, settings, config.seed, gradients._STREAM)(
         rag.selector, [task]
@@ -51,8 +51,8 @@ def test_variances_are_those_of_estimates_made_one_by_one(monkeypatch: pytest.Mo
             kept.append(torch.cat([p.grad.flatten() for p in model.hf.parameters()]).double())
     for estimates, key in ((weighted, "generator_weighted"), (uniform, "generator_uniform")):
         by_hand = float((estimates[0] - estimates[1]).square().sum()) / 2
-        assert found[key] == pytest.approx(by_hand, rel=1e-3)
-    assert found["likelihood"] == pytest.approx((likelihoods[0] - likelihoods[1]) ** 2 / 2, rel=1e-3)
+        assert variances[key] == pytest.approx(by_hand, rel=1e-3)
+    assert variances["likelihood"] == pytest.approx((likelihoods[0] - likelihoods[1]) ** 2 / 2, rel=1e-3)
 
 
 def test_the_claim_is_judged_by_what_was_measured(tmp_path: Path) -> None:
@@ -65,16 +65,16 @@ def test_the_claim_is_judged_by_what_was_measured(tmp_path: Path) -> None:
         where = {"iteration": 1, "split": "training", "m": m}
         return {**where, "likelihood": 0.1, "selector_centered": 0.5, **values}
 
-    for at, (weighted, said) in enumerate([(2.0, "does not hold"), (0.5, "is not contradicted")]):
-        finished = run(tmp_path / f"run-{at}", [0.3, 0.4], measured=[row(1, 9.0), row(2, weighted)])
+    for i, (weighted, said) in enumerate([(2.0, "does not hold"), (0.5, "is not contradicted")]):
+        finished = run(tmp_path / f"run-{i}", [0.3, 0.4], measured=[row(1, 9.0), row(2, weighted)])
         outcome = VARIANCE.conclude({"trained": {0: finished}})
         assert all(said in finding for finding in outcome.findings) and len(outcome.findings) == 2
         assert outcome.tables["Variances"].rows[1][:4] == ("training", 1, 2, 0.1)
         ((place, ratio),) = outcome.panels[1].series[0].points
         assert place == 2.0 and ratio == pytest.approx(weighted)
     seeds = {
-        at: run(tmp_path / f"seed-{at}", [0.3, 0.4], measured=[row(2, weighted)])
-        for at, weighted in enumerate((2.0, 8.0))
+        seed: run(tmp_path / f"seed-{seed}", [0.3, 0.4], measured=[row(2, weighted)])
+        for seed, weighted in enumerate((2.0, 8.0))
     }
     ((_, over_seeds),) = VARIANCE.conclude({"trained": seeds}).panels[2].series[0].points
     assert isinstance(over_seeds, Interval) and over_seeds.mean == pytest.approx(4.0)

@@ -80,7 +80,7 @@ def test_the_undisturbed_retriever_is_in_both_panels(tmp_path: Path) -> None:
     assert over_share.series[0].points == ((0.0, 0.8), (40.0, 0.4))
 
 
-def test_memory_is_told_from_the_training_questions_and_the_held_out_ones(tmp_path: Path) -> None:
+def test_memory_is_judged_by_the_training_questions_and_the_held_out_ones(tmp_path: Path) -> None:
     runs = {
         label: {seed: run(tmp_path / f"{label}-{seed}", [0.3, 0.6, last], [-2.0, -1.0, bound])}
         for seed, (label, last, bound) in enumerate((("dro", 0.5, -1.4), ("cross-fitted", 0.8, -0.5)))

@@ -34,9 +34,9 @@ def ranks(demo: DemoWorld) -> Ranks:
     retriever = bm25s.BM25()
     retriever.index(tokens([f"{p['title']} {p['text']}" for p in demo.corpus]), show_progress=False)
     questions = [q for split in demo.questions.values() for q in split]
-    found, _ = retriever.retrieve(tokens([q["question"] for q in questions]), k=20, show_progress=False)
+    retrieved, _ = retriever.retrieve(tokens([q["question"] for q in questions]), k=20, show_progress=False)
     ranks = []
-    for question, row in zip(questions, found, strict=True):
+    for question, row in zip(questions, retrieved, strict=True):
         texts = [demo.corpus[i]["text"] for i in row]
         gold = [p["text"] for p in question["passages"]]
         places = [texts.index(text) if text in texts else 99 for text in gold]
@@ -60,7 +60,7 @@ def test_second_passage_is_in_the_top_twenty_but_not_in_the_top_five(ranks: Rank
 
 
 def test_first_passage_is_anywhere_among_those_about_the_person(ranks: Ranks) -> None:
-    """A question names the relation in other words, so BM25 cannot tell the person's eight facts apart."""
+    """A question names the relation in other words, so BM25 cannot distinguish the person's eight facts."""
     first = [places[0] for hops, places, _ in ranks if hops == 2]
     assert share([place < 8 for place in first]) >= 0.95
     assert 0.5 <= share([place < 5 for place in first]) <= 0.75

@@ -62,25 +62,25 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
     fit_folds(folds, tasks, lambda i: target(rag, tasks[i]), config, 1, lambda role: FitObserver())
     assert all(torch.equal(a, b) for a, b in zip(before, weights(rag.generator.model), strict=True))
     draws = proposals(Dro(), EStep(samples=3), 0, 1)(rag.selector, tasks)
-    found = held_out_log_likelihoods(folds, rag.generator, tasks, draws, 9999)
-    for number, theirs, others in ((0, [0, 2, 4], [1, 3]), (1, [1, 3], [0, 2, 4])):
+    scores_by_question = held_out_log_likelihoods(folds, rag.generator, tasks, draws, 9999)
+    for number, fold_ids, others in ((0, [0, 2, 4], [1, 3]), (1, [1, 3], [0, 2, 4])):
         alone = pocket_rag()
-        mine = [tasks[i] for i in theirs]
+        fold_tasks = [tasks[i] for i in fold_ids]
         teacher = [(3, 0), (3, 0), (3, 0)]  # the passage with the answer, then the retriever's first
         for stage, lists in (((), teacher), ((1,), [(2, 3)] * 3)):
             built = [
                 TrainingExample(t.question.id, alone.generator.group([reading(t, z)]), (1.0,))
-                for t, z in zip(mine, lists)
+                for t, z in zip(fold_tasks, lists)
             ]
             rng = np.random.default_rng([config.seed, 17, number, *stage])
-            fit(alone.generator.model, len(mine), built.__getitem__, FIT, rng)
+            fit(alone.generator.model, len(fold_tasks), built.__getitem__, FIT, rng)
         expected = answer_log_likelihoods(
             alone.generator, [tasks[i] for i in others], [draws[i] for i in others], 9999
         )
         for i, scores in zip(others, expected, strict=True):
-            assert found[i] == pytest.approx(scores, abs=1e-3)
+            assert scores_by_question[i] == pytest.approx(scores, abs=1e-3)
     own = answer_log_likelihoods(rag.generator, tasks, draws, 9999)
-    assert all(abs(found[i][z] - own[i][z]) > 0.01 for i in range(5) for z in own[i])
+    assert all(abs(scores_by_question[i][z] - own[i][z]) > 0.01 for i in range(5) for z in own[i])
 
 
 @pytest.mark.parametrize(

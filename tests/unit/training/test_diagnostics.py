@@ -15,10 +15,10 @@ import ragdro
 import ragdro.runs.load
 from ragdro.algorithms import Dro
 from ragdro.algorithms import warnings as alarms
-from ragdro.algorithms.weights import divergence, entropy, weight_entropy, weight_variance
 from ragdro.config import EStep
 from ragdro.runs.setup import set_up
 from ragdro.training import diagnostics, evaluate
+from ragdro.training.diagnostics import divergence, entropy, weight_entropy, weight_variance
 from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals
 from ragdro.types import WeightedSample, WeightedTask
@@ -48,8 +48,8 @@ def test_divergence_is_exact_where_every_list_is_there_once_and_never_negative()
     level = torch.full_like(then, -math.log(20))
     assert float(divergence(then, now, level)) == pytest.approx(float((then.exp() * (then - now)).sum()))
     z = draw(then[0], 500, 2, seed=3)
-    found = divergence(then[0][z], now[0][z], then[0][z])
-    assert found.min() >= 0
+    divergences = divergence(then[0][z], now[0][z], then[0][z])
+    assert divergences.min() >= 0
     assert float(divergence(then, then, level)) == 0
 
 
@@ -61,11 +61,11 @@ def test_figures_of_the_first_draws_are_those_of_an_e_step_that_drew_no_more() -
         return e_step(rag.selector, rag.generator, tasks, propose=propose, max_tokens=9999)
 
     few, many = sampled(4), sampled(32)
-    found = diagnostics.sample_metrics(few)
-    assert diagnostics.sample_metrics(many, 4) == pytest.approx(found, abs=1e-4)
-    assert found["bound"] == pytest.approx(np.mean([w.bound for w in few]))
-    assert found["effective_sample_size"] == pytest.approx(np.mean([w.effective_sample_size for w in few]))
-    assert diagnostics.sample_metrics(many)["bound"] != pytest.approx(found["bound"], abs=1e-3)
+    metrics = diagnostics.sample_metrics(few)
+    assert diagnostics.sample_metrics(many, 4) == pytest.approx(metrics, abs=1e-4)
+    assert metrics["bound"] == pytest.approx(np.mean([w.bound for w in few]))
+    assert metrics["effective_sample_size"] == pytest.approx(np.mean([w.effective_sample_size for w in few]))
+    assert diagnostics.sample_metrics(many)["bound"] != pytest.approx(metrics["bound"], abs=1e-3)
 
 
 def test_figures_count_every_draw() -> None:
@@ -73,18 +73,21 @@ def test_figures_count_every_draw() -> None:
     twice = WeightedSample((0, 1), 2, -1.0, -1.0, -2.0, 0.5)
     once = WeightedSample((2, 3), 1, -4.0, -4.0, -2.0, 0.5)
     weighted = WeightedTask(pocket_tasks(1, 5)[0], (once, twice), 0.0, 0.0, False, (1, 0, 1))
-    found = diagnostics.sample_metrics([weighted])
-    assert found["distinct_fraction"] == pytest.approx(2 / 3)
-    assert found["selector_entropy"] == pytest.approx(2)
-    assert found["effective_sample_size"] == pytest.approx(3) and found["bound"] == pytest.approx(-2)
+    metrics = diagnostics.sample_metrics([weighted])
+    assert metrics["distinct_fraction"] == pytest.approx(2 / 3)
+    assert metrics["selector_entropy"] == pytest.approx(2)
+    assert metrics["effective_sample_size"] == pytest.approx(3) and metrics["bound"] == pytest.approx(-2)
 
 
-def test_a_selector_or_a_weight_that_collapses_is_told_with_a_remedy() -> None:
+def test_a_selector_or_a_weight_that_collapses_is_reported_with_a_remedy() -> None:
     sound = {"effective_sample_size": 3.0, "selector_entropy": 1.0}
     assert not alarms.warnings(sound, 8)
-    told = alarms.warnings({"effective_sample_size": 1.4, "selector_entropy": 0.01}, 8)
-    assert "1.40 of 8" in told["effective_sample_size"] and "dro-tempered" in told["effective_sample_size"]
-    assert "0.010 nats" in told["selector_entropy"] and "dro-centered" in told["selector_entropy"]
+    messages = alarms.warnings({"effective_sample_size": 1.4, "selector_entropy": 0.01}, 8)
+    assert (
+        "1.40 of 8" in messages["effective_sample_size"]
+        and "dro-tempered" in messages["effective_sample_size"]
+    )
+    assert "0.010 nats" in messages["selector_entropy"] and "dro-centered" in messages["selector_entropy"]
     assert not alarms.warnings({"effective_sample_size": 1.0, "selector_entropy": 0.0}, 1)
 
 
@@ -100,8 +103,8 @@ def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
     assert [r["stage"] for r in measured] == ["warm_up", "iteration-1", "iteration-2"]
     assert measured[0]["kl_to_previous"] is None and measured[2]["kl_to_previous"] > 0
     assert all(r["tight_bound"] != r["bound"] for r in measured)
-    told = [r for r in records if r["event"] == "warning"]
-    assert [(r["stage"], r["metric"]) for r in told] == [
+    warnings = [r for r in records if r["event"] == "warning"]
+    assert [(r["stage"], r["metric"]) for r in warnings] == [
         ("iteration-1", "effective_sample_size"),
         ("iteration-2", "effective_sample_size"),
     ]

@@ -28,14 +28,14 @@ def run(
 ) -> tuple[Rag, list[WeightedTask]]:
     rag = pocket_rag(k=k)
     tasks = pocket_tasks(questions, 5)[order]
-    found = e_step(
+    weighted = e_step(
         rag.selector,
         rag.generator,
         tasks,
         propose=proposals(Dro(), EStep(samples=samples, temperature=temperature, **settings), 3, 1),
         max_tokens=2000,
     )
-    return rag, found
+    return rag, weighted
 
 
 def by_definition(rag: Rag, weighted: WeightedTask) -> dict[tuple[int, ...], float]:
@@ -54,8 +54,8 @@ def by_definition(rag: Rag, weighted: WeightedTask) -> dict[tuple[int, ...], flo
     "settings", [{}, {"temperature": 0.6}, {"mixture": {"retriever": 0.3, "uniform": 0.3}}]
 )
 def test_weights_are_what_the_definition_says(settings: dict[str, object]) -> None:
-    rag, found = run(**settings)  # type: ignore[arg-type]
-    for weighted in found:
+    rag, weighted_tasks = run(**settings)  # type: ignore[arg-type]
+    for weighted in weighted_tasks:
         expected = by_definition(rag, weighted)
         assert {s.permutation: s.weight for s in weighted.samples} == pytest.approx(expected, rel=1e-3)
         assert sum(s.weight for s in weighted.samples) == pytest.approx(1)
@@ -66,10 +66,10 @@ def test_duplicates_keep_their_multiplicity_and_are_scored_once(monkeypatch: pyt
     sizes: list[int] = []
     group = Generator.group
     monkeypatch.setattr(Generator, "group", lambda self, rs: (sizes.append(len(rs)), group(self, rs))[1])
-    _, found = run(questions=2, samples=64, k=1)
-    assert any(s.count > 1 for w in found for s in w.samples)
-    assert sizes == [len(w.samples) for w in found] and max(sizes) <= 5
-    for weighted in found:
+    _, weighted_tasks = run(questions=2, samples=64, k=1)
+    assert any(s.count > 1 for w in weighted_tasks for s in w.samples)
+    assert sizes == [len(w.samples) for w in weighted_tasks] and max(sizes) <= 5
+    for weighted in weighted_tasks:
         by_sample = np.array([s.weight / s.count for s in weighted.samples for _ in range(s.count)])
         assert weighted.effective_sample_size == pytest.approx(1 / (by_sample**2).sum(), rel=1e-6)
 
@@ -79,16 +79,16 @@ def test_all_orders_of_a_set_are_one_reading_where_passages_are_read_by_rank() -
     rag = pocket_rag()
     rag.generator.order = "retriever"
     propose = proposals(Dro(), EStep(samples=64), 3, 1)
-    (found,) = e_step(rag.selector, rag.generator, pocket_tasks(1, 5), propose=propose, max_tokens=9999)
+    (weighted,) = e_step(rag.selector, rag.generator, pocket_tasks(1, 5), propose=propose, max_tokens=9999)
     by_set: dict[frozenset[int], float] = {}
-    for s in found.samples:
-        alone = rag.generator.group([reading(found.task, tuple(sorted(s.permutation)))])
+    for s in weighted.samples:
+        alone = rag.generator.group([reading(weighted.task, tuple(sorted(s.permutation)))])
         likelihood = score_all(rag.generator.model, [alone], 10_000)[0][0]
         assert s.log_likelihood == pytest.approx(likelihood, abs=1e-4)
         read = frozenset(s.permutation)
         by_set[read] = by_set.get(read, 0) + s.count * np.exp(likelihood)
-    assert len(by_set) < len(found.samples)  # some set was drawn in both orders
-    target = Dro().generator_example(rag.generator, found)
+    assert len(by_set) < len(weighted.samples)  # some set was drawn in both orders
+    target = Dro().generator_example(rag.generator, weighted)
     assert len(target.weights) == len(by_set)
     total = sum(by_set.values())
     assert sorted(target.weights) == pytest.approx(sorted(v / total for v in by_set.values()), rel=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -11,8 +12,9 @@ from pydantic import ValidationError
 
 from ragdro.algorithms import Dro, Marginal, Sft
 from ragdro.config import EStep, Mixture
-from ragdro.selection.selector import Selector
+from ragdro.selection.selector import Draw, Selector
 from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
+from ragdro.types import Task
 from tests.worlds import pocket_rag, pocket_tasks
 
 LISTS = list(permutations(range(5), 2))
@@ -29,18 +31,24 @@ def test_plackett_luce_sums_to_one_and_is_what_is_drawn() -> None:
     assert ((observed - 5000 * expected) ** 2 / (5000 * expected)).sum() < 43.8  # 19 degrees, 0.999 quantile
 
 
+def many(selector: Selector, task: Task, mixture: Mixture) -> list[Draw]:
+    """4,000 draws for one question, as 80 questions that are the same but for their random numbers."""
+    copies = [Task(replace(task.question, id=f"copy {i}"), task.candidates) for i in range(80)]
+    propose = proposals(Dro(), EStep(samples=50, mixture=mixture), 0, 1)
+    return [draw for draws in propose(selector, copies) for draw in draws]
+
+
 def test_a_mixtures_draws_carry_its_exact_probability_and_follow_it() -> None:
     mixture = Mixture(retriever=0.3, uniform=0.2, decay=0.7)
     rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
-    settings = EStep(samples=4000, mixture=mixture)
-    drawn = proposals(Dro(), settings, 0, 1)(rag.selector, [task])[0]
+    drawn = many(rag.selector, task, mixture)
     prior = np.exp(rag.selector.log_prob(task, LISTS, 10_000))
     ranked = np.exp([log_plackett_luce(z, RANKED) for z in LISTS])
     expected = 0.5 * prior + 0.3 * ranked + 0.2 / 20
     for draw in drawn[:50]:
-        at = LISTS.index(draw.permutation)
-        assert draw.log_proposal == pytest.approx(np.log(expected[at]), abs=1e-4)
-        assert draw.log_prior == pytest.approx(np.log(prior[at]), abs=1e-4)
+        place = LISTS.index(draw.permutation)
+        assert draw.log_proposal == pytest.approx(np.log(expected[place]), abs=1e-4)
+        assert draw.log_prior == pytest.approx(np.log(prior[place]), abs=1e-4)
     counts = Counter(d.permutation for d in drawn)
     observed = np.array([counts[z] for z in LISTS])
     assert ((observed - 4000 * expected) ** 2 / (4000 * expected)).sum() < 43.8
@@ -53,7 +61,7 @@ def test_a_mixture_over_lists_that_may_stop_early() -> None:
     budget, template = rag.selector.budget, rag.selector.template
     chooser = Selector(rag.selector.model, template, k=2, n=5, budget=budget, stop=True)
     lists = [*((i,) for i in range(5)), *LISTS]
-    drawn = proposals(Dro(), EStep(samples=4000, mixture=mixture), 0, 1)(chooser, [task])[0]
+    drawn = many(chooser, task, mixture)
     prior = np.exp(chooser.log_prob(task, lists, 10_000))
     ranked = np.exp([log_plackett_luce(z, RANKED) for z in lists]) / 2
     level = np.array([1 / 5 if len(z) == 1 else 1 / 20 for z in lists]) / 2
@@ -89,9 +97,9 @@ def test_marginal_takes_each_first_choice_once_the_likeliest_first(passages: int
         assert np.exp(draw.log_prior) == pytest.approx(first[draw.permutation[0]], abs=1e-5)
         assert np.exp(draw.log_proposal) == pytest.approx(1 / len(drawn))
     rag.selector.independent = True
-    (found,) = rag.selector.greedy([task], 9999)
-    assert list(found.permutation) == first.argsort()[::-1].tolist()[:2]
-    assert found.probabilities == pytest.approx(sorted(first, reverse=True)[:2], abs=1e-5)
+    (selection,) = rag.selector.greedy([task], 9999)
+    assert list(selection.permutation) == first.argsort()[::-1].tolist()[:2]
+    assert selection.probabilities == pytest.approx(sorted(first, reverse=True)[:2], abs=1e-5)
 
 
 def test_sft_reads_what_the_retriever_put_first() -> None:

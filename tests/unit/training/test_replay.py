@@ -21,8 +21,8 @@ from tests.worlds import pocket_rag, pocket_tasks
 def test_a_pools_probability_by_hand() -> None:
     """A quarter of the pool from the first source, the rest from the second; a third of none."""
     log_q = torch.tensor([[0.5, 0.1], [0.2, 0.4], [0.9, 0.9]], dtype=torch.float64).log()
-    found = balance(log_q, torch.tensor([2.0, 6.0, 0.0], dtype=torch.float64)).exp()
-    assert found.tolist() == pytest.approx([0.25 * 0.5 + 0.75 * 0.2, 0.25 * 0.1 + 0.75 * 0.4])
+    probabilities = balance(log_q, torch.tensor([2.0, 6.0, 0.0], dtype=torch.float64)).exp()
+    assert probabilities.tolist() == pytest.approx([0.25 * 0.5 + 0.75 * 0.2, 0.25 * 0.1 + 0.75 * 0.4])
 
 
 def test_a_pool_of_two_selectors_draws_converges_to_the_posterior_of_the_present_one() -> None:
@@ -35,8 +35,8 @@ def test_a_pool_of_two_selectors_draws_converges_to_the_posterior_of_the_present
     worst = []
     for proposal in (pool, now):
         weights = importance_weights(log_ratios(likelihood[z], now[z], proposal[z]))
-        found = torch.zeros(20, dtype=torch.float64).index_add(0, z[0], weights[0])
-        worst.append(float((found - posterior).abs().max()))
+        estimate = torch.zeros(20, dtype=torch.float64).index_add(0, z[0], weights[0])
+        worst.append(float((estimate - posterior).abs().max()))
     assert worst[0] < 0.005 and worst[1] > 0.05
 
 
@@ -52,19 +52,19 @@ def test_pooled_draws_are_the_fresh_ones_and_the_earlier_ones_with_the_pools_pro
     memory = Earlier(variant, {"q0": [(0, 1), (3, 2), (3, 2)], "q2": [(4, 1)]})
     propose = proposals(Dro(), settings, 0, 1)
     plain = propose(rag.selector, tasks)
-    found = pooled(propose, [memory, never], settings)(rag.selector, tasks)
-    assert found[1] == plain[1]
+    draws = pooled(propose, [memory, never], settings)(rag.selector, tasks)
+    assert draws[1] == plain[1]
     for i, count in ((0, 3), (2, 1)):
-        lists = [d.permutation for d in found[i]]
+        lists = [d.permutation for d in draws[i]]
         assert lists == [*(d.permutation for d in plain[i]), *memory.lists[f"q{i}"]]
         q = [
             np.array(log_proposals(s, tasks[i], lists, s.log_prob(tasks[i], lists, 9999), mixture))
             for s in (rag.selector, then)
         ]
         expected = np.logaddexp(q[0] + np.log(4 / (4 + count)), q[1] + np.log(count / (4 + count)))
-        assert [d.log_proposal for d in found[i]] == pytest.approx(expected.tolist(), abs=1e-3)
+        assert [d.log_proposal for d in draws[i]] == pytest.approx(expected.tolist(), abs=1e-3)
         priors = rag.selector.log_prob(tasks[i], lists, 9999)
-        assert [d.log_prior for d in found[i]] == pytest.approx(priors, abs=1e-3)
+        assert [d.log_prior for d in draws[i]] == pytest.approx(priors, abs=1e-3)
     weighted = e_step(
         rag.selector,
         rag.generator,

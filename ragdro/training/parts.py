@@ -1,0 +1,99 @@
+"""What a training is made of: the models, the questions, what is kept beside them, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ragdro.algorithms.base import Algorithm
+from ragdro.config import TrainingSettings
+from ragdro.evaluation.evaluate import own_metrics
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.snapshot import WeightSnapshot
+from ragdro.system import Rag
+from ragdro.training.cross_fit import folds_of
+from ragdro.training.replay import Lists, earlier_name
+from ragdro.types import Task, WeightedTask
+
+REFERENCE = "selector-warm-up"
+
+
+@dataclass(slots=True)
+class LoopState:
+    """How far a training is.
+
+    `finished`: the last iteration that is done (0: the warm-up, -1: none). `steps`: updates taken of each
+    role's fit in the stage under way. `scores`: the validation score of each measured iteration.
+    """
+
+    finished: int = -1
+    steps: dict[str, int] = field(default_factory=dict)
+    results: dict[str, Any] = field(
+        default_factory=lambda: {"vanilla_rag": None, "warm_up": None, "iterations": [], "best": None}
+    )
+    scores: list[float] = field(default_factory=list)
+    bad_batches: int = 0
+
+    def is_exhausted(self, patience: int | None) -> bool:
+        """Whether `patience` iterations have passed since the best one."""
+        if patience is None or not self.scores:
+            return False
+        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= patience
+
+    @property
+    def is_best(self) -> bool:
+        """Whether no iteration was better than the last one measured, and none as good before it."""
+        return bool(self.scores) and self.scores.index(max(self.scores)) == len(self.scores) - 1
+
+
+class TrainingParts:
+    """What callbacks and checkpointers see. `reported`: the questions whose metrics are reported (the test
+    questions where there are any); `snapshots`: other weights kept beside the pair; `history`: what earlier
+    iterations drew; `previous_samples`: what the stage before drew for validation questions."""
+
+    def __init__(
+        self,
+        system: Rag,
+        algorithm: Algorithm,
+        settings: TrainingSettings,
+        train: Sequence[Task],
+        validation: Sequence[Task],
+        test: Sequence[Task] | None,
+        state: LoopState,
+    ) -> None:
+        self.system = system
+        self.algorithm = algorithm
+        self.settings = settings
+        self.train, self.validation, self.test = list(train), list(validation), test
+        self.state = state
+        self.models = {"selector": system.selector.model, "generator": system.generator.model}
+        self.folds = folds_of(system.generator.model, self.train) if settings.cross_fitted else []
+        self.own_metrics = own_metrics(settings.evaluation.metrics)
+        self.snapshots = self._snapshots()
+        self.history: dict[str, Lists] = {}
+        self.previous_samples: list[WeightedTask] | None = None
+
+    @property
+    def reported(self) -> Sequence[Task]:
+        """The questions whose metrics are reported."""
+        return self.validation if self.test is None else self.test
+
+    @property
+    def fallbacks(self) -> int:
+        """Sequences and branches that both models computed separately, because the shared way was found
+        unequal to the model's own."""
+        return sum(model.fallbacks for model in {id(m): m for m in self.models.values()}.values())
+
+    def model(self, role: str) -> LanguageModel:
+        """The model that a fit of `role` moves: one of the pair, or a snapshot's."""
+        return self.models[role] if role in self.models else self.snapshots[role].model
+
+    def _snapshots(self) -> dict[str, WeightSnapshot]:
+        """What is kept beside the pair, all as the pair is now."""
+        selector = self.system.selector.model
+        kept: list[WeightSnapshot] = list(self.folds)
+        if self.algorithm.needs_reference:
+            kept.append(WeightSnapshot(REFERENCE, selector))
+        kept += [WeightSnapshot(earlier_name(at), selector) for at in range(self.settings.e_step.replay)]
+        return {snapshot.name: snapshot for snapshot in kept}
