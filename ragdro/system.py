@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ragdro.data.passages import PassageLike, as_passages
-from ragdro.errors import ConfigError
+from ragdro.errors import ConfigError, DataError
 from ragdro.generation.generator import Generator, Reading
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.custom import around
+from ragdro.selection import tournament
 from ragdro.selection.selector import Selector
 from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task
 
@@ -49,8 +50,11 @@ class Rag:
     def answer(self, question: str, passages: Sequence[PassageLike] | None = None) -> Prediction:
         """Retrieve (or take `passages` as the candidates, best first), select and answer one question.
 
-        Greedy, so the same every time. Raises `ConfigError` where there is neither a retriever nor passages.
+        Greedy, so the same every time. Raises `ConfigError` where there is neither a retriever nor passages,
+        `DataError` for an empty question.
         """
+        if not question.strip():
+            raise DataError("question: is empty")
         asked = Question("question", question, ())
         if passages is None:
             return self.answer_many([asked])[0]
@@ -58,23 +62,33 @@ class Rag:
 
     def answer_many(self, questions: Sequence[str | Question]) -> list[Prediction]:
         """Retrieve, select and answer any number of questions, in batches."""
+        asked = [
+            Question(f"question-{i}", q, ()) if isinstance(q, str) else q for i, q in enumerate(questions)
+        ]
+        return self.predict(self.retrieved(asked))
+
+    def retrieved(self, questions: Sequence[Question]) -> list[Task]:
+        """The questions with the candidates that the retriever finds. Raises `ConfigError` without one."""
         if self.retrieve is None:
             raise ConfigError(
                 "this system has no retriever: give the question's passages (passages=[...]), or load it with"
                 " corpus=... or retriever=..."
             )
-        asked = [
-            Question(f"question-{i}", q, ()) if isinstance(q, str) else q for i, q in enumerate(questions)
-        ]
-        return self.predict([Task(*pair) for pair in zip(asked, self.retrieve(asked), strict=True)])
+        return [Task(*pair) for pair in zip(questions, self.retrieve(questions), strict=True)]
 
     def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
         """Greedy selections and answers; `select` false is vanilla RAG: the retriever's first K are read."""
         return self.read(tasks, self.select(tasks) if select else self._first(tasks))
 
     def select(self, tasks: Sequence[Task]) -> list[Selection]:
-        """Greedy selections; the retriever's first K where nothing is ever selected."""
-        return self.selector.greedy(tasks, self.max_tokens) if self.selects else self._first(tasks)
+        """Greedy selections; the retriever's first K where nothing is ever selected.
+
+        From more candidates than the selector reads at once, by a tournament
+        (`ragdro.selection.tournament`).
+        """
+        if not self.selects:
+            return self._first(tasks)
+        return tournament.select(self.selector, tasks, self.max_tokens)
 
     def _first(self, tasks: Sequence[Task]) -> list[Selection]:
         lengths = [self.selector.list_length(task.candidates) for task in tasks]

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragdro.cli import data, export, ingest, model, models, plan, retrieve, study, tiny, watch
+from ragdro.cli import ask, data, export, ingest, model, models, plan, retrieve, serve, study, tiny, watch
 from ragdro.environment import env_rank, env_world_size
 from ragdro.errors import RagdroError
 from ragdro.runs.signals import PREEMPTED
@@ -46,7 +46,8 @@ app.command()(models.train)
 app.command()(plan.plan)
 app.command()(models.warmup)
 app.command()(models.evaluate)
-app.command()(models.answer)
+app.command()(ask.answer)
+app.command()(serve.serve)
 app.command()(models.report)
 app.command()(export.merge)
 app.command()(export.export)

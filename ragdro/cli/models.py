@@ -1,4 +1,4 @@
-"""The commands that train, measure and ask."""
+"""The commands that train and measure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="go on with a run that was stopped or killed; starts one if there is none"),
 ]
-Stage = Annotated[str, typer.Option(help="'best', or 'iteration-N' (0 is the warm-up)")]
+Stage = Annotated[
+    str, typer.Option(help="'best', 'warm-up', 'vanilla' (nothing is selected) or 'iteration-N'")
+]
 
 
 def train(
@@ -70,34 +72,17 @@ def warmup(
 def evaluate(
     run: RunPath,
     data: Annotated[Optional[str], typer.Option(help="questions; default: those the run reports on")] = None,  # noqa: UP045
+    corpus: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="search in this corpus; default: candidates as in the run"),
+    ] = None,
     stage: Stage = "best",
     out: Annotated[Optional[Path], typer.Option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
 ) -> None:
     """Measure a trained pair on a set of questions; prints one JSON object."""
     from ragdro.runs.load import evaluate_run
 
-    typer.echo(json.dumps(evaluate_run(run, data, stage, out), indent=2))
-
-
-def answer(
-    run: RunPath,
-    question: Annotated[str, typer.Argument(help="the question")],
-    show_selection: Annotated[bool, typer.Option("--show-selection", help="print the passages read")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print everything as one JSON object")] = False,
-    stage: Stage = "best",
-) -> None:
-    """Answer a question with a trained pair."""
-    import ragdro
-    from ragdro.report.plain import one_line
-    from ragdro.report.predictions import as_record, print_prediction
-
-    prediction = ragdro.load(run, stage=stage).answer(question)
-    if as_json:
-        typer.echo(json.dumps(as_record(prediction), ensure_ascii=False, indent=2))
-    elif show_selection:
-        print_prediction(prediction)
-    else:
-        typer.echo(one_line(prediction.answer))
+    typer.echo(json.dumps(evaluate_run(run, data, stage, out, corpus), indent=2))
 
 
 def report(run: RunPath) -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+import yaml
+
 from ragdro.config.plugins import is_import_path, load_object
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
@@ -80,6 +82,12 @@ class PromptTemplate:
     start: str = ""
     system: str | None = None
     counts: CutCounts = field(default_factory=CutCounts, compare=False, repr=False)
+
+    def as_yaml(self) -> str:
+        """The template file that `load_template` reads this back from."""
+        parts = {"user": self.user, "passage": self.passage, "start": self.start, "system": self.system}
+        said = {key: text for key, text in parts.items() if text is not None}
+        return yaml.safe_dump(said, allow_unicode=True)
 
     def output_start(self, tokenizer: TextTokenizer) -> str:
         """What stands between the prompt and the output: white space. Raises `ModelError`."""

@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
+from ragdro.data.own import source_object
 from ragdro.errors import DataError
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
-from ragdro.types import Prediction, Task
+from ragdro.types import Passage, Prediction, Task
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
@@ -21,19 +22,25 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
     scores = candidates.scores or (None,) * len(candidates.passages)
     probabilities = prediction.selection.probabilities or (None,) * len(prediction.selection.permutation)
     return {
+        "id": prediction.task.question.id,
         "question": prediction.task.question.question,
         "answer": prediction.answer,
         "selection": [
-            {"id": p.id, "title": p.title, "text": p.text, "probability": q, "rank_in_candidates": i + 1}
+            {**passage_record(p), "probability": q, "rank_in_candidates": i + 1}
             for p, q, i in zip(
                 prediction.selected, probabilities, prediction.selection.permutation, strict=True
             )
         ],
         "candidates": [
-            {"id": p.id, "title": p.title, "text": p.text, "score": s}
-            for p, s in zip(candidates.passages, scores, strict=True)
+            {**passage_record(p), "score": s} for p, s in zip(candidates.passages, scores, strict=True)
         ],
     }
+
+
+def passage_record(passage: Passage) -> dict[str, Any]:
+    """Id, title and text, and `source` where it is known which file the passage was cut from."""
+    record: dict[str, Any] = {"id": passage.id, "title": passage.title, "text": passage.text}
+    return record if passage.source is None else {**record, "source": source_object(passage.source)}
 
 
 def print_prediction(prediction: Prediction) -> None:
@@ -41,7 +48,13 @@ def print_prediction(prediction: Prediction) -> None:
     record = as_record(prediction)
     console = Console(highlight=False)
     console.print(f"[bold]{marked_up(record['answer'])}[/bold]")
-    _print_selection(console, record["selection"])
+    for entry, passage in zip(record["selection"], prediction.selected, strict=True):
+        _print_entry(console, entry, f"({marked_up(_where(passage))}) ")
+
+
+def _where(passage: Passage) -> str:
+    """Where a passage is from: its file and place, else its title, else its id."""
+    return str(passage.source) if passage.source is not None else passage.title or passage.id
 
 
 def print_example(run: Path, tasks: Sequence[Task]) -> None:
@@ -70,8 +83,12 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
 
 def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
     for entry in selection:
-        probability = "" if entry["probability"] is None else f"p {entry['probability']:.2f}"
-        _print_passage(console, entry["rank_in_candidates"], f"{probability:<6} ", entry["text"])
+        _print_entry(console, entry)
+
+
+def _print_entry(console: Console, entry: dict[str, Any], where: str = "") -> None:
+    probability = "" if entry["probability"] is None else f"p {entry['probability']:.2f}"
+    _print_passage(console, entry["rank_in_candidates"], f"{probability:<6} {where}", entry["text"])
 
 
 def _print_passage(console: Console, rank: int, note: str, text: str) -> None:

@@ -6,11 +6,8 @@ FOLDER/prompts/{selector,generator}.yaml the prompt templates, whatever the conf
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ragdro.config import Config, dump_config
 from ragdro.files import write_atomically
@@ -27,8 +24,7 @@ def write_exported_config(config: Config, folder: Path) -> None:
     plain: dict[str, Any] = {}
     for role in ROLES:
         settings = settings_of(config, role)
-        template = yaml.safe_dump(asdict(load_template(settings.prompt)), allow_unicode=True)
-        write_atomically(_prompt(folder, role), template)
+        write_atomically(_prompt(folder, role), load_template(settings.prompt).as_yaml())
         changes = {"model": role, "scratch": None, "layers": None, "adapter": None, "quantisation": None}
         plain[role] = settings.model_copy(update=changes)
     write_atomically(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config, load_config
-from ragdro.errors import ConfigError, ModelError
+from ragdro.config.retriever import Bm25Settings, RetrieverSettings
+from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
@@ -28,6 +29,8 @@ from ragdro.training.evaluate import draw, sampled_metrics
 from ragdro.types import Candidates, Question, Task
 
 WARM_UP = "warm-up"
+VANILLA = "vanilla"
+"""The stage that selects nothing: the warm-up's generator reads the retriever's first K."""
 
 
 def load(
@@ -40,39 +43,70 @@ def load(
 ) -> Rag:
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
-    `stage` is 'best', 'warm-up' or 'iteration-N' (of a run). Questions are searched for in `corpus` (a file,
-    a folder, a hub name), by `retriever` (one of ours that is open, an object with `search(queries, top_n)`
-    as `ragdro.retrieval.custom` says, or a function from questions to candidates), or in what the run was
-    trained on; none of it is opened before it is needed. `device`: None as in the config. Raises
-    `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is not there.
+    `stage` is 'best', 'warm-up', 'vanilla' or 'iteration-N' (of a run). Questions are searched for in
+    `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with
+    `search(queries, top_n)` as `ragdro.retrieval.custom` says, or a function from questions to candidates),
+    or in what the run was trained on; none of it is opened before it is needed. `device`: None as in the
+    config. Raises `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is missing.
     """
     path = Path(folder)
     config = config_of(path)
     if device is not None:
         config = config.model_copy(update={"device": device})
     retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
-    return build_rag(config, checkpoint_of(path, stage), retrieve)
+    rag = build_rag(config, checkpoint_of(path, stage), retrieve)
+    rag.selects = rag.selects and stage != VANILLA
+    return rag
 
 
 def _lazy(config: Config, corpus: str | None) -> Retrieve:
     """The run's own retriever over `corpus` (None: over its own), opened by the first question."""
-    source = corpus or config.data.corpus
+    searched = config if corpus is None else over_corpus(config, corpus)
     opened: list[Retriever[Any]] = []
-    cache = Path(config.cache)
 
     def retrieve(questions: Sequence[Question]) -> list[Candidates]:
+        if searched.retriever.kind == "given":
+            _refuse_bare(questions)
         if not opened:
-            path = None if source is None else resolve(source)
-            opened.append(cached_retriever(path, config.retriever, cache, fields=config.data.names))
-        worse = corruption(config)
-        return [worse(candidates) for candidates in opened[0].search(questions, config.top_n)]
+            opened.append(retriever_of(searched))
+        worse = corruption(searched)
+        return [worse(candidates) for candidates in opened[0].search(questions, searched.top_n)]
 
     return retrieve
 
 
+def retriever_of(config: Config) -> Retriever[Any]:
+    """The config's retriever, open. Raises a `RagdroError` for what cannot be searched."""
+    path = None if config.data.corpus is None else resolve(config.data.corpus)
+    return cached_retriever(path, config.retriever, Path(config.cache), fields=config.data.names)
+
+
+def over_corpus(config: Config, corpus: str) -> Config:
+    """The config with another corpus: a retriever that only knows the candidates of known questions becomes
+    BM25."""
+    data = config.data.model_copy(update={"corpus": corpus})
+    settings: RetrieverSettings = config.retriever
+    if settings.kind in ("given", "external"):
+        settings = Bm25Settings()
+    return config.model_copy(update={"data": data, "retriever": settings})
+
+
+def _refuse_bare(questions: Sequence[Question]) -> None:
+    """Raises `ConfigError` for a question that brings no passages to a system that has no search."""
+    bare = [q for q in questions if q.candidates is None and not q.passages]
+    if bare:
+        raise ConfigError(
+            f"question {brief(bare[0].question)} brings no passages, and this run was trained on given ones"
+            " (retriever: given): give passages, or a corpus to search in (--passages FILE, --corpus FILE)"
+        )
+
+
 def reported_tasks(run: Path) -> list[Task]:
     """The questions that the run reports on, with their candidates."""
-    config = config_of(run)
+    return _reported(config_of(run))
+
+
+def _reported(config: Config) -> list[Task]:
     return _tasks(config, config.data.test or config.data.validation)
 
 
@@ -80,23 +114,29 @@ def _tasks(config: Config, source: str) -> list[Task]:
     return load_tasks(config, source)[: config.evaluation.questions]
 
 
-def evaluate_run(run: Path, data: str | None, stage: str, out: Path | None) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, data: str | None, stage: str, out: Path | None, corpus: str | None = None
+) -> dict[str, Any]:
     """The metrics of a stage on `data` (None: as in the run, on the questions that it reports on, what
-    samples say on the validation questions)."""
-    config = config_of(run)
+    samples say on the validation questions), with candidates from `corpus` (None: as in the run)."""
+    config = config_of(run) if corpus is None else over_corpus(config_of(run), corpus)
     checkpoint, algorithm, measuring = checkpoint_of(run, stage), algorithm_of(config), config.evaluation
-    tasks = load_tasks(config, data) if data else reported_tasks(run)
+    tasks = load_tasks(config, data) if data else _reported(config)
     rag = build_rag(config, checkpoint)
-    sampled = tasks if data else _tasks(config, config.data.validation)
-    drawn = draw(rag, algorithm, measuring, config.seed, sampled)
-    same = data or config.data.test is None
-    predictions = rag.read(tasks, drawn.selections) if same else rag.predict(tasks)
+    sampled: dict[str, Any] = {}
+    if stage == VANILLA:
+        predictions = rag.predict(tasks, select=False)
+    else:
+        drawn_of = tasks if data else _tasks(config, config.data.validation)
+        drawn = draw(rag, algorithm, measuring, config.seed, drawn_of)
+        same = data or config.data.test is None
+        predictions = rag.read(tasks, drawn.selections) if same else rag.predict(tasks)
+        sampled = sampled_metrics(drawn.weighted, algorithm, measuring)
     own = own_metrics(measuring.metrics)
     records = [evaluate(prediction, own) for prediction in predictions]
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    metrics = {**summarise(records), **sampled_metrics(drawn.weighted, algorithm, measuring)}
-    return {**metrics, "by_hops": by_hops(records)}
+    return {**summarise(records), **sampled, "by_hops": by_hops(records)}
 
 
 def config_of(folder: Path) -> Config:
@@ -108,18 +148,24 @@ def config_of(folder: Path) -> Config:
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:
-    """The folder of a stage's pair ('best', 'warm-up', 'iteration-N'); an exported folder is its only one.
+    """The folder of a stage's pair ('best', 'warm-up', 'vanilla', 'iteration-N'); an exported folder is its
+    only one.
 
     Raises `ModelError` where there is none.
     """
-    if not re.fullmatch(r"best|warm-up|iteration-[0-9]+", stage):
-        raise ModelError(f"{stage}: no such stage; there are 'best', 'warm-up' and 'iteration-N'")
+    if not re.fullmatch(r"best|warm-up|vanilla|iteration-[0-9]+", stage):
+        raise ModelError(
+            f"{brief(stage)}: no such stage; there are 'best', 'warm-up', 'vanilla' and 'iteration-N'"
+        )
     if stage == "best":
         path = folder / "best"
         if not path.is_dir() and (folder / "selector").is_dir():
             return folder
     else:
-        path = folder / CHECKPOINTS / ("iteration-0" if stage == WARM_UP else stage)
+        path = folder / CHECKPOINTS / ("iteration-0" if stage in (WARM_UP, VANILLA) else stage)
     if not path.is_dir():
-        raise ModelError(f"{path}: no such checkpoint")
+        there = ", ".join(sorted(p.name for p in (folder / CHECKPOINTS).glob("iteration-*"))) or "best alone"
+        raise ModelError(
+            f"{path}: no such checkpoint (kept: {there}; `checkpoints: {{keep: all}}` keeps every one)"
+        )
     return path

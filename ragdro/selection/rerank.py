@@ -37,7 +37,9 @@ class ListModel(Protocol):
 
     def log_prob(self, task: Task, permutations: Sequence[Permutation], max_tokens: int) -> list[float]: ...
 
-    def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Any]]: ...
+    def survey(
+        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
+    ) -> list[tuple[Selection, list[float], list[Any]]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +77,56 @@ class Reranking:
         return tuple(ranked.passage for ranked in self.passages if ranked.probability is not None)
 
 
-def rerank(selector: ListModel, task: Task, samples: int, seed: int) -> Reranking:
-    """See `Selector.rerank`."""
-    count = len(task.candidates.passages)
-    most = 1 if selector.independent else selector.list_length(task.candidates)
-    lists = all_lists(count, most, stop=selector.grammar.stop)
-    exact = lists is not None
-    if lists is not None:
-        p = np.exp(selector.log_prob(task, lists, max_tokens=1))
-        p /= p.sum()  # to the last digit of single precision it did
-        selection = greedy_of(lists, p, selector.k, independent=selector.independent)
-        first = inclusion([z[:1] for z in lists], p.tolist(), count)
-        included, errors = inclusion(lists, p.tolist(), count), np.zeros(count)
-    else:
-        steps = most * selector.grammar.longest(count)
-        uniforms = np.random.default_rng(seed).random((samples, steps))
-        selection, log_first, draws = selector.survey(task, uniforms)
-        first, lists = np.exp(log_first), [draw.permutation for draw in draws]
+def rerank(
+    selector: ListModel, tasks: Sequence[Task], samples: int, seed: int, max_tokens: int
+) -> list[Reranking]:
+    """`Selector.rerank` of every question: what a question gets does not depend on those beside it."""
+    found: dict[int, Reranking] = {}
+    drawn: list[int] = []
+    for at, task in enumerate(tasks):
+        count = len(task.candidates.passages)
+        lists = all_lists(count, _most(selector, task), stop=selector.grammar.stop)
+        if lists is None:
+            drawn.append(at)
+        else:
+            found[at] = _from_all(selector, task, lists)
+    uniforms = _uniforms(selector, [tasks[at] for at in drawn], samples, seed)
+    surveys = selector.survey([tasks[at] for at in drawn], uniforms, max_tokens)
+    for at, (selection, log_first, draws) in zip(drawn, surveys, strict=True):
+        count, lists = len(tasks[at].candidates.passages), [draw.permutation for draw in draws]
         included = inclusion(lists, [1.0] * samples, count)
         errors = standard_errors(lists, [1.0] * samples, count)
-    ranked = _ranked(task, selection, first, included, errors)
-    return Reranking(task.question.question, ranked, len(lists), exact)
+        ranked = _ranked(tasks[at], selection, np.exp(log_first), included, errors)
+        found[at] = Reranking(tasks[at].question.question, ranked, samples, exact=False)
+    return [found[at] for at in range(len(tasks))]
+
+
+def _most(selector: ListModel, task: Task) -> int:
+    return 1 if selector.independent else selector.list_length(task.candidates)
+
+
+def _from_all(selector: ListModel, task: Task, lists: list[Permutation]) -> Reranking:
+    """From the probabilities of all lists that there are."""
+    count = len(task.candidates.passages)
+    p = np.exp(selector.log_prob(task, lists, max_tokens=1))
+    p /= p.sum()  # to the last digit of single precision it did
+    selection = greedy_of(lists, p, selector.k, independent=selector.independent)
+    first = inclusion([z[:1] for z in lists], p.tolist(), count)
+    ranked = _ranked(task, selection, first, inclusion(lists, p.tolist(), count), np.zeros(count))
+    return Reranking(task.question.question, ranked, len(lists), exact=True)
+
+
+def _uniforms(
+    selector: ListModel, tasks: Sequence[Task], samples: int, seed: int
+) -> list[NDArray[np.float64]]:
+    """[samples, steps] for each question: its own numbers, behind them zeros, which nothing looks at."""
+    steps = [_most(selector, t) * selector.grammar.longest(len(t.candidates.passages)) for t in tasks]
+    found = []
+    for own in steps:
+        numbers = np.zeros((samples, max(steps)))
+        numbers[:, :own] = np.random.default_rng(seed).random((samples, own))
+        found.append(numbers)
+    return found
 
 
 def all_lists(count: int, most: int, *, stop: bool) -> list[Permutation] | None:

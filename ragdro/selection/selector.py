@@ -200,15 +200,15 @@ class Selector:
         lists = self._write(tasks, uniforms, Writing(greedy=True), max_tokens, decoder)
         return [(self._selection(written), list(map(_draw, written.drawn))) for written in lists]
 
-    def survey(self, task: Task, uniforms: np.ndarray) -> tuple[Selection, list[float], list[Draw]]:
-        """What `greedy` selects, log p of being chosen first (nats) of every candidate, and what `sample`
-        draws at temperature 1 from the numbers `uniforms` [samples, steps], from one reading of it all."""
-        (lists,) = self._write(
-            [task], [uniforms], Writing(greedy=True, all_first=True), _ONE_QUESTION, branch_decoder
+    def survey(
+        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
+    ) -> list[tuple[Selection, list[float], list[Draw]]]:
+        """Of each question what `greedy` selects, log p of being chosen first (nats) of every candidate, and
+        what `sample` draws at temperature 1 (see there), from one reading of it all."""
+        written = self._write(
+            tasks, uniforms, Writing(greedy=True, all_first=True), max_tokens, branch_decoder
         )
-        assert lists.greedy is not None
-        first = [lists.greedy.first[i] for i in range(len(task.candidates.passages))]
-        return self._selection(lists), first, list(map(_draw, lists.drawn))
+        return [(self._selection(of), of.log_first, list(map(_draw, of.drawn))) for of in written]
 
     def rerank(
         self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
@@ -230,7 +230,7 @@ class Selector:
         given = as_passages(passages)
         self._make_room(len(given))
         asked = Question(question, question, ())
-        return rerank(self, Task(asked, Candidates(asked.id, given)), samples, seed)
+        return rerank(self, [Task(asked, Candidates(asked.id, given))], samples, seed, _ONE_QUESTION)[0]
 
     def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
         """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""

@@ -77,6 +77,12 @@ class Lists:
     greedy: GreedyList | None
     drawn: list[DrawnList]
 
+    @property
+    def log_first(self) -> list[float]:
+        """log p of being chosen first (nats) of every candidate, where that was asked for (`all_first`)."""
+        assert self.greedy is not None
+        return [self.greedy.first[i] for i in range(len(self.greedy.first))]
+
 
 @phase("decode")
 def write_lists(

@@ -1,0 +1,123 @@
+"""`ragdro answer`: ask a trained system one question, or as many as come on standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from ragdro.cli.models import RunPath, Stage
+
+if TYPE_CHECKING:
+    from ragdro.system import Rag
+    from ragdro.types import Passage, Prediction, Question
+
+STANDARD_INPUT = "-"
+_AT_ONCE = 64
+"""Questions of standard input that are answered together."""
+Corpus = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="search in this corpus: a file, a folder, or hf:org/name[:split]"),
+]
+
+
+def answer(
+    run: RunPath,
+    question: Annotated[str, typer.Argument(help="the question; '-': questions from standard input")],
+    corpus: Corpus = None,
+    passages: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="a file of passages to answer from, best first, instead of searching"),
+    ] = None,
+    show_selection: Annotated[bool, typer.Option("--show-selection", help="print the passages read")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+    stage: Stage = "best",
+) -> None:
+    """Answer with a trained pair, or with an exported one.
+
+    Standard input has a question a line, or JSON lines ({"id", "question", "passages"}, the question alone is
+    needed); each is answered in one line (with --json: one JSON object), in their order.
+    """
+    import ragdro
+    from ragdro.data import read_corpus
+    from ragdro.errors import ConfigError
+    from ragdro.sources import resolve
+
+    if corpus is not None and passages is not None:
+        raise ConfigError(
+            "--corpus and --passages: give one, a corpus to search in or passages to answer from"
+        )
+    given = None if passages is None else tuple(read_corpus(resolve(passages)))
+    rag = ragdro.load(run, stage=stage, corpus=corpus)
+    if question != STANDARD_INPUT:
+        _print(rag.answer(question, given), as_json, show_selection, indent=2)
+        return
+    questions = _questions()
+    while asked := list(islice(questions, _AT_ONCE)):
+        for prediction in _answers(rag, asked, given, searches=corpus is not None):
+            _print(prediction, as_json, show_selection, indent=None)
+
+
+def _questions() -> Iterator[Question]:
+    """The questions of standard input. Raises `DataError` naming the line of one that cannot be read."""
+    from ragdro.data import own
+    from ragdro.data.record import parse
+    from ragdro.errors import DataError
+    from ragdro.types import Question
+
+    seen: set[str] = set()
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        text = line.strip()
+        if not text:
+            continue
+        if text.startswith(b"{"):
+            found = own.question(parse(text, "standard input", number, number - 1))
+        else:
+            try:
+                found = Question(f"question-{number - 1}", text.decode(), ())
+            except UnicodeDecodeError as error:
+                raise DataError("is not UTF-8", path="standard input", line=number) from error
+        if found.id in seen:
+            raise DataError(
+                f"the id {found.id!r} occurs twice", path="standard input", line=number, field="id"
+            )
+        seen.add(found.id)
+        yield found
+
+
+def _answers(
+    rag: Rag, asked: Sequence[Question], given: tuple[Passage, ...] | None, *, searches: bool
+) -> list[Prediction]:
+    """From `given` passages, from those that a question brings (unless `searches`), or from what is found."""
+    from ragdro.data import is_reference
+    from ragdro.types import Candidates, Task
+
+    tasks: dict[str, Task] = {}
+    for question in asked:
+        own = question.candidates or (
+            Candidates(question.id, question.passages) if question.passages else None
+        )
+        if given is not None:
+            tasks[question.id] = Task(question, Candidates(question.id, given))
+        elif own is not None and not searches and not any(map(is_reference, own.passages)):
+            tasks[question.id] = Task(question, own)
+    others = [question for question in asked if question.id not in tasks]
+    if others:
+        tasks.update((task.question.id, task) for task in rag.retrieved(others))
+    return rag.predict([tasks[question.id] for question in asked])
+
+
+def _print(prediction: Prediction, as_json: bool, show_selection: bool, *, indent: int | None) -> None:
+    from ragdro.report.plain import one_line
+    from ragdro.report.predictions import as_record, print_prediction
+
+    if as_json:
+        typer.echo(json.dumps(as_record(prediction), ensure_ascii=False, indent=indent))
+    elif show_selection:
+        print_prediction(prediction)
+    else:
+        typer.echo(one_line(prediction.answer))

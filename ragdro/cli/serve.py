@@ -1,0 +1,70 @@
+"""`ragdro serve`: a trained system over HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ragdro.cli.ask import Corpus
+from ragdro.cli.models import RunPath, Stage
+from ragdro.errors import ConfigError
+from ragdro.serve.settings import KEY_VARIABLE, LOOPBACK, ServeSettings, refuse_workers, require_key
+
+
+def serve(
+    run: RunPath,
+    corpus: Corpus = None,
+    stage: Stage = "best",
+    host: Annotated[
+        str, typer.Option(help="address to listen at; another than this machine's needs a key")
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = ServeSettings.port,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the model id that clients see; default: the folder's name"),
+    ] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="let anybody who can reach it ask")] = False,
+    cors: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="an origin whose pages may ask, such as https://example.org; repeatable"),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(min=1, help="requests that may wait; more get 429")
+    ] = ServeSettings.queue,
+    batch: Annotated[int, typer.Option(min=1, help="requests worked on together")] = ServeSettings.batch,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds until an answer")] = ServeSettings.timeout,
+    max_body: Annotated[int, typer.Option(min=1, help="bytes of a request")] = ServeSettings.max_body,
+    max_documents: Annotated[
+        int, typer.Option(min=1, help="documents of a request")
+    ] = ServeSettings.max_documents,
+    samples: Annotated[
+        int, typer.Option(min=2, help="lists drawn for a relevance score that cannot be computed exactly")
+    ] = ServeSettings.samples,
+    workers: Annotated[int, typer.Option(hidden=True)] = 1,
+) -> None:
+    """Serve a run or an exported folder: /v1/rerank, /v1/chat/completions, /v1/answer and more."""
+    refuse_workers(workers)
+    key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
+    try:
+        from ragdro.serve.run import serve as start
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn", "prometheus_client"):
+            raise
+        raise ConfigError(f"serving needs {error.name}: pip install 'ragdro[serve]'") from error
+    settings = ServeSettings(
+        name=name or Path(run).resolve().name,
+        host=host,
+        port=port,
+        api_key=key,
+        cors=tuple(cors or ()),
+        max_body=max_body,
+        max_documents=max_documents,
+        queue=queue,
+        batch=batch,
+        timeout=timeout,
+        samples=samples,
+    )
+    start(Path(run), settings, stage=stage, corpus=corpus)

@@ -1,0 +1,86 @@
+"""The application: routes, what guards them, and errors in one line each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from ragdro.errors import RagdroError, RetrievalError
+from ragdro.serve import answer, chat, operations, rerank
+from ragdro.serve.engine import ClientLeftError, LateError, OverloadedError
+from ragdro.serve.guard import Guard, error_body
+from ragdro.serve.service import Service
+from ragdro.serve.settings import ServeSettings
+from ragdro.system import Rag
+
+_STATUS: tuple[tuple[type[RagdroError], int], ...] = (
+    (OverloadedError, 429),
+    (LateError, 504),
+    (ClientLeftError, 499),
+    (RetrievalError, 502),
+    (RagdroError, 400),
+)
+
+
+def create_app(rag: Rag, settings: ServeSettings) -> FastAPI:
+    """The application over a loaded system, which from here on belongs to the application's own thread."""
+    service = Service(rag, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.engine.start()
+        yield
+        await service.engine.stop()
+
+    app = FastAPI(title="ragdro", version=version("ragdro"), lifespan=lifespan, redoc_url=None)
+    for routes in (rerank, chat, answer, operations):
+        app.include_router(routes.router(service))
+    app.exception_handler(RagdroError)(_own_error)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(Exception)(_fault)
+    paths = frozenset(app.openapi()["paths"]) | {"/docs", "/openapi.json"}
+    app.add_middleware(Guard, settings=settings, meters=service.meters, routes=paths)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    return app
+
+
+def _own_error(request: Request, error: Exception) -> JSONResponse:
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, OverloadedError) else None
+    return JSONResponse(error_body(str(error), status), status, headers)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = str(first["msg"]).removeprefix("Value error, ")[:300]
+    return JSONResponse(
+        error_body(f"{where}: {message}" if where else message, 400, param=where or None), 400
+    )
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse(error_body(str(error.detail), error.status_code), error.status_code, error.headers)
+
+
+def _fault(request: Request, error: Exception) -> JSONResponse:
+    """Ours: what went wrong is in the log (with its traceback, without the request) and not in the answer."""
+    logging.getLogger("ragdro.serve").error("%s", type(error).__name__, exc_info=error)
+    return JSONResponse(error_body("the server failed; its log says more", 500), 500)

@@ -1,0 +1,167 @@
+"""What is asked of the models, and the work itself: batches of jobs in, their results out.
+
+In: a `Rag` and jobs of two kinds. Out: for each job its result, or the error that is its own fault. Runs in
+the one thread that owns the models. Retrieval, selection and answering each take all jobs of a batch
+together, in forward passes under the system's token budget.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from ragdro.errors import ConfigError, RagdroError
+from ragdro.evaluation.metrics import normalise
+from ragdro.generation.generator import Reading
+from ragdro.lm.scoring import SequenceGroup, score_all
+from ragdro.selection import tournament
+from ragdro.selection.tournament import RankedCandidate
+from ragdro.system import Rag, reading
+from ragdro.types import Candidates, Passage, Prediction, Question, Task
+
+
+@dataclass(frozen=True, slots=True)
+class RerankJob:
+    """Order `passages` by their use for the question, cut to `passage_tokens` (None: to the system's own)."""
+
+    question: str
+    passages: tuple[Passage, ...]
+    passage_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The order, and how many `tokens` the query and the passages have, as they are read."""
+
+    order: list[RankedCandidate]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerJob:
+    """Answer a question from `passages` (None: from what the retriever finds). `samples`: how many lists are
+    drawn to see whether the answer depends on the list (0: none). `scored`: with its log-probability."""
+
+    question: str
+    passages: tuple[Passage, ...] | None = None
+    samples: int = 0
+    scored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`log_probability` of the answer given the selected passages (nats); `agreement`: the fraction of
+    `samples` drawn lists that lead to the same answer (normalised as the metric does); each None where it was
+    not asked for. `prompt_tokens`, `answer_tokens`: what the generator read and wrote."""
+
+    prediction: Prediction
+    prompt_tokens: int
+    answer_tokens: int
+    log_probability: float | None = None
+    agreement: float | None = None
+
+
+Job: TypeAlias = RerankJob | AnswerJob
+Result: TypeAlias = Reranked | Answered
+_I = TypeVar("_I")
+_T = TypeVar("_T")
+
+
+def work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroError]:
+    """The result of every job; what a job cannot have is its own error and spoils no other's result."""
+    results: dict[int, Result | RagdroError] = {}
+    tasks: dict[int, Task] = {}
+    bare: dict[int, Question] = {}
+    for at, job in enumerate(jobs):
+        question = Question(f"request-{at}", job.question, ())
+        if job.passages is None:
+            bare[at] = question
+        else:
+            tasks[at] = Task(question, Candidates(question.id, job.passages))
+    for at, found in zip(bare, _each(list(bare.values()), rag.retrieved), strict=True):
+        if isinstance(found, RagdroError):
+            results[at] = found
+        else:
+            tasks[at] = found
+    to_rerank = [(at, tasks[at], job) for at, job in enumerate(jobs) if isinstance(job, RerankJob)]
+    orders = _each(to_rerank, lambda some: _rerank(rag, [(t, j) for _, t, j in some], samples))
+    results.update(zip([at for at, _, _ in to_rerank], orders, strict=True))
+    to_answer = [(at, tasks[at], j) for at, j in enumerate(jobs) if isinstance(j, AnswerJob) and at in tasks]
+    answers = _each(to_answer, lambda some: _answer(rag, [(t, j) for _, t, j in some]))
+    results.update(zip([at for at, _, _ in to_answer], answers, strict=True))
+    return [results[at] for at in range(len(jobs))]
+
+
+def _each(
+    items: Sequence[_I], together: Callable[[Sequence[_I]], Sequence[_T]]
+) -> Sequence[_T | RagdroError]:
+    """All items at once; each alone where one of them is at fault."""
+    if not items:
+        return []
+    try:
+        return together(items)
+    except RagdroError as error:
+        if len(items) == 1:
+            return [error]
+    return [found for item in items for found in _each([item], together)]
+
+
+def _rerank(rag: Rag, asked: Sequence[tuple[Task, RerankJob]], samples: int) -> list[Reranked]:
+    if not rag.selects:
+        raise ConfigError("this system selects nothing (objective: sft, or stage: vanilla): it cannot rerank")
+    selector, tasks = rag.selector, [_cut(rag, task, job.passage_tokens) for task, job in asked]
+    orders = tournament.order(selector, tasks, samples=samples, seed=0, max_tokens=rag.max_tokens)
+    return [Reranked(order, _tokens(rag, task)) for order, task in zip(orders, tasks, strict=True)]
+
+
+def _cut(rag: Rag, task: Task, limit: int | None) -> Task:
+    if limit is None:
+        return task
+    cut = rag.selector.model.tokenizer.cut
+    passages = tuple(replace(p, text=cut(p.text, limit)) for p in task.candidates.passages)
+    return replace(task, candidates=replace(task.candidates, passages=passages))
+
+
+def _tokens(rag: Rag, task: Task) -> int:
+    length, budget = rag.selector.model.tokenizer.length, rag.selector.budget
+    passages = (length(p.title) + length(p.text) for p in task.candidates.passages)
+    read = sum(min(tokens, budget.passage_tokens) for tokens in passages)
+    return min(length(task.question.question), budget.question_tokens) + read
+
+
+def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]]) -> list[Answered]:
+    answered = []
+    predictions = rag.predict([task for task, _ in asked])
+    for prediction, (_, job) in zip(predictions, asked, strict=True):
+        read = reading(prediction.task, rag.generator.ordered(prediction.selection.permutation))
+        tokens = len(rag.generator.prompt(read)), rag.generator.model.tokenizer.length(prediction.answer)
+        log_p = _log_probability(rag, read, prediction.answer) if job.scored else None
+        agreement = _agreement(rag, prediction, job.samples) if job.samples and rag.selects else None
+        answered.append(Answered(prediction, *tokens, log_p, agreement))
+    return answered
+
+
+def _log_probability(rag: Rag, read: Reading, answer: str) -> float:
+    """log p(y|x,d_z) of the answer (nats)."""
+    group = SequenceGroup.of([rag.generator.scored(read, answer)])
+    return score_all(rag.generator.model, [group], rag.max_tokens)[0][0]
+
+
+def _agreement(rag: Rag, prediction: Prediction, samples: int) -> float | None:
+    """The fraction of drawn lists whose answer is the prediction's; None where lists cannot be drawn."""
+    task, selector = prediction.task, rag.selector
+    if len(task.candidates.passages) > selector.grammar.candidates:
+        return None
+    uniforms = np.random.default_rng(0).random((samples, selector.choices_per_list))
+    (draws,) = selector.sample([task], [uniforms], temperature=1.0, max_tokens=rag.max_tokens)
+    counts = Counter(rag.generator.ordered(draw.permutation) for draw in draws)
+    answers = rag.generator.answer_many([reading(task, z) for z in counts], rag.max_tokens)
+    same = normalise(prediction.answer)
+    return (
+        sum(n for n, answer in zip(counts.values(), answers, strict=True) if normalise(answer) == same)
+        / samples
+    )

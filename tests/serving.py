@@ -1,0 +1,73 @@
+"""An exported folder of the embedded model, made without training, and a server of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from ragdro.config import load_config
+from ragdro.runs.exported import write_exported_config
+from ragdro.sources import resolve
+
+ROOT = Path(__file__).parents[1]
+QUESTIONS = (
+    "What animal is on the painting of Risor?",
+    "What animal is on the sculpture of the shop where Desus pays?",
+    "Who buys from Kepin?",
+)
+PASSAGES = ["Risor shows a mule upon its painting", "Vufan sings at Sivel", "Kepin shows a lobster"]
+
+
+def exported_folder(folder: Path, *overrides: str) -> Path:
+    """`folder` as `ragdro export` leaves it: both roles are the embedded base as it is."""
+    config = load_config(ROOT / "configs/tiny.yaml", [f"cache={folder.parent / 'cache'}", *overrides])
+    write_exported_config(config, folder)
+    for role in ("selector", "generator"):
+        shutil.copytree(resolve("tiny:base"), folder / role)
+    return folder
+
+
+class Server:
+    """`ragdro serve` in a process of its own, at `address`."""
+
+    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        words = [sys.executable, "-m", "ragdro", "serve", str(folder), "--port", str(port), *options]
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        self._process = subprocess.Popen(words, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
+
+    def stop(self) -> None:
+        """SIGTERM, after which the server has to leave by itself, with code 0."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            _, log = self._process.communicate(timeout=60)
+            assert self._process.returncode == 0 and "Traceback" not in log, log
+
+    def wait(self) -> None:
+        """Until it takes questions."""
+        wait_until_ready(self.address, self._process)
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[1])
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.ConnectError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the server did not come up")
