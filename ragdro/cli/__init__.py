@@ -19,6 +19,7 @@ from ragdro.cli import (
     export,
     ingest,
     init,
+    model,
     models,
     plan,
     retrieve,
@@ -76,6 +77,7 @@ app.command()(retrieve.retrieve)
 app.command()(data.score)
 app.command()(data.compare)
 app.add_typer(data.data_app, name="data")
+app.add_typer(model.model_app, name="model")
 app.add_typer(tiny.tiny_app, name="tiny")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
-        return TextTokenizer(tokenizer, name=source)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{source}: no tokenizer can be loaded: {_first_line(error)}") from error
+    with unreadable(f"{source}: no tokenizer can be loaded"):
+        found = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
+        return TextTokenizer(found, name=source)
 
 
 def pick_device(name: str) -> torch.device:
@@ -84,25 +83,24 @@ def load_language_model(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # What it would warn of is refused below, in one line.
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
-        )
-        hf, report = AutoModelForCausalLM.from_pretrained(
-            path,
-            revision=settings.revision,
-            trust_remote_code=settings.trust_remote_code,
-            dtype=weights_dtype(settings, trained=trained),
-            attn_implementation=settings.attention,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{source}: cannot be loaded: {_first_line(error)}") from error
+        with unreadable(f"{source}: cannot be loaded"):
+            tokenizer = AutoTokenizer.from_pretrained(
+                path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+            )
+            hf, report = AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                dtype=weights_dtype(settings, trained=trained),
+                attn_implementation=settings.attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
+            )
     finally:
         transformers_logging.set_verbosity(verbosity)
-    _refuse_gaps(source, report)
+    refuse_gaps(source, report)
     _refuse_lost_caps(source, hf, settings)
     if settings.layers is not None:
         _cut(hf, settings.layers, source)
@@ -127,7 +125,7 @@ def chat_options(settings: ModelSettings) -> ChatOptions:
     )
 
 
-def _refuse_gaps(source: str, report: Mapping[str, Any]) -> None:
+def refuse_gaps(source: str, report: Mapping[str, Any]) -> None:
     """Raises `ModelError` where weights are not the checkpoint's: the library makes up what is not there."""
     mismatched = {str(key): (tuple(saved), tuple(own)) for key, saved, own in report["mismatched_keys"]}
     missing = sorted(set(map(str, report["missing_keys"])) - set(mismatched))
@@ -204,7 +202,7 @@ def save_language_model(
             shutil.rmtree(folder)
         rename_durably(making, folder)
     except SafetensorError as error:
-        raise OSError(f"{folder}: cannot be written: {_first_line(error)}") from error
+        raise OSError(f"{folder}: cannot be written: {first_line(error)}") from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
@@ -235,5 +233,20 @@ def autocast_dtype(
     return None
 
 
-def _first_line(error: BaseException) -> str:
+@contextmanager
+def unreadable(what: str) -> Iterator[None]:
+    """What the libraries raise within for a checkpoint that cannot be read becomes a `ModelError`: `what` and
+    the first line of theirs."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, NotImplementedError, SafetensorError) as error:
+        raise ModelError(f"{what}: {first_line(error)}") from error
+    except Exception as error:
+        if type(error) is not Exception:  # `tokenizers` has no class of its own for its errors
+            raise
+        raise ModelError(f"{what}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, cut to one line."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

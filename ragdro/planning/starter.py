@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from ragdro.config import Config, Optimisation
+from ragdro.config import Config
 from ragdro.config.load import describe
 from ragdro.errors import ConfigError, ModelError
 from ragdro.lm.load import pick_device
@@ -31,7 +31,6 @@ _FEW = 2_000
 _ROOM = 0.9
 """The fraction of the memory that a plan may take: the rest is for what it does not count."""
 _MOST_TOKENS = 256
-_BATCH = next(name for name in ("batch_size", "questions_per_step") if name in Optimisation.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def _of_data(wanted: Wanted, seen: Seen, passages: int, room: Room) -> tuple[dic
     data |= {"corpus": wanted.corpus} if wanted.corpus else {}
     prompts, limits = prompts_of(wanted.model), {"question_tokens": asked, "passage_tokens": fitting}
     fit = {"learning_rate": 1e-4} if wanted.model == TINY else {}
-    fit |= {_BATCH: 16} if seen.questions < _FEW else {}
+    fit |= {"batch_size": 16} if seen.questions < _FEW else {}
     values: dict[str, Any] = {
         "name": wanted.name,
         "device": wanted.device,

@@ -50,6 +50,15 @@ def test_command_lines_parse(page: str, line: str) -> None:
         assert not word.startswith("configs/") or (ROOT / word).is_file()
 
 
+@pytest.mark.parametrize("line", [line for page, line in command_lines() if page == "recipes.md"])
+def test_the_recipes_configs_resolve(line: str) -> None:
+    _, command, *words = shlex.split(line)
+    if command in ("train", "plan"):
+        config = ragdro.load_config(ROOT / words[0], words[1:])
+        assert config.selector.scratch is config.generator.scratch is None
+        assert config.data.train == "train.jsonl" and config.retriever.kind == "bm25"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in _LINK.findall(page.read_text()):
