@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
@@ -80,7 +81,8 @@ def _train(settings: Config, *, overwrite: bool, resume: bool, profile: bool) ->
     from ragdro.runs.run import run
 
     folder = Path(settings.runs) / settings.name
-    if env_rank():  # one process reports
+    if env_rank():  # one process reports, warnings too
+        warnings.simplefilter("ignore")
         run(settings, overwrite=overwrite, resume=resume)
         return
     work = partial(run, settings, overwrite=overwrite, resume=resume, callbacks=[StartLines(settings)])

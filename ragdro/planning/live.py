@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
 
+    @no_type_check  # called for every tensor of every operation
     def see(self, tensor: Tensor) -> None:
         """Count the tensor's storage, once however many tensors share it."""
         storage = tensor.untyped_storage()
@@ -57,6 +58,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now += size
         self.most = max(self.most, self._now)
 
+    @no_type_check
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -35,6 +35,7 @@ def pocket(variant: str, **changes: Any) -> Config:
     values = config_of("tiny", variant).model_dump(mode="json")
     for role in ("selector", "generator"):
         values[role]["scratch"].update(width=64, layers=6, vocabulary=2048)
+        values[role]["passage_tokens"] = 48
         values["m_step"][role].update(batch_size=4, max_tokens_per_micro_batch=600)
     return Config.model_validate({**values, **changes})
 

@@ -217,7 +217,9 @@ def test_an_update_that_is_left_out_is_so_with_parts_of_a_model(
     name, sharded = f"left-out-{strategy}", f"parallel.strategy={strategy}"
     running = start(alone, name, "iterations=0", sharded, prepare=bad_loss)
     assert running.wait(300) == [0, 0], running.said
-    assert [r["what"] for r in log(alone / "runs" / name) if r["event"] == "bad_batch"] == ["the loss is nan"]
+    assert [r["problem"] for r in log(alone / "runs" / name) if r["event"] == "bad_batch"] == [
+        "the loss is nan"
+    ]
     assert_equal_runs(without_one_update, alone / "runs" / name, pairs=1)
 
 

@@ -16,6 +16,10 @@ USED = {
     ),
     "_no_split_modules": ("transformers.PreTrainedModel", "what a decoder layer is (lm/exact.py, parallel/)"),
     "_non_persistent_buffers_set": ("torch.nn.Module", "what a sharded model saves (parallel/sharding.py)"),
+    "_model_mapping": (
+        "transformers.AutoModelForCausalLM",
+        "what is a causal LM (planning/roles.py)",
+    ),
     "_dynamo": ("torch", "the base model's build leaves compilation errors alone (tiny/base.py)"),
     "torch._subclasses.fake_tensor": ("FakeTensorMode", "plans compute without data (planning/)"),
     "torch.utils._python_dispatch": ("TorchDispatchMode", "plans follow live bytes (planning/live.py)"),
@@ -34,7 +38,7 @@ def names_used() -> set[str]:
         for tree in trees
         for node in ast.walk(tree)
         for name in (
-            [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            [node.name] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             else [node.attr] if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
             else [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
             else []

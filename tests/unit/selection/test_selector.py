@@ -109,8 +109,9 @@ def test_samples_that_may_stop_early_carry_their_probability_and_follow_it() -> 
     chooser, lists = stopping(byte_level(), 2, 4), any_length(4, 2)
     assert len(lists) == 16
     expected = 4000 * np.exp(chooser.log_prob(task(4), lists, 4096))
-    uniforms = np.random.default_rng(0).random((4000, chooser.choices_per_list))
-    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, max_tokens=10_000)[0]
+    uniforms = np.random.default_rng(0).random((50, 80, chooser.choices_per_list))
+    rows = chooser.sample([task(4)] * 50, list(uniforms), temperature=1.0, max_tokens=10_000)
+    draws = [draw for row in rows for draw in row]
     observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
     assert ((observed - expected) ** 2 / expected).sum() < 37.7  # 15 degrees, the 0.999 quantile
     for draw in draws[:40]:
@@ -127,8 +128,9 @@ def test_samples_follow_the_distribution() -> None:
     chooser = selector(byte_level(), 2, 4)
     lists = list(permutations(range(4), 2))
     expected = 4000 * np.exp(chooser.log_prob(task(4), lists, 4096))
-    uniforms = np.random.default_rng(0).random((4000, chooser.choices_per_list))
-    draws = chooser.sample([task(4)], [uniforms], temperature=1.0, max_tokens=10_000)[0]
+    uniforms = np.random.default_rng(0).random((50, 80, chooser.choices_per_list))
+    rows = chooser.sample([task(4)] * 50, list(uniforms), temperature=1.0, max_tokens=10_000)
+    draws = [draw for row in rows for draw in row]
     observed = np.array([sum(d.permutation == z for d in draws) for z in lists])
     assert ((observed - expected) ** 2 / expected).sum() < 31.3  # the 0.999 quantile
 
