@@ -42,8 +42,10 @@ lint: install
 test: lint pretrained
 	$(PYTEST) -m 'not soak'
 
-test-fast: install  # the inner loop: no pipelines, nothing that takes more than a second or two
-	$(PYTEST) -m 'not soak and not slow' tests/unit
+# The inner loop: unit tests of the heart, nothing that takes more than a second or two.
+OUTER := data ingest integrations serve tiny retrieval report
+test-fast: install
+	$(PYTEST) -m 'not soak and not slow' tests/unit $(OUTER:%=--ignore=tests/unit/%)
 
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 7200

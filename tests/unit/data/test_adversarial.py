@@ -151,6 +151,7 @@ def test_records_over_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.
             list(read_questions(path))
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_a_long_corpus(tmp_path: Path) -> None:
     path = tmp_path / "psgs.tsv"
     with path.open("w") as file:
@@ -204,6 +205,7 @@ FIELDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(
     st.lists(

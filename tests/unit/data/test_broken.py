@@ -13,6 +13,8 @@ import pytest
 
 from tests.unit.data.broken import ORIGINALS, reader
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:

@@ -8,6 +8,8 @@ import pytest
 
 from ragdro.data import load_questions, read_corpus, recognise
 
+pytestmark = pytest.mark.slow
+
 KIT = Path(__file__).resolve().parents[4] / "shared" / "data"
 FOLDERS = {"rc": 5, "multihop": 6, "dialogue": 2, "corpora": 4, "original": 8}
 

@@ -160,6 +160,7 @@ def test_overload_is_waited_out_and_what_is_no_reply_named(server: StandIn, wait
         )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_deployed_server(server: StandIn, tmp_path: Path) -> None:  # noqa: F811
     config = write_config(tmp_path, iterations=1)
     hf = AutoModelForCausalLM.from_pretrained(tmp_path / "model")

@@ -92,6 +92,7 @@ def grammar(tokenizer: str, count: int) -> IdentifierGrammar | None:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", sorted(TOKENIZERS))
 @settings(max_examples=60, deadline=None)
 @given(drawn=lists(least=2))

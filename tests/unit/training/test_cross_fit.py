@@ -83,6 +83,7 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
     assert all(abs(scores_by_question[i][z] - own[i][z]) > 0.01 for i in range(5) for z in own[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "variant", "number"),
     [

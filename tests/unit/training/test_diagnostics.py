@@ -91,6 +91,7 @@ def test_a_selector_or_a_weight_that_collapses_is_reported_with_a_remedy() -> No
     assert not alarms.warnings({"effective_sample_size": 1.0, "selector_entropy": 0.0}, 1)
 
 
+@pytest.mark.slow
 def test_a_run_measures_how_far_the_selector_moved_and_warns_once_an_iteration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
