@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ragdro.config.objective import objective_kinds
 from ragdro.evaluation.significance import holm, paired_permutation_test
 from ragdro.report.plot import Panel, Series
 from ragdro.report.table import Cell, Table
@@ -37,6 +38,12 @@ OBJECTIVES = {
     "sft": ("objective=sft",),
 }
 """Row → overrides. The first is what the others are compared with."""
+_NAMED = {key.partition("=")[2] for changes in OBJECTIVES.values() for key in changes}
+OBJECTIVES |= {
+    kind: (f"objective={kind}",)
+    for kind in objective_kinds()
+    if not any(kind == name or f"kind: {kind}," in name for name in _NAMED)
+}
 
 
 def _evaluations(run: Run) -> float:

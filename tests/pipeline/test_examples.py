@@ -13,6 +13,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 EXPECTED = {
     "answer": r"answer: mule\nlog p\(mule\) from all passages: -0\.\d\d nats\n"
     r"log p\(mule\) from the last two: -[1-9]\.\d\d nats\n",
+    "load": r"answer: \w*\nread: 5 of 20 candidates\nfrom one passage: \w+\nmany: 2\n",
     "objective": "objective: objective:BestOnly\n",
     "retriever": "2  Risor shows a mule upon its painting\n0  Kepin shows a lobster upon its sculpture\n",
     "train": r"vanilla_rag: exact match 0\.\d\d, full recall 0\.\d\d\n(warm_up|iteration-1): .+\n"
