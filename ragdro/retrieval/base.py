@@ -83,8 +83,6 @@ class Retriever(ABC, Generic[Settings]):
         """Whether equal settings, corpus, questions and fingerprint mean equal results."""
         return True
 
-    # -- what all share ------------------------------------------------------------------------
-
     @property
     def store(self) -> PassageStore:
         """The passages of the open index; RetrievalError before `open`."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ragdro.lm.decoding import BranchDecoder, RoomyLayer, SeparateDecoder, branch_decoder
+from ragdro.lm.cache import RoomyLayer
+from ragdro.lm.decoding import BranchDecoder, SeparateDecoder, branch_decoder
 from ragdro.lm.model import LanguageModel
 from tests.conftest import byte_level, random_model
 from tests.unit.lm.test_scoring import VARIANTS
