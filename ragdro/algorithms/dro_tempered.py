@@ -19,6 +19,14 @@ class DroTempered(Dro):
     kind: str = "dro-tempered"
     floor: float = Field(2.0, ge=1, description="least effective sample size of a question's weights")
 
+    def check(self, samples: int) -> None:
+        """A floor of all samples makes all weights equal."""
+        if self.floor >= samples:
+            raise ValueError(
+                f"objective.floor: {self.floor:g} must be less than e_step.samples (m = {samples}): with it"
+                " all weights are equal, and nothing is learned"
+            )
+
     def weights(self, log_ratios: Tensor) -> Tensor:
         """Tempered weights [questions, samples]."""
         from ragdro.algorithms.weights import tempered_weights

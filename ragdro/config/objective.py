@@ -43,6 +43,9 @@ class ObjectiveSettings(Settings):
         """Whether the warmed-up selector is kept beside the one in training."""
         return False
 
+    def check(self, samples: int) -> None:
+        """Raises `ValueError` where the objective cannot learn from `samples` lists a question."""
+
 
 def check_proposals(objective: ObjectiveSettings, step: EStep) -> None:
     """Raises `ValueError` where an objective cannot learn from what the E-step proposes: advantages have mean
@@ -59,6 +62,7 @@ def check_proposals(objective: ObjectiveSettings, step: EStep) -> None:
             f"objective: {objective.kind} takes samples of the selector itself: e_step.temperature"
             " 1, e_step.engine transformers, no e_step.mixture and no e_step.replay"
         )
+    objective.check(step.samples)
 
 
 def objective_kinds() -> list[str]:

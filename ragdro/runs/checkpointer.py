@@ -28,7 +28,8 @@ from ragdro.training.m_step import Update
 from ragdro.training.parts import TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
 
-_MOMENTS = "optimiser"
+_MOMENTS = "optimiser-"
+"""An optimiser's moments, under its role."""
 _SAMPLES = "samples"
 _LISTS = "lists-"
 """What an earlier iteration drew, under its selector's name."""
@@ -66,14 +67,14 @@ class RunCheckpointer(Checkpointer):
         """
         state, done = self.state, self.state.steps.get(role, 0)
         self._hold_together()
-        if _MOMENTS in state.files and done and self._is_undivided(role):
+        if f"{_MOMENTS}{role}" in state.files and done and self._is_undivided(role):
             strategy = self._folder.config.parallel.strategy
             raise TrainingError(
                 f"parallel.strategy: {strategy} cannot resume the fit '{stage}: {role}' after {done} updates;"
                 " resume with ddp or fsdp2"
             )
-        if _MOMENTS in state.files and done:
-            restore_optimiser(optimiser, self._store.tensors(state, _MOMENTS))
+        if f"{_MOMENTS}{role}" in state.files and done:
+            restore_optimiser(optimiser, self._store.tensors(state, f"{_MOMENTS}{role}"))
         return done
 
     def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer) -> None:
@@ -156,9 +157,9 @@ class RunCheckpointer(Checkpointer):
         parameters = trained_parameters(self._training.model(role).hf)
         store.put_tensors(state, role, {name: gather(p) for name, p in parameters.items()})
         if optimiser is None:
-            state.files.pop(_MOMENTS, None)
+            state.files.pop(f"{_MOMENTS}{role}", None)
         else:
-            store.put_tensors(state, _MOMENTS, optimiser_tensors(optimiser))
+            store.put_tensors(state, f"{_MOMENTS}{role}", optimiser_tensors(optimiser))
         self._commit()
 
     def _commit(self) -> None:

@@ -14,8 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from ragdro.errors import ConfigError
+from ragdro.files import write_atomically
 
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "trackio": "trackio"}
 _PROJECT = "ragdro"
@@ -84,7 +86,7 @@ class _WeightsAndBiases(Tracker):
         self._run = module.init(
             project=_PROJECT,
             name=folder.name,
-            id=folder.name,
+            id=_own_id(folder),
             dir=str(folder),
             config=dict(config),
             resume="allow",
@@ -95,6 +97,14 @@ class _WeightsAndBiases(Tracker):
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _own_id(folder: Path) -> str:
+    """The id of the run in `folder`: its own when it resumes, a fresh one where it replaces another."""
+    path = folder / "wandb-id.txt"
+    if not path.is_file():
+        write_atomically(path, uuid4().hex)
+    return path.read_text(encoding="utf-8")
 
 
 class _Trackio(Tracker):

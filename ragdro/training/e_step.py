@@ -7,6 +7,7 @@ effective sample size.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ import torch
 
 from ragdro.algorithms import weights
 from ragdro.config import EStep
+from ragdro.errors import TrainingError
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import map_sharded
@@ -95,6 +97,11 @@ def answer_log_likelihoods(
 def _weigh(
     task: Task, draws: Sequence[Draw], scores: dict[Permutation, float], weigh: weights.Weigh
 ) -> WeightedTask:
+    if any(math.isnan(score) for score in scores.values()):
+        raise TrainingError(
+            f"question '{task.question.id}': the generator's log-likelihood of the answer is not a number;"
+            " try dtype=float32 or bfloat16 in place of float16, or a lower m_step.generator.learning_rate"
+        )
     ratios = weights.log_ratios(
         torch.tensor([[scores[d.permutation] for d in draws]], dtype=torch.float64),
         torch.tensor([[d.log_prior for d in draws]], dtype=torch.float64),

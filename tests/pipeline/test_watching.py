@@ -201,6 +201,19 @@ def test_trackers_get_what_the_log_gets(name: str, tmp_path: Path, monkeypatch: 
     assert max(board.steps) == len(records) - 1
 
 
+def test_a_run_that_replaces_another_is_another_one_to_its_tracker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, ids = write_config(tmp_path, iterations=0, report_to=["wandb"]), []
+    for _ in range(2):
+        board = Board()
+        monkeypatch.setitem(sys.modules, "wandb", board.modules()["wandb"])
+        ragdro.run(ragdro.load_config(config), overwrite=True)
+        ids.append(board.begun[0]["id"])
+        assert (tmp_path / "runs/run/wandb-id.txt").read_text() == ids[-1]  # what a resumed run takes
+    assert len(set(ids)) == 2
+
+
 def test_a_tracker_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
     config = write_config(tmp_path, report_to=["trackio"])

@@ -127,3 +127,14 @@ def test_advantages_are_refused_off_policy(kind: str, elsewhere: dict[str, objec
     assert Config.model_validate(values).objective.kind == kind
     with pytest.raises(ValidationError, match="samples of the selector itself"):
         Config.model_validate({**values, "e_step": elsewhere})
+
+
+@pytest.mark.parametrize("floor", [4.0, 5.0])
+def test_a_floor_of_all_samples_is_refused(floor: float) -> None:
+    role = {"model": "m"}
+    values = {"data": {"train": "a", "validation": "b"}, "selector": role, "generator": role}
+    tempered = {"kind": "dro-tempered", "floor": floor}
+    with pytest.raises(ValidationError, match=r"objective\.floor: .* less than e_step\.samples"):
+        Config.model_validate({**values, "objective": tempered, "e_step": {"samples": 4}})
+    kept = Config.model_validate({**values, "objective": tempered, "e_step": {"samples": 6}})
+    assert kept.objective.kind == "dro-tempered"

@@ -38,7 +38,7 @@ def optimiser() -> Optimizer:
 
 
 def test_zero_does_not_resume_in_the_middle_of_a_fit_that_another_strategy_saved() -> None:
-    moments = {"optimiser": ["000003-optimiser.safetensors", ""]}
+    moments = {"optimiser-selector": ["000003-optimiser-selector.safetensors", ""]}
     with pytest.raises(TrainingError, match="'warm_up: selector' after 3 updates; resume with ddp or fsdp2"):
         resumed(2, {"selector": 3}, moments)
     assert resumed(None, {"selector": 3}, moments) == 3
@@ -46,5 +46,14 @@ def test_zero_does_not_resume_in_the_middle_of_a_fit_that_another_strategy_saved
 
 def test_under_zero_a_fit_is_done_or_begins() -> None:
     assert resumed(2, {"selector": 3}, {}) == 3
-    moments = {"optimiser": ["000003-optimiser.safetensors", ""]}
+    moments = {"optimiser-selector": ["000003-optimiser-selector.safetensors", ""]}
     assert resumed(2, {"generator": 3}, moments) == 0
+
+
+def test_another_roles_moments_are_left_alone() -> None:
+    """The selector's fit is done, the generator's, of another size, stood in its middle."""
+    moments = {"optimiser-generator": ["000004-optimiser-generator.safetensors", ""]}
+    made = checkpointer(steps={"selector": 3, "generator": 1}, files=moments, zero_stage=None)
+    unused = optimiser()
+    assert made.resume_fit("warm_up", "selector", unused) == 3
+    assert not unused.state

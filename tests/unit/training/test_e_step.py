@@ -9,12 +9,14 @@ import pytest
 
 from ragdro.algorithms import Dro
 from ragdro.config import EStep
+from ragdro.errors import TrainingError
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
+from ragdro.selection.selector import Draw
 from ragdro.system import Rag, reading
-from ragdro.training.e_step import e_step
+from ragdro.training.e_step import Scores, e_step
 from ragdro.training.proposals import proposals
-from ragdro.types import WeightedTask
+from ragdro.types import Task, WeightedTask
 from tests.worlds import pocket_rag, pocket_tasks
 
 
@@ -102,3 +104,14 @@ def test_a_questions_samples_do_not_depend_on_its_neighbours() -> None:
             s.permutation: s.count for s in b.samples
         }
         assert a.bound == pytest.approx(b.bound, abs=1e-4)
+
+
+def test_a_likelihood_that_is_no_number_stops_the_run_and_names_the_question() -> None:
+    rag = pocket_rag()
+
+    def score(generator: Generator, tasks: list[Task], draws: list[list[Draw]], max_tokens: int) -> Scores:
+        return [{d.permutation: float("nan") for d in drawn} for drawn in draws]
+
+    propose = proposals(Dro(), EStep(samples=3), 3, 1)
+    with pytest.raises(TrainingError, match=r"question 'q0'.*not a number"):
+        e_step(rag.selector, rag.generator, pocket_tasks(2, 5), propose=propose, max_tokens=999, score=score)
