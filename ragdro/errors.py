@@ -47,6 +47,6 @@ class RetrievalError(RagdroError):
 
 
 class TrainingError(RagdroError):
-    """A run that cannot go on; names the questions or the folder."""
+    """A run that cannot continue; names the questions or the folder."""
 
     exit_code = 1

@@ -1,6 +1,6 @@
 """The command line. Importing it, and `--help`, load no torch: each command imports what it needs.
 
-Errors a user can cause end in one line on standard error and exit code 2 (1 where a run could not go on),
+Errors a user can cause end in one line on standard error and exit code 2 (1 where a run could not continue),
 Ctrl-C in 130, a run that SIGTERM stopped in 75.
 """
 

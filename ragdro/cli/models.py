@@ -21,7 +21,7 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for in
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="go on with a run that was stopped or killed; starts one if there is none"),
+    typer.Option("--resume", help="resume a run that was stopped or killed; starts one if there is none"),
 ]
 Stage = Annotated[
     str, typer.Option(help="'best', 'warm-up', 'vanilla' (nothing is selected) or 'iteration-N'")

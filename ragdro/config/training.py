@@ -158,7 +158,7 @@ class Parallel(Settings):
 
 
 class Checkpoints(Settings):
-    """What a run keeps on disk, to go on from and to load."""
+    """What a run keeps on disk, to resume from and to load."""
 
     every: int = Field(
         200, ge=1, description="optimiser updates between two saved states; a killed run repeats fewer"

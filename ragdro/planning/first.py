@@ -21,7 +21,7 @@ from ragdro.files import write_atomically
 from ragdro.lm.load import load_tokenizer
 from ragdro.planning.look import look
 from ragdro.planning.room import room_of
-from ragdro.planning.starter import Wanted, prompts_of, starter
+from ragdro.planning.starter import StarterOptions, prompts_of, starter
 from ragdro.sources import resolve
 from ragdro.types import Passage, Question
 
@@ -76,7 +76,7 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
         lines.append(
             f"{source}: {recognise(resolve(source))}, {len(load_questions(resolve(source))):,} questions"
         )
-    wanted = Wanted(
+    options = StarterOptions(
         name=answers.name,
         train=train,
         validation=validation,
@@ -89,7 +89,7 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
         given=answers.given,
     )
     room = room_of(answers.model, prompts_of(answers.model)[0], count)
-    made = starter(wanted, seen, len(corpus), room)
+    made = starter(options, seen, len(corpus), room)
     text = commented(made.values, made.reasons, f"Written by `ragdro init`; train with:  ragdro train {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
     for path, part in parts.items():

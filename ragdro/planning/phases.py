@@ -43,11 +43,11 @@ class Layers:
         self.state = more.optimiser - less.optimiser
         self.count, self.part, self.copy = count, 1 / processes, 0.5 if half else 1.0
 
-    def gathered(self, whole: Phase) -> Phase:
+    def unsharded(self, whole: Phase) -> Phase:
         """A phase in which all layers are gathered, the part that a process holds beside them."""
         return replace(whole, weights=whole.weights + (self.part + self.copy - 1) * self.count * self.weights)
 
-    def in_parts(self, whole: Phase) -> Phase:
+    def sharded(self, whole: Phase) -> Phase:
         """An update: two layers are gathered at a time, the one that is computed and the next, and one has
         its whole gradient."""
         away = (1 - self.part) * self.count

@@ -63,7 +63,7 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         if strategy == "fsdp2" and processes > 1:
             deeper, half = phase.deeper(second[name], more), _computes_in_half(config, role, device)
             layers = Layers(phase, deeper, depths[role], processes, half)
-            whole = layers.in_parts(whole) if name.endswith("update") else layers.gathered(whole)
+            whole = layers.sharded(whole) if name.endswith("update") else layers.unsharded(whole)
         phases[name] = whole
     others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
     described = {}

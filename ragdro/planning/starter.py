@@ -34,7 +34,7 @@ _MOST_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StarterOptions:
     """What the user said. `corpus` None: questions bring their candidates; `memory` in GiB, None: the
     device's own."""
 
@@ -63,15 +63,15 @@ def prompts_of(model: str) -> tuple[str, str]:
     return ("tiny-selector", "tiny-generator") if model == TINY else ("selector", "generator")
 
 
-def starter(wanted: Wanted, seen: Seen, passages: int, room: Room) -> Starter:
+def starter(options: StarterOptions, seen: Seen, passages: int, room: Room) -> Starter:
     """The config for data of which `seen` is known, over a corpus of so many `passages` (0: none), for a
     model with `room`.
 
     Raises `ConfigError` for data that leaves nothing to select from.
     """
-    values, reasons = _of_data(wanted, seen, passages, room)
-    device = pick_device(wanted.device)
-    available = memory_of(device) if wanted.memory is None else int(wanted.memory * 2**30)
+    values, reasons = _of_data(options, seen, passages, room)
+    device = pick_device(options.device)
+    available = memory_of(device) if options.memory is None else int(options.memory * 2**30)
     chosen, why = _trained(values, max(1, seen.questions), device, available)
     key = "selector.adapter" if "adapter" in chosen["selector"] else "selector"
     return Starter(chosen, {**reasons, key: why})
@@ -94,11 +94,13 @@ def _trained(
     return ways[-1][1], f"the smallest way: {as_bytes(needed)} of {room} by the plan, which is too much"
 
 
-def _of_data(wanted: Wanted, seen: Seen, passages: int, room: Room) -> tuple[dict[str, Any], dict[str, str]]:
-    given = wanted.given or wanted.corpus is None
+def _of_data(
+    options: StarterOptions, seen: Seen, passages: int, room: Room
+) -> tuple[dict[str, Any], dict[str, str]]:
+    given = options.given or options.corpus is None
     if given and not seen.brings_candidates:
         raise ConfigError("--corpus: needed, for not every question brings candidates or passages")
-    if given and seen.references and wanted.corpus is None:
+    if given and seen.references and options.corpus is None:
         raise ConfigError("--corpus: needed, for the candidates are ids of passages")
     there = seen.most_brought if given else passages
     if there < 2:
@@ -108,22 +110,22 @@ def _of_data(wanted: Wanted, seen: Seen, passages: int, room: Room) -> tuple[dic
     k = max(1, min(_MOST_K, n // 2), min(seen.most_gold, _MOST_K, n))
     said = f"a question brings {there} at most" if given else f"the corpus has {there:,} passages"
     retriever: dict[str, Any] = {"kind": "given"} if given else {"kind": "bm25"}
-    if wanted.language is not None and not given:
-        retriever["language"] = wanted.language
-    data = {"train": wanted.train, "validation": wanted.validation}
-    data |= {"test": wanted.test} if wanted.test else {}
-    data |= {"corpus": wanted.corpus} if wanted.corpus else {}
-    prompts, limits = prompts_of(wanted.model), {"question_tokens": asked, "passage_tokens": fitting}
-    fit = {"learning_rate": 1e-4} if wanted.model == TINY else {}
+    if options.language is not None and not given:
+        retriever["language"] = options.language
+    data = {"train": options.train, "validation": options.validation}
+    data |= {"test": options.test} if options.test else {}
+    data |= {"corpus": options.corpus} if options.corpus else {}
+    prompts, limits = prompts_of(options.model), {"question_tokens": asked, "passage_tokens": fitting}
+    fit = {"learning_rate": 1e-4} if options.model == TINY else {}
     fit |= {"batch_size": 16} if seen.questions < _FEW else {}
     values: dict[str, Any] = {
-        "name": wanted.name,
-        "device": wanted.device,
+        "name": options.name,
+        "device": options.device,
         "data": data,
         "retriever": retriever,
         "top_n": n,
-        "selector": {"model": wanted.model, "prompt": prompts[0], "k": k, **limits},
-        "generator": {"model": wanted.model, "prompt": prompts[1], **limits}
+        "selector": {"model": options.model, "prompt": prompts[0], "k": k, **limits},
+        "generator": {"model": options.model, "prompt": prompts[1], **limits}
         | {"answer_tokens": _rounded(seen.answer_tokens + 1, 8)},
     }
     if fit:
