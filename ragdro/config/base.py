@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Something of a user's package: `package.module:name`."""
@@ -14,7 +15,21 @@ IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 class Settings(BaseModel):
     """Base of all config sections; unknown keys and values out of range are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), serialize_by_alias=True
+    )
+
+
+def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a settings class under the keys that a config has for them; a key that is a word of
+    Python (`from`) has a field of another name."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def value_of(settings: BaseModel, key: str) -> Any:
+    """What a config's key has in `settings`."""
+    fields = type(settings).model_fields.items()
+    return getattr(settings, next(name for name, field in fields if key == (field.alias or name)))
 
 
 def named(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ragdro.config.base import fields_by_key
 from ragdro.config.objective import objective_keys
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
@@ -105,7 +106,7 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key that a config may have."""
-    for name, field in model.model_fields.items():
+    for name, field in fields_by_key(model).items():
         yield prefix + name
         if f"{prefix}{name}" == "objective":
             yield from (f"objective.{key}" for key in objective_keys())

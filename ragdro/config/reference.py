@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ragdro.config.annotations import classes_in, either, limits, type_name
+from ragdro.config.base import fields_by_key, value_of
 from ragdro.config.objective import ObjectiveSettings, objective_classes
 from ragdro.errors import ConfigError
 
@@ -111,7 +112,7 @@ def _sections(
     model: type[BaseModel], place: str, written: str, values: BaseModel | None
 ) -> Iterator[Section]:
     """The section of a class and those below it; `values` has the defaults that this place gives it."""
-    fields = {name: field for name, field in model.model_fields.items() if not _is_hidden(name, field)}
+    fields = {name: field for name, field in fields_by_key(model).items() if not _is_hidden(name, field)}
     yield Section(
         (place,),
         (written,),
@@ -160,7 +161,7 @@ def _setting(name: str, field: FieldInfo, default: Any) -> Setting:
 
 def _default(field: FieldInfo, values: BaseModel | None, name: str) -> Any:
     if values is not None:
-        return getattr(values, name)
+        return value_of(values, name)
     return None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
 
 

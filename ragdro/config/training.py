@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +36,12 @@ class Optimisation(Settings):
 class WarmUp(Settings):
     """Supervised fine-tuning of both models before the loop."""
 
+    start: str | None = Field(
+        None,
+        alias="from",
+        description="a run folder: the loop starts from its warmed-up pair, and nothing is fitted before it;"
+        " or one of its stages, RUN/checkpoints/iteration-N",
+    )
     selector: Optimisation | None = Field(Optimisation(), description="null: the selector is taken as it is")
     generator: Optimisation | None = Field(
         Optimisation(), description="null: the generator is taken as it is"
@@ -48,6 +55,14 @@ class WarmUp(Settings):
         "answer",
         description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warmed_up_elsewhere(cls, values: Any) -> Any:
+        """A pair from another run is not fitted again: what is left of the settings says so."""
+        if isinstance(values, Mapping) and values.get("from") is not None:
+            return {**values, "selector": None, "generator": None}
+        return values
 
     @property
     def fits(self) -> list[Optimisation]:
@@ -189,3 +204,12 @@ class TrainingSettings(Settings):
     bad_batches: int = Field(
         10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"
     )
+
+    @model_validator(mode="after")
+    def _folds_are_warmed_up_here(self) -> TrainingSettings:
+        if self.cross_fitted and self.warm_up.start is not None:
+            raise ValueError(
+                "warm_up.from: does not go with cross_fitted: that pair was fitted to the questions that its"
+                " folds would have to weight"
+            )
+        return self

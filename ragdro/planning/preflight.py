@@ -26,6 +26,7 @@ from ragdro.retrieval.cache import has_candidates
 from ragdro.runs.models import ROLES
 from ragdro.runs.setup import load_tasks
 from ragdro.runs.trackers import require_trackers
+from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.types import Candidates, Question, Task
 
@@ -41,6 +42,7 @@ def preflight(config: Config) -> list[Finding]:
     found: list[Finding] = []
     _attempt(found, "report_to", lambda: require_trackers(config.report_to))
     _attempt(found, "device", lambda: found.append(machine.check_device(config)))
+    _attempt(found, "warm_up.from", lambda: found.extend(_look_at_start(config)))
     splits = _read_splits(config, found)
     passages = _attempt(found, "data.corpus", lambda: _read_corpus(config, found))
     is_read = passages is not None and len(splits) == len(_sources(config))
@@ -60,6 +62,14 @@ def _attempt(found: list[Finding], check: str, work: Callable[[], Any]) -> Any:
         where = f"{error.filename}: " if error.filename else ""
         found.append(Finding(check, "problem", f"{where}{error.strerror or error}"))
     return None
+
+
+def _look_at_start(config: Config) -> list[Finding]:
+    """The pair of another run, where the run starts from one."""
+    start = warm_start(config)
+    if start is None:
+        return []
+    return [Finding("warm_up.from", "ok", f"the pair of {start.run} ({start.stage}); no warm-up")]
 
 
 def _sources(config: Config) -> dict[str, str]:

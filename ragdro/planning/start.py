@@ -41,6 +41,8 @@ def lines(config: Config, training: TrainingParts) -> Iterator[str]:
     folder = Path(config.runs) / config.name
     yield f"on {len(training.train):,} questions, {len(training.validation):,} to validate, {test}; {numbers}"
     yield f"into {folder}"
+    if config.warm_up.start is not None:
+        yield f"from the pair in {config.warm_up.start}, without a warm-up of its own"
     yield from (
         f"{one.level}: {one.check}: {one.text}" for one in _found(config, training) if one.level != "ok"
     )

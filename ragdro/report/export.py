@@ -19,8 +19,8 @@ from ragdro.files import write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.report.card import model_card
 from ragdro.runs.exported import write_exported_config
-from ragdro.runs.load import checkpoint_of, config_of
 from ragdro.runs.models import ROLES, whole_model
+from ragdro.runs.stages import checkpoint_of, config_of
 
 CARD = "README.md"
 _CLIENT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]

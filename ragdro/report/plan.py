@@ -12,6 +12,7 @@ from rich.table import Table
 from ragdro.config import Config
 from ragdro.data import load_questions
 from ragdro.planning.plan import plan
+from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.units import as_bytes, as_count
 
@@ -22,8 +23,9 @@ def plan_config(config: Config, questions: int | None, processes: int = 1) -> di
     """The plan of an iteration over `questions` questions (None: as many as the config gives it).
 
     Raises a `RagdroError` for data that has to be counted and cannot be read, `ModelError` for a model
-    whose config cannot.
+    whose config cannot, what `warm_start` raises for a `warm_up.from` that is of no use.
     """
+    warm_start(config)
     if config.device == "auto":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:

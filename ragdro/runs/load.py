@@ -7,30 +7,23 @@ with a retriever behind it that is opened by the first question which needs it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ragdro.config import Config, load_config
+from ragdro.config import Config
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
-from ragdro.errors import ConfigError, ModelError, brief
+from ragdro.errors import ConfigError, brief
 from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
-from ragdro.runs.exported import with_own_prompts
-from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.setup import algorithm_of, build_rag, corruption, load_tasks
-from ragdro.runs.status import CONFIG
+from ragdro.runs.stages import VANILLA, checkpoint_of, config_of
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve, as_retrieve
 from ragdro.training.evaluate import draw, sampled_metrics
 from ragdro.types import Candidates, Question, Task
-
-WARM_UP = "warm-up"
-VANILLA = "vanilla"
-"""The stage that selects nothing: the warm-up's generator reads the retriever's first K."""
 
 
 def load(
@@ -137,35 +130,3 @@ def evaluate_run(
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
     return {**summarise(records), **sampled, "by_hops": by_hops(records)}
-
-
-def config_of(folder: Path) -> Config:
-    """The resolved config of a run or an exported folder. Raises `ConfigError` for a folder that is
-    neither."""
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder}: neither a run folder nor an exported one (it has no {CONFIG})")
-    return with_own_prompts(load_config(folder / CONFIG), folder)
-
-
-def checkpoint_of(folder: Path, stage: str) -> Path:
-    """The folder of a stage's pair ('best', 'warm-up', 'vanilla', 'iteration-N'); an exported folder is its
-    only one.
-
-    Raises `ModelError` where there is none.
-    """
-    if not re.fullmatch(r"best|warm-up|vanilla|iteration-[0-9]+", stage):
-        raise ModelError(
-            f"{brief(stage)}: no such stage; there are 'best', 'warm-up', 'vanilla' and 'iteration-N'"
-        )
-    if stage == "best":
-        path = folder / "best"
-        if not path.is_dir() and (folder / "selector").is_dir():
-            return folder
-    else:
-        path = folder / CHECKPOINTS / ("iteration-0" if stage in (WARM_UP, VANILLA) else stage)
-    if not path.is_dir():
-        there = ", ".join(sorted(p.name for p in (folder / CHECKPOINTS).glob("iteration-*"))) or "best alone"
-        raise ModelError(
-            f"{path}: no such checkpoint (kept: {there}; `checkpoints: {{keep: all}}` keeps every one)"
-        )
-    return path

@@ -23,8 +23,9 @@ from ragdro.runs.log import MetricsLog, SilentLog, finite
 from ragdro.runs.setup import Setup, set_up
 from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore
-from ragdro.runs.status import dated, finished_results, refuse_another_run
+from ragdro.runs.status import finished_results, refuse_another_run
 from ragdro.runs.trackers import open_trackers
+from ragdro.runs.warm_start import dated
 from ragdro.training.callbacks import Callback
 from ragdro.training.em import expectation_maximisation
 from ragdro.training.loop import Training
@@ -63,6 +64,8 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             state = StateStore(folder.path).newest(shown.say) or State(questions=setup.fingerprint())
             if state.questions != setup.fingerprint():
                 raise TrainingError(f"{folder.path}: the run began on other questions or candidates")
+            if setup.warm_start is not None:
+                setup.warm_start.note(state)
             if state.serial:
                 shown.say(f"{folder.path}: resuming from saved state {state.serial}")
             return state

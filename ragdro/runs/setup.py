@@ -34,6 +34,7 @@ from ragdro.retrieval.cache import cached_candidates
 from ragdro.retrieval.corrupt import corrupt
 from ragdro.runs.models import load_pair
 from ragdro.runs.trackers import require_trackers
+from ragdro.runs.warm_start import WarmStart, warm_start
 from ragdro.selection.selector import Selector
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve
@@ -42,8 +43,8 @@ from ragdro.types import Candidates, Task
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The system, the objective, the splits (`test` is None where the config names none) and what samples in
-    the E-step."""
+    """The system, the objective, the splits (`test` is None where the config names none) what samples in the
+    E-step, and the other run's pair that it starts from, if any."""
 
     rag: Rag
     algorithm: Algorithm
@@ -51,6 +52,7 @@ class Setup:
     validation: list[Task]
     test: list[Task] | None
     engine: Engine
+    warm_start: WarmStart | None
 
     def fingerprint(self) -> str:
         """A hash of all questions and of which candidates they have, in order."""
@@ -71,18 +73,19 @@ def set_up(config: Config) -> Setup:
     engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
     _require_optimisers(config)
     require_deepspeed(config)
+    start = warm_start(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = config.data
     train = load_tasks(config, data.train)[: data.train_questions]
     validation = load_tasks(config, data.validation)[: config.evaluation.questions]
     test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
-    rag = build_rag(config)
+    rag = build_rag(config, None if start is None else start.checkpoint)
     tasks = [*train, *validation, *(test or [])]
     _tokenise(rag, tasks, Path(config.cache))
     for task in tasks:
         rag.selector.prompt(task)
-    return Setup(rag, algorithm, train, validation, test, engine)
+    return Setup(rag, algorithm, train, validation, test, engine, start)
 
 
 def algorithm_of(config: Config) -> Algorithm:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ragdro.config import Config, load_config, with_prompt_date
+from ragdro.config import Config, load_config
 from ragdro.errors import ConfigError, DataError
 from ragdro.runs.lock import LOCK, is_running
 
@@ -72,19 +71,6 @@ def refuse_another_run(config: Config) -> None:
                 f"{key}: the run began with {before.get(key)!r}, not {now.get(key)!r}; a run resumes as"
                 " it was begun"
             )
-
-
-def dated(config: Config, *, resume: bool) -> Config:
-    """The config with the day that chat templates take for today's: that of the run it resumes, else
-    today."""
-    path = Path(config.runs) / config.name / CONFIG
-    if resume and path.is_file():
-        saved = load_config(path)
-        for role in ("selector", "generator"):
-            settings = getattr(config, role)
-            date_then = settings.prompt_date or getattr(saved, role).prompt_date
-            config = config.model_copy(update={role: settings.model_copy(update={"prompt_date": date_then})})
-    return with_prompt_date(config, date.today())
 
 
 def read_results(run: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import uvicorn
 
-from ragdro.runs.load import config_of, load, over_corpus, retriever_of
+from ragdro.runs.load import load, over_corpus, retriever_of
+from ragdro.runs.stages import config_of
 from ragdro.serve.app import create_app
 from ragdro.serve.settings import ServeSettings
 from ragdro.system import Rag

@@ -193,6 +193,11 @@ def _settings(
             given = type(given).model_validate({**dict(given), **changes})
         except ValidationError as error:
             raise ConfigError(describe(error, type(given))) from error
+    if given.warm_up.start is not None:
+        raise ConfigError(
+            "warm_up.from: is a run's; in memory, load the pair with ragdro.load(RUN, stage='warm-up') and"
+            " train it with warm_up=WarmUp(selector=None, generator=None)"
+        )
     if algorithm.samples is not None:
         step = given.e_step.model_copy(update={"samples": algorithm.samples})
         given = given.model_copy(update={"e_step": step})

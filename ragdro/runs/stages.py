@@ -1,0 +1,52 @@
+"""The stages of a run folder: its config, and where the pair of each stage is.
+
+In: a run folder, or one that `ragdro export` wrote, and the name of a stage. Out: a `Config`, a folder that
+holds both models. No model is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ragdro.config import Config, load_config
+from ragdro.errors import ConfigError, ModelError, brief
+from ragdro.runs.exported import with_own_prompts
+from ragdro.runs.folder import CHECKPOINTS
+from ragdro.runs.status import CONFIG
+
+WARM_UP = "warm-up"
+VANILLA = "vanilla"
+"""The stage that selects nothing: the warm-up's generator reads the retriever's first K."""
+
+
+def config_of(folder: Path) -> Config:
+    """The resolved config of a run or an exported folder. Raises `ConfigError` for a folder that is
+    neither."""
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder}: neither a run folder nor an exported one (it has no {CONFIG})")
+    return with_own_prompts(load_config(folder / CONFIG), folder)
+
+
+def checkpoint_of(folder: Path, stage: str) -> Path:
+    """The folder of a stage's pair ('best', 'warm-up', 'vanilla', 'iteration-N'); an exported folder is its
+    only one.
+
+    Raises `ModelError` where there is none.
+    """
+    if not re.fullmatch(r"best|warm-up|vanilla|iteration-[0-9]+", stage):
+        raise ModelError(
+            f"{brief(stage)}: no such stage; there are 'best', 'warm-up', 'vanilla' and 'iteration-N'"
+        )
+    if stage == "best":
+        path = folder / "best"
+        if not path.is_dir() and (folder / "selector").is_dir():
+            return folder
+    else:
+        path = folder / CHECKPOINTS / ("iteration-0" if stage in (WARM_UP, VANILLA) else stage)
+    if not path.is_dir():
+        there = ", ".join(sorted(p.name for p in (folder / CHECKPOINTS).glob("iteration-*"))) or "best alone"
+        raise ModelError(
+            f"{path}: no such checkpoint (kept: {there}; `checkpoints: {{keep: all}}` keeps every one)"
+        )
+    return path
