@@ -1,8 +1,9 @@
 """Requests under way, gathered into batches for the one thread that owns the models.
 
 In: jobs, one a request, on the event loop. Out: their results. While a batch is worked on others wait; then
-all that wait, up to a limit, are the next batch: alone a request waits for nobody, and under load batches
-are full.
+all that wait, up to a limit, are the next batch: alone a request waits for nobody. Clients that ask again as
+soon as they have an answer need a moment for it: behind a batch of several they get one, so that the next
+batch is not the first of them alone while all others wait for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from ragdro.serve.jobs import Job, Result, work
 from ragdro.serve.meters import Meters
 from ragdro.serve.settings import ServeSettings
 from ragdro.system import Rag
+
+_PAUSE = 0.05
+"""Most of a batch's time that is waited for those who got their answers from it."""
+_LOOK_SECONDS = 0.002
 
 
 class OverloadedError(RagdroError):
@@ -103,9 +108,18 @@ class Engine:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.batch))]
             self._meters.waiting.set(len(self._waiting))
             if batch:
+                started = monotonic()
                 await self._work(batch)
+                if len(batch) > 1:
+                    await self._let_come(len(batch), _PAUSE * (monotonic() - started))
             else:
                 self._wake.clear()
+
+    async def _let_come(self, count: int, seconds: float) -> None:
+        """Until as many wait as were answered, or for so long."""
+        until = monotonic() + seconds
+        while len(self._waiting) < count and monotonic() < until:
+            await asyncio.sleep(min(_LOOK_SECONDS, seconds))
 
     async def _work(self, batch: list[_Waiting]) -> None:
         started = monotonic()

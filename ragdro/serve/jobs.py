@@ -21,7 +21,7 @@ from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.selection import tournament
 from ragdro.selection.tournament import RankedCandidate
 from ragdro.system import Rag, reading
-from ragdro.types import Candidates, Passage, Prediction, Question, Task
+from ragdro.types import Candidates, Passage, Permutation, Prediction, Question, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +134,44 @@ def _tokens(rag: Rag, task: Task) -> int:
 
 
 def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]]) -> list[Answered]:
+    predictions, generator = rag.predict([task for task, _ in asked]), rag.generator
+    jobs = [job for _, job in asked]
+    reads = [reading(p.task, generator.ordered(p.selection.permutation)) for p in predictions]
+    scored = [at for at, job in enumerate(jobs) if job.scored]
+    log_p = dict(zip(scored, _log_probabilities(rag, [(reads[i], predictions[i].answer) for i in scored])))
+    agreement = _agreements(rag, predictions, [job.samples for job in jobs])
     answered = []
-    predictions = rag.predict([task for task, _ in asked])
-    for prediction, (_, job) in zip(predictions, asked, strict=True):
-        read = reading(prediction.task, rag.generator.ordered(prediction.selection.permutation))
-        tokens = len(rag.generator.prompt(read)), rag.generator.model.tokenizer.length(prediction.answer)
-        log_p = _log_probability(rag, read, prediction.answer) if job.scored else None
-        agreement = _agreement(rag, prediction, job.samples) if job.samples and rag.selects else None
-        answered.append(Answered(prediction, *tokens, log_p, agreement))
+    for at, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
+        tokens = len(generator.prompt(read)), generator.model.tokenizer.length(prediction.answer)
+        answered.append(Answered(prediction, *tokens, log_p.get(at), agreement.get(at)))
     return answered
 
 
-def _log_probability(rag: Rag, read: Reading, answer: str) -> float:
-    """log p(y|x,d_z) of the answer (nats)."""
-    group = SequenceGroup.of([rag.generator.scored(read, answer)])
-    return score_all(rag.generator.model, [group], rag.max_tokens)[0][0]
+def _log_probabilities(rag: Rag, answers: Sequence[tuple[Reading, str]]) -> list[float]:
+    """log p(y|x,d_z) of each answer (nats)."""
+    groups = [SequenceGroup.of([rag.generator.scored(read, answer)]) for read, answer in answers]
+    return [scores[0] for scores in score_all(rag.generator.model, groups, rag.max_tokens)]
 
 
-def _agreement(rag: Rag, prediction: Prediction, samples: int) -> float | None:
-    """The fraction of drawn lists whose answer is the prediction's; None where lists cannot be drawn."""
-    task, selector = prediction.task, rag.selector
-    if len(task.candidates.passages) > selector.grammar.candidates:
-        return None
-    uniforms = np.random.default_rng(0).random((samples, selector.choices_per_list))
-    (draws,) = selector.sample([task], [uniforms], temperature=1.0, max_tokens=rag.max_tokens)
-    counts = Counter(rag.generator.ordered(draw.permutation) for draw in draws)
-    answers = rag.generator.answer_many([reading(task, z) for z in counts], rag.max_tokens)
-    same = normalise(prediction.answer)
-    return (
-        sum(n for n, answer in zip(counts.values(), answers, strict=True) if normalise(answer) == same)
-        / samples
-    )
+def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[int]) -> dict[int, float]:
+    """By a prediction's place, the fraction of drawn lists whose answer is its own; of those for which lists
+    are wanted and can be drawn."""
+    selector, drawn = rag.selector, dict[int, Counter[Permutation]]()
+    for size in sorted(set(samples) - {0}) if rag.selects else ():
+        places = [
+            at
+            for at, (wanted, p) in enumerate(zip(samples, predictions, strict=True))
+            if wanted == size and len(p.task.candidates.passages) <= selector.grammar.candidates
+        ]
+        uniforms = np.random.default_rng(0).random((size, selector.choices_per_list))
+        tasks = [predictions[at].task for at in places]
+        lists = selector.sample(tasks, [uniforms] * len(tasks), temperature=1.0, max_tokens=rag.max_tokens)
+        for at, draws in zip(places, lists, strict=True):
+            drawn[at] = Counter(rag.generator.ordered(draw.permutation) for draw in draws)
+    read = [(at, z) for at, counts in drawn.items() for z in counts]
+    readings = [reading(predictions[at].task, z) for at, z in read]
+    fractions = dict.fromkeys(drawn, 0.0)
+    for (at, z), answer in zip(read, rag.generator.answer_many(readings, rag.max_tokens), strict=True):
+        if normalise(answer) == normalise(predictions[at].answer):
+            fractions[at] += drawn[at][z] / samples[at]
+    return fractions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -22,11 +23,13 @@ class Work:
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.seconds = 0.0
         self.batches: list[list[str]] = []
 
     def __call__(self, rag: object, jobs: Sequence[Job], samples: int) -> list[Result | RagdroError | str]:
         self.batches.append([job.question for job in jobs])
         assert self.gate.wait(10)
+        time.sleep(self.seconds)
         if any(job.question == "crash" for job in jobs):
             raise ZeroDivisionError
         return [ConfigError("bad") if job.question == "bad" else job.question for job in jobs]
@@ -63,6 +66,33 @@ def test_those_who_wait_are_the_next_batch(work: Work) -> None:
         await engine.stop()
 
     asyncio.run(scene())
+
+
+def test_those_who_got_an_answer_come_back_into_one_batch(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks again soon after its answer, in turn: without a pause the first would be alone."""
+    monkeypatch.setattr(module, "_PAUSE", 20.0)
+    work.seconds = 0.05
+    work.gate.set()
+
+    async def client(engine: Engine, name: int) -> None:
+        for turn in range(3):
+            await engine.ask(RerankJob(f"{turn}.{name}", ()))
+            await asyncio.sleep(0.01 + name / 200)
+
+    async def scene() -> None:
+        engine = make()
+        engine.start()
+        await asyncio.gather(*(client(engine, name) for name in range(4)))
+        await engine.ask(RerankJob("alone", ()))
+        started = time.monotonic()
+        await engine.ask(RerankJob("alone again", ()))
+        assert time.monotonic() - started < 0.9  # nobody is waited for
+        await engine.stop()
+
+    asyncio.run(scene())
+    assert [len(batch) for batch in work.batches] == [4, 4, 4, 1, 1]
 
 
 def test_a_full_queue_says_when_to_come_back_and_who_leaves_makes_room(work: Work) -> None:
