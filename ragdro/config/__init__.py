@@ -172,6 +172,7 @@ class Config(TrainingSettings):
             ("cross_fitted", self.cross_fitted),
             ("objective.kl", self.objective.needs_reference),
             ("e_step.replay", self.e_step.replay),
+            ("evaluation.test: best", self.evaluation.test == "best" and self.data.test),
             ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),
         ):
             if there:

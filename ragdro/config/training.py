@@ -130,8 +130,19 @@ class MStep(Settings):
 
 
 class Evaluation(Settings):
-    """What is measured after each iteration."""
+    """What is measured, and after which iterations."""
 
+    every: int = Field(
+        1,
+        ge=1,
+        description="iterations between two that are measured (the warm-up and the last one always are); only"
+        " those that are can be the best",
+    )
+    test: Literal["all", "best"] = Field(
+        "all",
+        description="which stages the test questions measure: 'all' that the validation questions do, or"
+        " 'best': vanilla RAG, the warm-up and, in the end, the best iteration",
+    )
     samples: int = Field(
         8, ge=1, description="permutations of the m-sample bound, with common random numbers"
     )
@@ -190,7 +201,9 @@ class TrainingSettings(Settings):
     warm_up: WarmUp = Field(WarmUp(), description="before the loop")
     iterations: int = Field(5, ge=0, description="most rounds of E-step and M-step (N in the paper)")
     patience: int | None = Field(
-        2, ge=1, description="stop after this many rounds without a better one; null: never"
+        2,
+        ge=1,
+        description="stop when the last one measured is so many iterations after the best; null: never",
     )
     cross_fitted: bool = Field(
         False, description="questions are weighted by a generator that was not fitted to them (two folds)"

@@ -42,7 +42,8 @@ def find_changes(run: Path) -> Changes:
     results = read_results(run)
     names = [(name, label) for name, label, _ in stages(results) if name != "vanilla_rag"]
     by_stage = [read_records(run, name) for name, _ in names]
-    best = by_stage[results["best"]["iteration"]]
+    iteration = results["best"]["iteration"]
+    best = by_stage[[name for name, _ in names].index(f"iteration-{iteration}" if iteration else "warm_up")]
     pairs = [Change(*pair) for pair in zip(by_stage[0], best, strict=True)]
     return Changes(
         len(pairs),

@@ -52,7 +52,7 @@ def run_panels(run: Path) -> list[Panel]:
 def _series(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> tuple[Series, ...]:
     """One line a metric that the run has."""
     return tuple(
-        Series(name, tuple((float(x), row[key]) for x, row in enumerate(rows)))
+        Series(name, tuple((float(row.get("iteration", 0)), row[key]) for row in rows))
         for key, name in names.items()
         if any(row[key] is not None for row in rows)
     )

@@ -61,6 +61,10 @@ class History:
             return f"{last['stage']}: E-step, {last['questions']} of {last['of']} questions"
         return f"{last['stage']}: {last['event'].replace('_', ' ')}"
 
+    def iterations(self) -> int:
+        """The iterations that have been fitted and measured."""
+        return max((_iteration(r["stage"]) for r in self.evaluations(self.chosen_by)), default=0)
+
     def seconds(self) -> float:
         """The time spent, up to the last record."""
         return float(self.records[-1]["seconds"]) if self.records else 0.0
@@ -70,11 +74,11 @@ class History:
 
         Stopping early (`patience`) is not foreseen.
         """
-        marks = [r["seconds"] for r in self.evaluations(self.chosen_by)]
+        marks = [(_iteration(r["stage"]), r["seconds"]) for r in self.evaluations(self.chosen_by)]
         if len(marks) < 2:
             return None
-        each = (marks[-1] - marks[0]) / (len(marks) - 1)
-        left = (self.config.iterations - (len(marks) - 1)) * each - (self.seconds() - marks[-1])
+        (first, begun), (last, ended) = marks[0], marks[-1]
+        left = (self.config.iterations - last) * (ended - begun) / (last - first) - (self.seconds() - ended)
         return float(max(0.0, left))
 
     def curve(self, event: str, key: str, **where: str) -> list[float]:
@@ -82,6 +86,12 @@ class History:
         events = (r for r in self.records if r["event"] == event)
         matching = (r for r in events if all(r.get(k) == v for k, v in where.items()))
         return [r[key] for r in matching if isinstance(r.get(key), (int, float))]
+
+
+def _iteration(stage: str) -> int:
+    """The number of a stage's iteration; 0 for the warm-up."""
+    number = stage.removeprefix("iteration-")
+    return int(number) if number.isdigit() else 0
 
 
 def read_history(run: Path) -> History:

@@ -64,7 +64,7 @@ def _summary(run: Path) -> Html:
     best = results["best"]
     skipped = len(history.curve("bad_batch", "step"))
     lines = [
-        f"{len(results['iterations'])} iterations in {duration(history.seconds())}; best on the validation"
+        f"{history.iterations()} iterations in {duration(history.seconds())}; best on the validation"
         f" questions: {'iteration ' + str(best['iteration']) if best['iteration'] else 'the warm-up'}",
         f"objective {history.config.objective.kind}, {history.config.e_step.samples} samples a question,"
         f" K = {history.config.selector.k} of N = {history.config.top_n}, seed {history.config.seed}",

@@ -34,7 +34,7 @@ def stages(results: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
         ("vanilla_rag", "vanilla RAG", results["vanilla_rag"]),
         ("warm_up", "warm-up", results["warm_up"]),
     ]
-    rows += [(f"iteration-{i}", f"iteration {i}", m) for i, m in enumerate(results["iterations"], start=1)]
+    rows += [(f"iteration-{m['iteration']}", f"iteration {m['iteration']}", m) for m in results["iterations"]]
     return rows
 
 

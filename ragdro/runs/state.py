@@ -147,7 +147,8 @@ class StateStore:
         return sorted((p for p in self.folder.glob("*.json") if p.stem.isdigit()), reverse=True)
 
     def _read(self, path: Path) -> State:
-        state = State(**_load(path))
+        values = _load(path)
+        state = State(**{**values, "scores": [(i, score) for i, score in values["scores"]]})
         for name, digest in state.files.values():
             file = self.folder / name
             if Path(name).name != name or not file.is_file():

@@ -36,11 +36,12 @@ from ragdro.training.best import KeepBest
 from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import fit_folds, warm_up_folds
 from ragdro.training.e_step import e_step
-from ragdro.training.evaluate import evaluate, evaluate_vanilla
+from ragdro.training.evaluate import evaluate, evaluate_vanilla, test_best
 from ragdro.training.loop import TRAIN_STREAM, Training, questions_of, stage_name
 from ragdro.training.m_step import fit
 from ragdro.training.observer import observers
 from ragdro.training.parts import REFERENCE
+from ragdro.training.patience import is_exhausted
 from ragdro.training.tasks import TOP_N, tasks_of
 from ragdro.training.warm_up import warm_up
 from ragdro.types import Question, Task, WeightedTask
@@ -119,11 +120,12 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
         evaluate_vanilla(training)
         evaluate(training, iteration=0)
     for iteration in range(state.finished + 1, settings.iterations + 1):
-        if state.is_exhausted(settings.patience):
+        if is_exhausted(state.scores, settings.patience):
             break
         weighted = _expectation(training, iteration)
         _maximisation(training, iteration, weighted)
         evaluate(training, iteration)
+    test_best(training)
     training.emit("on_train_end", training)
     return state.results
 

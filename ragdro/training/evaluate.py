@@ -26,6 +26,7 @@ from ragdro.system import Rag
 from ragdro.training import diagnostics
 from ragdro.training.e_step import e_step
 from ragdro.training.loop import VANILLA, Training, stage_name
+from ragdro.training.parts import BEST
 from ragdro.training.proposals import proposals, uniforms
 from ragdro.types import Prediction, Selection, Task, WeightedTask
 
@@ -65,13 +66,31 @@ def evaluate(training: Training, iteration: int) -> None:
     """Measure the pair after `iteration` (0: the warm-up) and note it as the last one that is done.
 
     What samples say is measured on the validation questions, whose metric that `evaluation.metric` names says
-    which iteration is best. Without validation questions nothing is measured.
+    which iteration is best. Without validation questions nothing is measured, nor after iterations that
+    `evaluation.every` leaves out.
     """
-    if training.validation:
-        _measure(training, iteration)
     training.state.finished, training.state.steps = iteration, {}
+    settings = training.settings
+    due = iteration % settings.evaluation.every == 0 or iteration == settings.iterations
+    if training.validation and due:
+        _measure(training, iteration)
     training.checkpointer.save_iteration(iteration)
     training.emit("on_iteration_end", training, iteration)
+
+
+def test_best(training: Training) -> None:
+    """All iterations are done: measure the best one on the test questions, where nothing else has."""
+    best, stage = training.state.results["best"], training.tests_the_best_alone
+    if not stage or best is None or "questions" in best:
+        return
+    for role in training.models:
+        training.snapshots[f"{BEST}{role}"].load()
+    metrics, records = _greedy(training.reported, training.system.predict, training.own_metrics)
+    measured = {**best, **metrics}
+    sampled = {key: best[key] for key in SAMPLED}
+    training.emit("on_evaluation", stage_name(best["iteration"]), "reported", {**metrics, **sampled}, records)
+    training.state.results["iterations"].append(measured)
+    training.state.results["best"] = measured
 
 
 def _measure(training: Training, iteration: int) -> None:
@@ -92,20 +111,23 @@ def _measure(training: Training, iteration: int) -> None:
         chosen = reported = measured("reported", training.validation, read)
     else:
         chosen = measured("validation", training.validation, read)
-        reported = measured("reported", training.test, system.predict)
+        alone = training.tests_the_best_alone and iteration
+        reported = dict(sampled) if alone else measured("reported", training.test, system.predict)
     _record(training, iteration, reported, float(chosen[training.settings.evaluation.metric]))
 
 
 def _record(training: Training, iteration: int, metrics: dict[str, Any], score: float) -> None:
     state = training.state
     metrics = {**metrics, "fallbacks": training.fallbacks}
-    if iteration:
-        state.results["iterations"].append(metrics)
-    else:
+    if iteration == 0:
         state.results["warm_up"] = metrics
-    state.scores.append(-math.inf if math.isnan(score) else score)
+    elif not training.tests_the_best_alone:
+        state.results["iterations"].append({"iteration": iteration, **metrics})
+    state.scores.append((iteration, -math.inf if math.isnan(score) else score))
     if state.is_best:
         state.results["best"] = {"iteration": iteration, **metrics}
+        for role in training.models:
+            training.capture(f"{BEST}{role}")
 
 
 @phase("evaluate", whole=True)

@@ -13,10 +13,13 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.system import Rag
 from ragdro.training.cross_fit import folds_of
+from ragdro.training.patience import best_iteration
 from ragdro.training.replay import Lists, earlier_name
 from ragdro.types import Task, WeightedTask
 
 REFERENCE = "selector-warm-up"
+BEST = "best-"
+"""The best pair so far, where it is needed in the end: before a role."""
 
 
 @dataclass(slots=True)
@@ -24,7 +27,7 @@ class LoopState:
     """How far a training is.
 
     `finished`: the last iteration that is done (0: the warm-up, -1: none). `steps`: updates taken of each
-    role's fit in the stage under way. `scores`: the validation score of each measured iteration.
+    role's fit in the stage under way. `scores`: (iteration, validation score) of each that was measured.
     """
 
     finished: int = -1
@@ -32,19 +35,13 @@ class LoopState:
     results: dict[str, Any] = field(
         default_factory=lambda: {"vanilla_rag": None, "warm_up": None, "iterations": [], "best": None}
     )
-    scores: list[float] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
     bad_batches: int = 0
-
-    def is_exhausted(self, patience: int | None) -> bool:
-        """Whether `patience` iterations have passed since the best one."""
-        if patience is None or not self.scores:
-            return False
-        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= patience
 
     @property
     def is_best(self) -> bool:
-        """Whether no iteration was better than the last one measured, and none as good before it."""
-        return bool(self.scores) and self.scores.index(max(self.scores)) == len(self.scores) - 1
+        """Whether the last iteration was measured, none was better, and none as good before it."""
+        return bool(self.scores) and best_iteration(self.scores) == self.finished
 
 
 class TrainingParts:
@@ -80,6 +77,11 @@ class TrainingParts:
         return self.validation if self.test is None else self.test
 
     @property
+    def tests_the_best_alone(self) -> bool:
+        """Whether of the iterations the test questions measure only the best, when all are done."""
+        return self.test is not None and self.settings.evaluation.test == "best"
+
+    @property
     def fallbacks(self) -> int:
         """Sequences and branches that both models computed separately, because the shared way was found
         unequal to the model's own."""
@@ -95,5 +97,7 @@ class TrainingParts:
         kept: list[WeightSnapshot] = list(self.folds)
         if self.algorithm.needs_reference:
             kept.append(WeightSnapshot(REFERENCE, selector))
+        if self.tests_the_best_alone:
+            kept += [WeightSnapshot(f"{BEST}{role}", model) for role, model in self.models.items()]
         kept += [WeightSnapshot(earlier_name(at), selector) for at in range(self.settings.e_step.replay)]
         return {snapshot.name: snapshot for snapshot in kept}

@@ -31,7 +31,7 @@ def three_states(run: Path) -> StateStore:
             store.put_tensors(state, "selector", {"w": torch.full((3,), float(number))})
         else:
             store.put_json(state, "shard-0", [0.1, 2])
-        state.scores.append(number / 3)
+        state.scores.append((number, number / 3))
         store.commit(state)
     return store
 
@@ -46,7 +46,7 @@ def test_the_last_two_states_are_kept_and_what_they_need(tmp_path: Path) -> None
         "000003.json",
     ]
     newest = StateStore(tmp_path).newest(pytest.fail)
-    assert newest is not None and newest.serial == 3 and newest.scores == [1 / 3, 2 / 3, 1.0]
+    assert newest is not None and newest.serial == 3 and newest.scores == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
     assert store.tensors(newest, "selector")["w"].tolist() == [3, 3, 3]
     assert store.json(newest, "shard-0") == [0.1, 2]
 

@@ -30,7 +30,7 @@ def write_run(
     results = {
         "vanilla_rag": metrics(0.1, None),
         "warm_up": warm_up,
-        "iterations": iterations,
+        "iterations": [{"iteration": i, **m} for i, m in enumerate(iterations, start=1)],
         "best": {"iteration": best, **metrics(shares[best], bounds[best])},
     }
     (folder / "results.json").write_text(json.dumps(results))
