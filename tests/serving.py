@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,10 +12,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
+from safetensors.torch import load_file, save_file
 
-from ragdro.config import load_config
+from ragdro.config import dump_config, load_config
 from ragdro.runs.exported import write_exported_config
 from ragdro.sources import resolve
 
@@ -24,6 +27,7 @@ QUESTIONS = (
     "What animal is on the sculpture of the shop where Desus pays?",
     "Who buys from Kepin?",
 )
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 PASSAGES = ["Risor shows a mule upon its painting", "Vufan sings at Sivel", "Kepin shows a lobster"]
 
 
@@ -34,6 +38,48 @@ def exported_folder(folder: Path, *overrides: str) -> Path:
     for role in ("selector", "generator"):
         shutil.copytree(resolve("tiny:base"), folder / role)
     return folder
+
+
+def run_folder(folder: Path) -> Path:
+    """`folder` as a run of the embedded model leaves it, made without training.
+
+    The warm-up's pair is the base as it is; the best generator's weights are scaled, so that the two answer
+    the second question differently. In the examples, questions, titles, texts and answers hold markup.
+    """
+    config = load_config(
+        ROOT / "configs/tiny.yaml",
+        [f"cache={folder.parent / 'cache'}", f"runs={folder.parent}", f"name={folder.name}"],
+    )
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump_config(config))
+    for pair in (folder / "checkpoints/iteration-0", folder / "best"):
+        for role in ("selector", "generator"):
+            shutil.copytree(resolve("tiny:base"), pair / role)
+    for path in (folder / "best/generator").glob("*.safetensors"):
+        weights = load_file(path)
+        save_file({key: 1.2 * value for key, value in weights.items()}, path, {"format": "pt"})
+    metrics = {"questions": 3}
+    best = {"iteration": 1, **metrics}
+    results = {"vanilla_rag": metrics, "warm_up": metrics, "iterations": [metrics], "best": best}
+    (folder / "results.json").write_text(json.dumps(results))
+    for stage, right in (("warm_up", (0, 0, 1)), ("iteration-1", (1, 1, 1))):
+        records = [_prediction(stage, QUESTIONS[i], i, bool(r)) for i, r in enumerate(right)]
+        lines = [json.dumps(record) + "\n" for record in records]
+        (folder / f"predictions-{stage}.jsonl").write_text("".join(lines))
+    return folder
+
+
+def _prediction(stage: str, question: str, at: int, right: bool) -> dict[str, Any]:
+    read = {"id": "p", "title": f"{HOSTILE} title", "text": f"{HOSTILE} mule", "probability": 0.5}
+    asked = f"{question} {HOSTILE}" if at == 1 else question
+    return {
+        "id": f"q{at}",
+        "question": asked,
+        "answers": ["mule", HOSTILE],
+        "answer": f"{HOSTILE} {stage}",
+        "exact_match": float(right),
+        "selection": [{**read, "rank_in_candidates": 2}],
+    }
 
 
 class Server:

@@ -18,6 +18,10 @@ def serve(
     run: RunPath,
     corpus: Corpus = None,
     stage: Stage = "best",
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="load vanilla RAG and the warm-up, too, to put side by side"),
+    ] = False,
     host: Annotated[
         str, typer.Option(help="address to listen at; another than this machine's needs a key")
     ] = LOOPBACK,
@@ -45,7 +49,7 @@ def serve(
     ] = ServeSettings.samples,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
 ) -> None:
-    """Serve a run or an exported folder: /v1/rerank, /v1/chat/completions, /v1/answer and more."""
+    """Serve a run or an exported folder: a page to ask it on, /v1/rerank, /v1/chat/completions and more."""
     refuse_workers(workers)
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     try:
@@ -67,4 +71,4 @@ def serve(
         timeout=timeout,
         samples=samples,
     )
-    start(Path(run), settings, stage=stage, corpus=corpus)
+    start(Path(run), settings, stage=stage, corpus=corpus, compare=compare)

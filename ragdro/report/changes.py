@@ -16,6 +16,8 @@ from ragdro.report.tables import stages
 from ragdro.runs.status import read_results
 
 Record = dict[str, Any]
+EXAMPLES = 12
+"""How many of a group are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,18 @@ class Changes:
     put_right: list[Change]
     spoilt: list[Change]
     right_for_a_time: list[Change]
+
+    @property
+    def groups(self) -> tuple[tuple[str, list[Change]], ...]:
+        """Each group with what its questions have in common."""
+        return (
+            ("Put right: wrong after the warm-up, right at the best iteration", self.put_right),
+            ("Spoilt: right after the warm-up, wrong at the best iteration", self.spoilt),
+            (
+                "Right for a time: wrong after the warm-up, right, wrong after the last one",
+                self.right_for_a_time,
+            ),
+        )
 
 
 def find_changes(run: Path) -> Changes:

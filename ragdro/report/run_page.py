@@ -17,7 +17,7 @@ from ragdro.evaluation.significance import Interval
 from ragdro.files import write_atomically
 from ragdro.progress import duration
 from ragdro.report import html
-from ragdro.report.changes import Change, Record, find_changes
+from ragdro.report.changes import EXAMPLES, Change, Record, find_changes
 from ragdro.report.figures import curves_title, run_panels
 from ragdro.report.history import read_history
 from ragdro.report.html import Html
@@ -27,7 +27,6 @@ from ragdro.report.table import Table
 from ragdro.report.tables import LEGEND, results_table
 from ragdro.runs.status import CONFIG, read_json, read_results
 
-_EXAMPLES = 12
 PAGE = "report.html"
 
 
@@ -108,20 +107,12 @@ def _compared(run: Path) -> Table:
 
 def _changed(run: Path) -> list[Html]:
     changes = find_changes(run)
-    groups = (
-        ("Put right: wrong after the warm-up, right at the best iteration", changes.put_right),
-        ("Spoilt: right after the warm-up, wrong at the best iteration", changes.spoilt),
-        (
-            "Right for a time: wrong after the warm-up, right, wrong after the last one",
-            changes.right_for_a_time,
-        ),
-    )
     parts = [html.heading("Answers that changed")]
-    for title, group in groups:
+    for title, group in changes.groups:
         parts.append(html.heading(f"{title} ({len(group)} of {changes.questions})", 3))
-        parts += [_example(change) for change in group[:_EXAMPLES]]
-        if len(group) > _EXAMPLES:
-            parts.append(html.paragraph(f"and {len(group) - _EXAMPLES} more", "dim"))
+        parts += [_example(change) for change in group[:EXAMPLES]]
+        if len(group) > EXAMPLES:
+            parts.append(html.paragraph(f"and {len(group) - EXAMPLES} more", "dim"))
     return parts
 
 

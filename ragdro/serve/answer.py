@@ -21,17 +21,31 @@ def router(service: Service) -> APIRouter:
         """Candidates with retrieval scores, the selection with probabilities, the answer with its own."""
         service.check(body.model, len(body.documents or ()))
         passages = None if body.documents is None else as_passages(body.documents)
-        job = AnswerJob(body.question, passages, samples=body.samples, scored=True)
+        stage = service.stage(body.stage)
+        job = AnswerJob(
+            body.question,
+            passages,
+            samples=body.samples,
+            scored=True,
+            included=body.inclusion,
+            stage=stage,
+        )
         done = await service.ask(request, job)
         assert isinstance(done, Answered)
         record = as_record(done.prediction)
         del record["id"]  # a request has none
+        for ranked in () if done.ranked is None else done.ranked.passages:
+            record["candidates"][ranked.index]["inclusion"] = ranked.inclusion
         return {
             "model": service.settings.name,
+            "stage": stage or service.served.stage,
             **record,
             "log_probability": done.log_probability,
             "agreement": done.agreement,
             "samples": body.samples,
+            "inclusion": None
+            if done.ranked is None
+            else {"lists": done.ranked.lists, "exact": done.ranked.exact},
         }
 
     return routes

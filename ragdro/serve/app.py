@@ -14,11 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from ragdro.errors import RagdroError, RetrievalError
-from ragdro.serve import answer, chat, operations, rerank
+from ragdro.serve import answer, chat, operations, page, rerank
 from ragdro.serve.engine import ClientLeftError, LateError, OverloadedError
 from ragdro.serve.guard import Guard, error_body
 from ragdro.serve.service import Service
 from ragdro.serve.settings import ServeSettings
+from ragdro.serve.stages import Served
 from ragdro.system import Rag
 
 _STATUS: tuple[tuple[type[RagdroError], int], ...] = (
@@ -28,11 +29,16 @@ _STATUS: tuple[tuple[type[RagdroError], int], ...] = (
     (RetrievalError, 502),
     (RagdroError, 400),
 )
+_KEYLESS = frozenset({"/healthz", "/readyz"})
+"""What a supervisor asks. The page's files need no key either: they are the same for everyone."""
 
 
-def create_app(rag: Rag, settings: ServeSettings) -> FastAPI:
-    """The application over a loaded system, which from here on belongs to the application's own thread."""
-    service = Service(rag, settings)
+def create_app(rag: Rag, settings: ServeSettings, served: Served | None = None) -> FastAPI:
+    """The application over a loaded system, which from here on belongs to the application's own thread.
+
+    `served`: what else there is of the run (None: nothing).
+    """
+    service = Service(rag, settings, served or Served())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -41,14 +47,16 @@ def create_app(rag: Rag, settings: ServeSettings) -> FastAPI:
         await service.engine.stop()
 
     app = FastAPI(title="ragdro", version=version("ragdro"), lifespan=lifespan, redoc_url=None)
-    for routes in (rerank, chat, answer, operations):
+    for routes in (rerank, chat, answer, page, operations):
         app.include_router(routes.router(service))
     app.exception_handler(RagdroError)(_own_error)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(Exception)(_fault)
-    paths = frozenset(app.openapi()["paths"]) | {"/docs", "/openapi.json"}
-    app.add_middleware(Guard, settings=settings, meters=service.meters, routes=paths)
+    paths = frozenset(app.openapi()["paths"]) | {"/docs", "/openapi.json", *page.FILES}
+    app.add_middleware(
+        Guard, settings=settings, meters=service.meters, routes=paths, keyless=_KEYLESS.union(page.FILES)
+    )
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,

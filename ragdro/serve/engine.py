@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,10 +51,17 @@ class _Waiting:
 
 
 class Engine:
-    """`start` it on the event loop that calls `ask`."""
+    """`start` it on the event loop that calls `ask`. `others`: the systems of stages that a job may name."""
 
-    def __init__(self, rag: Rag, settings: ServeSettings, meters: Meters) -> None:
-        self._rag = rag
+    def __init__(
+        self,
+        rag: Rag,
+        settings: ServeSettings,
+        meters: Meters,
+        others: Mapping[str, Rag] | None = None,
+    ) -> None:
+        self._rags: dict[str | None, Rag] = {None: rag}
+        self._rags.update(others or {})
         self._settings = settings
         self._meters = meters
         self._waiting: deque[_Waiting] = deque()
@@ -124,8 +132,7 @@ class Engine:
     async def _work(self, batch: list[_Waiting]) -> None:
         started = monotonic()
         jobs, samples = [waiting.job for waiting in batch], self._settings.samples
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, work, self._rag, jobs, samples)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, work, self._rags, jobs, samples)
         await asyncio.wait([running])
         spent = monotonic() - started
         self._seconds_each += 0.2 * (spent / len(batch) - self._seconds_each)

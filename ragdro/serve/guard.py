@@ -20,8 +20,6 @@ from ragdro.serve.meters import Meters
 from ragdro.serve.settings import ServeSettings
 
 log = logging.getLogger("ragdro.serve")
-_OPEN = frozenset({"/healthz", "/readyz"})
-"""Routes that need no key: what a supervisor asks."""
 _BODY_SECONDS = 30.0
 _HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -41,13 +39,23 @@ def error_body(message: str, status: int, *, param: str | None = None) -> dict[s
 
 
 class Guard:
-    """`routes` are the paths that log and meters name; others are 'other'."""
+    """`routes` are the paths that log and meters name; others are 'other'. `keyless`: those that need no
+    key.
+    """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, meters: Meters, routes: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServeSettings,
+        meters: Meters,
+        routes: frozenset[str],
+        keyless: frozenset[str],
+    ) -> None:
         self._app = app
         self._settings = settings
         self._meters = meters
         self._routes = routes
+        self._keyless = keyless
         self._key = None if settings.api_key is None else settings.api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +94,7 @@ class Guard:
         if self._settings.is_local and name.strip("[]").lower() not in _HOSTS:
             # A page whose name was pointed at this machine (DNS rebinding) says its own name.
             raise _RefusedError(403, "this server answers to localhost alone")
-        if self._key is None or scope["path"] in _OPEN:
+        if self._key is None or scope["path"] in self._keyless:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._key):

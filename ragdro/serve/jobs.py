@@ -8,7 +8,7 @@ together, in forward passes under the system's token budget.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
@@ -19,6 +19,7 @@ from ragdro.evaluation.metrics import normalise
 from ragdro.generation.generator import Reading
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.selection import tournament
+from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.tournament import RankedCandidate
 from ragdro.system import Rag, reading
 from ragdro.types import Candidates, Passage, Permutation, Prediction, Question, Task
@@ -44,25 +45,30 @@ class Reranked:
 @dataclass(frozen=True, slots=True)
 class AnswerJob:
     """Answer a question from `passages` (None: from what the retriever finds). `samples`: how many lists are
-    drawn to see whether the answer depends on the list (0: none). `scored`: with its log-probability."""
+    drawn to see whether the answer depends on the list (0: none). `scored`: with its log-probability.
+    `included`: with each candidate's probability of being in the list. `stage`: None for the server's own."""
 
     question: str
     passages: tuple[Passage, ...] | None = None
     samples: int = 0
     scored: bool = False
+    included: bool = False
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """`log_probability` of the answer given the selected passages (nats); `agreement`: the fraction of
     `samples` drawn lists that lead to the same answer (normalised as the metric does); each None where it was
-    not asked for. `prompt_tokens`, `answer_tokens`: what the generator read and wrote."""
+    not asked for. `ranked`: the candidates with their probability of being in the list, None where there is
+    no list to be in. `prompt_tokens`, `answer_tokens`: what the generator read and wrote."""
 
     prediction: Prediction
     prompt_tokens: int
     answer_tokens: int
     log_probability: float | None = None
     agreement: float | None = None
+    ranked: Reranking | None = None
 
 
 Job: TypeAlias = RerankJob | AnswerJob
@@ -71,8 +77,21 @@ _I = TypeVar("_I")
 _T = TypeVar("_T")
 
 
-def work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroError]:
-    """The result of every job; what a job cannot have is its own error and spoils no other's result."""
+def work(rags: Mapping[str | None, Rag], jobs: Sequence[Job], samples: int) -> list[Result | RagdroError]:
+    """The result of every job; what a job cannot have is its own error and spoils no other's result.
+
+    `rags`: the systems by stage; that of None reranks, and answers jobs that name no stage.
+    """
+    results: dict[int, Result | RagdroError] = {}
+    stages = [job.stage if isinstance(job, AnswerJob) else None for job in jobs]
+    for stage in dict.fromkeys(stages):
+        places = [at for at, own in enumerate(stages) if own == stage]
+        found = _work(rags[stage], [jobs[at] for at in places], samples)
+        results.update(zip(places, found, strict=True))
+    return [results[at] for at in range(len(jobs))]
+
+
+def _work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroError]:
     results: dict[int, Result | RagdroError] = {}
     tasks: dict[int, Task] = {}
     bare: dict[int, Question] = {}
@@ -91,7 +110,7 @@ def work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroErr
     orders = _each(to_rerank, lambda some: _rerank(rag, [(t, j) for _, t, j in some], samples))
     results.update(zip([at for at, _, _ in to_rerank], orders, strict=True))
     to_answer = [(at, tasks[at], j) for at, j in enumerate(jobs) if isinstance(j, AnswerJob) and at in tasks]
-    answers = _each(to_answer, lambda some: _answer(rag, [(t, j) for _, t, j in some]))
+    answers = _each(to_answer, lambda some: _answer(rag, [(t, j) for _, t, j in some], samples))
     results.update(zip([at for at, _, _ in to_answer], answers, strict=True))
     return [results[at] for at in range(len(jobs))]
 
@@ -133,17 +152,18 @@ def _tokens(rag: Rag, task: Task) -> int:
     return min(length(task.question.question), budget.question_tokens) + read
 
 
-def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]]) -> list[Answered]:
+def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> list[Answered]:
     predictions, generator = rag.predict([task for task, _ in asked]), rag.generator
     jobs = [job for _, job in asked]
     reads = [reading(p.task, generator.ordered(p.selection.permutation)) for p in predictions]
     scored = [at for at, job in enumerate(jobs) if job.scored]
     log_p = dict(zip(scored, _log_probabilities(rag, [(reads[i], predictions[i].answer) for i in scored])))
     agreement = _agreements(rag, predictions, [job.samples for job in jobs])
+    ranked = _ranked(rag, [(at, task) for at, (task, job) in enumerate(asked) if job.included], samples)
     answered = []
     for at, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
         tokens = len(generator.prompt(read)), generator.model.tokenizer.length(prediction.answer)
-        answered.append(Answered(prediction, *tokens, log_p.get(at), agreement.get(at)))
+        answered.append(Answered(prediction, *tokens, log_p.get(at), agreement.get(at), ranked.get(at)))
     return answered
 
 
@@ -175,3 +195,14 @@ def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[i
         if normalise(answer) == normalise(predictions[at].answer):
             fractions[at] += drawn[at][z] / samples[at]
     return fractions
+
+
+def _ranked(rag: Rag, asked: Sequence[tuple[int, Task]], samples: int) -> dict[int, Reranking]:
+    """By a task's place, its candidates' probabilities of being in the list; none where nothing is selected
+    as a list, or in more rounds than one."""
+    if not rag.selects or rag.selector.independent:
+        return {}
+    most = rag.selector.grammar.candidates
+    once = [(at, task) for at, task in asked if len(task.candidates.passages) <= most]
+    found = rerank(rag.selector, [task for _, task in once], samples, seed=0, max_tokens=rag.max_tokens)
+    return {at: ranked for (at, _), ranked in zip(once, found, strict=True)}

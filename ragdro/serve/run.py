@@ -9,23 +9,29 @@ from pathlib import Path
 
 import uvicorn
 
-from ragdro.runs.load import load, over_corpus, retriever_of
-from ragdro.runs.stages import config_of
 from ragdro.serve.app import create_app
 from ragdro.serve.settings import ServeSettings
-from ragdro.system import Rag
+from ragdro.serve.stages import loaded, open_stages
 
 _DRAIN_SECONDS = 30
 
 
-def serve(folder: Path, settings: ServeSettings, *, stage: str = "best", corpus: str | None = None) -> None:
+def serve(
+    folder: Path,
+    settings: ServeSettings,
+    *,
+    stage: str = "best",
+    corpus: str | None = None,
+    compare: bool = False,
+) -> None:
     """Serve the system of a run or an exported folder until SIGINT or SIGTERM.
 
-    Raises a `RagdroError` for what cannot be loaded or searched, before anything listens.
+    `compare`: vanilla RAG, the warm-up and the best iteration, too. Raises a `RagdroError` for what cannot be
+    loaded or searched, before anything listens.
     """
     _log_to_standard_error()
-    rag = open_system(folder, stage=stage, corpus=corpus)
-    app = create_app(rag, settings)
+    rag, served = open_stages(folder, stage=stage, corpus=corpus, compare=compare)
+    app = create_app(rag, settings, served)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -37,9 +43,9 @@ def serve(folder: Path, settings: ServeSettings, *, stage: str = "best", corpus:
     )
     # uvicorn drains on SIGTERM and then sends it again to whoever handled it before: that is a clean end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    logging.getLogger("ragdro.serve").info(
-        "pid %d serves %s at http://%s:%d", os.getpid(), settings.name, settings.host, settings.port
-    )
+    log = logging.getLogger("ragdro.serve")
+    log.info("loaded %s", loaded(rag, served))
+    log.info("pid %d serves %s at http://%s:%d", os.getpid(), settings.name, settings.host, settings.port)
     uvicorn.Server(config).run()
 
 
@@ -48,10 +54,3 @@ def _log_to_standard_error() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.getLogger("ragdro").addHandler(handler)
     logging.getLogger("ragdro.serve").setLevel(logging.INFO)
-
-
-def open_system(folder: Path, *, stage: str = "best", corpus: str | None = None) -> Rag:
-    """The system, its index open where it has one: what cannot be opened is said now, not at a request."""
-    config = config_of(folder) if corpus is None else over_corpus(config_of(folder), corpus)
-    retriever = None if config.retriever.kind == "given" else retriever_of(config)
-    return load(folder, stage=stage, retriever=retriever)

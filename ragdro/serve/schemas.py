@@ -125,9 +125,12 @@ class ChatRequest(_Body):
 
 
 class AnswerRequest(_Body):
-    """Our own. `samples`: lists drawn to see whether the answer depends on the list (0: none)."""
+    """Our own. `samples`: lists drawn to see whether the answer depends on the list (0: none). `inclusion`:
+    with each candidate's probability of being in the list. `stage`: one of those that are served."""
 
     model: str | None = None
     question: Query
     documents: Annotated[Documents, Field(min_length=1)] | None = None
     samples: int = Field(8, ge=0, le=64)
+    inclusion: bool = False
+    stage: Text | None = None

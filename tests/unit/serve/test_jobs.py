@@ -18,7 +18,7 @@ def passages(count: int) -> tuple[Passage, ...]:
 
 
 def answered(rag: Rag, *jobs: AnswerJob) -> list[Answered]:
-    results = work(rag, jobs, 4)
+    results = work({None: rag}, jobs, 4)
     assert all(isinstance(result, Answered) for result in results)
     return [result for result in results if isinstance(result, Answered)]
 
@@ -61,7 +61,7 @@ def test_a_job_at_fault_spoils_no_other() -> None:
     rag = pocket_rag()
     good = AnswerJob("where does Mara1 work?", passages(3), samples=2, scored=True)
     bad = AnswerJob("where does Mara1 work?", ())
-    first, fault, last = work(rag, [good, bad, good], 4)
+    first, fault, last = work({None: rag}, [good, bad, good], 4)
     assert isinstance(fault, RagdroError)
     assert isinstance(first, Answered) and isinstance(last, Answered)
     assert (first.prediction.answer, first.agreement) == (last.prediction.answer, last.agreement)

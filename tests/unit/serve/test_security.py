@@ -18,6 +18,7 @@ from ragdro.errors import ConfigError
 from ragdro.serve.app import create_app
 from ragdro.serve.engine import Engine, OverloadedError
 from ragdro.serve.settings import ServeSettings, is_loopback, refuse_workers, require_key
+from ragdro.serve.stages import Served
 from tests.worlds import pocket_rag
 
 BODY = {"query": "where does Mara work?", "documents": ["Mara works for Firm", "b", "c"]}
@@ -30,11 +31,12 @@ def ask(
     host: str = "localhost:8000",
     headers: Mapping[str, str] | None = None,
     body: object = None,
+    served: Served | None = None,
 ) -> httpx.Response:
     """One request to an application in this process, its engine running."""
 
     async def scene() -> httpx.Response:
-        app = create_app(pocket_rag(), settings)
+        app = create_app(pocket_rag(), settings, served)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
