@@ -31,7 +31,7 @@ from ragdro.profiling import Profile, profiled
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.report.profile import device_name
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.types import Candidates, Passage, Permutation, Question, Task
 
 Side = Callable[[], object]
@@ -124,11 +124,11 @@ def random_model(name: str, device: torch.device, seed: int) -> LanguageModel:
     return LanguageModel(hf.eval(), TextTokenizer(fast, name=name))
 
 
-def selector_of(trial: Trial) -> Selector:
+def selector_of(trial: Trial) -> ListSelector:
     """A selector with random weights behind the tiny prompt."""
     budget = Budget(40, trial.passage_tokens)
     model = random_model(trial.model, trial.device, seed=0)
-    return Selector(model, load_template("tiny-selector"), k=trial.k, n=trial.n, budget=budget)
+    return ListSelector(model, load_template("tiny-selector"), k=trial.k, n=trial.n, budget=budget)
 
 
 def generator_of(trial: Trial) -> Generator:

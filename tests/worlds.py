@@ -5,7 +5,7 @@ from __future__ import annotations
 from ragdro.generation.generator import Generator
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.system import Rag
 from ragdro.types import Candidates, Passage, Question, Task
 from tests.conftest import byte_level, random_model
@@ -33,6 +33,6 @@ def pocket_rag(k: int = 2, n: int = 5, seed: int = 0, **settings: object) -> Rag
     chooser = random_model(tokenizer, seed=2 * seed, **settings)
     reader = random_model(tokenizer, seed=2 * seed + 1, **settings)
     return Rag(
-        Selector(chooser, load_template("tiny-selector"), k=k, n=n, budget=budget),
+        ListSelector(chooser, load_template("tiny-selector"), k=k, n=n, budget=budget),
         Generator(reader, load_template("tiny-generator"), budget=budget, answer_tokens=6),
     )

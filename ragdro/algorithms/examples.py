@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ragdro.algorithms.losses import Loss, weighted_loss
 from ragdro.generation.generator import Generator
-from ragdro.lm.scoring import SequenceGroup
+from ragdro.lm.groups import ScoredGroup
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
 from ragdro.types import Permutation, WeightedTask
@@ -15,10 +15,11 @@ from ragdro.types import Permutation, WeightedTask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingExample:
-    """One question's sequences with a weight each, and what `loss` makes of (weights, log-probabilities)."""
+    """What of one question is scored, a weight for each of its log-probabilities, and what `loss` makes of
+    (weights, log-probabilities)."""
 
     question_id: str
-    group: SequenceGroup
+    group: ScoredGroup
     weights: tuple[float, ...]
     loss: Loss = weighted_loss
 

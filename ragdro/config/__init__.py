@@ -190,6 +190,30 @@ class Config(TrainingSettings):
         return self
 
     @model_validator(mode="after")
+    def _a_pointer_points(self) -> Config:
+        """What a pointer has not, and what nothing but a pointer has."""
+        pointer = self.selector.kind == "pointer"
+        if pointer and self.parallel.strategy.startswith("deepspeed"):
+            raise ValueError(
+                f"parallel.strategy: {self.parallel.strategy} does not go with selector.kind: pointer, whose"
+                " projections are no part of the model's own layers; ddp and fsdp2 do"
+            )
+        if pointer and self.e_step.engine.kind != "transformers":
+            raise ValueError(
+                f"e_step.engine: {self.e_step.engine.kind} writes lists, and a pointer decodes nothing;"
+                " take transformers"
+            )
+        for stage, fits in (("warm_up", self.warm_up), ("m_step", self.m_step)):
+            for role, fit in (("selector", fits.selector), ("generator", fits.generator)):
+                there = fit is not None and fit.projection_learning_rate is not None
+                if there and not (pointer and role == "selector"):
+                    raise ValueError(
+                        f"{stage}.{role}.projection_learning_rate: only a selector of kind: pointer has"
+                        " projections"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _proposals_suit(self) -> Config:
         check_proposals(self.objective, self.e_step)
         return self

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -99,12 +100,40 @@ class ModelSettings(Settings):
         return self
 
 
-class SelectorSettings(ModelSettings):
-    """The selector: reads all candidates, writes an ordered list of K identifiers."""
+class PointerProjections(Settings):
+    """What a pointer selector adds to its model."""
 
+    scale: float = Field(
+        10.0, gt=0, description="what the cosine is multiplied by at first; it is learned from there"
+    )
+    width: int | None = Field(
+        None, ge=1, description="of the projected states; null: the model's hidden size, from the identity"
+    )
+
+
+class SelectorSettings(ModelSettings):
+    """The selector: reads all candidates, gives an ordered list of K of them a probability."""
+
+    kind: Literal["list", "pointer"] = Field(
+        "list",
+        description="'list' writes identifiers (the paper's); 'pointer' scores all passages in one pass:"
+        " faster, and easier for a small model to learn",
+    )
+    pointer: PointerProjections = Field(PointerProjections(), description="for kind: pointer")
     k: int = Field(5, ge=1, description="passages selected (K)")
     stop: bool = Field(False, description="the selector may stop early: K passages at most, one at least")
-    prompt: str = Field("selector", description="template by name, or path of a YAML file")
+    prompt: str = Field(
+        "selector",
+        description="template by name, or path of a YAML file; of a pointer by default 'pointer'",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_prompt(cls, values: Any) -> Any:
+        """A pointer reads another prompt, unless one is named."""
+        if isinstance(values, Mapping) and values.get("kind") == "pointer" and "prompt" not in values:
+            return {**values, "prompt": "pointer"}
+        return values
 
 
 class GeneratorSettings(ModelSettings):

@@ -19,6 +19,11 @@ class Optimisation(Settings):
         description="AdamW, or bitsandbytes' with states of 8 bits, paged out of the GPU when it is full",
     )
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
+    projection_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="of a pointer selector's projections; null: ten times `learning_rate`",
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     epochs: float = Field(1.0, gt=0, description="passes over the questions; fractions are fine")
     batch_size: int = Field(64, ge=1, description="questions whose gradients one update averages")
@@ -31,6 +36,11 @@ class Optimisation(Settings):
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after that")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's second decay rate")
+
+    @property
+    def projection_rate(self) -> float:
+        """The peak learning rate of a pointer's projections."""
+        return self.projection_learning_rate or 10 * self.learning_rate
 
 
 class WarmUp(Settings):
@@ -53,7 +63,8 @@ class WarmUp(Settings):
     )
     loss: Literal["answer", "all_tokens"] = Field(
         "answer",
-        description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs",
+        description="'answer' fine-tunes a model; 'all_tokens' is what one with random weights needs (a"
+        " pointer selector writes no tokens: its lists alone are taught)",
     )
 
     @model_validator(mode="before")

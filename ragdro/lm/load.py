@@ -24,6 +24,7 @@ from ragdro.files import rename_durably, sync
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.chat import ChatOptions
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.projections import save_projections
 from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.sources import resolve
@@ -185,7 +186,8 @@ def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
 def save_language_model(
     model: LanguageModel, folder: Path, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone.
+    """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone; beside them a
+    pointer's projections.
 
     `weights` stand for the model's own where it could not give them itself.
     The folder is whole or absent; one that is there is replaced. Raises `OSError` where the disk refuses.
@@ -196,6 +198,8 @@ def save_language_model(
     try:
         model.hf.save_pretrained(making, state_dict=weights)
         model.tokenizer.hf.save_pretrained(making)
+        if model.projections is not None:
+            save_projections(model.projections, making)
         for file in making.iterdir():
             sync(file)
         if folder.exists():

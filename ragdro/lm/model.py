@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from ragdro.lm.attention import AttentionPlan, attend_in_blocks
 from ragdro.lm.dropout import switch_off, switched_on
 from ragdro.lm.head import LogitTransform, logit_transform
+from ragdro.lm.projections import Projections
 from ragdro.lm.rope import length_classes
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.lm.tree import TokenTree
@@ -68,6 +69,8 @@ class LanguageModel:
         """Which of these fallbacks a warning was given for."""
         self._transform: LogitTransform | None = None
         self._transform_is_known = False
+        self.projections: Projections | None = None
+        """What a pointer selector scores passages with, trained and saved with the model."""
         self.zero_stage: int | None = None
         """DeepSpeed's ZeRO stage that it is trained under, if any."""
 
@@ -83,6 +86,11 @@ class LanguageModel:
         """Where inputs go."""
         device: torch.device = self.hf.device
         return device
+
+    @property
+    def width(self) -> int:
+        """The dimensions of a hidden state."""
+        return int(self._hf.config.get_text_config().hidden_size)
 
     @property
     def max_positions(self) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ragdro.lm.batching import packs_by_tokens
+from ragdro.lm.groups import ScoredGroup, batches_of, log_probs
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.parity import agree, separate_log_probs
 from ragdro.lm.rope import LengthClasses
@@ -26,7 +28,7 @@ from ragdro.lm.tree import Ints, ScoredSequence, TokenTree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SequenceGroup:
+class SequenceGroup(ScoredGroup):
     """The sequences of one question and the tree of what they must compute."""
 
     sequences: tuple[ScoredSequence, ...]
@@ -39,6 +41,42 @@ class SequenceGroup:
 
     def __len__(self) -> int:
         return len(self.tree)
+
+    @classmethod
+    def log_probs(cls, model: LanguageModel, groups: Sequence[ScoredGroup]) -> list[Tensor]:
+        """See `sequence_log_probs`."""
+        return sequence_log_probs(model, cast("Sequence[SequenceGroup]", groups))
+
+    @classmethod
+    def batches(cls, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+        """Trees are packed without padding."""
+        return packs_by_tokens(lengths, max_tokens)
+
+    @classmethod
+    def one_pass(cls, model: LanguageModel, group: ScoredGroup) -> bool:
+        """Where prompts can be shared, which is looked at now if it was not yet."""
+        if model.shares_prefixes is None:
+            with torch.no_grad():
+                group.log_probs(model, [group])
+        return bool(model.shares_prefixes)
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """See `ScoredGroup`."""
+        return [sequence.tokens.tolist() for sequence in self.sequences]
+
+    @property
+    def positions(self) -> Ints:
+        """See `ScoredGroup`."""
+        return self.tree.positions
+
+    def head_flops(self, model: LanguageModel) -> float:
+        """Of the logits: over the whole vocabulary, or over the identifiers alone."""
+        config = model.hf.config.get_text_config()
+        scored = sum(len(s.targets) for s in self.sequences)
+        allowed = self.sequences[0].allowed
+        width = config.vocab_size if allowed is None else max(map(len, allowed))
+        return 2.0 * scored * int(config.hidden_size) * int(width)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,13 +146,14 @@ def _shared_log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> 
     return total.index_add(0, torch.from_numpy(scored.owners).to(device), values)
 
 
-def score_all(model: LanguageModel, groups: Sequence[SequenceGroup], max_tokens: int) -> list[list[float]]:
-    """`sequence_log_probs` of any number of groups without gradients, batched; results in the given order."""
+def score_all(model: LanguageModel, groups: Sequence[ScoredGroup], max_tokens: int) -> list[list[float]]:
+    """`log_probs` of any number of groups (of one kind) without gradients, in batches; results in the given
+    order."""
     results: list[list[float]] = [[] for _ in groups]
     model.hf.eval()
     with torch.no_grad():
-        for batch in packs_by_tokens([len(g) for g in groups], max_tokens):
-            for i, value in zip(batch, sequence_log_probs(model, [groups[i] for i in batch]), strict=True):
+        for batch in batches_of(groups, max_tokens):
+            for i, value in zip(batch, log_probs(model, [groups[i] for i in batch]), strict=True):
                 results[i] = value.tolist()
     return results
 

@@ -26,12 +26,12 @@ class WeightSnapshot:
     def capture(self) -> None:
         """Make the weights that the model has now this snapshot's."""
         self.weights = {
-            name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(self.model.hf).items()
+            name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(self.model).items()
         }
 
     def load(self) -> None:
         """Give the model this snapshot's weights."""
-        load_parameters(self.model.hf, self.weights, self.name)
+        load_parameters(self.model, self.weights, self.name)
 
     @contextmanager
     def swap_in(self) -> Iterator[None]:
@@ -45,12 +45,16 @@ class WeightSnapshot:
             own.load()
 
 
-def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that training moves, each under one name even where two modules share it."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+def trained_parameters(model: LanguageModel) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training moves, each under one name even where two modules share it; a pointer's
+    projections behind the model's own."""
+    own = {name: p for name, p in model.hf.named_parameters() if p.requires_grad}
+    if model.projections is not None:
+        own |= {f"projections.{name}": p for name, p in model.projections.named_parameters()}
+    return own
 
 
-def load_parameters(model: torch.nn.Module, saved: Mapping[str, torch.Tensor], name: str) -> None:
+def load_parameters(model: LanguageModel, saved: Mapping[str, torch.Tensor], name: str) -> None:
     """Copy saved values into `model`. Raises `TrainingError` naming the model where they are another's."""
     parameters = trained_parameters(model)
     if {k: p.shape for k, p in parameters.items()} != {k: t.shape for k, t in saved.items()}:

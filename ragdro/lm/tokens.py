@@ -12,6 +12,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +20,9 @@ from ragdro.errors import ModelError
 from ragdro.lm.chat import ChatFormat, ChatFrame, ChatOptions
 from ragdro.lm.vocabulary import Parts, Vocabulary
 
+Place = tuple[int, int, int]
+"""A border in segments of a text: which segment, which of its parts (one of ours), behind how many of that
+part's characters."""
 _ACROSS_A_NEWLINE = re.compile("[\\nĊ][^\\s\u2581ĠĊčĉ]")
 """In a vocabulary's own spelling: a token that continues behind a newline."""
 _BEFORE_A_NEWLINE = ("word", "word.", "word ", "1", "。", "]", "word\n", '"\t')
@@ -101,21 +105,44 @@ class TextTokenizer:
 
     def prompt(self, segments: Sequence[Parts]) -> list[int]:
         """Ids of the segments as one text. A segment ends in a newline of ours, which no token crosses."""
-        if len(segments) > 1 and self._newlines_are_borders:
-            ids: list[int] = []
-            last = len(segments) - 1
-            for i, parts in enumerate(segments):
-                encoded = self._segment_cached(parts, i > 0, i < last)
-                if encoded is None:
-                    break
-                ids.extend(encoded)
-            else:
-                return ids
+        pieces = self._one_by_one(segments)
+        if pieces is not None:
+            return [i for piece in pieces for i in piece]
         parts = join_parts(segments)
         short = sum(map(len, parts)) < _CACHED_CHARACTERS
         whole = (self._segment_cached if short else self._encode_segment)(parts, False, False)
         assert whole is not None
         return whole.tolist()
+
+    def prompt_with_ends(
+        self, segments: Sequence[Parts], places: Sequence[Place]
+    ) -> tuple[list[int], list[int]]:
+        """Ids of the segments as one text and, for each of the places (in order), which token has the last
+        character before it.
+
+        Raises `ModelError` for a tokenizer that does not say which characters a token stands for.
+        """
+        pieces = self._one_by_one(segments)
+        borders = [(s, len(parts) - 1, len(parts[-1])) for s, parts in enumerate(segments)]
+        if pieces is not None and all(borders[place[0]] == place for place in places):
+            behind = list(accumulate(map(len, pieces)))
+            return [i for piece in pieces for i in piece], [behind[s] - 1 for s, _, _ in places]
+        parts, numbers = _parted(segments, places)
+        ids, ends = self.vocabulary.joined_with_ends(parts)
+        return ids, [ends[i] for i in numbers]
+
+    def _one_by_one(self, segments: Sequence[Parts]) -> list[array[int]] | None:
+        """Ids of each segment; None where they depend on what stands beside it."""
+        if len(segments) < 2 or not self._newlines_are_borders:
+            return None
+        last = len(segments) - 1
+        pieces: list[array[int]] = []
+        for i, parts in enumerate(segments):
+            encoded = self._segment_cached(parts, i > 0, i < last)
+            if encoded is None:
+                return None
+            pieces.append(encoded)
+        return pieces
 
     def continuation(self, before: str, text: str) -> list[int]:
         """Ids of a user's `text` as a model writes it behind `before`, which is ours: those that it has in
@@ -234,3 +261,22 @@ def join_parts(segments: Sequence[Parts]) -> Parts:
         joined[-1] += parts[0]
         joined.extend(parts[1:])
     return tuple(joined)
+
+
+def _parted(segments: Sequence[Parts], places: Sequence[Place]) -> tuple[Parts, list[int]]:
+    """The segments as one, cut so that each place is the end of one of our parts, and which of ours it is."""
+    cut: list[Parts] = []
+    numbers: list[int] = []
+    begun = 0
+    for s, parts in enumerate(segments):
+        pieces: list[str] = []
+        for at, part in enumerate(parts):
+            behind = 0
+            for end in (end for segment, number, end in places if (segment, number) == (s, at)):
+                numbers.append(begun + len(pieces) // 2)
+                pieces += [part[behind:end], ""]
+                behind = end
+            pieces.append(part[behind:])
+        cut.append(tuple(pieces))
+        begun += len(pieces) // 2  # the last part of a segment and the first of the next are one
+    return join_parts(cut), numbers

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -94,6 +96,26 @@ class Vocabulary:
                 return ids
         return self._apart(parts)
 
+    def joined_with_ends(self, parts: Parts) -> tuple[list[int], list[int]]:
+        """`joined`, and for each of our parts which of the tokens has its last character (of an empty one:
+        the character before it).
+
+        Raises `ModelError` for a tokenizer that is not `is_fast`, and as `spelled` does.
+        """
+        if self._full is None:
+            raise ModelError(
+                f"{self._name}: its tokenizer does not say which characters a token stands for; a pointer"
+                " selector needs one that does (a fast one)"
+            )
+        if self._surface is None or not any(map(self._surface.search, parts[1::2])):
+            encoding = self._full.encode("".join(parts), add_special_tokens=False)
+            if tuple(i for i in encoding.ids if i in self.control) == self._expected(parts[::2]):
+                starts = [start for start, _ in encoding.offsets]
+                behind = list(accumulate(map(len, parts)))[::2]
+                return list(encoding.ids), _last_before(behind, starts)
+        ids, starts, behind = self._in_pieces(parts)
+        return ids, _last_before(behind, starts)
+
     def _control_tokens_of(self, ours: Parts) -> tuple[int, ...]:
         """The control tokens of our parts where a harmless letter stands for each of the users'."""
         return tuple(i for i in self.parsed("a".join(ours)) if i in self.control)
@@ -110,8 +132,12 @@ class Vocabulary:
                 for place, part in enumerate(parts)
                 for i in (self.spelled if place % 2 else self.parsed)(part)
             ]
-        text = "".join(parts)
-        mark = next(char for char in map(chr, _SENTINELS) if char not in text)
+        return self._in_pieces(parts)[0]
+
+    def _in_pieces(self, parts: Parts) -> tuple[list[int], list[int], list[int]]:
+        """`_apart` of a tokenizer that `is_fast`: ids, where each begins and where each of our parts ends, in
+        characters of the text with its control tokens renamed."""
+        mark = next(char for char in map(chr, _SENTINELS) if char not in "".join(parts))
         tokenizer, ids_of = self._renamed(mark)
         ours, cut = self._marked(parts[::2], mark), f"{mark}b{mark}"
         users = [cut.join(self._broken_apart(part)) for part in parts[1::2]]
@@ -119,11 +145,17 @@ class Vocabulary:
             pieces = [ours[0]]
             for user, own in zip(texts, ours[1:], strict=True):
                 pieces += [border, user, border, own]
-            ids = tokenizer.encode("".join(pieces), add_special_tokens=False).ids
-            if self.control.isdisjoint(token for token in ids if token not in ids_of):
+            encoding = tokenizer.encode("".join(pieces), add_special_tokens=False)
+            if self.control.isdisjoint(token for token in encoding.ids if token not in ids_of):
                 break
-        self._refuse_control([token for token in ids if token not in ids_of])
-        return [i for token in ids if (i := ids_of.get(token, token)) >= 0]
+        self._refuse_control([token for token in encoding.ids if token not in ids_of])
+        begun = [
+            (i, start)
+            for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+            if (i := ids_of.get(token, token)) >= 0
+        ]
+        behind = list(accumulate(map(len, pieces)))[::4]
+        return [i for i, _ in begun], [start for _, start in begun], behind
 
     def _marked(self, ours: Sequence[str], mark: str) -> list[str]:
         """Our parts with their control tokens under the names that `_rename` gives them."""
@@ -208,3 +240,8 @@ class Vocabulary:
         self._plain = Tokenizer.from_str(json.dumps(spec))
         self._plain.encode_special_tokens = True
         return frozenset(control - {self._hf.unk_token_id})
+
+
+def _last_before(places: Sequence[int], starts: Sequence[int]) -> list[int]:
+    """For each place in a text the last of the tokens that begin before it, `starts` being where they do."""
+    return [bisect_left(starts, place) - 1 for place in places]

@@ -20,11 +20,11 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
-from ragdro.lm.batching import batches_by_tokens, packs_by_tokens
-from ragdro.lm.decoding import BranchDecoder
+from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.groups import ScoredGroup, batches_of, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import SequenceGroup, choice_table, sequence_log_probs
+from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, without_data
 from ragdro.planning.phases import Layers, Phase
@@ -109,11 +109,11 @@ def _phases(
     with without_data():
         selector, generator = stand_in_pair(config, device, layers)
 
-        def lists(count: int) -> list[SequenceGroup]:
+        def lists(count: int) -> list[ScoredGroup]:
             tasks = longest_tasks(config, count)
             return [selector.group(t, z) for t, z in zip(tasks, unlike_lists(config, count), strict=True)]
 
-        def answers(count: int) -> list[SequenceGroup]:
+        def answers(count: int) -> list[ScoredGroup]:
             return [
                 generator.group([reading(task, z) for z in drawn])
                 for task, drawn in zip(longest_tasks(config, count), unlike_lists(config, count), strict=True)
@@ -141,13 +141,14 @@ class _Side:
     """A role's model with what it computes for a number of questions."""
 
     def __init__(
-        self, config: Config, role: Role, model: LanguageModel, groups: Callable[[int], list[SequenceGroup]]
+        self, config: Config, role: Role, model: LanguageModel, groups: Callable[[int], list[ScoredGroup]]
     ) -> None:
         self.config, self.model, self.groups = config, model, groups
         hf = model.hf
-        self.held = [*hf.parameters(), *hf.buffers()]
+        added = [] if model.projections is None else list(model.projections.parameters())
+        self.held = [*hf.parameters(), *hf.buffers(), *added]
         self.dense = sum(map(_size, self.held))
-        self.trained = [p for p in hf.parameters() if p.requires_grad]
+        self.trained = list(trained_parameters(model).values())
         self.weights = float(self.dense)
         self.passing = 0
         """Bytes that weights of 4 bits take while they are unpacked."""
@@ -168,7 +169,7 @@ class _Side:
     ) -> Phase:  # fmt: skip
         """What a question is, `most` bytes being the most that were alive; `factor` counts the passes."""
         with unset_fake_temporarily():  # these numbers are looked at
-            flops = self.model.flops(torch.from_numpy(self.one.tree.positions))
+            flops = self.model.flops(torch.from_numpy(self.one.positions))
         return Phase(
             weights=float(self.weights),
             gradients=float(gradients),
@@ -181,12 +182,8 @@ class _Side:
 
     @property
     def head(self) -> float:
-        """FLOPs of a question's logits: over the whole vocabulary, or over the identifiers alone."""
-        config = self.model.hf.config.get_text_config()
-        scored = sum(len(s.targets) for s in self.one.sequences)
-        allowed = self.one.sequences[0].allowed
-        width = config.vocab_size if allowed is None else max(map(len, allowed))
-        return 2.0 * scored * int(config.hidden_size) * int(width)
+        """FLOPs of what a question's hidden states become, forward."""
+        return self.one.head_flops(self.model)
 
 
 def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
@@ -198,18 +195,7 @@ def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
 
     def write() -> None:
         nonlocal cache
-        branches = range(config.e_step.samples)
-        states = [[selector.grammar.begin(config.top_n, selector.k) for _ in branches] for _ in range(rows)]
-        decoder = BranchDecoder(model, [prompt] * rows, config.e_step.samples)
-        while any(w.competing is not None for row in states for w in row):
-            active = [(r, b) for r in range(rows) for b in branches if states[r][b].competing is not None]
-            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in states])
-            sets = [c for r, b in active if (c := states[r][b].competing) is not None]
-            choices, allowed, _ = choice_table(sets)
-            decoder.choice_logits(torch.tensor(active), choices, allowed).double().log_softmax(-1)
-            for (r, b), competing in zip(active, sets, strict=True):
-                states[r][b].take(int(competing[b % len(competing)]))
-        cache = sum(_size(t) for layer in decoder.cache.layers for t in (layer.keys, layer.values))
+        cache = selector.rehearse(prompt, rows, config.e_step.samples, config.top_n)
 
     model.hf.eval()
     with torch.no_grad():
@@ -219,17 +205,17 @@ def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
 
 def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
     """The largest batch of answers under every list."""
-    groups = side.groups(len(packs_by_tokens([len(side.one)] * shard, max_tokens)[0]))
+    groups = side.groups(len(batches_of([side.one] * shard, max_tokens)[0]))
     side.model.hf.eval()
     with torch.no_grad():
-        most = most_bytes(lambda: sequence_log_probs(side.model, groups), side.held)
+        most = most_bytes(lambda: log_probs(side.model, groups), side.held)
     return side.phase(most, 1.0, head=side.head)
 
 
 def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
     local_questions = math.ceil(settings.batch_size / processes)
-    packs = packs_by_tokens([len(side.one)] * local_questions, settings.max_tokens_per_micro_batch)
+    packs = batches_of([side.one] * local_questions, settings.max_tokens_per_micro_batch)
     groups, held = side.groups(len(packs[0])), side.held
     model = side.model
     if len(packs) > 1:  # gradients of the micro-batches before are there
@@ -239,7 +225,7 @@ def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     model.hf.train()
 
     def step() -> None:
-        loss = -torch.cat(sequence_log_probs(model, groups)).sum()
+        loss = -torch.cat(log_probs(model, groups)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
 
     most = most_bytes(step, held)

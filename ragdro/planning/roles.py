@@ -64,7 +64,8 @@ def check_prompt(
     """
     settings = settings_of(config, role)
     template = load_template(settings.prompt)
-    missing = [slot for slot in _NEEDED[role] if slot not in template.passage]
+    needed = ("{text}",) if getattr(settings, "kind", "list") == "pointer" else _NEEDED[role]
+    missing = [slot for slot in needed if slot not in template.passage]
     if missing:
         text = f"{settings.prompt}: 'passage' has no slot {' and '.join(missing)}, so the model cannot see it"
         return [Finding(f"{role}: prompt", "problem", text)]

@@ -21,6 +21,7 @@ from ragdro.lm.adapters import with_adapter
 from ragdro.lm.head import LogitTransform
 from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.projections import Projections
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template
@@ -55,6 +56,8 @@ def stand_in_pair(
 ) -> tuple[Selector, Generator]:
     """Both roles with `layers` decoder layers, on the CPU; `device` decides what `amp: auto` comes to."""
     selector = _model(config, "selector", device, layers["selector"])
+    if config.selector.kind == "pointer":
+        selector.projections = Projections(selector.width, config.selector.pointer.width)
     shared = selector if config.shared_backbone else None
     generator = _model(config, "generator", device, layers["generator"], shared)
     whole = config.selector.model_copy(update={"stop": False})  # the worst: no list ends early

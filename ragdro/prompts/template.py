@@ -26,7 +26,7 @@ from ragdro.config.plugins import is_import_path, load_object
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
 from ragdro.lm.chat import ChatFrame
-from ragdro.lm.tokens import TextTokenizer
+from ragdro.lm.tokens import Place, TextTokenizer
 from ragdro.lm.vocabulary import Parts
 from ragdro.types import Passage
 
@@ -74,6 +74,14 @@ class CutCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt's token ids, and for each passage which of them has its last character."""
+
+    ids: list[int]
+    ends: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class PromptTemplate:
     """The parts of a template file (see the module's docstring) and `counts` of what was cut for it."""
 
@@ -108,27 +116,48 @@ class PromptTemplate:
     ) -> list[int]:
         """The prompt's token ids, ready for the output to follow: those of the whole text, texts that are
         longer than their budget cut. Raises `ModelError` where the chat template cannot be used."""
+        segments, _ = self._segments(tokenizer, question, passages, k, budget)
+        return [*self._begin(tokenizer), *tokenizer.prompt(segments)]
+
+    def encode_with_ends(
+        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+    ) -> EncodedPrompt:
+        """`encode`, and where each passage ends. Raises `ModelError` as that does, and for a tokenizer that
+        does not say which characters its tokens stand for."""
+        segments, places = self._segments(tokenizer, question, passages, k, budget)
+        begin = self._begin(tokenizer)
+        ids, ends = tokenizer.prompt_with_ends(segments, places)
+        return EncodedPrompt([*begin, *ids], [len(begin) + end for end in ends])
+
+    def _begin(self, tokenizer: TextTokenizer) -> list[int]:
+        """What the tokenizer puts in front of a plain prompt; a chat template writes its own begin token."""
+        return tokenizer.start_ids if tokenizer.frame(self.system) is None else []
+
+    def _segments(
+        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+    ) -> tuple[list[Parts], list[Place]]:
+        """The prompt's text in segments (see `TextTokenizer.prompt`), and the place behind each passage."""
         asked = tokenizer.cut(question, budget.question_tokens, turns=True)
         self.counts.questions += 1
         self.counts.questions_cut += len(asked) < len(question)
-        blocks = [[""]]
+        blocks, first = [[""]], 0
         for literal, slot in _fields(self.user):
             blocks[-1][-1] += literal
             if slot == "question":
                 blocks[-1] += [asked, ""]
             elif slot == "passages":
+                first = len(blocks)
                 blocks += [self._passage(tokenizer, i, p, budget) for i, p in enumerate(passages)]
                 blocks.append([""])
             elif slot is not None:
                 blocks[-1][-1] += str(k if slot == "k" else len(passages))
         frame = tokenizer.frame(self.system)
-        if frame is None:
-            if self.system is not None:
-                blocks[0][0] = f"{self.system}\n\n{blocks[0][0]}"
-            # A chat template writes its own begin token.
-            return [*tokenizer.start_ids, *tokenizer.prompt(_segments(blocks))]
-        _enclose(blocks, frame)
-        return tokenizer.prompt(_segments(blocks))
+        if frame is not None:
+            _enclose(blocks, frame)
+        elif self.system is not None:
+            blocks[0][0] = f"{self.system}\n\n{blocks[0][0]}"
+        segments, places = _segments(blocks)
+        return segments, places[first : first + len(passages)]
 
     def _passage(self, tokenizer: TextTokenizer, index: int, passage: Passage, budget: Budget) -> list[str]:
         """The passage's block in parts: ours and the users' by turns."""
@@ -185,21 +214,23 @@ def _lines(block: list[str]) -> list[list[str]]:
     return lines
 
 
-def _segments(blocks: Sequence[list[str]]) -> list[Parts]:
-    """The blocks, joined wherever the border between two is not a newline of ours before something visible;
-    newlines that begin a block go to the one in front of it."""
-    first, *others = (line for block in blocks for line in _lines(block))
-    segments = [list(first)]
-    for block in others:
-        rest = block[0].lstrip("\n")
-        segments[-1][-1] += block[0][: len(block[0]) - len(rest)]
-        following = next(filter(None, [rest, *block[1:]]), "")[:1]
+def _segments(blocks: Sequence[list[str]]) -> tuple[list[Parts], list[Place]]:
+    """The blocks, joined wherever the border between two is not a newline of ours before something visible,
+    and the place behind each block but the last; newlines that begin a block go to the one in front of it."""
+    (_, first), *others = ((number, line) for number, block in enumerate(blocks) for line in _lines(block))
+    segments, places = [list(first)], list[Place]()
+    for number, line in others:
+        rest = line[0].lstrip("\n")
+        segments[-1][-1] += line[0][: len(line[0]) - len(rest)]
+        if number > len(places):
+            places.append((len(segments) - 1, len(segments[-1]) - 1, len(segments[-1][-1])))
+        following = next(filter(None, [rest, *line[1:]]), "")[:1]
         if segments[-1][-1].endswith("\n") and (following.isalnum() or following in tuple('[("')):
-            segments.append([rest, *block[1:]])
+            segments.append([rest, *line[1:]])
         else:
             segments[-1][-1] += rest
-            segments[-1] += block[1:]
-    return [tuple(parts) for parts in segments]
+            segments[-1] += line[1:]
+    return [tuple(parts) for parts in segments], places
 
 
 def load_template(source: str) -> PromptTemplate:

@@ -55,7 +55,7 @@ class RunCheckpointer(Checkpointer):
                 training.history[name] = {q: [tuple(z) for z in zs] for q, zs in lists.items()}
         for role, model in training.models.items():
             if role in state.files:
-                load_parameters(model.hf, store.tensors(state, role), f"{role}.model")
+                load_parameters(model, store.tensors(state, role), f"{role}.model")
         if _SAMPLES in state.files:
             values = broadcast_from_rank0(partial(store.json, state, _SAMPLES))
             training.previous_samples = shards.decode(values, compared(training.validation))
@@ -154,7 +154,7 @@ class RunCheckpointer(Checkpointer):
         """A state after `step`; no optimiser: the fit is done."""
         state, store = self.state, self._store
         state.steps[role] = step
-        parameters = trained_parameters(self._training.model(role).hf)
+        parameters = trained_parameters(self._training.model(role))
         store.put_tensors(state, role, {name: gather(p) for name, p in parameters.items()})
         if optimiser is None:
             state.files.pop(f"{_MOMENTS}{role}", None)

@@ -15,10 +15,11 @@ import torch
 
 from ragdro.config import Config, GeneratorSettings, SelectorSettings
 from ragdro.data import read_corpus
-from ragdro.errors import DataError
+from ragdro.errors import DataError, ModelError
 from ragdro.lm.adapters import merged, with_adapter
 from ragdro.lm.load import load_language_model, pick_device
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.projections import PROJECTIONS_FILE, Projections, saved_projections
 from ragdro.lm.quantised import bitsandbytes
 from ragdro.lm.scratch import scratch_model
 from ragdro.sources import resolve
@@ -32,7 +33,7 @@ def load_pair(config: Config, checkpoint: Path | None = None) -> tuple[LanguageM
 
     Raises `ModelError` for what cannot be loaded, `ConfigError` for a library that is not installed.
     """
-    selector = _load(config, "selector", checkpoint)
+    selector = _pointing(config, _load(config, "selector", checkpoint), checkpoint)
     shared = selector if config.shared_backbone else None
     return selector, _load(config, "generator", checkpoint, shared)
 
@@ -44,15 +45,36 @@ def whole_model(config: Config, role: Role, checkpoint: Path) -> LanguageModel:
     """
     settings, saved, cpu = settings_of(config, role), checkpoint / role, torch.device("cpu")
     if settings.adapter is None:
-        return load_language_model(str(saved), settings, cpu)
-    plain = settings.model_copy(update={"quantisation": None})
-    base = load_language_model(base_of(config, role), plain, cpu)
-    return LanguageModel(merged(base.hf, saved), base.tokenizer)
+        model = load_language_model(str(saved), settings, cpu)
+    else:
+        plain = settings.model_copy(update={"quantisation": None})
+        base = load_language_model(base_of(config, role), plain, cpu)
+        model = LanguageModel(merged(base.hf, saved), base.tokenizer)
+    return _pointing(config, model, checkpoint) if role == "selector" else model
 
 
 def settings_of(config: Config, role: Role) -> SelectorSettings | GeneratorSettings:
     """The role's section of the config."""
     return config.selector if role == "selector" else config.generator
+
+
+def _pointing(config: Config, model: LanguageModel, checkpoint: Path | None) -> LanguageModel:
+    """The selector's model with the projections of a pointer: those in the checkpoint or beside the model,
+    else new ones. Raises `ModelError` for a checkpoint without them, and for a model with them that is to
+    write."""
+    settings = config.selector
+    source = settings.model if checkpoint is None else str(checkpoint / "selector")
+    saved = None if source is None else saved_projections(source, model.width, settings.revision)
+    if settings.kind != "pointer":
+        if saved is not None:
+            raise ModelError(f"{source}: is a pointer's model; set selector.kind: pointer")
+        return model
+    if saved is None and checkpoint is not None:
+        raise ModelError(f"{source}: has no {PROJECTIONS_FILE}, which selector.kind: pointer needs")
+    width, scale = settings.pointer.width, settings.pointer.scale
+    made = saved or Projections(model.width, width, scale, config.seed)
+    model.projections = made.to(model.device)
+    return model
 
 
 def _load(

@@ -35,7 +35,7 @@ from ragdro.retrieval.corrupt import corrupt
 from ragdro.runs.models import load_pair
 from ragdro.runs.trackers import require_trackers
 from ragdro.runs.warm_start import WarmStart, warm_start
-from ragdro.selection.selector import Selector
+from ragdro.selection.selector import Selector, selector_class
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve
 from ragdro.types import Candidates, Task
@@ -143,7 +143,7 @@ def behind_prompts(
     """Both models as the roles that the config describes."""
     of_selector, of_generator = config.selector, config.generator
     return (
-        Selector(
+        selector_class(of_selector.kind)(
             selector,
             load_template(of_selector.prompt),
             k=of_selector.k,

@@ -17,7 +17,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ragdro.selection.identifiers import IdentifierGrammar
 from ragdro.selection.inclusion import inclusion, standard_errors
 from ragdro.types import Candidates, Passage, Permutation, Selection, Task
 
@@ -31,9 +30,11 @@ class ListModel(Protocol):
 
     k: int
     independent: bool
-    grammar: IdentifierGrammar
+    stop: bool
 
     def list_length(self, candidates: Candidates) -> int: ...
+
+    def steps(self, candidates: int) -> int: ...
 
     def log_prob(self, task: Task, permutations: Sequence[Permutation], max_tokens: int) -> list[float]: ...
 
@@ -85,7 +86,7 @@ def rerank(
     drawn: list[int] = []
     for at, task in enumerate(tasks):
         count = len(task.candidates.passages)
-        lists = all_lists(count, _most(selector, task), stop=selector.grammar.stop)
+        lists = all_lists(count, _most(selector, task), stop=selector.stop)
         if lists is None:
             drawn.append(at)
         else:
@@ -120,7 +121,7 @@ def _uniforms(
     selector: ListModel, tasks: Sequence[Task], samples: int, seed: int
 ) -> list[NDArray[np.float64]]:
     """[samples, steps] for each question: its own numbers, behind them zeros, which nothing looks at."""
-    steps = [_most(selector, t) * selector.grammar.longest(len(t.candidates.passages)) for t in tasks]
+    steps = [_most(selector, t) * selector.steps(len(t.candidates.passages)) for t in tasks]
     found = []
     for own in steps:
         numbers = np.zeros((samples, max(steps)))

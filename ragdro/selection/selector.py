@@ -1,39 +1,44 @@
-"""The selector p(z|x): a causal LM that reads the candidates and writes an ordered list of K of them.
+"""What a selector p(z|x) is to everything that uses one; the kinds of it are in the files beside this one.
 
-In: questions with their candidates. Out: permutations with exact log-probabilities (METHOD: p(z|x) =
-prod_t p(z_t | z_<t, x, d)), sampled or greedy, and the scored sequences that training needs. Sampling,
-greedy decoding and scoring agree to numerical precision because all three see the same tokens.
+In: questions with their candidates. Out: ordered lists of K of them with exact log-probabilities, sampled or
+greedy, and what training needs of them. `list` (the paper's) writes identifiers (`list_selector`), `pointer`
+scores all passages in one pass (`pointer`).
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from ragdro.data.passages import PassageLike, as_passages
-from ragdro.errors import ConfigError, DataError, RetrievalError
-from ragdro.lm.batching import batches_by_tokens
+from ragdro.errors import ConfigError, DataError, ModelError, RetrievalError
 from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
+from ragdro.lm.groups import ScoredGroup
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.pretrained import pretrained
-from ragdro.lm.scoring import SequenceGroup, score_all
-from ragdro.lm.tree import Ints, ScoredSequence
-from ragdro.profiling import phase
+from ragdro.lm.projections import PROJECTIONS_FILE, saved_projections
+from ragdro.lm.scoring import score_all
+from ragdro.lm.tree import Ints
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.identifiers import IdentifierGrammar
 from ragdro.selection.inclusion import likeliest
 from ragdro.selection.rerank import Reranking, rerank
-from ragdro.selection.writing import DrawnList, Lists, Prompt, Writing, write_lists
 from ragdro.types import Candidates, Permutation, Question, Selection, Task
 
 _ONE_QUESTION = 1
 """A budget of tokens that puts each question into a batch of its own."""
+_CLASSES = {
+    "list": ("ragdro.selection.list_selector", "ListSelector"),
+    "pointer": ("ragdro.selection.pointer", "PointerSelector"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,15 @@ class Draw:
     log_prior: float
 
 
-class Selector:
-    """`model` behind the list-wise prompt `template`; selects `k` of up to `n` candidates.
+class Selector(ABC):
+    """`model` behind the prompt `template`; selects `k` of up to `n` candidates.
 
     Of a question with fewer than k candidates all are ordered; a list of one candidate is certain (log p 0).
     `independent`: `greedy` gives the k likeliest first choices instead of a list (`objective: marginal`).
     `stop`: it may select fewer than k.
     """
+
+    kind: ClassVar[str]
 
     def __init__(
         self,
@@ -69,11 +76,11 @@ class Selector:
         self.model = model
         self.template = template
         self.k = k
+        self.n = n
         self.budget = budget
         self.independent = independent
-        self._stop = stop
+        self.stop = stop
         self._grows = False
-        self.grammar = self._grammar(n)
 
     @classmethod
     def from_pretrained(
@@ -82,7 +89,7 @@ class Selector:
         k: int = 5,
         *,
         n: int | None = None,
-        prompt: str = "selector",
+        prompt: str | None = None,
         question_tokens: int = 256,
         passage_tokens: int = 256,
         stop: bool = False,
@@ -93,83 +100,58 @@ class Selector:
     ) -> Selector:
         """A selector of `k` passages, ready to `rerank`: a checkpoint folder, a hub name or a `tiny:` name.
 
+        Which kind it is follows from what was saved: a pointer's folder holds its projections. (Called on
+        `PointerSelector` it is a pointer in any case, with new projections where there are none.)
         `n`: the most passages that a question may have (None: as many as come). `prompt`: a template by name,
-        or the path of a YAML file. A question longer than `question_tokens` and a passage (title and text)
-        longer than `passage_tokens` are cut. `stop`: it may select fewer than k. The rest is in
-        `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded, `ConfigError` for a value out
-        of range or an unknown template.
+        or the path of a YAML file (None: the kind's own). A question longer than `question_tokens` and a
+        passage (title and text) longer than `passage_tokens` are cut. `stop`: it may select fewer than k. The
+        rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded, `ConfigError` for a
+        value out of range or an unknown template.
         """
         if k < 1:
             raise ConfigError(f"k: at least 1 passage has to be selected, not {k}")
         budget = Budget(question_tokens, passage_tokens)
-        template = load_template(prompt)
+        named = None if prompt is None else load_template(prompt)
         model = pretrained(
             path_or_name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
         )
-        made = cls(model, template, k=k, n=max(k, 20) if n is None else n, budget=budget, stop=stop)
+        saved = saved_projections(str(path_or_name), model.width, revision)
+        if saved is not None:
+            model.projections = saved.to(model.device)
+        made_of = cls if cls is not Selector else selector_class("list" if saved is None else "pointer")
+        if saved is not None and made_of.kind != "pointer":
+            raise ModelError(
+                f"{path_or_name}: holds a pointer's projections ({PROJECTIONS_FILE}); load it with"
+                " PointerSelector.from_pretrained"
+            )
+        template = named or load_template(made_of.kind if made_of.kind != "list" else "selector")
+        made = made_of(model, template, k=k, n=max(k, 20) if n is None else n, budget=budget, stop=stop)
         made._grows = n is None
         return made
-
-    def _make_room(self, candidates: int) -> None:
-        """Identifiers for so many candidates, where no N was given."""
-        if self._grows and candidates > self.grammar.candidates:
-            self.grammar = self._grammar(candidates)
-
-    def _grammar(self, n: int) -> IdentifierGrammar:
-        tokenizer = self.model.tokenizer
-        return IdentifierGrammar(
-            tokenizer,
-            n,
-            self.template.output_start(tokenizer),
-            border=self.template.output_border(tokenizer),
-            stop=self._stop,
-        )
 
     def list_length(self, candidates: Candidates) -> int:
         """How many are selected (with `stop`, at most): K, or all where there are fewer."""
         return min(self.k, len(candidates.passages))
 
-    @phase("tokenise")
+    @abstractmethod
     def prompt(self, task: Task) -> Ints:
         """The prompt's token ids. Raises `RetrievalError` for no candidates or more than N, `ConfigError` for
         a prompt that the model has no positions for."""
-        passages, most = task.candidates.passages, self.grammar.candidates
-        if not passages:
-            raise RetrievalError(f"question '{task.question.id}' has no candidates to select from")
-        if len(passages) > most:
-            raise RetrievalError(
-                f"question '{task.question.id}' has {len(passages)} candidates, more than the N = {most} that"
-                " the selector was made for; give it a larger n (top_n)"
-            )
-        k = self.list_length(task.candidates)
-        ids = self.template.encode(self.model.tokenizer, task.question.question, passages, k, self.budget)
-        longest = len(ids) + sum(sorted(map(len, self.grammar.later[: len(passages)]))[-k:]) + 1
-        limit = self.model.max_positions
-        if limit is not None and longest > limit:
-            raise ConfigError(
-                f"selector.passage_tokens: the prompt of question '{task.question.id}' needs {longest} "
-                f"tokens, more than the model's {limit} positions; lower passage_tokens or top_n"
-            )
-        return np.array(ids)
 
-    def scored(self, task: Task, permutation: Permutation) -> ScoredSequence:
-        """The sequence whose log-probability is log p(z|x)."""
-        return self._scored(self.prompt(task).tolist(), permutation, len(task.candidates.passages))
+    @abstractmethod
+    def group(self, task: Task, permutations: Sequence[Permutation]) -> ScoredGroup:
+        """What gives log p(z|x) of a question's permutations, one each, with gradients where they are on."""
 
-    def group(self, task: Task, permutations: Sequence[Permutation]) -> SequenceGroup:
-        """All of a question's permutations over one shared prompt."""
-        prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
-        return SequenceGroup.of([self._scored(prompt, z, count) for z in permutations])
-
-    def _scored(self, prompt: list[int], permutation: Permutation, candidates: int) -> ScoredSequence:
-        """A list may be of any length unless it might have continued: then it must be known how far."""
-        most = min(self.k, candidates) if self.grammar.stop else None
-        return self.grammar.scored(prompt, permutation, candidates, most)
+    def taught(self, task: Task, permutation: Permutation, *, whole: bool) -> ScoredGroup:
+        """What the warm-up fits to a teacher's permutation; `whole`: to all tokens of the prompt too, where
+        the selector writes tokens."""
+        return self.group(task, [permutation])
 
     def log_prob(self, task: Task, permutations: Sequence[Permutation], max_tokens: int) -> list[float]:
         """log p(z|x) of each permutation, in nats, without gradients."""
         return score_all(self.model, [self.group(task, permutations)], max_tokens)[0]
 
+    @abstractmethod
     def sample(
         self,
         tasks: Sequence[Task],
@@ -182,41 +164,65 @@ class Selector:
         """m permutations for each question by inverse transform sampling.
 
         `uniforms[question]` [samples, steps]: numbers in [0, 1) that decide the choices, at least as many
-        steps as the grammar has choices (`choices_per_list`). Who draws them decides what is shared: the
+        steps as a list may take (`choices_per_list`). Who draws them decides what is shared: the
         outcome of a question depends on its own numbers alone, not on the batch it is in. `decoder` says what
         is drawn from: with another engine's, `log_prior` is the engine's too.
         """
-        lists = self._write(tasks, uniforms, Writing(temperature=temperature), max_tokens, decoder)
-        return [list(map(_draw, written.drawn)) for written in lists]
 
-    def select_and_sample(
-        self,
-        tasks: Sequence[Task],
-        uniforms: Sequence[np.ndarray],
-        max_tokens: int,
-        decoder: DecoderOf = branch_decoder,
-    ) -> list[tuple[Selection, list[Draw]]]:
-        """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
-        lists = self._write(tasks, uniforms, Writing(greedy=True), max_tokens, decoder)
-        return [(self._selection(written), list(map(_draw, written.drawn))) for written in lists]
-
+    @abstractmethod
     def survey(
         self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
     ) -> list[tuple[Selection, list[float], list[Draw]]]:
         """Of each question what `greedy` selects, log p of being chosen first (nats) of every candidate, and
         what `sample` draws at temperature 1 (see there), from one reading of it all."""
-        written = self._write(
-            tasks, uniforms, Writing(greedy=True, all_first=True), max_tokens, branch_decoder
-        )
-        return [(self._selection(of), of.log_first, list(map(_draw, of.drawn))) for of in written]
+
+    def select_and_sample(
+        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
+    ) -> list[tuple[Selection, list[Draw]]]:
+        """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
+        found = self.survey(tasks, uniforms, max_tokens)
+        return [(selection, draws) for selection, _, draws in found]
+
+    @abstractmethod
+    def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
+        """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
+
+    def greedy(
+        self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf = branch_decoder
+    ) -> list[Selection]:
+        """The list that takes the most probable candidate at each place (ties: the lowest index), with the
+        probability of each given those before it.
+
+        With `stop`, a list ends where ending is at least as probable as going on.
+        """
+        if self.independent:
+            return [self._top(log_p) for log_p in self.first_choices(tasks, max_tokens)]
+        return self._greedy(tasks, max_tokens, decoder)
+
+    @abstractmethod
+    def _greedy(self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf) -> list[Selection]: ...
+
+    @abstractmethod
+    def steps(self, candidates: int) -> int:
+        """The most choices that a place of a list of so many candidates can take."""
+
+    @property
+    def choices_per_list(self) -> int:
+        """The most choices that one list can take."""
+        return self.k * self.steps(self.n)
+
+    @abstractmethod
+    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> int:
+        """Compute what `sample` does for `rows` questions with this prompt, whatever is drawn; returns the
+        bytes of the key-value cache that takes."""
 
     def rerank(
         self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0
     ) -> Reranking:
         """The passages in the selector's order, with their probabilities (see `Reranking`).
 
-        First those that it selects, the likeliest identifier at each place (K of them, or all where there are
-        fewer); then the others by their probability of being in the list at all. That one is exact where no
+        First those that it selects, the likeliest at each place (K of them, or all where there are fewer);
+        then the others by their probability of being in the list at all. That one is exact where no
         more than 720 lists are possible; elsewhere it is estimated from `samples` lists (at least 2), drawn
         with random numbers that `seed` decides.
 
@@ -228,72 +234,42 @@ class Selector:
         if not question.strip():
             raise DataError("question: is empty")
         given = as_passages(passages)
-        self._make_room(len(given))
+        if self._grows and len(given) > self.n:
+            self._make_room(len(given))
         asked = Question(question, question, ())
         return rerank(self, [Task(asked, Candidates(asked.id, given))], samples, seed, _ONE_QUESTION)[0]
 
-    def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
-        """log p of being chosen first (nats), for each candidate of each question; they sum to 1."""
-        groups = []
-        for task in tasks:
-            prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
-            groups.append(
-                SequenceGroup.of([self.grammar.scored(prompt, (i,), count, 1) for i in range(count)])
+    def _make_room(self, candidates: int) -> None:
+        """Read so many candidates at once from here on."""
+        self.n = candidates
+
+    def _check(self, task: Task) -> None:
+        """Raises `RetrievalError` for no candidates or more than N."""
+        passages = task.candidates.passages
+        if not passages:
+            raise RetrievalError(f"question '{task.question.id}' has no candidates to select from")
+        if len(passages) > self.n:
+            raise RetrievalError(
+                f"question '{task.question.id}' has {len(passages)} candidates, more than the N = {self.n}"
+                " that the selector was made for; give it a larger n (top_n)"
             )
-        return score_all(self.model, groups, max_tokens)
 
-    def greedy(
-        self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf = branch_decoder
-    ) -> list[Selection]:
-        """The list that takes the most probable identifier at each place (ties: the lowest index), with the
-        probability of each given those before it.
-
-        With `stop`, a list ends where ending is at least as probable as going on.
-        """
-        if self.independent:
-            return [self._top(log_p) for log_p in self.first_choices(tasks, max_tokens)]
-        nothing = [np.empty((0, 0))] * len(tasks)
-        lists = self._write(tasks, nothing, Writing(greedy=True), max_tokens, decoder)
-        return list(map(self._selection, lists))
+    def _check_length(self, task: Task, longest: int) -> None:
+        """Raises `ConfigError` for more tokens than the model has positions for."""
+        limit = self.model.max_positions
+        if limit is not None and longest > limit:
+            raise ConfigError(
+                f"selector.passage_tokens: the prompt of question '{task.question.id}' needs {longest} "
+                f"tokens, more than the model's {limit} positions; lower passage_tokens or top_n"
+            )
 
     def _top(self, log_p: Sequence[float]) -> Selection:
         best = likeliest(log_p, self.k)
         return Selection(tuple(best), tuple(math.exp(log_p[i]) for i in best), self.k)
 
-    def _selection(self, lists: Lists) -> Selection:
-        assert lists.greedy is not None
-        return Selection(lists.greedy.chosen, tuple(map(math.exp, lists.greedy.log_choices)), self.k)
 
-    @property
-    def choices_per_list(self) -> int:
-        """The most choices that one list can take: identifiers of several tokens may choose several times."""
-        return self.k * self.grammar.longest(self.grammar.candidates)
-
-    def _write(
-        self,
-        tasks: Sequence[Task],
-        uniforms: Sequence[np.ndarray],
-        writing: Writing,
-        max_tokens: int,
-        decoder: DecoderOf,
-    ) -> list[Lists]:
-        """The lists of every question, in batches of like length."""
-        written: dict[int, Lists] = {}
-        prompts = [
-            Prompt(self.prompt(t), len(t.candidates.passages), self.list_length(t.candidates)) for t in tasks
-        ]
-        for batch in batches_by_tokens([len(p.ids) for p in prompts], max_tokens):
-            lists = write_lists(
-                self.model,
-                self.grammar,
-                [prompts[i] for i in batch],
-                np.stack([uniforms[i] for i in batch]),
-                writing,
-                decoder,
-            )
-            written.update(zip(batch, lists, strict=True))
-        return [written[i] for i in range(len(tasks))]
-
-
-def _draw(drawn: DrawnList) -> Draw:
-    return Draw(drawn.state.chosen, drawn.log_proposal, drawn.log_prior)
+def selector_class(kind: str) -> type[Selector]:
+    """The class of `selector.kind`."""
+    module, name = _CLASSES[kind]
+    found: type[Selector] = getattr(import_module(module), name)
+    return found

@@ -129,7 +129,7 @@ def _play_off(
     begin: Callable[[int], None] = lambda at: None,
 ) -> tuple[list[_Result], list[list[int]]]:
     """The last round's results, and who played in it; `note` hears of every round before, after `begin`."""
-    most = selector.grammar.candidates
+    most = selector.n
     alive = [list(range(len(task.candidates.passages))) for task in tasks]
     while True:
         crowded = [at for at, own in enumerate(alive) if len(own) > most]

@@ -181,7 +181,7 @@ def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[i
         places = [
             at
             for at, (wanted, p) in enumerate(zip(samples, predictions, strict=True))
-            if wanted == size and len(p.task.candidates.passages) <= selector.grammar.candidates
+            if wanted == size and len(p.task.candidates.passages) <= selector.n
         ]
         uniforms = np.random.default_rng(0).random((size, selector.choices_per_list))
         tasks = [predictions[at].task for at in places]

@@ -30,8 +30,9 @@ from torch import Tensor
 from ragdro.algorithms import weights as formulas
 from ragdro.config import Config, EStep, load_config
 from ragdro.files import write_atomically
+from ragdro.lm.groups import ScoredGroup, log_probs
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
+from ragdro.lm.snapshot import trained_parameters
 from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.setup import algorithm_of, build_rag, load_tasks
 from ragdro.runs.status import CONFIG
@@ -122,17 +123,17 @@ def trace_of_covariance(
 
 
 def gradients(
-    model: LanguageModel, groups: Sequence[SequenceGroup]
+    model: LanguageModel, groups: Sequence[ScoredGroup]
 ) -> tuple[Float[Tensor, " lists"], Float[Tensor, "lists lists"]]:
     """log-probabilities of sequences (nats), and the inner products of their gradients over all parameters.
 
     Holds one gradient a sequence in memory.
     """
-    parameters = [p for p in model.hf.parameters() if p.requires_grad]
+    parameters = list(trained_parameters(model).values())
     values, rows = [], []
     model.hf.eval()
     for group in groups:
-        (value,) = sequence_log_probs(model, [group])[0]
+        (value,) = log_probs(model, [group])[0]
         parts = torch.autograd.grad(value, parameters, allow_unused=True)
         rows.append(torch.cat([p.flatten().cpu() for p in parts if p is not None]))
         values.append(float(value.detach()))

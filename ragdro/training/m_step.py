@@ -22,9 +22,9 @@ from torch.optim import Optimizer
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import Optimisation
 from ragdro.errors import ModelError, TrainingError
-from ragdro.lm.batching import packs_by_tokens
+from ragdro.lm.groups import batches_of, log_probs
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import sequence_log_probs
+from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.gradients import all_reduce_gradients, clip
 from ragdro.parallel.sharding import is_sharded, reshard, unshard
 from ragdro.parallel.world import all_reduce_any, all_reduce_max, all_reduce_sum, local_shard
@@ -84,8 +84,8 @@ def fit(
         _agree(model, build(0))
     reshard(model.hf)
     _refuse_half(model)
-    parameters = [p for p in model.hf.parameters() if p.requires_grad]
-    optimiser = make_optimiser(parameters, settings, sharded=sharded)
+    parameters = list(trained_parameters(model).values())
+    optimiser = make_optimiser(model, settings, sharded=sharded)
     steps = max(1, math.ceil(settings.epochs * questions / settings.batch_size))
     order, noise = _order(questions, rng), rng.spawn(1)[0]
     begun = observer.begin(optimiser)
@@ -96,9 +96,10 @@ def fit(
         torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit that resumes has the same
         if step < begun:
             continue
-        rate = settings.learning_rate * rate_at(step, steps, settings)
+        fraction = rate_at(step, steps, settings)
         for place in optimiser.param_groups:
-            place["lr"] = rate
+            place["lr"] = place["peak"] * fraction
+        rate = settings.learning_rate * fraction
         batch = [build(i) for i in local_shard(chosen)]
         idle = partial(build, chosen[0])
         local_loss = _accumulate(model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero)
@@ -158,7 +159,7 @@ def _accumulate(
     than another goes along with `idle`, which counts for nothing.
     """
     accumulated, sharded = 0.0, is_sharded(model.hf) or zero is not None
-    packs = packs_by_tokens([len(w.group) for w in batch], max_tokens)
+    packs = batches_of([w.group for w in batch], max_tokens)
     rounds = all_reduce_max(len(packs)) if sharded else len(packs)
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [batch[i] for i in chosen] or [idle()]
@@ -179,10 +180,10 @@ def _accumulate(
 
 def _loss(model: LanguageModel, together: Sequence[TrainingExample], questions: float) -> Tensor:
     """A micro-batch's part of the mean over `questions` questions (of infinitely many: nothing)."""
-    log_probs = sequence_log_probs(model, [w.group for w in together])
+    scored = log_probs(model, [w.group for w in together])
     losses = [
         w.loss(torch.tensor(w.weights, dtype=torch.float32, device=values.device), values)
-        for w, values in zip(together, log_probs, strict=True)
+        for w, values in zip(together, scored, strict=True)
     ]
     return torch.stack(losses).sum() / questions
 
@@ -201,10 +202,7 @@ def _agree(model: LanguageModel, weighted: TrainingExample) -> None:
     assert (
         model.logit_transform is not None or not model.shares_prefixes
     )  # looked at while the model is whole
-    if model.shares_prefixes is None:
-        with torch.no_grad():
-            sequence_log_probs(model, [weighted.group])
-    if all_reduce_any(not model.shares_prefixes):
+    if all_reduce_any(not weighted.group.one_pass(model, weighted.group)):
         raise ModelError(
             f"{model.tokenizer.name}: its sequences have to be computed separately, so parallel.strategy must"
             " be ddp"

@@ -59,5 +59,5 @@ def _as_record(example: TrainingExample) -> Mapping[str, Any]:
     return {
         "question": example.question_id,
         "weights": example.weights,
-        "tokens": [s.tokens.tolist() for s in example.group.sequences],
+        "tokens": example.group.tokens,
     }

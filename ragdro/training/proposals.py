@@ -122,7 +122,7 @@ def _mixed(
         ranked, level = _weights(task, mixture)
         which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
         most = selector.list_length(task.candidates)
-        if selector.grammar.stop:
+        if selector.stop:
             lengths = rng.integers(1, most, len(drawn), endpoint=True)
         else:
             lengths = np.full(len(drawn), most)
@@ -154,7 +154,7 @@ def log_proposals(
     """log q(z) of each permutation whose log p(z|x) is given (temperature 1)."""
     if mixture is None:
         return list(log_priors)
-    lengths = selector.list_length(task.candidates) if selector.grammar.stop else 1
+    lengths = selector.list_length(task.candidates) if selector.stop else 1
     weights = _weights(task, mixture)
     return [
         log_mixture(z, log_p, *weights, mixture, lengths=lengths)

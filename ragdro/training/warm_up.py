@@ -18,7 +18,6 @@ from ragdro.errors import ConfigError
 from ragdro.evaluation.ranking import contains_answer
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import SequenceGroup
-from ragdro.lm.tree import ScoredSequence
 from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
@@ -38,16 +37,17 @@ def warm_up(
     observe: ObserverOf = lambda role: FitObserver(),
 ) -> None:
     """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
-    teacher = [
-        teacher_permutation(task, selector.k, settings.teacher, stop=selector.grammar.stop) for task in tasks
-    ]
+    teacher = [teacher_permutation(task, selector.k, settings.teacher, stop=selector.stop) for task in tasks]
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> TrainingExample:
-        return _one(tasks[i], selector.scored(tasks[i], teacher[i]), whole)
+        group = selector.taught(tasks[i], teacher[i], whole=whole)
+        return TrainingExample(tasks[i].question.id, group, (1.0,))
 
     def answer(i: int) -> TrainingExample:
-        return _one(tasks[i], generator.scored(reading(tasks[i], generator.ordered(teacher[i]))), whole)
+        sequence = generator.scored(reading(tasks[i], generator.ordered(teacher[i])))
+        group = SequenceGroup.of([sequence.whole() if whole else sequence])
+        return TrainingExample(tasks[i].question.id, group, (1.0,))
 
     if settings.selector is not None:
         with phase("selector update"):
@@ -80,8 +80,3 @@ def teacher_permutation(task: Task, k: int, teacher: str = "auto", *, stop: bool
         named = ranks.count(0)
     order = sorted(range(len(passages)), key=lambda i: ranks[i])
     return tuple(order[: min(k, max(1, named)) if stop else k])
-
-
-def _one(task: Task, sequence: ScoredSequence, whole: bool) -> TrainingExample:
-    sequence = sequence.whole() if whole else sequence
-    return TrainingExample(task.question.id, SequenceGroup.of([sequence]), (1.0,))

@@ -178,7 +178,7 @@ def bad_loss(given: None) -> None:
     """The loss of this process's first micro-batch is NaN."""
     from ragdro.training import m_step
 
-    log_probs, done = m_step.sequence_log_probs, []
+    log_probs, done = m_step.log_probs, []
 
     def once(*arguments: Any) -> Any:
         values = log_probs(*arguments)
@@ -187,7 +187,7 @@ def bad_loss(given: None) -> None:
             values[0] = values[0] * float("nan")
         return values
 
-    m_step.sequence_log_probs = once
+    m_step.log_probs = once
 
 
 @pytest.mark.parametrize("strategy", SHARDED)

@@ -18,7 +18,7 @@ from ragdro.lm.load import load_language_model
 from ragdro.lm.model import LanguageModel
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.types import Candidates, Passage, Question, Task
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ def whole(load: Load) -> LanguageModel:
     return load()
 
 
-def selector_of(model: LanguageModel, k: int = 2) -> Selector:
+def selector_of(model: LanguageModel, k: int = 2) -> ListSelector:
     """Behind the default prompt, of up to twelve candidates."""
-    return Selector(model, load_template("selector"), k=k, n=12, budget=BUDGET)
+    return ListSelector(model, load_template("selector"), k=k, n=12, budget=BUDGET)
 
 
 def generator_of(model: LanguageModel) -> Generator:

@@ -88,7 +88,7 @@ def test_a_loss_of_its_own_log_probabilities_has_dropout(kind: str, monkeypatch:
         values.append(log_probs[0].detach())
         return log_probs
 
-    monkeypatch.setattr("ragdro.training.m_step.sequence_log_probs", spied)
+    monkeypatch.setattr("ragdro.training.m_step.log_probs", spied)
     plain = TrainingExample("q", group(0), (1.0, 0.5, 0.2))
     assert plain.loss is weighted_loss and not plain.compares
     fit(model, 1, lambda _: plain, Optimisation(learning_rate=1e-9), np.random.default_rng(0))

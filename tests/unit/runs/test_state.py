@@ -152,14 +152,14 @@ def test_an_optimiser_gone_on_with_takes_the_same_steps(
 ) -> None:
     optim = SimpleNamespace(AdamW8bit=EightBits, PagedAdamW8bit=EightBits)
     monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=optim))
-    models = [pocket_rag(tie_word_embeddings=True).selector.model.hf for _ in range(2)]
+    models = [pocket_rag(tie_word_embeddings=True).selector.model for _ in range(2)]
     settings = Optimisation(optimiser=kind, learning_rate=1e-2)  # type: ignore[arg-type]
-    optimisers = [make_optimiser(list(m.parameters()), settings, sharded=False) for m in models]
+    optimisers = [make_optimiser(m, settings, sharded=False) for m in models]
     assert all(isinstance(o, AdamW if kind == "adamw" else EightBits) for o in optimisers)
 
     def step(which: int, number: int) -> None:
         generator = torch.Generator().manual_seed(number)
-        for parameter in models[which].parameters():
+        for parameter in models[which].hf.parameters():
             parameter.grad = torch.randn(parameter.shape, generator=generator)
         optimisers[which].step()
 
@@ -172,7 +172,7 @@ def test_an_optimiser_gone_on_with_takes_the_same_steps(
     restore_optimiser(optimisers[1], store.tensors(state, "optimiser"))
     for which in (0, 1):
         step(which, 3)
-    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+    for a, b in zip(models[0].hf.parameters(), models[1].hf.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(TrainingError, match=r"selector\.model"):
         load_parameters(models[1], {"w": torch.zeros(1)}, "selector.model")

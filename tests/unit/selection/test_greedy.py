@@ -18,7 +18,7 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.types import Permutation
 from tests.conftest import byte_level, random_model
 from tests.unit.selection.test_selector import task
@@ -29,8 +29,8 @@ TIGHT = 1e-6
 """Two identifiers whose probabilities (the model's head is float32) differ by less are a tie."""
 
 
-def selector(model: LanguageModel, k: int, n: int, *, stop: bool = False) -> Selector:
-    return Selector(model, load_template("tiny-selector"), k=k, n=n, budget=Budget(20, 20), stop=stop)
+def selector(model: LanguageModel, k: int, n: int, *, stop: bool = False) -> ListSelector:
+    return ListSelector(model, load_template("tiny-selector"), k=k, n=n, budget=Budget(20, 20), stop=stop)
 
 
 Next = Callable[[Sequence[int]], Tensor]
@@ -46,7 +46,7 @@ def plain(model: LanguageModel) -> Next:
 
 
 def identifiers(
-    chooser: Selector, after: Next, written: list[int], items: dict[int, tuple[int, ...]]
+    chooser: ListSelector, after: Next, written: list[int], items: dict[int, tuple[int, ...]]
 ) -> dict:
     """log p of each item behind what is written: at each token those of the items left compete."""
 
@@ -66,7 +66,7 @@ def identifiers(
     return below(items, 0, 0.0)
 
 
-def expected(chooser: Selector, after: Next, count: int) -> tuple[Permutation, list[float], float]:
+def expected(chooser: ListSelector, after: Next, count: int) -> tuple[Permutation, list[float], float]:
     """The greedy list of `task(count)`, the probabilities of its identifiers, and by how much the closest of
     its decisions was taken."""
     tokenizer = chooser.model.tokenizer
@@ -124,7 +124,7 @@ def test_the_likeliest_identifier_at_each_place_by_enumeration(k: int, count: in
         assert token_greedy < len(SEEDS)  # a rule that went token by token would not have passed
 
 
-def likeliest_tokens(chooser: Selector, count: int) -> Permutation:
+def likeliest_tokens(chooser: ListSelector, count: int) -> Permutation:
     """The list that takes the most probable token at each choice."""
     after, state = plain(chooser.model), chooser.grammar.begin(count, min(chooser.k, count))
     written = [*chooser.prompt(task(count)).tolist(), *state.pending]

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from ragdro.generation.generator import Generator, Reading
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.types import Candidates, Passage, Question, Task
 from tests.conftest import TOKENIZERS, random_model
 from tests.unit.data.broken import SPECIALS, STEERING
@@ -51,13 +51,13 @@ def task(attack: str, where: str = "passage") -> Task:
     return Task(Question("q", asked, ("Zorba",)), Candidates("q", passages))
 
 
-def selector(tokenizer: PreTrainedTokenizerFast, chat: bool) -> Selector:
+def selector(tokenizer: PreTrainedTokenizerFast, chat: bool) -> ListSelector:
     tokenizer.chat_template = CHAT if chat else None
     model = random_model(tokenizer)
-    return Selector(model, load_template("selector"), k=2, n=5, budget=Budget(60, 60))
+    return ListSelector(model, load_template("selector"), k=2, n=5, budget=Budget(60, 60))
 
 
-def controls(chooser: Selector, ids: np.ndarray) -> list[int]:
+def controls(chooser: ListSelector, ids: np.ndarray) -> list[int]:
     """The special tokens of a prompt, in order; the unknown token is the one that plain text may become."""
     hf = chooser.model.tokenizer.hf
     special = set(hf.all_special_ids) - {hf.unk_token_id}

@@ -82,7 +82,7 @@ def test_drawn_lists_come_from_one_reading_of_the_prompt_and_repeat(
         read.append(1)
         return plain(*args)
 
-    monkeypatch.setattr("ragdro.selection.selector.write_lists", counted)
+    monkeypatch.setattr("ragdro.selection.list_selector.write_lists", counted)
     other.rerank(QUESTION, texts(30), samples=20)  # it has identifiers of other lengths by now
     assert len(read) == 1 and other.grammar.candidates == 30
     assert other.rerank(QUESTION, texts(12), samples=20) == first

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.identifiers import parse, render
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.types import Candidates, Passage, Question, Task
 from tests.conftest import ARCHITECTURES, random_model
 
@@ -21,9 +21,9 @@ def task(count: int, words: str = "Mara Voss works for Zorba.") -> Task:
     return Task(Question("q", "where does Mara Voss work?", ("Zorba",)), Candidates("q", passages))
 
 
-def selector(tokenizer: PreTrainedTokenizerFast, k: int, n: int, architecture: str = "llama") -> Selector:
+def selector(tokenizer: PreTrainedTokenizerFast, k: int, n: int, architecture: str = "llama") -> ListSelector:
     model = random_model(tokenizer, architecture)
-    return Selector(model, load_template("tiny-selector"), k=k, n=n, budget=Budget(20, 20))
+    return ListSelector(model, load_template("tiny-selector"), k=k, n=n, budget=Budget(20, 20))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -79,9 +79,9 @@ def any_length(count: int, k: int) -> list[tuple[int, ...]]:
     return [z for length in range(1, k + 1) for z in permutations(range(count), length)]
 
 
-def stopping(tokenizer: PreTrainedTokenizerFast, k: int, n: int) -> Selector:
+def stopping(tokenizer: PreTrainedTokenizerFast, k: int, n: int) -> ListSelector:
     budget = Budget(20, 20)
-    return Selector(
+    return ListSelector(
         random_model(tokenizer), load_template("tiny-selector"), k=k, n=n, budget=budget, stop=True
     )
 

@@ -13,7 +13,7 @@ from ragdro.config import EStep, Mixture, Optimisation
 from ragdro.errors import RetrievalError
 from ragdro.evaluation.evaluate import evaluate
 from ragdro.lm.scoring import score_all, sequence_log_probs
-from ragdro.selection.selector import Selector
+from ragdro.selection.list_selector import ListSelector
 from ragdro.system import Rag
 from ragdro.training.e_step import e_step
 from ragdro.training.m_step import fit
@@ -29,9 +29,9 @@ def few(count: int, number: int = 0) -> Task:
     return Task(task.question, Candidates(task.question.id, task.candidates.passages[:count]))
 
 
-def stopping(rag: Rag) -> Selector:
+def stopping(rag: Rag) -> ListSelector:
     chooser = rag.selector
-    return Selector(chooser.model, chooser.template, k=4, n=5, budget=chooser.budget, stop=True)
+    return ListSelector(chooser.model, chooser.template, k=4, n=5, budget=chooser.budget, stop=True)
 
 
 @pytest.mark.parametrize("stop", [False, True])

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from ragdro.algorithms import Dro, Marginal, Sft
 from ragdro.config import EStep, Mixture
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.list_selector import ListSelector
+from ragdro.selection.selector import Draw
 from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
 from ragdro.types import Task
 from tests.worlds import pocket_rag, pocket_tasks
@@ -31,7 +32,7 @@ def test_plackett_luce_sums_to_one_and_is_what_is_drawn() -> None:
     assert ((observed - 5000 * expected) ** 2 / (5000 * expected)).sum() < 43.8  # 19 degrees, 0.999 quantile
 
 
-def many(selector: Selector, task: Task, mixture: Mixture) -> list[Draw]:
+def many(selector: ListSelector, task: Task, mixture: Mixture) -> list[Draw]:
     """4,000 draws for one question, as 80 questions that are the same but for their random numbers."""
     copies = [Task(replace(task.question, id=f"copy {i}"), task.candidates) for i in range(80)]
     propose = proposals(Dro(), EStep(samples=50, mixture=mixture), 0, 1)
@@ -59,7 +60,7 @@ def test_a_mixture_over_lists_that_may_stop_early() -> None:
     mixture = Mixture(retriever=0.3, uniform=0.3, decay=0.7)
     rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
     budget, template = rag.selector.budget, rag.selector.template
-    chooser = Selector(rag.selector.model, template, k=2, n=5, budget=budget, stop=True)
+    chooser = ListSelector(rag.selector.model, template, k=2, n=5, budget=budget, stop=True)
     lists = [*((i,) for i in range(5)), *LISTS]
     drawn = many(chooser, task, mixture)
     prior = np.exp(chooser.log_prob(task, lists, 10_000))

@@ -1,0 +1,238 @@
+"""A selector p(z|x) that points: one pass reads the question, the passages and the question again.
+
+In: questions with their candidates. Out: permutations with exact log-probabilities. A passage's score is the
+scaled cosine of two projected hidden states, the one at the passage's end and the one at the prompt's end;
+lists are drawn by these scores without replacement (Plackett-Luce), so that log p(z|x) is a formula: nothing
+is decoded, and any number of lists costs one pass. jina-reranker-v3 (Wang et al. 2025) scores passages in a
+shared context in this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ragdro.errors import ConfigError
+from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.decoding import branch_decoder
+from ragdro.lm.engines.base import DecoderOf
+from ragdro.lm.groups import ScoredGroup
+from ragdro.lm.model import LanguageModel
+from ragdro.lm.projections import Projections
+from ragdro.lm.tree import Ints
+from ragdro.profiling import phase
+from ragdro.prompts import PromptTemplate
+from ragdro.prompts.template import Budget, EncodedPrompt
+from ragdro.selection.plackett_luce import (
+    Scores,
+    draw_lists,
+    first_log_probs,
+    greedy_list,
+    list_log_probs,
+)
+from ragdro.selection.selector import Draw, Selector
+from ragdro.types import Permutation, Selection, Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointerGroup(ScoredGroup):
+    """A question's prompt, where its passages end, and the lists to score; `most`: K, where a shorter list
+    has stopped (None: lists do not stop)."""
+
+    prompt: EncodedPrompt
+    lists: tuple[Permutation, ...]
+    most: int | None
+
+    def __len__(self) -> int:
+        return len(self.prompt.ids)
+
+    @classmethod
+    def log_probs(cls, model: LanguageModel, groups: Sequence[ScoredGroup]) -> list[Tensor]:
+        """See `ScoredGroup`."""
+        own = cast("Sequence[PointerGroup]", groups)
+        scores = passage_scores(model, [group.prompt for group in own])
+        return [list_log_probs(s, g.lists, g.most) for s, g in zip(scores, own, strict=True)]
+
+    @classmethod
+    def batches(cls, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+        """Prompts of a batch are padded to the longest."""
+        return batches_by_tokens(lengths, max_tokens)
+
+    @classmethod
+    def one_pass(cls, model: LanguageModel, group: ScoredGroup) -> bool:
+        """Always: it is the model's own attention."""
+        return True
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """See `ScoredGroup`."""
+        return [self.prompt.ids]
+
+    @property
+    def positions(self) -> Ints:
+        """See `ScoredGroup`."""
+        return np.arange(len(self))
+
+    def head_flops(self, model: LanguageModel) -> float:
+        """Of the projections."""
+        assert model.projections is not None
+        return 2.0 * (len(self.prompt.ends) + 1) * model.projections.passage.numel()
+
+
+def passage_scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
+    """[passages + 1] of each prompt: the score of each passage and, last, of "enough"; in one pass (float32,
+    on the device), where frequencies depend on a sequence's length in one for each class of lengths."""
+    classes = model.length_classes
+    if classes is None:
+        return _scores(model, prompts)
+    found: dict[int, Tensor] = {}
+    for alike in classes.apart([(len(p.ids), len(p.ids)) for p in prompts]):
+        found.update(zip(alike, _scores(model, [prompts[i] for i in alike]), strict=True))
+    return [found[i] for i in range(len(prompts))]
+
+
+def _scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
+    projections, device = model.projections, model.device
+    assert projections is not None
+    width = max(len(p.ids) for p in prompts)
+    tokens = np.full((len(prompts), width), model.tokenizer.pad_id, np.int64)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt.ids)] = prompt.ids
+    positions = torch.arange(width, device=device).expand(len(prompts), width)
+    states = model.hidden(torch.from_numpy(tokens).to(device), positions)
+    counts = [len(p.ends) for p in prompts]
+    owners = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(counts)).to(device)
+    ends = torch.tensor([end for p in prompts for end in p.ends], device=device)
+    last = torch.tensor([len(p.ids) - 1 for p in prompts], device=device)
+    rows = torch.arange(len(prompts), device=device)
+    scores, enough = projections(states[owners, ends], states[rows, last], owners)
+    of_each = torch.split(scores, counts)
+    return [torch.cat([own, enough[row : row + 1]]) for row, own in enumerate(of_each)]
+
+
+class PointerSelector(Selector):
+    """`model` with projections behind the prompt `template`; see `Selector`.
+
+    A model that has no projections gets new ones. `template` needs the question in front of the passages, or
+    they would be read without it, and something behind them. Raises `ConfigError` where it has not.
+    """
+
+    kind = "pointer"
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        template: PromptTemplate,
+        *,
+        k: int,
+        n: int,
+        budget: Budget,
+        independent: bool = False,
+        stop: bool = False,
+    ) -> None:
+        super().__init__(model, template, k=k, n=n, budget=budget, independent=independent, stop=stop)
+        if "{question}" not in template.user.split("{passages}")[0]:
+            raise ConfigError(
+                "selector.prompt: a pointer scores a passage as it was read, so the template's 'user' needs"
+                " {question} in front of {passages}: take pointer or tiny-pointer, or write one like them"
+            )
+        if model.projections is None:
+            model.projections = Projections(model.width).to(model.device)
+
+    def prompt(self, task: Task) -> Ints:
+        """See `Selector`."""
+        return np.array(self.encoded(task).ids)
+
+    @phase("tokenise")
+    def encoded(self, task: Task) -> EncodedPrompt:
+        """The prompt and where its passages end; raises as `prompt` does."""
+        self._check(task)
+        passages, k = task.candidates.passages, self.list_length(task.candidates)
+        encoded = self.template.encode_with_ends(
+            self.model.tokenizer, task.question.question, passages, k, self.budget
+        )
+        if encoded.ends[-1] >= len(encoded.ids) - 1:
+            raise ConfigError("selector.prompt: a pointer's template needs words behind {passages}")
+        self._check_length(task, len(encoded.ids))
+        return encoded
+
+    def group(self, task: Task, permutations: Sequence[Permutation]) -> PointerGroup:
+        """See `Selector`."""
+        most = self.list_length(task.candidates) if self.stop else None
+        return PointerGroup(self.encoded(task), tuple(permutations), most)
+
+    def sample(
+        self,
+        tasks: Sequence[Task],
+        uniforms: Sequence[np.ndarray],
+        *,
+        temperature: float,
+        max_tokens: int,
+        decoder: DecoderOf = branch_decoder,
+    ) -> list[list[Draw]]:
+        """See `Selector`. Raises `ConfigError` for another engine's decoder, for nothing is decoded."""
+        _refuse_engine(decoder)
+        return [
+            self._draws(scores, numbers, task, temperature)
+            for scores, numbers, task in zip(self._read(tasks, max_tokens), uniforms, tasks, strict=True)
+        ]
+
+    def survey(
+        self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
+    ) -> list[tuple[Selection, list[float], list[Draw]]]:
+        """See `Selector`."""
+        return [
+            (self._selection(scores, task), first_log_probs(scores), self._draws(scores, numbers, task, 1.0))
+            for scores, numbers, task in zip(self._read(tasks, max_tokens), uniforms, tasks, strict=True)
+        ]
+
+    def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
+        """See `Selector`."""
+        return [first_log_probs(scores) for scores in self._read(tasks, max_tokens)]
+
+    def _greedy(self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf) -> list[Selection]:
+        _refuse_engine(decoder)
+        found = self._read(tasks, max_tokens)
+        return [self._selection(scores, task) for scores, task in zip(found, tasks, strict=True)]
+
+    def steps(self, candidates: int) -> int:
+        """A place is one choice."""
+        return 1
+
+    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> int:
+        """See `Selector`; nothing is cached."""
+        ids = prompt.tolist()
+        passage_scores(self.model, [EncodedPrompt(ids, list(range(candidates)))] * rows)
+        return 0
+
+    def _selection(self, scores: Scores, task: Task) -> Selection:
+        return Selection(*greedy_list(scores, self.list_length(task.candidates)), self.k)
+
+    def _draws(self, scores: Scores, uniforms: np.ndarray, task: Task, temperature: float) -> list[Draw]:
+        drawn = draw_lists(scores, uniforms, self.list_length(task.candidates), temperature)
+        return [Draw(z, float(log_q), float(log_p)) for z, log_q, log_p in zip(*drawn, strict=True)]
+
+    @phase("select")
+    def _read(self, tasks: Sequence[Task], max_tokens: int) -> list[Scores]:
+        """The scores of every question, in batches of like length; minus infinity for "enough" where lists do
+        not stop."""
+        prompts, found = [self.encoded(task) for task in tasks], dict[int, Scores]()
+        self.model.hf.eval()
+        with torch.no_grad():
+            for batch in batches_by_tokens([len(p.ids) for p in prompts], max_tokens):
+                scored = passage_scores(self.model, [prompts[i] for i in batch])
+                found.update((i, s.cpu().double().numpy()) for i, s in zip(batch, scored, strict=True))
+        if not self.stop:
+            for scores in found.values():
+                scores[-1] = -np.inf
+        return [found[i] for i in range(len(tasks))]
+
+
+def _refuse_engine(decoder: DecoderOf) -> None:
+    if decoder is not branch_decoder:
+        raise ConfigError("e_step.engine: a pointer selector decodes nothing; take engine transformers")
