@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ragdro.algorithms import Dpo, DroCentered, DroTempered, Marginal, Rloo
 from ragdro.config import Config, load_config
+from ragdro.config.base import fields_by_key
 from ragdro.config.engine import OpenAiEngine, VllmEngine
 from ragdro.config.retriever import Bm25Settings, ColbertSettings, DenseSettings, HybridSettings
 from ragdro.errors import ConfigError
@@ -50,7 +51,7 @@ def kinds_of(annotation: Any) -> tuple[Any, ...]:
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...], list[Any]]]:
     """(dotted key, alternatives, bounds) of every field below `model`, sections of several kinds left out."""
-    for name, field in model.model_fields.items():
+    for name, field in fields_by_key(model).items():
         if prefix + name in ("retriever", "objective", "e_step.engine"):
             continue
         kinds = kinds_of(field.annotation)
@@ -70,7 +71,7 @@ FIELDS |= {
 KIND_OF = {
     f"{section}.{key}": (section, kind)
     for (section, kind), model in KINDS.items()
-    for key in model.model_fields
+    for key in fields_by_key(model)
 }
 
 
