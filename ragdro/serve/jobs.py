@@ -202,7 +202,7 @@ def _ranked(rag: Rag, asked: Sequence[tuple[int, Task]], samples: int) -> dict[i
     as a list, or in more rounds than one."""
     if not rag.selects or rag.selector.independent:
         return {}
-    most = rag.selector.grammar.candidates
+    most = rag.selector.n
     once = [(at, task) for at, task in asked if len(task.candidates.passages) <= most]
     found = rerank(rag.selector, [task for _, task in once], samples, seed=0, max_tokens=rag.max_tokens)
     return {at: ranked for (at, _), ranked in zip(once, found, strict=True)}

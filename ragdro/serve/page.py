@@ -69,7 +69,7 @@ def router(service: Service) -> APIRouter:
             "stages": service.stages,
             "searches": service.served.searches,
             "selected": rag.selector.k,
-            "candidates": rag.selector.grammar.candidates,
+            "candidates": rag.selector.n,
             "independent": rag.selector.independent,
             "examples": service.served.run is not None,
             "max_body": settings.max_body,
