@@ -60,7 +60,7 @@ def run_folder(folder: Path) -> Path:
         save_file({key: 1.2 * value for key, value in weights.items()}, path, {"format": "pt"})
     metrics = {"questions": 3}
     best = {"iteration": 1, **metrics}
-    results = {"vanilla_rag": metrics, "warm_up": metrics, "iterations": [metrics], "best": best}
+    results = {"vanilla_rag": metrics, "warm_up": metrics, "iterations": [best], "best": best}
     (folder / "results.json").write_text(json.dumps(results))
     for stage, right in (("warm_up", (0, 0, 1)), ("iteration-1", (1, 1, 1))):
         records = [_prediction(stage, QUESTIONS[i], i, bool(r)) for i, r in enumerate(right)]

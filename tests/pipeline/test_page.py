@@ -349,6 +349,7 @@ def test_the_keyboard_alone(opened: Callable[..., Page]) -> None:
     assert all(is_outlined for _, is_outlined in seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_and_accessible(opened: Callable[..., Page], scheme: str) -> None:
     page = opened(color_scheme=scheme, viewport={"width": 360, "height": 740})
