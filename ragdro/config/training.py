@@ -56,10 +56,15 @@ class WarmUp(Settings):
     generator: Optimisation | None = Field(
         Optimisation(), description="null: the generator is taken as it is"
     )
-    teacher: Literal["auto", "distant", "gold"] = Field(
+    teacher: Literal["auto", "distant", "gold", "query-likelihood", "fused"] = Field(
         "auto",
         description="whose lists are taught: 'distant' puts passages that hold an answer first, 'gold' those"
-        " labelled as gold, 'auto' follows the data's own ranking and is distant where there is none",
+        " labelled as gold, 'auto' follows the data's own ranking and is distant where there is none;"
+        " 'query-likelihood' goes by p(question | passage) under the generator before it is trained, 'fused'"
+        " by the reciprocal ranks of that, of the retriever and of `encoder`; docs/recipes.md",
+    )
+    encoder: str | None = Field(
+        None, description="hub name or folder of a bi-encoder whose order is fused too; teacher 'fused' only"
     )
     loss: Literal["answer", "all_tokens"] = Field(
         "answer",
@@ -75,6 +80,17 @@ class WarmUp(Settings):
             return {**values, "selector": None, "generator": None}
         return values
 
+    @model_validator(mode="after")
+    def _encoder_is_fused(self) -> WarmUp:
+        if self.encoder is not None and self.teacher != "fused":
+            raise ValueError(f"encoder: teacher {self.teacher} takes none; set teacher: fused")
+        return self
+
+    @property
+    def asks_a_model(self) -> bool:
+        """Whether the teacher's order is computed with a model, once, before any training."""
+        return self.teacher in ("query-likelihood", "fused")
+
     @property
     def fits(self) -> list[Optimisation]:
         """Those that there are."""
@@ -85,15 +101,18 @@ class Mixture(Settings):
     """Proposals that do not come from the selector; the weights correct for them exactly."""
 
     retriever: float = Field(0.1, ge=0, lt=1, description="share drawn by the retriever's order")
+    teacher: float = Field(0.0, ge=0, lt=1, description="share drawn by the order of `warm_up.teacher`")
     uniform: float = Field(0.1, ge=0, lt=1, description="share drawn at random")
     decay: float = Field(
-        0.8, gt=0, le=1, description="of the retriever's fraction: each rank's weight over the one before it"
+        0.8, gt=0, le=1, description="of shares drawn by an order: each rank's weight over the one before it"
     )
 
     @model_validator(mode="after")
     def _some_from_the_selector(self) -> Mixture:
-        if self.retriever + self.uniform >= 1:
-            raise ValueError("retriever and uniform together must be less than 1, the rest is the selector's")
+        if self.retriever + self.teacher + self.uniform >= 1:
+            raise ValueError(
+                "retriever, teacher and uniform together must be less than 1, the rest is the selector's"
+            )
         return self
 
 

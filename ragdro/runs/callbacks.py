@@ -21,6 +21,10 @@ class LogCallback(Callback):
     def __init__(self, log: MetricsLog) -> None:
         self._log = log
 
+    def on_teacher(self, done: int, total: int) -> None:
+        """See `Callback`."""
+        self._log.log({"event": "teacher", "stage": "warm_up", "questions": done, "of": total})
+
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
         """See `Callback`."""
         if not saved:
@@ -86,9 +90,15 @@ class DisplayCallback(Callback):
         self._shown: set[str] = set()
         self._done = 0
 
+    def on_teacher(self, done: int, total: int) -> None:
+        """See `Callback`."""
+        self._shard("warm_up: teacher", done, total)
+
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
         """See `Callback`."""
-        name = f"{stage}: E-step"
+        self._shard(f"{stage}: E-step", done, total)
+
+    def _shard(self, name: str, done: int, total: int) -> None:
         if name not in self._shown:
             self._display.start(name, total)
             self._shown.add(name)

@@ -32,7 +32,7 @@ _MOMENTS = "optimiser-"
 """An optimiser's moments, under its role."""
 _SAMPLES = "samples"
 _LISTS = "lists-"
-"""What an earlier iteration drew, under its selector's name."""
+"""What an earlier iteration drew, under its selector's name, and what the teacher said."""
 
 
 class RunCheckpointer(Checkpointer):
@@ -50,9 +50,12 @@ class RunCheckpointer(Checkpointer):
         for name, snapshot in training.snapshots.items():
             if name in state.files:
                 snapshot.weights = store.tensors(state, name)
-            if f"{_LISTS}{name}" in state.files:
-                lists = broadcast_from_rank0(partial(store.json, state, f"{_LISTS}{name}"))
-                training.history[name] = {q: [tuple(z) for z in zs] for q, zs in lists.items()}
+        for key in state.files:
+            if key.startswith(_LISTS):
+                lists = broadcast_from_rank0(partial(store.json, state, key))
+                training.history[key.removeprefix(_LISTS)] = {
+                    q: [tuple(z) for z in zs] for q, zs in lists.items()
+                }
         for role, model in training.models.items():
             if role in state.files:
                 load_parameters(model, store.tensors(state, role), f"{role}.model")
@@ -109,6 +112,11 @@ class RunCheckpointer(Checkpointer):
     def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
         """See `Checkpointer`."""
         self._store.put_json(self.state, f"{_LISTS}{name}", lists)
+
+    def save_teacher(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
+        """See `Checkpointer`."""
+        self.save_history(name, lists)
+        self._commit()
 
     def save_samples(self, weighted: Sequence[WeightedTask]) -> None:
         """See `Checkpointer`."""

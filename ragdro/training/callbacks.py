@@ -40,6 +40,9 @@ class Callback:
     def on_train_begin(self, training: TrainingParts) -> None:
         """Everything is loaded and nothing is computed; a resumed training stands where it was saved."""
 
+    def on_teacher(self, done: int, total: int) -> None:
+        """A teacher that is a model has ordered the candidates of `done` of `total` training questions."""
+
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
         """`done` of the `total` questions of an E-step are weighted; `saved`: taken from an earlier
         session."""
@@ -97,6 +100,9 @@ class Checkpointer:
 
     def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
         """What an iteration drew, by question id, for replay; it belongs to the next thing that is saved."""
+
+    def save_teacher(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
+        """What a teacher that is a model says so far, by question id: as `save_history`, but at once."""
 
     def save_samples(self, weighted: Sequence[WeightedTask]) -> None:
         """What was drawn for validation questions, for the next stage to compare with; it belongs to the next

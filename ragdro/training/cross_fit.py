@@ -23,6 +23,7 @@ from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training.e_step import Scores, answer_log_likelihoods
 from ragdro.training.m_step import fit
+from ragdro.training.teachers import Orders
 from ragdro.training.warm_up import ObserverOf, warm_up
 from ragdro.types import Task
 
@@ -51,9 +52,14 @@ def folds_of(model: LanguageModel, tasks: Sequence[Task]) -> list[Fold]:
 
 
 def warm_up_folds(
-    folds: Sequence[Fold], rag: Rag, tasks: Sequence[Task], settings: TrainingSettings, observe: ObserverOf
+    folds: Sequence[Fold],
+    rag: Rag,
+    tasks: Sequence[Task],
+    settings: TrainingSettings,
+    observe: ObserverOf,
+    orders: Orders | None = None,
 ) -> None:
-    """Each fold's warm-up of the generator, on its own questions."""
+    """Each fold's warm-up of the generator, on its own questions; `orders` as in `warm_up`."""
     generator_only = settings.warm_up.model_copy(update={"selector": None})
     for number, fold in enumerate(folds):
         own = [tasks[i] for i in fold.fitted_to(tasks)]
@@ -67,6 +73,7 @@ def warm_up_folds(
                     generator_only,
                     rng,
                     lambda role, name=fold.name: observe(name),  # type: ignore[misc]
+                    orders,
                 )
 
 

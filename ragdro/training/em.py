@@ -113,9 +113,11 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
     apply_parallelism(settings.parallel, training.models)
     training.emit("on_train_begin", training)
     if state.finished < 0:
+        training.ask_teacher()
         rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
-        warm_up(system.selector, system.generator, training.train, settings.warm_up, rng, observe)
-        warm_up_folds(training.folds, system, training.train, settings, observe)
+        tasks, orders = training.train, training.orders
+        warm_up(system.selector, system.generator, tasks, settings.warm_up, rng, observe, orders)
+        warm_up_folds(training.folds, system, tasks, settings, observe, orders)
         training.capture(REFERENCE)
         evaluate_vanilla(training)
         evaluate(training, iteration=0)

@@ -22,9 +22,12 @@ from ragdro.training.e_step import Scores, Shards
 from ragdro.training.parts import REFERENCE, TrainingParts
 from ragdro.training.proposals import Propose, proposals
 from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
-from ragdro.types import Task, WeightedTask
+from ragdro.training.teachers import model_orders, teacher_permutation
+from ragdro.types import Permutation, Task, WeightedTask
 
 VANILLA = "vanilla_rag"
+TEACHER = "teacher"
+"""What the teacher's orders are saved as."""
 TRAIN_STREAM = 2
 """Streams of random numbers: what each is for keeps its own, whatever the others take."""
 
@@ -63,13 +66,45 @@ class Training(TrainingParts):
             self.snapshots[name].capture()
             self.checkpointer.save_snapshot(name)
 
+    def ask_teacher(self) -> None:
+        """Have a teacher that is a model order the training questions' candidates, where anything is to go by
+        that: once, by the generator as the run starts with it."""
+        settings, step = self.settings.warm_up, self.settings.e_step
+        drawn = step.mixture is not None and step.mixture.teacher > 0
+        if not (settings.asks_a_model and (settings.fits or drawn)):
+            return
+        known = dict(self.history.get(TEACHER, {}))
+        missing = [task for task in self.train if task.question.id not in known]
+        for start in range(0, len(missing), step.questions_per_shard):
+            shard = missing[start : start + step.questions_per_shard]
+            tokens = step.max_tokens_per_micro_batch
+            orders = model_orders(self.system.generator, shard, settings, tokens)
+            known |= {task.question.id: [order] for task, order in zip(shard, orders, strict=True)}
+            self.history[TEACHER] = known
+            self.checkpointer.save_teacher(TEACHER, known)
+            self.emit("on_teacher", len(known), len(self.train))
+
+    @property
+    def orders(self) -> dict[str, Permutation]:
+        """The teacher's order of each training question's candidates, where anything goes by it."""
+        if TEACHER in self.history:
+            return {name: lists[0] for name, lists in self.history[TEACHER].items()}
+        mixture, teacher = self.settings.e_step.mixture, self.settings.warm_up.teacher
+        if mixture is None or not mixture.teacher:
+            return {}
+        return {
+            task.question.id: teacher_permutation(task, len(task.candidates.passages), teacher)
+            for task in self.train
+        }
+
     @contextmanager
     def proposals(self, iteration: int) -> Iterator[Propose]:
         """Where an iteration's permutations come from, while the sampling engine serves the selector."""
         step, seed = self.settings.e_step, self.settings.seed
         with self.engine.serving(self.system.selector.model) as decoder:
-            propose = proposals(self.algorithm, step, seed, TRAIN_STREAM + iteration, decoder)
-            yield pooled(propose, self._earlier(), step) if step.replay else propose
+            stream, orders = TRAIN_STREAM + iteration, self.orders
+            propose = proposals(self.algorithm, step, seed, stream, decoder, orders)
+            yield pooled(propose, self._earlier(), step, orders) if step.replay else propose
 
     def held_out_scores(
         self, generator: Any, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], max_tokens: int

@@ -1,9 +1,10 @@
 """Where the E-step's permutations come from: a proposal q(z), with log q(z) of every draw exact.
 
 In: the selector and questions with candidates. Out: m `Draw`s a question. The default is the selector itself
-(the paper's). A mixture adds two components that know nothing of the question but the retriever's order,
+(the paper's). A mixture adds components that know nothing of the question but an order of its candidates, the
+retriever's or that of the warm-up's teacher,
 
-    q(z) = (1 - a - b) p(z|x) + a PL(z; decay) + b PL(z; 1),
+    q(z) = (1 - a - b - c) p(z|x) + a PL(z; decay, retriever) + b PL(z; decay, teacher) + c PL(z; 1),
 
 PL being the Plackett-Luce distribution that takes the candidate at rank r (from 0) with a weight of decay^r:
 with decay 1 every list is equally likely, so that none is out of reach. Where the selector may stop early,
@@ -13,6 +14,7 @@ their lists are of every length alike. Every random number is a function of
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,17 +29,25 @@ from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.scoring import score_all
 from ragdro.selection.selector import Draw, Selector
+from ragdro.training.teachers import Orders
 from ragdro.types import Permutation, Task
 
 Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
 """The draws of each question."""
+Component: TypeAlias = tuple[float, NDArray[np.float64]]
+"""A part of a mixture: its share, and the weight of each candidate in its Plackett-Luce distribution."""
 
 
 def proposals(
-    algorithm: Algorithm, settings: EStep, seed: int, stream: int, decoder: DecoderOf = branch_decoder
+    algorithm: Algorithm,
+    settings: EStep,
+    seed: int,
+    stream: int,
+    decoder: DecoderOf = branch_decoder,
+    orders: Orders | None = None,
 ) -> Propose:
     """What the algorithm proposes, else lists sampled as `settings` ask for; `stream` sets apart draws that
-    must not share random numbers.
+    must not share random numbers, `orders` are the teacher's, for a mixture that draws by them.
 
     `decoder` is the sampling engine's. What another engine than our own drew has that engine's q; p(z|x) is
     our own forward pass's, and the weights take p/q.
@@ -58,9 +68,8 @@ def proposals(
             return _rescored(selector, tasks, draws, settings.max_tokens_per_micro_batch)
         if settings.mixture is None:
             return draws
-        return _mixed(
-            selector, tasks, draws, settings.mixture, settings.max_tokens_per_micro_batch, (seed, stream)
-        )
+        tokens, known = settings.max_tokens_per_micro_batch, orders or {}
+        return _mixed(selector, tasks, draws, settings.mixture, known, tokens, (seed, stream))
 
     return propose
 
@@ -112,6 +121,7 @@ def _mixed(
     tasks: Sequence[Task],
     draws: Sequence[Sequence[Draw]],
     mixture: Mixture,
+    orders: Orders,
     max_tokens: int,
     numbers: tuple[int, int],
 ) -> list[list[Draw]]:
@@ -119,7 +129,8 @@ def _mixed(
     lists = []
     for task, drawn in zip(tasks, draws, strict=True):
         rng = _generator(task, *numbers, _MIXTURE)
-        ranked, level = _weights(task, mixture)
+        components = _components(task, mixture, orders)
+        ends = np.cumsum([share for share, _ in components])
         which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
         most = selector.list_length(task.candidates)
         if selector.stop:
@@ -128,10 +139,8 @@ def _mixed(
             lengths = np.full(len(drawn), most)
         lists.append(
             [
-                plackett_luce(ranked, u[:length])
-                if w < mixture.retriever
-                else plackett_luce(level, u[:length])
-                if w < mixture.retriever + mixture.uniform
+                plackett_luce(components[place][1], u[:length])
+                if (place := int((ends <= w).sum())) < len(components)
                 else draw.permutation
                 for draw, w, u, length in zip(drawn, which, uniforms, lengths, strict=True)
             ]
@@ -139,7 +148,10 @@ def _mixed(
     groups = [selector.group(task, zs) for task, zs in zip(tasks, lists, strict=True)]
     priors = score_all(selector.model, groups, max_tokens)
     return [
-        [Draw(*one) for one in zip(zs, log_proposals(selector, task, zs, ps, mixture), ps, strict=True)]
+        [
+            Draw(*one)
+            for one in zip(zs, log_proposals(selector, task, zs, ps, mixture, orders), ps, strict=True)
+        ]
         for task, zs, ps in zip(tasks, lists, priors, strict=True)
     ]
 
@@ -150,38 +162,42 @@ def log_proposals(
     permutations: Sequence[Permutation],
     log_priors: Sequence[float],
     mixture: Mixture | None,
+    orders: Orders | None = None,
 ) -> list[float]:
     """log q(z) of each permutation whose log p(z|x) is given (temperature 1)."""
     if mixture is None:
         return list(log_priors)
     lengths = selector.list_length(task.candidates) if selector.stop else 1
-    weights = _weights(task, mixture)
+    components = _components(task, mixture, orders or {})
     return [
-        log_mixture(z, log_p, *weights, mixture, lengths=lengths)
+        log_mixture(z, log_p, components, lengths=lengths)
         for z, log_p in zip(permutations, log_priors, strict=True)
     ]
 
 
 def log_mixture(
-    permutation: Permutation,
-    log_prior: float,
-    ranked: NDArray[np.float64],
-    level: NDArray[np.float64],
-    mixture: Mixture,
-    lengths: int = 1,
+    permutation: Permutation, log_prior: float, components: Sequence[Component], lengths: int = 1
 ) -> float:
-    """log q(z) of the mixture; its last two components take each of so many `lengths` alike."""
-    shares = np.array([1 - mixture.retriever - mixture.uniform, mixture.retriever, mixture.uniform])
-    logs = np.array(
-        [log_prior, log_plackett_luce(permutation, ranked), log_plackett_luce(permutation, level)]
-    ) - np.log([1, lengths, lengths])
-    return float(np.logaddexp.reduce(np.log(shares[shares > 0]) + logs[shares > 0]))
+    """log q(z) of the mixture of p(z|x), whose log is given, with Plackett-Luce `components`, each of which
+    takes so many `lengths` alike."""
+    logs = [
+        math.log(share) + log_plackett_luce(permutation, weights) - math.log(lengths)
+        for share, weights in components
+    ]
+    rest = 1 - sum(share for share, _ in components)
+    return float(np.logaddexp.reduce([math.log(rest) + log_prior, *logs]))
 
 
-def _weights(task: Task, mixture: Mixture) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The components' weights of the candidates: by rank, and all alike."""
-    ranks = np.arange(len(task.candidates.passages))
-    return mixture.decay ** ranks.astype(np.float64), np.ones(len(ranks))
+def _components(task: Task, mixture: Mixture, orders: Orders) -> list[Component]:
+    """The mixture's parts beside the selector: those that have a share, and each candidate's weight there."""
+    count = len(task.candidates.passages)
+    by_rank = mixture.decay ** np.arange(count, dtype=np.float64)
+    parts = [(mixture.retriever, by_rank), (mixture.uniform, np.ones(count))]
+    if mixture.teacher:
+        by_teacher = np.empty(count)
+        by_teacher[list(orders[task.question.id])] = by_rank
+        parts.append((mixture.teacher, by_teacher))
+    return [(share, weights) for share, weights in parts if share]
 
 
 _MIXTURE = 1

@@ -22,6 +22,7 @@ from ragdro.lm.scoring import score_all
 from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.proposals import Propose, log_proposals
+from ragdro.training.teachers import Orders
 from ragdro.types import Permutation, Task, WeightedTask
 
 Lists = Mapping[str, Sequence[Permutation]]
@@ -41,8 +42,11 @@ def earlier_name(age: int) -> str:
     return f"selector-earlier-{age}"
 
 
-def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Propose:
-    """`propose`, its draws first, with what `earlier` iterations drew for the same question behind them."""
+def pooled(
+    propose: Propose, earlier: Sequence[Earlier], settings: EStep, orders: Orders | None = None
+) -> Propose:
+    """`propose`, its draws first, with what `earlier` iterations drew for the same question behind them;
+    `orders` as in `proposals`."""
 
     def joined(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
         draws = propose(selector, tasks)
@@ -62,7 +66,7 @@ def pooled(propose: Propose, earlier: Sequence[Earlier], settings: EStep) -> Pro
         result = list(draws)
         for row, (i, task, pool) in enumerate(zip(again, chosen, pools, strict=True)):
             by_source = [
-                log_proposals(selector, task, pool, log_p[row], settings.mixture) for log_p in priors
+                log_proposals(selector, task, pool, log_p[row], settings.mixture, orders) for log_p in priors
             ]
             counts = torch.tensor([len(source[row]) for source in sources], dtype=torch.float64)
             log_q = balance(torch.tensor(by_source, dtype=torch.float64), counts).tolist()

@@ -1,9 +1,7 @@
 """The warm-up: supervised fine-tuning of both models before the loop.
 
 In: questions with candidates. Out: a selector that lists as a teacher does, a generator that answers from
-what the teacher selects. The teacher is the data's own ranking where it has one; elsewhere distant
-supervision: passages that hold a gold answer first, then the retriever's order. A perfect teacher, for
-studies, puts the passages labelled as gold first.
+what the teacher selects (`teachers`).
 """
 
 from __future__ import annotations
@@ -14,15 +12,14 @@ import numpy as np
 
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import WarmUp
-from ragdro.errors import ConfigError
-from ragdro.evaluation.ranking import contains_answer
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import SequenceGroup
 from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
 from ragdro.training.m_step import FitObserver, fit
-from ragdro.types import Permutation, Task
+from ragdro.training.teachers import Orders, teacher_permutation
+from ragdro.types import Task
 
 ObserverOf = Callable[[str], FitObserver]
 """From a role to what watches and saves its fit."""
@@ -35,9 +32,15 @@ def warm_up(
     settings: WarmUp,
     rng: np.random.Generator,
     observe: ObserverOf = lambda role: FitObserver(),
+    orders: Orders | None = None,
 ) -> None:
-    """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone."""
-    teacher = [teacher_permutation(task, selector.k, settings.teacher, stop=selector.stop) for task in tasks]
+    """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone.
+    `orders`: those of a teacher that is a model (`teachers.model_orders`)."""
+    stop, known = selector.stop, orders or {}
+    teacher = [
+        teacher_permutation(t, selector.k, settings.teacher, stop=stop, order=known.get(t.question.id))
+        for t in tasks
+    ]
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> TrainingExample:
@@ -55,28 +58,3 @@ def warm_up(
     if settings.generator is not None:
         with phase("generator update"):
             fit(generator.model, len(tasks), answer, settings.generator, rng, observe("generator"))
-
-
-def teacher_permutation(task: Task, k: int, teacher: str = "auto", *, stop: bool = False) -> Permutation:
-    """The K candidates that the teacher puts first (all, where there are fewer); `teacher` is
-    `warm_up.teacher`. With `stop`, as many of them as it names, one at least: those that it ranks, that are
-    gold, or that hold an answer.
-
-    Raises `ConfigError` for a question without gold passages where the gold ones are the teacher.
-    """
-    passages = task.candidates.passages
-    if teacher == "gold":
-        gold = {passage.content: rank for rank, passage in enumerate(task.question.gold_passages)}
-        if not gold:
-            raise ConfigError(f"warm_up.teacher: question '{task.question.id}' has no passages labelled gold")
-        ranks = [gold.get(p.content, len(gold)) for p in passages]
-        named = sum(rank < len(gold) for rank in ranks)
-    elif teacher == "auto" and task.question.ranking is not None:
-        place = {passage_id: rank for rank, passage_id in enumerate(task.question.ranking)}
-        ranks = [place.get(p.id, len(place)) for p in passages]
-        named = sum(rank < len(place) for rank in ranks)
-    else:
-        ranks = [int(not contains_answer(p.text, task.question.answers)) for p in passages]
-        named = ranks.count(0)
-    order = sorted(range(len(passages)), key=lambda i: ranks[i])
-    return tuple(order[: min(k, max(1, named)) if stop else k])

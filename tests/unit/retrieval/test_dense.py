@@ -16,8 +16,10 @@ pytest.importorskip("sentence_transformers")
 from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.dense import DenseRetriever
+from ragdro.training.teachers import encoder_orders
 from ragdro.types import Passage, Question
 from tests.unit.retrieval.conftest import generated_corpus, generated_questions, killed_after
+from tests.worlds import pocket_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -213,3 +215,14 @@ def test_a_model_that_is_not_there_is_named(corpus: list[Passage], tmp_path: Pat
     missing = str(tmp_path / "no-model")
     with pytest.raises(RetrievalError, match=r"retriever\.model: .*no-model' cannot be loaded"):
         built(corpus, tmp_path / "index", DenseSettings(model=missing, device="cpu"))
+
+
+def test_the_warm_ups_bi_encoder_orders_by_the_cosine_of_its_vectors(random_bert: Path) -> None:
+    tasks = pocket_tasks(2, 5)
+    orders = encoder_orders(str(random_bert), tasks)
+    for task, order in zip(tasks, orders, strict=True):
+        texts = [f"{p.title} {p.text}" for p in task.candidates.passages]
+        vectors = by_hand(random_bert, [task.question.question, *texts])
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        assert order == tuple(np.argsort(-(unit[1:] @ unit[0]), kind="stable").tolist())
+    assert any(order != tuple(range(5)) for order in orders)

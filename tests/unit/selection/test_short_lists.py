@@ -18,7 +18,7 @@ from ragdro.system import Rag
 from ragdro.training.e_step import e_step
 from ragdro.training.m_step import fit
 from ragdro.training.proposals import log_plackett_luce, proposals
-from ragdro.training.warm_up import teacher_permutation
+from ragdro.training.teachers import teacher_permutation
 from ragdro.types import Candidates, Task
 from tests.worlds import pocket_rag, pocket_tasks
 

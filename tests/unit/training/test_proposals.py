@@ -76,8 +76,11 @@ def test_a_mixture_over_lists_that_may_stop_early() -> None:
 
 
 def test_a_component_without_a_share_is_left_out() -> None:
-    mixture = Mixture(retriever=0.0, uniform=0.0)
-    assert log_mixture((0, 1), -3.0, RANKED, LEVEL, mixture) == pytest.approx(-3.0)
+    assert log_mixture((0, 1), -3.0, []) == pytest.approx(-3.0)
+    rag, tasks = pocket_rag(k=2, n=5), pocket_tasks(2, 5)
+    nothing = EStep(samples=5, mixture=Mixture(retriever=0.0, uniform=0.0))
+    for draws in proposals(Dro(), nothing, 0, 1)(rag.selector, tasks):
+        assert [d.log_proposal for d in draws] == pytest.approx([d.log_prior for d in draws])
 
 
 def test_a_questions_draws_do_not_depend_on_its_neighbours() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ragdro.training.warm_up import teacher_permutation
+from ragdro.training.teachers import teacher_permutation
 from ragdro.types import Permutation, Task
 from tests.worlds import pocket_tasks
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ragdro.errors import ConfigError
-from ragdro.training.warm_up import teacher_permutation
+from ragdro.training.teachers import teacher_permutation
 from tests.worlds import pocket_tasks
 
 
