@@ -292,7 +292,7 @@ def test_errors_are_one_line(opened: Callable[..., Page]) -> None:
     ask(page, QUESTIONS[0], passages="\n\n".join("a" * 31))
     expect(alert).to_have_text("31 passages are more than 30, the most that this server takes.")
     ask(page, QUESTIONS[0], passages="a" * 20001)
-    expect(alert).to_contain_text("larger than 0.0 MiB")
+    expect(alert).to_contain_text("larger than 19 KiB")
     page.evaluate("sessionStorage.setItem('ragdro-key', 'guess')")
     ask(page, QUESTIONS[0], passages=PASSAGES[0])
     expect(alert).to_have_text("The API key is wrong.")

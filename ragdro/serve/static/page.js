@@ -125,8 +125,10 @@ function bodies() {
   }
   const texts = stages.map((stage) => JSON.stringify({ ...common, stage }));
   if (new TextEncoder().encode(texts[0]).length > system.max_body) {
-    const limit = (system.max_body / 2 ** 20).toFixed(1);
-    throw new Problem(`The question and its passages are larger than ${limit} MiB, the most that this server takes.`, 0);
+    const limit = system.max_body < 2 ** 20
+      ? `${Math.floor(system.max_body / 2 ** 10)} KiB`
+      : `${(system.max_body / 2 ** 20).toFixed(1)} MiB`;
+    throw new Problem(`The question and its passages are larger than ${limit}, the most that this server takes.`, 0);
   }
   return texts;
 }

@@ -43,11 +43,11 @@ function chosenLine(place, p, independent) {
   return `chosen ${ordinal(place)} with probability ${probability(p)}${given}`;
 }
 
-/** "retrieved 7th, score 3.43", or "given 7th" for a passage that has no score. */
+/** "retrieved 7th, score 3.43", or "7th of those given" for a passage that has no score. */
 function retrievedLine(result, entry) {
   const { score } = result.candidates[found(entry) - 1];
   const rank = ordinal(found(entry));
-  return score === null ? `given ${rank}` : `retrieved ${rank}, score ${score.toFixed(2)}`;
+  return score === null ? `${rank} of those given` : `retrieved ${rank}, score ${score.toFixed(2)}`;
 }
 
 function bar(value) {
@@ -62,8 +62,10 @@ const shownAnswer = (answer) =>
   answer.trim() ? el("span", { dir: "auto" }, answer) : el("i", {}, "(an empty answer)");
 
 function certainty(result) {
-  const p = Math.exp(result.log_probability);
-  const facts = [`the generator gives it probability ${probability(p)}`];
+  const facts = [];
+  if (result.log_probability !== null) {
+    facts.push(`the generator gives it probability ${probability(Math.exp(result.log_probability))}`);
+  }
   if (result.agreement !== null && result.agreement !== undefined) {
     const same = Math.round(result.agreement * result.samples);
     facts.push(`same answer from ${same} of ${plural(result.samples, "drawn list")}`);
