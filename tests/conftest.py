@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tokens import TextTokenizer
+from tests.databases import Postgres
 
 settings.register_profile("suite", derandomize=True)  # The same examples in every run.
 settings.load_profile("suite")
@@ -109,3 +110,11 @@ def random_model(
 @pytest.fixture(params=sorted(TOKENIZERS))
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     return TOKENIZERS[request.param]()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that is started for the first test that asks for it."""
+    server = Postgres()
+    yield server
+    server.close()

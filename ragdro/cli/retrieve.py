@@ -17,7 +17,8 @@ from ragdro.sources import resolve
 from ragdro.types import Candidates
 
 _Kind = Annotated[
-    str, typer.Option(help="bm25, dense, colbert, hybrid, external, given or package.module:Class")
+    str,
+    typer.Option(help="bm25, dense, colbert, hybrid, postgres, qdrant, external, given, module:Class"),
 ]
 _SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")]
 _Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, dotted.key=value; repeatable")]
@@ -34,19 +35,27 @@ def index(
     cache: _Cache = _CACHE,
     fields: FieldsOption = "",
 ) -> None:
-    """Index a corpus for `ragdro retrieve`; a killed build goes on where it stopped."""
+    """Index a corpus for `ragdro retrieve`, or fill a database from it; a killed build resumes."""
     from ragdro.data import read_corpus
     from ragdro.retrieval import make_retriever
-    from ragdro.retrieval.cache import cached_retriever, corpus_key
+    from ragdro.retrieval.cache import cached_retriever, corpus_key, fill_store
+    from ragdro.retrieval.database import DatabaseRetriever
 
     names = field_names(fields)
-    chosen, source = _settings(kind, settings, set_ or ()), resolve(corpus)
-    if not make_retriever(chosen).needs_corpus(()):
+    chosen, source = retriever_settings(kind, settings, set_ or ()), resolve(corpus)
+    made = make_retriever(chosen, show_progress=True)
+    if isinstance(made, DatabaseRetriever):
+        if out is not None:
+            raise ConfigError(f"--out: a retriever of kind {made.kind} has its index where its passages are")
+        passages = fill_store(source, made, cache, fields=names)
+        typer.echo(f"{made.place}: {passages} passages", err=True)
+        return
+    if not made.needs_corpus(()):
         raise ConfigError(f"a retriever of kind {chosen.kind} with these settings has no index")
     if out is None:
         retriever = cached_retriever(source, chosen, cache, show_progress=True, fields=names)
     else:
-        retriever = make_retriever(chosen, show_progress=True)
+        retriever = made
         key = corpus_key(source, read_corpus, names)
         retriever.build(read_corpus(source, fields=names), out, corpus_key=key)
         retriever.open(out)
@@ -86,7 +95,10 @@ def retrieve(
             )
         found: Iterable[Candidates] = open_retriever(index, show_progress=True).search(asked, top_n)
     else:
-        chosen, source = _settings(kind, settings, set_ or ()), None if corpus is None else resolve(corpus)
+        chosen, source = (
+            retriever_settings(kind, settings, set_ or ()),
+            None if corpus is None else resolve(corpus),
+        )
         found = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True, fields=names)
     count = write_candidates(out, recall.watch(asked, found))
     typer.echo(f"{out}: {count} questions", err=True)
@@ -94,7 +106,25 @@ def retrieve(
         typer.echo(line)
 
 
-def _settings(kind: str, file: Path | None, assignments: Sequence[str]) -> RetrieverSettings:
+def passages(
+    out: Annotated[Path, typer.Option(help="corpus file to write (JSONL)")],
+    kind: _Kind = "postgres",
+    settings: _SettingsFile = None,
+    set_: _Set = None,
+) -> None:
+    """Write the passages that a database keeps (postgres, qdrant) as a corpus file."""
+    from ragdro.retrieval import make_retriever
+    from ragdro.retrieval.candidates import write_passages
+    from ragdro.retrieval.database import DatabaseRetriever
+
+    retriever = make_retriever(retriever_settings(kind, settings, set_ or ()))
+    if not isinstance(retriever, DatabaseRetriever):
+        raise ConfigError(f"--kind {retriever.kind}: keeps no passages in a database; postgres and qdrant do")
+    retriever.check()
+    typer.echo(f"{out}: {write_passages(out, retriever.passages())} passages", err=True)
+
+
+def retriever_settings(kind: str, file: Path | None, assignments: Sequence[str]) -> RetrieverSettings:
     """The settings of a YAML file, or of the kind alone, with single ones replaced."""
     values: dict[str, Any] = {"kind": kind}
     if file is not None:

@@ -1,4 +1,4 @@
-"""Settings of anything that is asked over HTTP."""
+"""Settings of anything that is asked over a network."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from pydantic import Field
 from ragdro.config.base import Settings
 
 
-class HttpService(Settings):
-    """An address, and how long and how often it is tried."""
+class Patience(Settings):
+    """How long and how often a service is tried."""
 
-    url: str = Field(pattern="^https?://", description="address that requests are sent to")
-    headers: dict[str, str] = Field(
-        default_factory=dict,
-        description="headers sent along; a value `$NAME` is taken from that environment variable",
-    )
     timeout_seconds: float = Field(default=30.0, gt=0, description="longest wait for one reply")
     retries: int = Field(
         default=4, ge=0, description="further tries after time-outs, refused connections, 429 and 5xx"
     )
     backoff_seconds: float = Field(
         default=0.5, ge=0, description="wait before the first further try; doubles each time"
+    )
+
+
+class HttpService(Patience):
+    """An address, and how long and how often it is tried."""
+
+    url: str = Field(pattern="^https?://", description="address that requests are sent to")
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="headers sent along; a value `$NAME` is taken from that environment variable",
     )

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from ragdro.config.base import IMPORT_PATH, Settings, kind_or
+from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
+from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.errors import ConfigError, brief
 
 DEFAULT_KIND = "bm25"
@@ -72,29 +74,14 @@ class HnswIndex(Settings):
     ef_search: int = Field(default=128, ge=1, description="candidates looked at per question")
 
 
-class _EncoderSettings(Settings):
-    model: str = Field(description="hub name or folder of the model's weights")
-    device: str | None = Field(default=None, description="torch device; null for the best one there is")
-    encode_batch_size: int = Field(default=64, ge=1, description="passages encoded at once")
-    shard_size: int = Field(default=50_000, ge=1, description="passages encoded between two restart points")
-    trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
-    revision: str | None = Field(default=None, description="hub revision of the model")
-    query_prompt: str | None = Field(
-        default=None, description="text put before each question (E5: 'query: '); null for the model's own"
-    )
-    passage_prompt: str | None = Field(
-        default=None, description="text put before each passage (E5: 'passage: '); null for the model's own"
-    )
-
-
-class DenseSettings(_EncoderSettings):
+class DenseSettings(BiEncoderSettings):
     """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS."""
 
     kind: Literal["dense"] = "dense"
+    shard_size: int = Field(default=50_000, ge=1, description="passages encoded between two restart points")
     index: FlatIndex | IvfPqIndex | HnswIndex = Field(
         default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
-    normalise: bool = Field(default=True, description="unit vectors, so that the inner product is the cosine")
 
 
 class ExactMaxSim(Settings):
@@ -123,16 +110,11 @@ class LanceIndex(Settings):
     )
 
 
-class ColbertSettings(_EncoderSettings):
+class ColbertSettings(TokenEncoderSettings):
     """Late interaction (ColBERT): one vector a token and MaxSim, by a MultiVectorEncoder."""
 
     kind: Literal["colbert"] = "colbert"
     shard_size: int = Field(default=5_000, ge=1, description="passages encoded between two restart points")
-    projection: Literal["checkpoint", "none"] = Field(
-        default="checkpoint",
-        description="'checkpoint': the model's own token projection, an error where it has none; "
-        "'none': the backbone's token vectors as they are",
-    )
     index: ExactMaxSim | LanceIndex = Field(
         default_factory=ExactMaxSim, discriminator="type", description="how token vectors are searched"
     )
@@ -235,6 +217,8 @@ RetrieverSettings: TypeAlias = Annotated[
     | Annotated[ColbertSettings, Tag("colbert")]
     | Annotated[HybridSettings, Tag("hybrid")]
     | Annotated[ExternalSettings, Tag("external")]
+    | Annotated[PostgresSettings, Tag("postgres")]
+    | Annotated[QdrantSettings, Tag("qdrant")]
     | Annotated[GivenSettings, Tag("given")]
     | Annotated[CustomSettings, Tag("custom")],
     Discriminator(_kind_of),
@@ -251,4 +235,5 @@ def parse_settings(values: Mapping[str, Any]) -> RetrieverSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(["retriever", *(str(part) for part in first["loc"])])
-        raise ConfigError(f"{key}: {first['msg']} (value: {brief(first['input'])})") from error
+        shown = "" if isinstance(first["input"], Mapping) else f" (value: {brief(first['input'])})"
+        raise ConfigError(f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}") from error

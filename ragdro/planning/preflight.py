@@ -23,6 +23,7 @@ from ragdro.planning.findings import LEVELS, Finding
 from ragdro.planning.plan import plan
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.cache import has_candidates
+from ragdro.retrieval.database import DatabaseRetriever
 from ragdro.runs.models import ROLES
 from ragdro.runs.setup import load_tasks
 from ragdro.runs.trackers import require_trackers
@@ -35,6 +36,7 @@ _PASSAGES = 1_000
 _SMALL = 64 * 2**20
 """Bytes of a corpus that is indexed with BM25 in passing."""
 _SERVICES = ("json", "elasticsearch")
+_DATABASES = ("postgres", "qdrant")
 
 
 def preflight(config: Config) -> list[Finding]:
@@ -45,6 +47,8 @@ def preflight(config: Config) -> list[Finding]:
     _attempt(found, "warm_up.from", lambda: found.extend(_look_at_start(config)))
     splits = _read_splits(config, found)
     passages = _attempt(found, "data.corpus", lambda: _read_corpus(config, found))
+    if config.retriever.kind in _DATABASES:
+        passages = _attempt(found, "retriever", lambda: _read_store(config, found))
     is_read = passages is not None and len(splits) == len(_sources(config))
     tasks = _look_at_candidates(config, splits, found) if is_read else []
     _check_roles(config, tasks or _stand_ins(splits, passages or [], config.top_n), found)
@@ -107,6 +111,17 @@ def _read_corpus(config: Config, found: list[Finding]) -> list[Any]:
     passages = list(islice(read_corpus(source, fields=names), _PASSAGES))
     form = recognise(source, names)
     found.append(Finding("data.corpus", "ok", f"{form}: the first {len(passages):,} passages can be read"))
+    return passages
+
+
+def _read_store(config: Config, found: list[Finding]) -> list[Any]:
+    """The first passages of the retriever's database. Raises `RetrievalError` for one that cannot be
+    searched."""
+    retriever = make_retriever(config.retriever)
+    assert isinstance(retriever, DatabaseRetriever)
+    count = retriever.check()
+    passages = list(islice(retriever.passages(), _PASSAGES))
+    found.append(Finding("passages", "ok", f"{retriever.place}: {count:,} passages"))
     return passages
 
 

@@ -20,6 +20,7 @@ from ragdro.config.retriever import (
     RetrieverSettings,
     parse_settings,
 )
+from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.base import Retriever, index_settings
 
@@ -27,6 +28,7 @@ __all__ = ["Retriever", "RetrieverSettings", "make_retriever", "open_retriever",
 
 
 _EXTRAS = {"faiss": "dense", "sentence_transformers": "dense", "lancedb": "colbert", "httpx": "http"}
+_EXTRAS |= {"psycopg": "postgres", "qdrant_client": "qdrant"}
 
 
 def make_retriever(settings: RetrieverSettings, *, show_progress: bool = False) -> Retriever[Any]:
@@ -63,6 +65,14 @@ def _make(settings: RetrieverSettings, show_progress: bool) -> Retriever[Any]:
 
             members = [make_retriever(member, show_progress=show_progress) for member in settings.members]
             return HybridRetriever(settings, members, show_progress=show_progress)
+        case PostgresSettings():
+            from ragdro.retrieval.postgres import PostgresRetriever
+
+            return PostgresRetriever(settings, show_progress=show_progress)
+        case QdrantSettings():
+            from ragdro.retrieval.qdrant import QdrantRetriever
+
+            return QdrantRetriever(settings, show_progress=show_progress)
         case GivenSettings():
             from ragdro.retrieval.given import GivenRetriever
 

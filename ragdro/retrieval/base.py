@@ -63,7 +63,7 @@ class Retriever(ABC, Generic[Settings]):
         """The candidates of each question, best first; top_n each, or fewer where there are no more."""
 
     def _build_index(self, store: PassageStore, folder: Path) -> None:
-        """Write the kind's own files; finished parts that are there already are kept."""
+        """Write the kind's own files; finished parts are kept."""
 
     def _open_index(self, store: PassageStore, folder: Path) -> None:
         """Open the kind's own files."""
@@ -73,7 +73,7 @@ class Retriever(ABC, Generic[Settings]):
         return True
 
     def _searched(self, questions: int) -> None:
-        """Called when all questions of a search, so many, have their candidates."""
+        """All questions of a search, so many, have their candidates."""
 
     def fingerprint(self) -> str:
         """What the results depend on beyond the settings' values, such as a file that they name."""
@@ -162,7 +162,7 @@ class Retriever(ABC, Generic[Settings]):
         counts: Counter[int] = Counter()
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
-            itself = {question.id for question in batch if self._is_itself_in_store(question)}
+            itself = self._themselves(batch)
             for found in self._search_batch(batch, self._most(top_n + bool(itself))):
                 found = first_without(
                     found, top_n, found.question_id if found.question_id in itself else None
@@ -192,8 +192,10 @@ class Retriever(ABC, Generic[Settings]):
                 min(fewer),
             )
 
-    def _is_itself_in_store(self, question: Question) -> bool:
-        return self.searches_store and self._store is not None and is_passage(question, self._store)
+    def _themselves(self, questions: Sequence[Question]) -> set[str]:
+        """The ids of those questions that are passages of the corpus."""
+        store = self._store if self.searches_store else None
+        return {question.id for question in questions if store is not None and is_passage(question, store)}
 
     def _stored(self, corpus: Iterable[Passage], folder: Path) -> PassageStore:
         try:

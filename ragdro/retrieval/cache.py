@@ -5,6 +5,7 @@ earlier call with the same input found is read back instead of searched again. L
 
     indexes/<key>/           key: corpus content, settings, what the settings name
     candidates/<key>.jsonl   key: the same, top_n and the questions; renamed into place when whole
+    filling/<key>/           the passages that a database is being filled with
     candidates/<key>.jsonl.partial   what a killed search had found: the next one resumes from there
 
 The key knows a search service by its address only: after its index has changed, remove the candidates.
@@ -29,6 +30,7 @@ from ragdro.files import rename_durably
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.base import FORMAT, Retriever, is_finished
 from ragdro.retrieval.candidates import decode_line, encode_line, read_candidates
+from ragdro.retrieval.database import DatabaseRetriever
 from ragdro.retrieval.hashing import hash_file, hash_folder, hash_values
 from ragdro.types import Candidates, Passage, Question
 
@@ -66,7 +68,7 @@ def cached_candidates(
     reader's DataError for a corpus that cannot be read.
     """
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
-    source = _needed(retriever, questions, corpus_source)
+    source = _needed(retriever, questions, corpus_source, read, fields)
     key = cache_key(questions, source, retriever, top_n, read, fields)
     if not retriever.is_cacheable():
         if source is not None:
@@ -94,7 +96,7 @@ def has_candidates(
 ) -> bool:
     """Whether `cached_candidates` would read back what an earlier search found. Raises as it does."""
     retriever, read = make_retriever(settings), _with_fields(read, fields)
-    source = _needed(retriever, questions, corpus_source)
+    source = _needed(retriever, questions, corpus_source, read, fields)
     key = cache_key(questions, source, retriever, top_n, read, fields)
     return retriever.is_cacheable() and _candidates_file(cache_folder, key).exists()
 
@@ -114,18 +116,41 @@ def cached_retriever(
 ) -> Retriever[Any]:
     """A retriever ready to search, its index taken from the cache or built into it; errors as above."""
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
-    source = _needed(retriever, (), corpus_source)
+    source = _needed(retriever, (), corpus_source, read, fields)
     if source is not None:
         key = cache_key((), source, retriever, 0, read, fields)
         _open_cached(retriever, source, key, cache_folder, read)
     return retriever
 
 
+def fill_store(
+    corpus_source: str,
+    retriever: DatabaseRetriever[Any],
+    cache_folder: Path,
+    *,
+    fields: FieldNames = NO_NAMES,
+) -> int:
+    """Fill a database from a corpus, and return how many passages it has; a fill that was killed is resumed.
+
+    Errors of the reader, and of `DatabaseRetriever.fill`.
+    """
+    key = corpus_key(corpus_source, read_corpus, fields)
+    folder = cache_folder / "filling" / _short_hash(FORMAT, key, retriever.place, retriever.written())
+    return retriever.fill(read_corpus(corpus_source, fields=fields), folder, key)
+
+
 def _needed(
-    retriever: Retriever[Any], questions: Sequence[Question], corpus_source: str | Path | None
+    retriever: Retriever[Any],
+    questions: Sequence[Question],
+    corpus_source: str | Path | None,
+    read: CorpusReader,
+    fields: FieldNames,
 ) -> str | None:
-    """The corpus's source, or None where it is not needed; RetrievalError where it is and is not given."""
+    """The corpus's source, or None where it is not needed; RetrievalError where it is and is not given, and
+    where a database was filled from another one."""
     if not retriever.needs_corpus(questions):
+        if isinstance(retriever, DatabaseRetriever) and corpus_source is not None:
+            retriever.check_corpus(corpus_key(str(corpus_source), read, fields))
         return None
     if corpus_source is None:
         raise RetrievalError(f"the {retriever.kind} retriever needs a corpus, and none is given")

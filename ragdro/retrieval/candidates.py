@@ -33,6 +33,17 @@ def write_candidates(path: Path, candidates: Iterable[Candidates]) -> int:
     return count
 
 
+def write_passages(path: Path, passages: Iterable[Passage]) -> int:
+    """Write a corpus file, whole or not at all; returns the number of passages."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with atomic_file(path) as file:
+        for passage in passages:
+            file.write(_line(encode_passage(passage)))
+            count += 1
+    return count
+
+
 def read_candidates(path: Path) -> Iterator[Candidates]:
     """The lists of the file, in order; passages that occur again are the same object.
 
@@ -50,6 +61,10 @@ def encode_line(candidates: Candidates) -> bytes:
         "passages": [encode_passage(passage) for passage in candidates.passages],
         "scores": None if candidates.scores is None else list(candidates.scores),
     }
+    return _line(values)
+
+
+def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 

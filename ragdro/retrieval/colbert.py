@@ -26,6 +26,7 @@ from ragdro.retrieval.base import RowRetriever
 from ragdro.retrieval.encoders import (
     check_probe,
     check_projection,
+    encode_tokens,
     load_token_encoder,
     model_fingerprint,
     passage_text,
@@ -87,14 +88,9 @@ class ColbertRetriever(RowRetriever[ColbertSettings]):
             passages = track(
                 store.rows(start, stop), "encoding", total=len(store), done=start, shown=self.show_progress
             )
-            vectors = encoder.encode_document(
-                [passage_text(passage) for passage in passages],
-                prompt=self.settings.passage_prompt,
-                batch_size=self.settings.encode_batch_size,
-                convert_to_numpy=True,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            texts = [passage_text(passage) for passage in passages]
+            prompt = self.settings.passage_prompt
+            vectors = encode_tokens(encoder.encode_document, texts, prompt, self.settings)
             for row, of_passage in enumerate(vectors, start=start):
                 if not len(of_passage):
                     raise RetrievalError(f"the model gives passage {store[row].id!r} no token vector")
@@ -116,15 +112,7 @@ class ColbertRetriever(RowRetriever[ColbertSettings]):
     def _rank_batch(
         self, texts: Sequence[str], top_n: int
     ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
-        asked = self._encoder.encode_query(
-            list(texts),
-            prompt=self.settings.query_prompt,
-            batch_size=self.settings.encode_batch_size,
-            convert_to_numpy=True,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-        )
-        queries = [np.asarray(vectors, dtype=np.float32) for vectors in asked]
+        queries = encode_tokens(self._encoder.encode_query, texts, self.settings.query_prompt, self.settings)
         if isinstance(self.settings.index, LanceIndex):
             results = [self._table.search(query, top_n) for query in queries]
             return np.stack([rows for rows, _ in results]), np.stack([scores for _, scores in results])

@@ -11,7 +11,7 @@ exact; IVF-PQ and HNSW are approximate and depend on no random state of the proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from ragdro.retrieval.base import RowRetriever
 from ragdro.retrieval.encoders import (
     bi_probe,
     check_probe,
+    encode_texts,
     load_bi_encoder,
     model_fingerprint,
     passage_text,
@@ -71,22 +72,10 @@ class DenseRetriever(RowRetriever[DenseSettings]):
                 store.rows(start, stop), "encoding", total=len(store), done=start, shown=self.show_progress
             )
             texts = [passage_text(passage) for passage in passages]
-            vectors = self._encode(encoder.encode_document, texts, self.settings.passage_prompt)
+            prompt = self.settings.passage_prompt
+            vectors = encode_texts(encoder.encode_document, texts, prompt, self.settings)
             with atomic_file(path) as file:
                 np.save(file, vectors)
-
-    def _encode(
-        self, encode: Callable[..., Any], texts: Sequence[str], prompt: str | None
-    ) -> Float32[np.ndarray, "texts width"]:
-        """Vectors by the model's method for questions or for passages, which knows its prompts and routes."""
-        vectors = encode(
-            list(texts),
-            prompt=prompt,
-            batch_size=self.settings.encode_batch_size,
-            normalize_embeddings=self.settings.normalise,
-            show_progress_bar=False,
-        )
-        return np.ascontiguousarray(vectors, dtype=np.float32)
 
     def _write_index(self, shards: Sequence[Path], target: Path) -> None:
         vectors = [np.load(shard, mmap_mode="r") for shard in shards]
@@ -114,7 +103,7 @@ class DenseRetriever(RowRetriever[DenseSettings]):
     def _rank_batch(
         self, texts: Sequence[str], top_n: int
     ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
-        asked = self._encode(self._encoder.encode_query, texts, self.settings.query_prompt)
+        asked = encode_texts(self._encoder.encode_query, texts, self.settings.query_prompt, self.settings)
         scores, rows = self._index.search(asked, top_n)
         if (rows < 0).any():
             least = int((rows >= 0).sum(axis=1).min())

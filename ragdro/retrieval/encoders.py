@@ -6,15 +6,16 @@ of one fixed text: kept in the index, it shows on opening whether the same weigh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules.dense import Dense
 
-from ragdro.config.retriever import ColbertSettings, DenseSettings
+from ragdro.config.encoder import BiEncoderSettings, EncoderSettings, TokenEncoderSettings
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 from ragdro.retrieval.hashing import hash_folder
@@ -36,7 +37,7 @@ def model_fingerprint(model: str) -> str:
     return hash_folder(folder) if folder.is_dir() else ""
 
 
-def load_bi_encoder(settings: DenseSettings) -> SentenceTransformer:
+def load_bi_encoder(settings: BiEncoderSettings) -> SentenceTransformer:
     """The bi-encoder; RetrievalError names a model that cannot be loaded."""
     try:
         return SentenceTransformer(
@@ -49,7 +50,7 @@ def load_bi_encoder(settings: DenseSettings) -> SentenceTransformer:
         raise RetrievalError(f"retriever.model: {settings.model!r} cannot be loaded: {error}") from error
 
 
-def load_token_encoder(settings: ColbertSettings) -> MultiVectorEncoder:
+def load_token_encoder(settings: TokenEncoderSettings) -> MultiVectorEncoder:
     """The late-interaction encoder; RetrievalError names a model that cannot be loaded."""
     try:
         encoder = MultiVectorEncoder(
@@ -70,18 +71,47 @@ def _unprojected(encoder: MultiVectorEncoder) -> MultiVectorEncoder:
     return MultiVectorEncoder(modules=kept, device=str(encoder.device), prompts=prompts)
 
 
-def check_projection(encoder: MultiVectorEncoder, settings: ColbertSettings) -> None:
+def check_projection(encoder: MultiVectorEncoder, settings: TokenEncoderSettings) -> None:
     """RetrievalError where the token projection is not the checkpoint's own.
 
     sentence-transformers gives a plain encoder a random projection, another one at each load: two
     loads then disagree, and every score would be noise.
     """
     first, second = token_probe(encoder), token_probe(load_token_encoder(settings))
-    if not _alike(first, second):
+    if not alike(first, second):
         raise RetrievalError(
             f"retriever.model: {settings.model!r} has no trained token projection, so it is no ColBERT "
             "checkpoint; choose one, or set retriever.projection to 'none' to use its own token vectors"
         )
+
+
+def encode_texts(
+    encode: Callable[..., Any], texts: Sequence[str], prompt: str | None, settings: BiEncoderSettings
+) -> Float32[np.ndarray, "texts width"]:
+    """Vectors by the model's method for questions or for passages, which knows its prompts and routes."""
+    vectors = encode(
+        list(texts),
+        prompt=prompt,
+        batch_size=settings.encode_batch_size,
+        normalize_embeddings=settings.normalise,
+        show_progress_bar=False,
+    )
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def encode_tokens(
+    encode: Callable[..., Any], texts: Sequence[str], prompt: str | None, settings: EncoderSettings
+) -> list[Float32[np.ndarray, "_ width"]]:
+    """The unit-length token vectors of each text, by the same kind of method."""
+    vectors = encode(
+        list(texts),
+        prompt=prompt,
+        batch_size=settings.encode_batch_size,
+        convert_to_numpy=True,
+        normalize_embeddings=True,
+        show_progress_bar=False,
+    )
+    return [np.asarray(of_text, dtype=np.float32) for of_text in vectors]
 
 
 def bi_probe(encoder: SentenceTransformer) -> Float32[np.ndarray, " width"]:
@@ -104,13 +134,14 @@ def write_probe(path: Path, probe: Float32[np.ndarray, " width"]) -> None:
 
 def check_probe(path: Path, probe: Float32[np.ndarray, " width"], model: str) -> None:
     """RetrievalError where the loaded weights are not those that the index at `path` was built with."""
-    if not _alike(np.load(path), probe):
+    if not alike(np.load(path), probe):
         raise RetrievalError(
             f"{path.parent}: built with other weights than {model!r} has now; build the index again"
         )
 
 
-def _alike(first: Float32[np.ndarray, " width"], second: Float32[np.ndarray, " other"]) -> bool:
+def alike(first: Float32[np.ndarray, " width"], second: Float32[np.ndarray, " other"]) -> bool:
+    """Whether two probes are by the same weights."""
     if first.shape != second.shape:
         return False
     product = float(np.linalg.norm(first)) * float(np.linalg.norm(second))

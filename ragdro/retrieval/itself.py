@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from ragdro.retrieval.store import PassageStore
-from ragdro.types import Candidates, Question
+from ragdro.types import Candidates, Passage, Question
 
 
 def is_passage(question: Question, store: PassageStore) -> bool:
     """Whether the question is a passage of the store: the same id and text, with or without the title."""
     row = store.row_of(question.id)
-    if row is None:
-        return False
-    passage, asked = store[row], _letters(question.question)
+    return row is not None and asks_itself(question, store[row])
+
+
+def asks_itself(question: Question, passage: Passage) -> bool:
+    """Whether the question is the text of the passage, with or without the title."""
+    asked = _letters(question.question)
     return asked in (_letters(passage.text), _letters(f"{passage.title} {passage.text}"))
 
 

@@ -75,11 +75,11 @@ def retriever_of(config: Config) -> Retriever[Any]:
 
 
 def over_corpus(config: Config, corpus: str) -> Config:
-    """The config with another corpus: a retriever that only knows the candidates of known questions becomes
-    BM25."""
+    """The config with another corpus: a retriever that knows only the candidates of known questions, or has
+    its passages in a database, becomes BM25."""
     data = config.data.model_copy(update={"corpus": corpus})
     settings: RetrieverSettings = config.retriever
-    if settings.kind in ("given", "external"):
+    if settings.kind in ("given", "external", "postgres", "qdrant"):
         settings = Bm25Settings()
     return config.model_copy(update={"data": data, "retriever": settings})
 

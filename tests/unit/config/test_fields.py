@@ -20,6 +20,7 @@ from ragdro.config import Config, load_config
 from ragdro.config.base import fields_by_key
 from ragdro.config.engine import OpenAiEngine, VllmEngine
 from ragdro.config.retriever import Bm25Settings, ColbertSettings, DenseSettings, HybridSettings
+from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.errors import ConfigError
 
 BASE: dict[str, Any] = {
@@ -32,6 +33,8 @@ KINDS = {
     ("retriever", "dense"): DenseSettings,
     ("retriever", "colbert"): ColbertSettings,
     ("retriever", "hybrid"): HybridSettings,
+    ("retriever", "postgres"): PostgresSettings,
+    ("retriever", "qdrant"): QdrantSettings,
     ("objective", "dro-centered"): DroCentered,
     ("objective", "dro-tempered"): DroTempered,
     ("objective", "marginal"): Marginal,
@@ -110,6 +113,8 @@ def written(folder: Path, key: str, value: Any) -> Path:
         chosen = (values.setdefault(above[0], {}) if above else values).setdefault(name, {"kind": kind})
         if kind in ("dense", "colbert", "openai-compatible"):
             chosen["model"] = "m"
+        if kind == "qdrant" and key != "retriever.url":
+            chosen["path"] = "folder"
         if kind == "hybrid":
             chosen["members"] = [{"kind": "bm25"}]
         if kind == "openai-compatible":

@@ -79,7 +79,10 @@ def test_a_key_of_several_kinds_is_shown_for_each() -> None:
         "retriever.dense.index.ivfpq",
         "retriever.colbert.index.lance",
     ]
-    assert [s.name for s in look_up("retriever.dense.model")] == ["retriever.dense"]
+    assert [s.name for s in look_up("retriever.dense.model")] == [
+        "retriever.dense",
+        "retriever.qdrant.dense",
+    ]
     assert [s.name for s in look_up("e_step")][:2] == ["e_step", "e_step.mixture"]
 
 

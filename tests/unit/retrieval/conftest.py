@@ -87,8 +87,10 @@ def random_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("bert")
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "which", ".", "?", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    vocabulary = {piece: place for place, piece in enumerate(pieces)}
+    tokenizer = BertTokenizerFast(vocab=vocabulary, model_max_length=64)
+    assert tokenizer.tokenize("Which river?") == ["which", "river", "?"]
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(pieces),

@@ -16,6 +16,7 @@ pytest.importorskip("sentence_transformers")
 from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.dense import DenseRetriever
+from ragdro.retrieval.encoders import encode_texts
 from ragdro.training.teachers import encoder_orders
 from ragdro.types import Passage, Question
 from tests.unit.retrieval.conftest import generated_corpus, generated_questions, killed_after
@@ -152,23 +153,22 @@ def test_a_killed_build_encodes_only_what_is_missing(
     settings, folder = DenseSettings(model=str(random_bert), device="cpu", shard_size=20), tmp_path / "index"
     expected = list(built(corpus, tmp_path / "plain", settings).search(questions, 5))
     encoded: list[int] = []
-    encode = DenseRetriever._encode
 
     def counted(
-        self: DenseRetriever, method: Callable[..., Any], texts: Sequence[str], prompt: str | None
+        method: Callable[..., Any], texts: Sequence[str], prompt: str | None, settings: DenseSettings
     ) -> np.ndarray:
         if len(encoded) == 2:
             raise KeyboardInterrupt
         encoded.append(len(texts))
-        return encode(self, method, texts, prompt)
+        return encode_texts(method, texts, prompt, settings)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(DenseRetriever, "_encode", counted)
+        patch.setattr("ragdro.retrieval.dense.encode_texts", counted)
         DenseRetriever(settings).build(corpus, folder, corpus_key="c")
     encoded.clear()
     retriever = DenseRetriever(settings)
     with monkeypatch.context() as patch:
-        patch.setattr(DenseRetriever, "_encode", counted)
+        patch.setattr("ragdro.retrieval.dense.encode_texts", counted)
         retriever.build(killed_after(corpus, 0), folder, corpus_key="c")
     assert encoded == [20]
     retriever.open(folder)
