@@ -47,6 +47,14 @@ class RetrievalError(RagdroError):
 
 
 class TrainingError(RagdroError):
-    """A run that cannot continue; names the questions or the folder."""
+    """A run that cannot continue; names the questions or the folder. `overrides`: what to resume it with."""
 
     exit_code = 1
+
+    def __init__(self, message: str, *, overrides: tuple[str, ...] = ()) -> None:
+        self.overrides = overrides
+        super().__init__(message)
+
+
+class OutOfMemoryError(TrainingError):
+    """Memory does not suffice; names the setting that needs less."""

@@ -6,6 +6,7 @@ Ctrl-C in 130, a run that SIGTERM stopped in 75.
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -28,8 +29,9 @@ from ragdro.cli import (
     tiny,
     watch,
 )
+from ragdro.cli.resuming import resuming
 from ragdro.environment import env_rank, env_world_size
-from ragdro.errors import RagdroError
+from ragdro.errors import OutOfMemoryError, RagdroError
 from ragdro.runs.signals import PREEMPTED
 
 INTERRUPTED = 130
@@ -86,20 +88,23 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         app()
+    except OutOfMemoryError as error:
+        sys.exit(_say(f"{error}{resuming(error.overrides)}", error.exit_code))
     except RagdroError as error:
         sys.exit(_say(str(error), error.exit_code))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_say(f"{where}{error.strerror or error}", 2))
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        sys.exit(_say(f"{where}{error.strerror or error}{resuming() if full else ''}", 2))
     except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
         if stop.code == INTERRUPTED:
-            _say("interrupted", INTERRUPTED)
+            _say(f"interrupted{resuming()}", INTERRUPTED)
         elif stop.code == PREEMPTED:
             sent = " (torchrun sends it to every process when one has ended)" if env_world_size() > 1 else ""
-            _say(f"stopped by SIGTERM{sent}; the same command with --resume goes on", PREEMPTED)
+            _say(f"stopped by SIGTERM{sent}{resuming()}", PREEMPTED)
         raise
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted", INTERRUPTED))
+        sys.exit(_say(f"interrupted{resuming()}", INTERRUPTED))
 
 
 def _say(message: str, code: int) -> int:

@@ -25,7 +25,7 @@ from ragdro.runs.state import State, StateStore, optimiser_tensors, restore_opti
 from ragdro.training.callbacks import Checkpointer
 from ragdro.training.evaluate import compared
 from ragdro.training.m_step import Update
-from ragdro.training.parts import TrainingParts
+from ragdro.training.parts import BEST, TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
 
 _MOMENTS = "optimiser-"
@@ -59,6 +59,8 @@ class RunCheckpointer(Checkpointer):
         for role, model in training.models.items():
             if role in state.files:
                 load_parameters(model, store.tensors(state, role), f"{role}.model")
+        if state.checkpoint is not None:
+            self._extend()
         if _SAMPLES in state.files:
             values = broadcast_from_rank0(partial(store.json, state, _SAMPLES))
             training.previous_samples = shards.decode(values, compared(training.validation))
@@ -138,12 +140,26 @@ class RunCheckpointer(Checkpointer):
         self._point_at_best()
 
     def finish(self) -> None:
-        """The run is done: its results are written and there is nothing left to resume from."""
+        """The run is done: its results are written, and what is left to extend it from."""
+        state, training = self.state, self._training
         self._point_at_best()
-        self._log.mark(self.state)
+        of_models = {*training.models, *(f"{BEST}{role}" for role in training.models)}
+        state.files = {key: file for key, file in state.files.items() if key not in of_models}
+        state.checkpoint = state.finished
+        self._commit()
         if is_rank0():
-            self._folder.write_results(self.state.results)
-        self._store.remove()
+            self._folder.write_results(state.results)
+        self._store.keep_last()
+
+    def _extend(self) -> None:
+        """A finished run goes further: from here on its state has the models, which were loaded from its last
+        checkpoint."""
+        for role, model in self._training.models.items():
+            parameters = trained_parameters(model)
+            if parameters:
+                self._store.put_tensors(self.state, role, {name: gather(p) for name, p in parameters.items()})
+        self.state.checkpoint = None
+        self._commit()
 
     def _point_at_best(self) -> None:
         if is_rank0():

@@ -4,7 +4,7 @@ config.yaml         the resolved config          environment.json   versions, co
 metrics.jsonl       one object a step or metric   predictions-<stage>.jsonl
 checkpoints/iteration-N/{selector,generator}/    (0 is the warm-up), Hugging Face format
 best                link to the best of them     results.json       written last: its presence means done
-state/              what a killed run resumes from (`state.py`); gone when it is done
+state/              what a run resumes from, or is extended from when it is done (`state.py`)
 bad_batches/        updates that were skipped    .lock              held by the process that runs
 """
 
@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ragdro.config import Config, dump_config
+from ragdro.config import Config, dump_config, load_config
+from ragdro.config.resume import resumed
 from ragdro.environment import environment
 from ragdro.files import remove_temporary_files, write_atomically
 from ragdro.lm.load import save_language_model
@@ -40,7 +41,11 @@ class RunFolder:
 
     def begin(self, *, resume: bool) -> None:
         """Empty the folder and write what the run is made of, unless it resumes one that is there."""
-        if not (resume and (self.path / CONFIG).is_file()):
+        if resume and (self.path / CONFIG).is_file():
+            began = load_config(self.path / CONFIG)
+            write_atomically(self.path / CONFIG, dump_config(resumed(began, self.config)))
+            (self.path / RESULTS).unlink(missing_ok=True)  # there, where a finished run is extended
+        else:
             self._clear()
             write_atomically(self.path / CONFIG, dump_config(self.config))
             write_atomically(self.path / "environment.json", _json(environment(self.config.seed)))

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config
-from ragdro.errors import TrainingError
+from ragdro.errors import OutOfMemoryError, TrainingError
 from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
 from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LogCallback
@@ -23,12 +24,13 @@ from ragdro.runs.log import MetricsLog, SilentLog, finite
 from ragdro.runs.setup import Setup, set_up
 from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore
-from ragdro.runs.status import finished_results, refuse_another_run
+from ragdro.runs.status import CONFIG, finished_results, kept_checkpoint, refuse_another_run
 from ragdro.runs.trackers import open_trackers
 from ragdro.runs.warm_start import dated
 from ragdro.training.callbacks import Callback
 from ragdro.training.em import expectation_maximisation
 from ragdro.training.loop import Training
+from ragdro.training.memory import is_out_of_memory
 
 
 def run(
@@ -38,15 +40,28 @@ def run(
 
     Raises a `RagdroError` for input that cannot be used, before the run folder exists; `overwrite` replaces
     an earlier run of the same name, `resume` resumes it from its last saved state and ends with what an
-    uninterrupted run ends with. Started by `torchrun`, its processes share the work; `callbacks` are called
-    in each of them.
+    uninterrupted run ends with; a finished one is extended where `config` has more iterations. Started by
+    `torchrun`, its processes share the work; `callbacks` are called in each of them.
     """
     with joined(config.device):
         done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))
         if done is not None:
             return done
         dated_config = broadcast_from_rank0(partial(dated, config, resume=resume))
-        return _run(dated_config, set_up(dated_config), resume, callbacks)
+        checkpoint = broadcast_from_rank0(partial(kept_checkpoint, config, resume=resume))
+        return _run(dated_config, _set_up(dated_config, checkpoint), resume, callbacks)
+
+
+def _set_up(config: Config, checkpoint: Path | None) -> Setup:
+    try:
+        return set_up(config, checkpoint)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            "loading: out of memory; take device=cpu, a smaller model, or an adapter on weights of 16 bits"
+            " (selector.adapter=lora selector.dtype=bfloat16)"
+        ) from error
 
 
 def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callback]) -> dict[str, Any]:
@@ -59,8 +74,9 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         def begin() -> State:
             """Take the folder; the state to resume from, or the first one of a new run."""
             stack.callback(RunLock(folder.path).release)
+            if resume and (folder.path / CONFIG).is_file():
+                refuse_another_run(config)
             folder.begin(resume=resume)
-            refuse_another_run(config)
             state = StateStore(folder.path).newest(shown.say) or State(questions=setup.fingerprint())
             if state.questions != setup.fingerprint():
                 raise TrainingError(f"{folder.path}: the run began on other questions or candidates")

@@ -65,22 +65,23 @@ class Setup:
         return digest.hexdigest()
 
 
-def set_up(config: Config) -> Setup:
-    """Read, retrieve, load. Raises a `RagdroError` naming whatever cannot be used."""
+def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
+    """Read, retrieve, load: new models, or those in `checkpoint`, of a run that is extended. Raises a
+    `RagdroError` naming whatever cannot be used."""
     algorithm = algorithm_of(config)
     require_trackers(config.report_to)
     own_metrics(config.evaluation.metrics)
     engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
     _require_optimisers(config)
     require_deepspeed(config)
-    start = warm_start(config)
+    start = warm_start(config) if checkpoint is None else None
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = config.data
     train = load_tasks(config, data.train)[: data.train_questions]
     validation = load_tasks(config, data.validation)[: config.evaluation.questions]
     test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
-    rag = build_rag(config, None if start is None else start.checkpoint)
+    rag = build_rag(config, checkpoint if start is None else start.checkpoint)
     tasks = [*train, *validation, *(test or [])]
     _tokenise(rag, tasks, Path(config.cache))
     for task in tasks:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ragdro.config import Config, load_config
+from ragdro.config.resume import located, root_of
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.exported import with_own_prompts
 from ragdro.runs.folder import CHECKPOINTS
@@ -25,7 +26,10 @@ def config_of(folder: Path) -> Config:
     neither."""
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder}: neither a run folder nor an exported one (it has no {CONFIG})")
-    return with_own_prompts(load_config(folder / CONFIG), folder)
+    config = load_config(folder / CONFIG)
+    if root_of(folder, config) != Path.cwd():
+        config = located(config, folder)
+    return with_own_prompts(config, folder)
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:

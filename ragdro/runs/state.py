@@ -6,14 +6,14 @@
 
 A state names an earlier state's file where nothing has changed since. Its files are on disk before it is,
 so what a kill or a full disk leaves is the state before, whole, and some files that no state names. The
-last two states are kept. Only JSON and safetensors are read.
+last two states are kept; of a finished run, which can be extended, the last one without the models, which are
+in its last checkpoint. Only JSON and safetensors are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -37,7 +37,8 @@ class State(LoopState):
     """Where a run stands: how far its loop is, and what is on disk.
 
     `metrics_bytes`, `records`, `seconds`: how far metrics.jsonl goes, and the time spent. `files`: key →
-    [file name, SHA-256]. `questions`: a hash of all questions and candidates.
+    [file name, SHA-256]. `questions`: a hash of all questions and candidates. `checkpoint`: of a finished
+    run, the iteration whose checkpoint has the models.
     """
 
     serial: int = 0
@@ -46,6 +47,7 @@ class State(LoopState):
     seconds: float = 0.0
     questions: str = ""
     files: dict[str, list[str]] = field(default_factory=dict)
+    checkpoint: int | None = None
 
 
 class StateStore:
@@ -122,14 +124,14 @@ class StateStore:
             json.dump(values, file)
         self._prune()
 
-    def remove(self) -> None:
-        """The run is done: no state is needed any more."""
+    def keep_last(self) -> None:
+        """The run is done: no other state is needed any more."""
         if self.writes:
-            shutil.rmtree(self.folder)
+            self._prune(1)
 
-    def _prune(self) -> None:
+    def _prune(self, kept: int = _KEPT) -> None:
         needed: set[str] = set()
-        for path in self._states()[:_KEPT]:
+        for path in self._states()[:kept]:
             try:
                 files = _load(path)["files"].values()
             except _DamagedError:

@@ -6,22 +6,20 @@ In: a config or a run folder. Out: whether there is work to do, or one line that
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ragdro.config import Config, load_config
+from ragdro.config.resume import first_difference, located
 from ragdro.errors import ConfigError, DataError
 from ragdro.runs.lock import LOCK, is_running
+from ragdro.training.patience import is_exhausted
 
 CONFIG = "config.yaml"
 RESULTS = "results.json"
 STATE = "state"
 RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
-
-_FREE = ("runs", "cache", "checkpoints", "bad_batches", "report_to", "parallel")
-"""What may change when a run resumes: none of it changes a metric by more than rounding."""
 
 
 def run_status(run: Path) -> RunStatus:
@@ -45,10 +43,7 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         raise ConfigError(f"name: another process is running in {folder}")
     if resume and (folder / CONFIG).is_file():
         refuse_another_run(config)
-        if not (folder / RESULTS).is_file():
-            return None
-        shutil.rmtree(folder / STATE, ignore_errors=True)  # there, if the run was killed after its results
-        return read_results(folder)
+        return _results_if_done(config, folder)
     begun = (p for p in folder.iterdir() if p.name != LOCK and p.suffix != ".tmp")
     if resume and any(begun):
         raise ConfigError(f"name: {folder} is not a run folder (it has no {CONFIG}); choose another name")
@@ -60,17 +55,71 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
     return None
 
 
-def refuse_another_run(config: Config) -> None:
-    """Raises `ConfigError` naming the first key in which the folder's config differs from `config`."""
-    path = Path(config.runs) / config.name / CONFIG
-    before, now = (dict(_leaves(c.model_dump(mode="json"))) for c in (load_config(path), config))
-    for key in {**before, **now}:
-        undated = key.endswith(".prompt_date") and now.get(key) is None  # the folder's own date is taken
-        if before.get(key) != now.get(key) and key.split(".")[0] not in _FREE and not undated:
+def _results_if_done(config: Config, folder: Path) -> dict[str, Any] | None:
+    """The results where no iteration is left to do, by the settings of now. Raises `ConfigError` where there
+    should be some left, by what was asked for, and none can be done."""
+    saved, state = load_config(folder / CONFIG), last_state(folder)
+    done = -1 if state is None else int(state["finished"])
+    if config.iterations < done:
+        most = max(done, saved.iterations)
+        raise ConfigError(
+            f"iterations: {done} are done in {folder}, more than {config.iterations}; resume with"
+            f" iterations={most}, or more to extend it"
+        )
+    if not (folder / RESULTS).is_file():
+        return None
+    results, extended = read_results(folder), config.iterations > saved.iterations
+    if state is None:
+        if extended:
             raise ConfigError(
-                f"{key}: the run began with {before.get(key)!r}, not {now.get(key)!r}; a run resumes as"
-                " it was begun"
+                f"iterations: {folder / STATE} is gone, so the run cannot be extended; start a new one"
+                f" from it: name=NEW warm_up.from={folder}/checkpoints/iteration-{saved.iterations}"
             )
+        return results
+    if config.iterations == done:
+        return results
+    if is_exhausted([(i, score) for i, score in state["scores"]], config.patience):
+        if extended:
+            raise ConfigError(
+                f"patience: the run stopped after iteration {done}, {config.patience} or more after its best"
+                " one; to extend it, resume with patience=null or a larger one as well"
+            )
+        return results
+    return None
+
+
+def refuse_another_run(config: Config) -> None:
+    """Raises `ConfigError` naming the first key in which the folder's config differs from `config` and must
+    not (`ragdro.config.resume`)."""
+    folder = Path(config.runs) / config.name
+    found = first_difference(located(load_config(folder / CONFIG), folder), located(config))
+    if found is not None:
+        key, before, now = found
+        raise ConfigError(
+            f"{key}: the run began with {before!r}, not {now!r}; a run resumes as it was begun (leave"
+            f" {key} out, or give the run another name)"
+        )
+
+
+def last_state(folder: Path) -> dict[str, Any] | None:
+    """What the newest saved state of a run says that can be read; None where there is none."""
+    for path in sorted((folder / STATE).glob("*.json"), reverse=True):
+        if path.stem.isdigit():
+            with suppress(ValueError, RecursionError):
+                values = json.loads(path.read_text(encoding="utf-8"))
+                if isinstance(values, dict) and {"finished", "scores", "checkpoint"} <= set(values):
+                    return values
+    return None
+
+
+def kept_checkpoint(config: Config, *, resume: bool) -> Path | None:
+    """The checkpoint that has the models of a finished run that is extended; None for any other run, whose
+    state has them."""
+    folder = Path(config.runs) / config.name
+    state = last_state(folder) if resume else None
+    if state is None or state["checkpoint"] is None:
+        return None
+    return folder / "checkpoints" / f"iteration-{state['checkpoint']}"
 
 
 def read_results(run: Path) -> dict[str, Any]:
@@ -90,11 +139,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError("is not valid JSON", path=path) from error
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -15,6 +15,7 @@ It runs in memory. `ragdro.run` builds the same from a config file and hangs a r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from ragdro.training.e_step import e_step
 from ragdro.training.evaluate import evaluate, evaluate_vanilla, test_best
 from ragdro.training.loop import TRAIN_STREAM, Training, questions_of, stage_name
 from ragdro.training.m_step import fit
+from ragdro.training.memory import limited_by
 from ragdro.training.observer import observers
 from ragdro.training.parts import REFERENCE
 from ragdro.training.patience import is_exhausted
@@ -119,24 +121,36 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
         warm_up(system.selector, system.generator, tasks, settings.warm_up, rng, observe, orders)
         warm_up_folds(training.folds, system, tasks, settings, observe, orders)
         training.capture(REFERENCE)
-        evaluate_vanilla(training)
-        evaluate(training, iteration=0)
+        with _measuring(training):
+            evaluate_vanilla(training)
+            evaluate(training, iteration=0)
     for iteration in range(state.finished + 1, settings.iterations + 1):
         if is_exhausted(state.scores, settings.patience):
             break
         weighted = _expectation(training, iteration)
         _maximisation(training, iteration, weighted)
-        evaluate(training, iteration)
-    test_best(training)
+        with _measuring(training):
+            evaluate(training, iteration)
+    with _measuring(training):
+        test_best(training)
     training.emit("on_train_end", training)
     return state.results
+
+
+def _measuring(training: Training) -> AbstractContextManager[None]:
+    tokens = training.settings.evaluation.max_tokens_per_micro_batch
+    return limited_by("measuring", "evaluation.max_tokens_per_micro_batch", tokens)
 
 
 def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
     """Weighted permutations of this iteration's training questions, from the models as they stand."""
     step = training.settings.e_step
     tasks = questions_of(training.train, step.questions, iteration)
-    with training.proposals(iteration) as propose:
+    at_once = ("e_step.max_tokens_per_micro_batch", step.max_tokens_per_micro_batch)
+    with (
+        limited_by(f"{stage_name(iteration)}: E-step", *at_once),
+        training.proposals(iteration) as propose,
+    ):
         weighted = e_step(
             training.system.selector,
             training.system.generator,

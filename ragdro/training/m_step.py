@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,6 +50,10 @@ class FitObserver:
     def begin(self, optimiser: Optimizer) -> int:
         """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
         return 0
+
+    def computing(self) -> AbstractContextManager[None]:
+        """What every update is computed within."""
+        return nullcontext()
 
     def taken(self, update: Update, optimiser: Optimizer) -> None:
         """An update was taken."""
@@ -102,7 +106,10 @@ def fit(
         rate = settings.learning_rate * fraction
         batch = [build(i) for i in local_shard(chosen)]
         idle = partial(build, chosen[0])
-        local_loss = _accumulate(model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero)
+        with observer.computing():
+            local_loss = _accumulate(
+                model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero
+            )
         loss, tokens = all_reduce_sum(local_loss, sum(len(w.group) for w in batch))
         if zero is not None:
             norm = zero.step()
@@ -113,7 +120,8 @@ def fit(
             problem = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
             observer.skipped(step + 1, steps, problem, batch)
         elif zero is None:
-            optimiser.step()
+            with observer.computing():
+                optimiser.step()
         if zero is None:
             optimiser.zero_grad(set_to_none=True)
         observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)

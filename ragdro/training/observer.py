@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch.optim import Optimizer
@@ -13,6 +14,7 @@ from ragdro.parallel.world import all_gather_object
 from ragdro.training.callbacks import BadBatch
 from ragdro.training.loop import Training
 from ragdro.training.m_step import FitObserver, Update, question_names
+from ragdro.training.memory import limited_by
 from ragdro.training.warm_up import ObserverOf
 
 
@@ -30,6 +32,18 @@ class StageObserver(FitObserver):
     def begin(self, optimiser: Optimizer) -> int:
         """See `FitObserver`."""
         return self._training.checkpointer.resume_fit(self._stage, self._role, optimiser)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """See `FitObserver`."""
+        role = self._role.split("-")[0]  # of cross-fitting: the generator's
+        section = "warm_up" if self._stage == "warm_up" else "m_step"
+        settings = getattr(getattr(self._training.settings, section), role)
+        return limited_by(
+            f"{self._stage}: update of the {self._role}",
+            f"{section}.{role}.max_tokens_per_micro_batch",
+            settings.max_tokens_per_micro_batch,
+            (f"{role}.gradient_checkpointing=true",),
+        )
 
     def taken(self, update: Update, optimiser: Optimizer) -> None:
         """See `FitObserver`."""

@@ -25,7 +25,9 @@ def test_ctrl_c_ends_in_one_line_and_130(tmp_path: Path) -> None:
     os.kill(running.process.pid, signal.SIGINT)
     assert running.wait() == 130
     output = running.said
-    assert output.rstrip().endswith("ragdro: error: interrupted") and "Traceback" not in output
+    last = output.rstrip().splitlines()[-1]
+    assert last == f"ragdro: error: interrupted; resume with: ragdro train {config} --resume"
+    assert "Traceback" not in output
     assert not (tmp_path / "runs" / "run" / "results.json").exists()
     assert not list((tmp_path / "runs").rglob("*.tmp"))
 

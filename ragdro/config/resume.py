@@ -1,0 +1,104 @@
+"""What may change when a run resumes, and where paths of a config lead. No torch.
+
+In: the config that a run began with and the one that it is to resume with. Out: the first key that must not
+differ, or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ragdro.config import Config
+
+MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
+    "how far it goes": ("iterations", "patience"),
+    "what is kept, and where": ("runs", "cache", "checkpoints.*", "report_to", "bad_batches"),
+    "what computes it": ("device", "threads", "parallel.*"),
+    "how much at once": (
+        "*.max_tokens_per_micro_batch",
+        "*.gradient_checkpointing",
+        "*.attention",
+        "e_step.engine.memory",
+        "e_step.engine.tensor_parallel",
+    ),
+    "how passages are searched": (
+        *("retriever.*device", "retriever.*encode_batch_size", "retriever.*shard_size"),
+        *("*.headers*", "*.timeout_seconds", "*.retries", "*.backoff_seconds", "*.concurrency"),
+    ),
+}
+"""Keys (`*` stands for anything) that change no metric by more than rounding, by what they say."""
+_PATHS = frozenset(("train", "validation", "test", "corpus", "model", "prompt", "from", "path"))
+"""Keys whose value may be a path."""
+
+
+def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
+    """The first key that must not differ and does, with both values; None where there is none.
+
+    Relative paths are those of the place that `located` gave them.
+    """
+    before, after = (dict(_leaves(config.model_dump(mode="json"))) for config in (began, now))
+    patterns = [pattern for group in MAY_CHANGE.values() for pattern in group]
+    for key in {**before, **after}:
+        undated = key.endswith(".prompt_date") and after.get(key) is None  # the run's own date is taken
+        if before.get(key) == after.get(key) or undated or key == "name":
+            continue
+        if not any(fnmatchcase(key, pattern) for pattern in patterns):
+            return key, before.get(key), after.get(key)
+    return None
+
+
+def located(config: Config, folder: Path | None = None) -> Config:
+    """The config with the relative paths that lead somewhere made absolute, so that a command may be started
+    anywhere. `folder`: the run's, whose paths start where its first command did; None: they start here."""
+    root = Path.cwd() if folder is None else root_of(folder, config)
+
+    def place(key: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        named = key == "prompt" and Path(value).suffix not in (".yaml", ".yml")
+        leads_somewhere = key == "cache" or (not named and (root / value).exists())
+        return os.path.normpath(root / value) if leads_somewhere else value
+
+    return Config.model_validate(_mapped(config.model_dump(mode="json"), place))
+
+
+def resumed(began: Config, now: Config) -> Config:
+    """The config that a run began with, with what `now` says of the keys that may change."""
+    values, after = began.model_dump(mode="json"), dict(_leaves(now.model_dump(mode="json")))
+    patterns = [pattern for group in MAY_CHANGE.values() for pattern in group]
+    for key in dict(_leaves(values)):
+        if key in ("runs", "cache") or key not in after:  # the former are relative to where the run began
+            continue
+        if any(fnmatchcase(key, pattern) for pattern in patterns):
+            *parents, last = key.split(".")
+            place = values
+            for parent in parents:
+                place = place[parent]
+            place[last] = after[key]
+    return Config.model_validate(values)
+
+
+def root_of(folder: Path, config: Config) -> Path:
+    """The folder that the run in `folder` was started in; this one where its place does not say."""
+    own, place = (Path(config.runs) / config.name).parts, folder.resolve().parts
+    return Path(*place[: -len(own)]) if place[-len(own) :] == own else Path.cwd()
+
+
+def _mapped(value: Any, place: Callable[[str, Any], Any], key: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {name: _mapped(inner, place, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, place, key) for inner in value]
+    return place(key, value) if key == "cache" or key in _PATHS else value
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
