@@ -18,9 +18,8 @@ from ragdro.errors import RetrievalError
 from ragdro.retrieval.dense import DenseRetriever
 from ragdro.retrieval.encoders import encode_texts
 from ragdro.training.teachers import encoder_orders
-from ragdro.types import Passage, Question
+from ragdro.types import Candidates, Passage, Question, Task
 from tests.unit.retrieval.conftest import generated_corpus, generated_questions, killed_after
-from tests.worlds import pocket_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +217,11 @@ def test_a_model_that_is_not_there_is_named(corpus: list[Passage], tmp_path: Pat
 
 
 def test_the_warm_ups_bi_encoder_orders_by_the_cosine_of_its_vectors(random_bert: Path) -> None:
-    tasks = pocket_tasks(2, 5)
+    corpus = generated_corpus(10)
+    tasks = [
+        Task(question, Candidates(question.id, tuple(corpus[5 * i : 5 * i + 5])))
+        for i, question in enumerate(generated_questions(2))
+    ]
     orders = encoder_orders(str(random_bert), tasks)
     for task, order in zip(tasks, orders, strict=True):
         texts = [f"{p.title} {p.text}" for p in task.candidates.passages]

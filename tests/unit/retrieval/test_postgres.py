@@ -104,7 +104,9 @@ def test_vectors_are_ranked_as_numpy_does(dsn: str, tmp_path: Path, random_bert:
     assert both.manifest() is not None
 
 
-def test_tables_of_somebody_else_s_are_searched_by_their_names(dsn: str, postgres: Postgres) -> None:
+def test_tables_of_somebody_else_s_are_searched_by_their_names(
+    dsn: str, postgres: Postgres, tmp_path: Path
+) -> None:
     postgres.execute(
         "CREATE SCHEMA web; CREATE TABLE web.{} (nr int PRIMARY KEY, body text, {} text, url text);"
         "INSERT INTO web.{} VALUES (7, 'A river.', NULL, 'a.html'), (10, 'A bridge and a river.', 'B', NULL)",
@@ -120,7 +122,7 @@ def test_tables_of_somebody_else_s_are_searched_by_their_names(dsn: str, postgre
     with pytest.raises(RetrievalError, match="`ragdro index` did not fill it"):
         retriever.check_corpus("x")
     with pytest.raises(RetrievalError, match=r"retriever.table: `ragdro index` did not make this table"):
-        retriever.fill(generated_corpus(3), Path("unused-folder"), "x")
+        retriever.fill(generated_corpus(3), tmp_path / "f", "x")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))
