@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, seed, machine, processes. No user or host names."""
+"""What a run was made with: versions, commit, seed, date, machine, processes. No user or host names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ def environment(seed: int) -> dict[str, Any]:
     """The contents of environment.json."""
     return {
         "seed": seed,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in _PACKAGES},

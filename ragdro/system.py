@@ -16,6 +16,7 @@ from ragdro.generation.generator import Generator, Reading
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.custom import around
 from ragdro.selection import tournament
+from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.selector import Selector
 from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task
 
@@ -89,6 +90,17 @@ class Rag:
         if not self.selects:
             return self._first(tasks)
         return tournament.select(self.selector, tasks, self.max_tokens)
+
+    def reranked(self, prediction: Prediction, samples: int = 64) -> Reranking | None:
+        """The candidates of a prediction with their probabilities of being in the list at all: exact where
+        few lists are possible, else from `samples` drawn. None where no list was written over all of them:
+        the retriever's order was read, passages are chosen apart from one another, or it was a tournament."""
+        task, selector = prediction.task, self.selector
+        if prediction.selection.probabilities is None or selector.independent:
+            return None
+        if len(task.candidates.passages) > selector.grammar.candidates:
+            return None
+        return rerank(selector, [task], samples, 0, self.max_tokens)[0]
 
     def _first(self, tasks: Sequence[Task]) -> list[Selection]:
         lengths = [self.selector.list_length(task.candidates) for task in tasks]

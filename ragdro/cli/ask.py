@@ -33,7 +33,9 @@ def answer(
         Optional[str],  # noqa: UP045
         typer.Option(help="a file of passages to answer from, best first, instead of searching"),
     ] = None,
-    show_selection: Annotated[bool, typer.Option("--show-selection", help="print the passages read")] = False,
+    show_selection: Annotated[
+        bool, typer.Option("--show-selection", help="print the passages read, with their probabilities")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
     stage: Stage = "best",
 ) -> None:
@@ -54,12 +56,12 @@ def answer(
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
     rag = ragdro.load(run, stage=stage, corpus=corpus)
     if question != STANDARD_INPUT:
-        _print(rag.answer(question, given), as_json, show_selection, indent=2)
+        _print(rag, rag.answer(question, given), as_json, show_selection, indent=2)
         return
     questions = _questions()
     while asked := list(islice(questions, _AT_ONCE)):
         for prediction in _answers(rag, asked, given, searches=corpus is not None):
-            _print(prediction, as_json, show_selection, indent=None)
+            _print(rag, prediction, as_json, show_selection, indent=None)
 
 
 def _questions() -> Iterator[Question]:
@@ -111,13 +113,16 @@ def _answers(
     return rag.predict([tasks[question.id] for question in asked])
 
 
-def _print(prediction: Prediction, as_json: bool, show_selection: bool, *, indent: int | None) -> None:
+def _print(
+    rag: Rag, prediction: Prediction, as_json: bool, show_selection: bool, *, indent: int | None
+) -> None:
     from ragdro.report.plain import one_line
     from ragdro.report.predictions import as_record, print_prediction
 
+    reranking = rag.reranked(prediction) if show_selection else None
     if as_json:
-        typer.echo(json.dumps(as_record(prediction), ensure_ascii=False, indent=indent))
+        typer.echo(json.dumps(as_record(prediction, reranking), ensure_ascii=False, indent=indent))
     elif show_selection:
-        print_prediction(prediction)
+        print_prediction(prediction, reranking)
     else:
         typer.echo(one_line(prediction.answer))

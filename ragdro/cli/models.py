@@ -122,14 +122,18 @@ def evaluate(
 
 
 def report(run: RunPath) -> None:
-    """Print a run's table and an example; write its page (RUN/report.html) and curves (RUN/curves.png)."""
+    """Print a run's table, an example and a verdict; write its page (RUN/report.html) and curves
+    (RUN/curves.png)."""
+    from ragdro.report.evidence import judge
     from ragdro.report.figures import draw_curves
     from ragdro.report.predictions import print_example
     from ragdro.report.run_page import write_report
     from ragdro.report.tables import print_results
+    from ragdro.report.verdict import print_verdict
     from ragdro.runs.load import reported_tasks
 
     print_results(run)
     print_example(run, reported_tasks(run))
     typer.echo(f"curves: {draw_curves(run)}")
     typer.echo(f"page: {write_report(run)}")
+    print_verdict(judge(run))

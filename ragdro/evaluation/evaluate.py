@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 from ragdro.config.plugins import load_object
 from ragdro.errors import ConfigError
+from ragdro.evaluation.diagnosis import k_precision, mean
 from ragdro.evaluation.metrics import exact_match, f1
-from ragdro.evaluation.ranking import full_recall, recall_at_k
+from ragdro.evaluation.ranking import first_hit, full_recall, recall_at_k
 from ragdro.types import Prediction
 
 METRICS = ("exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5", "full_recall")
@@ -39,9 +40,12 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
     """One question's record: what was answered from which passages, and every metric of it, `own` ones too.
 
     recall_at_k looks at the first k *selected* passages; it is None where fewer than k are ever selected.
-    A selector that stopped early, or had fewer candidates, has selected what it has.
+    A selector that stopped early, or had fewer candidates, has selected what it has. Besides there is what
+    `ragdro.evaluation.diagnosis` looks at: whether what was read, and the candidates, hold what is needed.
     """
     question, selected = prediction.task.question, prediction.selected
+    candidates = prediction.task.candidates.passages
+    answer_read = first_hit(selected, question.answers) is not None
     probabilities, most = prediction.selection.probabilities, prediction.selection.most or len(selected)
     return {
         "id": question.id,
@@ -55,6 +59,10 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
             f"recall_at_{k}": recall_at_k(selected, question.answers, k) if k <= most else None for k in _CUTS
         },
         "full_recall": full_recall(selected, question.gold_passages),
+        "answer_read": float(answer_read),
+        "answer_in_candidates": float(answer_read or first_hit(candidates, question.answers) is not None),
+        "gold_in_candidates": full_recall(candidates, question.gold_passages),
+        "k_precision": k_precision(prediction.answer, selected),
         "hops": question.hops,
         "selection": [
             {
@@ -75,15 +83,10 @@ def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     A metric of one's own is one whose name has a colon.
     """
     names = [*METRICS, *(key for key in (records[0] if records else ()) if ":" in key)]
-    return {**{name: _mean([r[name] for r in records]) for name in names}, "questions": len(records)}
+    return {**{name: mean([r[name] for r in records]) for name in names}, "questions": len(records)}
 
 
 def by_hops(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """`summarise` for each number of hops, where the data says it."""
     hops = sorted({r["hops"] for r in records if r["hops"] is not None})
     return {str(h): summarise([r for r in records if r["hops"] == h]) for h in hops}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None

@@ -34,6 +34,16 @@ class History:
     records: list[dict[str, Any]]
 
     @property
+    def start(self) -> dict[str, Any]:
+        """What was noted before anything was trained: questions by split, and what the token limits cut."""
+        return next((record for record in self.records if record["event"] == "start"), {})
+
+    @property
+    def split(self) -> str:
+        """The split that the run reports on."""
+        return "validation" if self.config.data.test is None else "test"
+
+    @property
     def chosen_by(self) -> str:
         """The split whose metrics choose the best iteration."""
         return "reported" if self.config.data.test is None else "validation"
@@ -52,7 +62,7 @@ class History:
 
     def place(self) -> str:
         """The last thing that was done."""
-        if not self.records:
+        if not self.records or self.records[-1]["event"] == "start":
             return "starting"
         last = self.records[-1]
         if last["event"] == "update":
@@ -63,7 +73,7 @@ class History:
 
     def iterations(self) -> int:
         """The iterations that have been fitted and measured."""
-        return max((_iteration(r["stage"]) for r in self.evaluations(self.chosen_by)), default=0)
+        return max((iteration_of(r["stage"]) for r in self.evaluations(self.chosen_by)), default=0)
 
     def seconds(self) -> float:
         """The time spent, up to the last record."""
@@ -74,7 +84,7 @@ class History:
 
         Stopping early (`patience`) is not foreseen.
         """
-        marks = [(_iteration(r["stage"]), r["seconds"]) for r in self.evaluations(self.chosen_by)]
+        marks = [(iteration_of(r["stage"]), r["seconds"]) for r in self.evaluations(self.chosen_by)]
         if len(marks) < 2:
             return None
         (first, begun), (last, ended) = marks[0], marks[-1]
@@ -88,7 +98,7 @@ class History:
         return [r[key] for r in matching if isinstance(r.get(key), (int, float))]
 
 
-def _iteration(stage: str) -> int:
+def iteration_of(stage: str) -> int:
     """The number of a stage's iteration; 0 for the warm-up."""
     number = stage.removeprefix("iteration-")
     return int(number) if number.isdigit() else 0

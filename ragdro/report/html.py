@@ -1,14 +1,17 @@
-"""One HTML page that needs nothing else: no network, no script, readable on a phone and in the dark.
+"""One HTML page that needs nothing else: no network, readable on a phone, in the dark and on paper.
 
 In: text that anybody wrote, sheets and pictures. Out: HTML in which such text has no meaning. Everything
-that makes HTML here returns `Html`; a plain string becomes part of a page only through `escaped`.
+that makes HTML here returns `Html`; a plain string becomes part of a page only through `escaped`. The one
+script is ours (`page.js`: the search), named by its hash; no other runs.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable
 from html import escape
+from importlib.resources import files
 from typing import NewType
 
 from ragdro.report.plain import harmless, one_line
@@ -16,30 +19,8 @@ from ragdro.report.table import Table
 
 Html = NewType("Html", str)
 
-_CSS = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --line: #d4d4d4; --soft: #f3f3f3;
-  --dim: #5c5c5c; --good: #00664b; --bad: #a33e00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --line: #3b3f45;
-  --soft: #22262b; --dim: #a3a8ae; --good: #4cc9a0; --bad: #ff9a5c; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 64rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid var(--line); }
-h3 { font-size: 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
-img { display: block; width: 100%; height: auto; background: #fff; border-radius: 4px; margin: 1rem 0; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 1rem; }
-.wide img { min-width: 44rem; }
-pre { background: var(--soft); padding: .75rem; border-radius: 4px; overflow-x: auto; font-size: .85rem; }
-details { margin: .5rem 0; } summary { cursor: pointer; }
-.dim { color: var(--dim); } .good { color: var(--good); } .bad { color: var(--bad); }
-ol.read { margin: .25rem 0 .75rem; padding-left: 2rem; font-size: .9rem; }
-"""
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_CSS = (files("ragdro.report") / "page.css").read_text(encoding="utf-8")
+_SCRIPT = (files("ragdro.report") / "page.js").read_text(encoding="utf-8")
 
 
 def escaped(text: str) -> Html:
@@ -49,13 +30,16 @@ def escaped(text: str) -> Html:
 
 def page(title: str, parts: Iterable[Html]) -> str:
     """A whole document."""
+    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode("ascii")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escaped(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f"<title>{escaped(title)}</title>\n<style>\n{_CSS}</style>\n</head>\n<body>\n"
     )
-    return f"{head}<h1>{escaped(title)}</h1>\n{join(parts)}</body>\n</html>\n"
+    body = f"<h1>{escaped(title)}</h1>\n{join(parts)}"
+    return f"{head}{body}<script>{_SCRIPT}</script>\n</body>\n</html>\n"
 
 
 def join(parts: Iterable[Html]) -> Html:
@@ -92,10 +76,31 @@ def items(texts: Iterable[Html], kind: str = "", *, ordered: bool = False) -> Ht
     return Html(f"<{tag}{_class(kind)}>{inner}</{tag}>\n")
 
 
-def folded(summary: str, inner: Html, *, is_open: bool = False) -> Html:
-    """What opens on a click."""
-    state = " open" if is_open else ""
-    return Html(f"<details{state}><summary>{escaped(summary)}</summary>\n{inner}</details>\n")
+def folded(summary: Html, inner: Html, kind: str = "", *, sort: str = "") -> Html:
+    """What opens on a click; `sort` is what a choice on the page tells it apart by."""
+    data = f' data-sort="{escape(one_line(sort), quote=True)}"' if sort else ""
+    return Html(f"<details{_class(kind)}{data}><summary>{summary}</summary>\n{inner}</details>\n")
+
+
+def block(inner: Iterable[Html], kind: str) -> Html:
+    """Parts that belong together, of a kind."""
+    return Html(f"<div{_class(kind)}>\n{join(inner)}</div>\n")
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Html:
+    """What is said of one thing: names, and what they stand for."""
+    inner = join(Html(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n") for name, value in rows)
+    return Html(f"<dl>\n{inner}</dl>\n")
+
+
+def searched(inner: Html, sorts: Iterable[str]) -> Html:
+    """Folded parts with a field that searches them, and a choice of their sorts."""
+    options = join(Html(f"<option>{escaped(sort)}</option>") for sort in sorts)
+    return Html(
+        '<div class="search"><label>Search <input type="search" class="words"></label> '
+        f'<label>Show <select class="sorts"><option value="">all</option>{options}</select></label> '
+        f'<span class="dim" role="status"></span>\n<div class="found">\n{inner}</div></div>\n'
+    )
 
 
 def table(table: Table) -> Html:
@@ -117,8 +122,13 @@ def picture(data: bytes, alternative: str, kind: str = "svg+xml") -> Html:
 
 
 def side_by_side(pictures: Iterable[Html]) -> Html:
-    """Pictures next to one another where the screen has room for it, below one another elsewhere."""
-    return Html(f'<div class="grid">\n{join(pictures)}</div>\n')
+    """Pictures next to one another, four in a row where the screen has room for it, fewer elsewhere."""
+    return Html(f'<div class="row">\n{join(pictures)}</div>\n')
+
+
+def framed(picture_: Html) -> Html:
+    """A picture of a row."""
+    return Html(f"<figure>\n{picture_}</figure>\n")
 
 
 def scrolled(picture_: Html) -> Html:

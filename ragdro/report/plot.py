@@ -46,7 +46,7 @@ class Panel:
     """One pair of axes. `x` and `y` name what is on them, with units.
 
     Where `categories` are given the points' x are places in that list: they are rows from the top, and the
-    values lie on the horizontal axis. `scale` is the x axis', `share` fixes the values' axis to [0, 1].
+    values lie on the horizontal axis. `scale` is the x axis', `fraction` fixes the values' axis to [0, 1].
     """
 
     title: str
@@ -69,8 +69,9 @@ def draw(panels: Sequence[Panel], title: str, *paths: Path) -> None:
             file.write(picture)
 
 
-def render(panels: Sequence[Panel], title: str, kind: str) -> bytes:
-    """The figure as the bytes of a `png` or `svg` file, the same for the same panels."""
+def render(panels: Sequence[Panel], title: str, kind: str, *, small: bool = False) -> bytes:
+    """The figure as the bytes of a `png` or `svg` file, the same for the same panels. `small`: panels a
+    quarter of a page wide, the names below each."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -79,12 +80,14 @@ def render(panels: Sequence[Panel], title: str, kind: str) -> bytes:
     with pyplot.rc_context(_STYLE):
         height = max(3.4, 1.2 + 0.32 * max(len(p.categories or ()) for p in panels))
         height += 0.2 * max(_names(p) for p in panels) if any(_outside(p) for p in panels) else 0
+        width, height = (3.1, 3.3) if small else (4.2, height)
         figure, axes = pyplot.subplots(
-            1, len(panels), figsize=(4.2 * len(panels), height), layout="constrained", squeeze=False
+            1, len(panels), figsize=(width * len(panels), height), layout="constrained", squeeze=False
         )
         for place, panel in zip(axes[0], panels, strict=True):
-            _draw_panel(place, panel)
-        figure.suptitle(title, fontsize=10)
+            _draw_panel(place, panel, below=small)
+        if title:
+            figure.suptitle(title, fontsize=10)
         picture = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(picture, format=kind, dpi=130, metadata=metadata)
@@ -92,7 +95,7 @@ def render(panels: Sequence[Panel], title: str, kind: str) -> bytes:
     return picture.getvalue()
 
 
-def _draw_panel(axes: Any, panel: Panel) -> None:
+def _draw_panel(axes: Any, panel: Panel, *, below: bool) -> None:
     for index, series in enumerate(panel.series):
         _draw_series(axes, series, index, panel)
     for name, value in panel.marks:
@@ -115,8 +118,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.set_yscale("log")
     if panel.fraction:
         (axes.set_xlim if panel.categories else axes.set_ylim)(-0.02, 1.02)
-    if _outside(panel):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    if _outside(panel) or (below and _names(panel) > 1):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     elif _names(panel) > 1:
         axes.legend()
 

@@ -11,13 +11,17 @@ from rich.console import Console
 
 from ragdro.data.own import source_object
 from ragdro.errors import DataError
+from ragdro.report.choices import chosen, included
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
+from ragdro.selection.rerank import RankedPassage, Reranking
 from ragdro.types import Passage, Prediction, Task
 
 
-def as_record(prediction: Prediction) -> dict[str, Any]:
-    """Answer, selection (with the probability of each choice) and candidates (with retrieval scores)."""
+def as_record(prediction: Prediction, reranking: Reranking | None = None) -> dict[str, Any]:
+    """Answer, selection (with the probability of each choice, given those before it, and of being in the list
+    at all where a `reranking` says it) and candidates (with retrieval scores)."""
+    ranked = {} if reranking is None else {passage.index: passage for passage in reranking.passages}
     candidates = prediction.task.candidates
     scores = candidates.scores or (None,) * len(candidates.passages)
     probabilities = prediction.selection.probabilities or (None,) * len(prediction.selection.permutation)
@@ -26,7 +30,7 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "question": prediction.task.question.question,
         "answer": prediction.answer,
         "selection": [
-            {**passage_record(p), "probability": q, "rank_in_candidates": i + 1}
+            {**passage_record(p), "probability": q, **_inclusion(ranked.get(i)), "rank_in_candidates": i + 1}
             for p, q, i in zip(
                 prediction.selected, probabilities, prediction.selection.permutation, strict=True
             )
@@ -43,13 +47,33 @@ def passage_record(passage: Passage) -> dict[str, Any]:
     return record if passage.source is None else {**record, "source": source_object(passage.source)}
 
 
-def print_prediction(prediction: Prediction) -> None:
-    """The answer and the passages it was read from."""
-    record = as_record(prediction)
+def print_prediction(prediction: Prediction, reranking: Reranking | None = None) -> None:
+    """The answer and the passages it was read from, each with the probability of its choice and, from
+    `reranking`, of being in the list at all."""
+    record = as_record(prediction, reranking)
     console = Console(highlight=False)
     console.print(f"[bold]{marked_up(record['answer'])}[/bold]")
-    for entry, passage in zip(record["selection"], prediction.selected, strict=True):
-        _print_entry(console, entry, f"({marked_up(_where(passage))}) ")
+    for place, (entry, passage) in enumerate(zip(record["selection"], prediction.selected, strict=True)):
+        _print_passage(
+            console, entry["rank_in_candidates"], f"({marked_up(_where(passage))}) ", entry["text"]
+        )
+        console.print(f"       {_in_words(place, entry)}", style="dim")
+    if reranking is not None:
+        lists = f"all {reranking.lists}" if reranking.exact else f"{reranking.lists} drawn"
+        how = "exact" if reranking.exact else "estimated, ± two standard errors"
+        console.print(
+            f"\\[rank]: the retriever's. In the list at all: {how}, from {lists} lists.", style="dim"
+        )
+
+
+def _inclusion(ranked: RankedPassage | None) -> dict[str, float]:
+    if ranked is None:
+        return {}
+    return {"inclusion": ranked.inclusion, "inclusion_error": ranked.inclusion_error}
+
+
+def _in_words(place: int, entry: dict[str, Any]) -> str:
+    return "; ".join(filter(None, [chosen(place, entry["probability"]), included(entry)]))
 
 
 def _where(passage: Passage) -> str:
@@ -82,13 +106,9 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
 
 
 def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
-    for entry in selection:
-        _print_entry(console, entry)
-
-
-def _print_entry(console: Console, entry: dict[str, Any], where: str = "") -> None:
-    probability = "" if entry["probability"] is None else f"p {entry['probability']:.2f}"
-    _print_passage(console, entry["rank_in_candidates"], f"{probability:<6} {where}", entry["text"])
+    for place, entry in enumerate(selection):
+        _print_passage(console, entry["rank_in_candidates"], "", entry["text"])
+        console.print(f"       {_in_words(place, entry)}", style="dim")
 
 
 def _print_passage(console: Console, rank: int, note: str, text: str) -> None:

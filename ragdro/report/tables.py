@@ -1,6 +1,7 @@
-"""The table that a run ends with.
+"""The tables of a run: what is reported, and what the validation questions say. They are never mixed.
 
-In: a run folder. Out: one row a stage, one column a metric, on the terminal.
+In: a run folder. Out: one row a stage, one column a metric; on the terminal one table, whose title says which
+column is of which questions. Fractions are of 1.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ragdro.report.history import History, iteration_of, read_history
 from ragdro.report.table import Cell, Table
 from ragdro.runs.status import read_results
 
@@ -22,9 +24,17 @@ COLUMNS = {
     "recall_at_1": "R@1",
     "recall_at_3": "R@3",
     "recall_at_5": "R@5",
-    "full_recall": "gold",
-    "bound": "bound",
-    "effective_sample_size": "ESS",
+    "full_recall": "all gold",
+}
+SAMPLED = {"bound": "bound", "effective_sample_size": "ESS"}
+"""What samples say, always of the validation questions."""
+_VALIDATION = {**COLUMNS, **SAMPLED, "selector_entropy": "entropy", "kl_to_previous": "KL"}
+_MARK = " *"
+NOTES = {
+    "reported": "* best on the validation questions. EM: exact match; R@k: an answer is in the first k"
+    " passages selected; all gold: all gold passages are selected; by hops: exact match. Fractions of 1.",
+    "validation": "These questions choose the best iteration (*). Bound, entropy and KL (to the selector of"
+    " the stage before) in nats; ESS: effective sample size.",
 }
 
 
@@ -48,35 +58,64 @@ def breakdowns(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return by_stage
 
 
-LEGEND = (
-    "* best on the validation questions. Shares of 1: exact match and F1 of the answer, recall of the answer"
-    " in the first passages selected, all gold passages selected, exact match by hops. Bound in nats."
-)
-_MARK = " *"
-
-
 def results_table(run: Path) -> Table:
-    """A row a stage; the best one is marked."""
+    """A row a stage, of the questions that are reported; the best one is marked."""
     results, hops = read_results(run), breakdowns(run)
-    best = results["best"]["iteration"]
     depths = sorted({h for by in hops.values() for h in by})
     rows: list[tuple[Cell, ...]] = []
     for name, label, metrics in stages(results):
-        chosen = name == ("warm_up" if best == 0 else f"iteration-{best}")
         of_hops = (hops.get(name, {}).get(h, {}).get("exact_match") for h in depths)
-        rows.append((label + _MARK * chosen, *(metrics[key] for key in COLUMNS), *of_hops))
-    return Table(("stage", *COLUMNS.values(), *(f"{h}-hop" for h in depths)), tuple(rows))
+        mark = _MARK if name == _best(results) else ""
+        rows.append((label + mark, *(metrics[key] for key in COLUMNS), *of_hops))
+    counts = next(iter(hops.values()), {})
+    names = (f"{h}-hop ({counts[h]['questions']})" if h in counts else f"{h}-hop" for h in depths)
+    return Table(("stage", *COLUMNS.values(), *names), tuple(rows))
+
+
+def validation_table(run: Path) -> tuple[str, Table]:
+    """A title with the number of questions, and a row a stage of the validation questions."""
+    results, history = read_results(run), read_history(run)
+    rows: list[tuple[Cell, ...]] = []
+    for record in history.evaluations(history.chosen_by):
+        number = iteration_of(record["stage"])
+        label = f"iteration {number}" if number else "warm-up"
+        mark = _MARK if record["stage"] == _best(results) else ""
+        rows.append((label + mark, *(record.get(key) for key in _VALIDATION)))
+    title = f"Metrics on the {validation_questions(history, results):,} validation questions"
+    return title, Table(("stage", *_VALIDATION.values()), tuple(rows))
+
+
+def validation_questions(history: History, results: dict[str, Any]) -> int:
+    """How many questions choose the best iteration; bound and ESS are of them."""
+    measured = history.evaluations(history.chosen_by)
+    return int(measured[0]["questions"] if measured else results["warm_up"]["questions"])
+
+
+def _best(results: dict[str, Any]) -> str:
+    best = results["best"]["iteration"]
+    return f"iteration-{best}" if best else "warm_up"
 
 
 def print_results(run: Path, console: Console | None = None) -> None:
     """The table of all stages; the best one is marked."""
-    results, table = read_results(run), results_table(run)
-    title = f"{run.name}: {results['warm_up']['questions']} questions"
-    shown = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in table.columns:
-        shown.add_column(title, justify="left" if title == "stage" else "right", no_wrap=True)
-    for label, *cells in table.rows:
-        texts = [f"{cell:.2f}" if isinstance(cell, float) else "–" for cell in cells]
+    console = console or Console()
+    results, history, table = read_results(run), read_history(run), results_table(run)
+    reported = f"{results['warm_up']['questions']:,} {history.split} questions"
+    sampled = f"bound and ESS: {validation_questions(history, results):,} validation questions"
+    shown = RichTable(
+        title=f"{run.name}: {reported}; {sampled}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for title in ("stage", *COLUMNS.values(), *table.columns[1 + len(COLUMNS) :], *SAMPLED.values()):
+        name = title.split(" (")[0].replace("all ", "")
+        shown.add_column(name, justify="left" if title == "stage" else "right", no_wrap=True)
+    for (label, *cells), (_, _, metrics) in zip(table.rows, stages(results), strict=True):
+        texts = [
+            f"{cell:.2f}" if isinstance(cell, float) else "–"
+            for cell in (*cells, *(metrics[key] for key in SAMPLED))
+        ]
         shown.add_row(str(label), *texts, style="bold" if str(label).endswith(_MARK) else None)
-    (console or Console()).print(shown)
-    (console or Console()).print(LEGEND, style="dim")
+    console.print(shown)
+    console.print(NOTES["reported"], style="dim")

@@ -10,8 +10,11 @@ from ragdro.progress import Display
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
 from ragdro.training.callbacks import BadBatch, Callback
-from ragdro.training.loop import VANILLA
+from ragdro.training.lights import as_row, lights
+from ragdro.training.limits import cut_fractions
+from ragdro.training.loop import VANILLA, stage_name
 from ragdro.training.m_step import Update, question_names
+from ragdro.training.parts import TrainingParts
 from ragdro.types import WeightedTask
 
 
@@ -20,6 +23,15 @@ class LogCallback(Callback):
 
     def __init__(self, log: MetricsLog) -> None:
         self._log = log
+
+    def on_train_begin(self, training: TrainingParts) -> None:
+        """See `Callback`."""
+        if not self._log.is_new:
+            return
+        splits = {"train": training.train, "validation": training.validation, "test": training.test or []}
+        counts = {name: len(tasks) for name, tasks in splits.items()}
+        cut = cut_fractions(training.system, training.reported) if training.reported else {}
+        self._log.log({"event": "start", "stage": stage_name(0), **counts, **cut})
 
     def on_teacher(self, done: int, total: int) -> None:
         """See `Callback`."""
@@ -117,6 +129,36 @@ class DisplayCallback(Callback):
     def on_warning(self, stage: str, metric: str, message: str) -> None:
         """See `Callback`."""
         self._display.say(f"{stage}: {message}")
+
+
+class LightsCallback(Callback):
+    """A row of lights after each E-step, on standard error."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._held_out: dict[str, Mapping[str, Any]] = {}
+        """What was measured last, by its stage."""
+
+    def on_train_begin(self, training: TrainingParts) -> None:
+        """See `Callback`; a resumed run knows what was measured from its results."""
+        results = training.state.results
+        if results["warm_up"] is not None:
+            last = [results["warm_up"], *results["iterations"]][-1]
+            self._held_out = {stage_name(last.get("iteration", 0)): last}
+
+    def on_evaluation(
+        self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """See `Callback`."""
+        if stage != VANILLA:
+            self._held_out = {stage: metrics}
+
+    def on_e_step(self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        before = stage_name(int(stage.removeprefix("iteration-")) - 1)
+        row = lights(len(weighted[0].drawn), metrics, self._held_out.get(before))
+        if row:
+            self._display.say(f"{stage}: {as_row(row)}")
 
 
 def bad_batch_record(batch: BadBatch) -> dict[str, Any]:

@@ -50,6 +50,11 @@ class MetricsLog:
         self._records += 1
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing has been logged."""
+        return self._records == 0
+
+    @property
     def seconds(self) -> float:
         """Time spent on the run."""
         return time.monotonic() - self._begun
@@ -71,7 +76,7 @@ class SilentLog(MetricsLog):
     """What the processes have that write nothing."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._begun, self._records = time.monotonic(), 0
 
     def log(self, record: dict[str, Any]) -> None:
         """Nothing is written."""

@@ -16,7 +16,7 @@ from ragdro.config import Config
 from ragdro.errors import OutOfMemoryError, TrainingError
 from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
 from ragdro.progress import Silent, display
-from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LogCallback
+from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LightsCallback, LogCallback
 from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.lock import RunLock
@@ -91,7 +91,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         stack.callback(log.close)
         own: list[Callback] = [LogCallback(log)]
         if is_rank0():
-            own += [FolderCallback(folder, shown), DisplayCallback(shown)]
+            own += [FolderCallback(folder, shown), DisplayCallback(shown), LightsCallback(shown)]
         checkpointer = RunCheckpointer(folder, state, log, preemption)
         training = Training(
             setup.rag,

@@ -6,6 +6,7 @@ draws or scores anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,7 @@ from ragdro.types import WeightedTask
 
 METRICS = (
     "bound",
+    "bound_error",
     "effective_sample_size",
     "weight_entropy",
     "weight_variance",
@@ -30,12 +32,16 @@ METRICS = (
 def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> dict[str, float]:
     """Each of `METRICS`, from the first `m` draws of every question (None: all).
 
-    `distinct_fraction` is the fraction of the draws that were not drawn before, `passages` how many a draw
-    has; the rest is in `ragdro.algorithms.weights`.
+    `bound_error` is the standard error of `bound` over the questions (NaN for a single one),
+    `distinct_fraction` the fraction of the draws that were not drawn before, `passages` how many a draw has;
+    the rest is in `ragdro.algorithms.weights`.
     The weights are the posterior's, whatever an objective makes of them.
     """
     rows = [_of_one(w, m) for w in weighted]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in METRICS}
+    bounds = torch.tensor([row["bound"] for row in rows], dtype=torch.float64)
+    error = float(bounds.std(correction=1)) / math.sqrt(len(rows)) if len(rows) > 1 else math.nan
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    return {name: error if name == "bound_error" else means[name] for name in METRICS}
 
 
 def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:

@@ -70,7 +70,11 @@ def test_a_log_file_gets_lines_without_control_characters(tmp_path: Path) -> Non
     assert "ragdro: warm_up: selector: 2 of 2" in lines
     assert "ragdro: iteration-2: E-step: 4 of 4" in lines
     started = lines.index("ragdro: warm_up: selector: 2 of 2")
-    assert len(lines[started:]) == 8  # an end of three selector's, three generator's fits and two E-steps
+    rows = [line for line in lines if " ESS " in line]
+    assert len(rows) == 2 and rows[0].startswith("ragdro: iteration-1: ● entropy ")
+    assert "training − held out" in rows[0] and " KL " in rows[1]
+    # The rows of lights, and an end of three selector's, three generator's fits and two E-steps.
+    assert len(lines[started:]) == 10
     assert started <= 5 and lines[2] == f"ragdro: into {tmp_path / 'runs' / 'run'}"
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", running.said)
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ragdro.errors import DataError
+from ragdro.evaluation.significance import Interval
 from ragdro.report.changes import find_changes
+from ragdro.report.choices import chosen, included, ordinal
+from ragdro.report.errors import NOT_FOUND, NOT_SELECTED, READ, errors, fault
+from ragdro.report.evidence import judge
+from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
+from ragdro.report.history import read_history
+from ragdro.report.predictions import read_records
 from ragdro.report.run_page import write_report
+from ragdro.report.sections import whose_fault
+from ragdro.report.tables import print_results, results_table, validation_table
+from ragdro.report.verdict import print_verdict
 from tests.unit.report.test_table_html import EVIL, Tags
 from tests.unit.studies.folders import write_run
 
@@ -20,7 +34,9 @@ def prediction(number: int, right: bool) -> dict[str, Any]:
     answer = "gold" if right else EVIL
     return {
         "id": f"q{number}", "question": f"{number}: {EVIL}", "answer": answer, "answers": ["gold"],
-        "exact_match": float(right), "f1": float(right), "selection": [passage] * 5,
+        "exact_match": float(right), "f1": float(right), "selection": [passage] * 5, "hops": 1 + number % 2,
+        "full_recall": float(number % 2), "answer_read": 1.0, "answer_in_candidates": 1.0, "k_precision": 0.5,
+        "gold_in_candidates": float(number > 0),
     }  # fmt: skip
 
 
@@ -50,6 +66,74 @@ def test_what_changed_is_found_by_stage(run: Path) -> None:
         find_changes(run)
 
 
+def test_every_wrong_answer_is_listed_with_whose_fault_it_is(run: Path) -> None:
+    """At the best iteration question 1 alone is wrong: what it needs was read."""
+    records = read_records(run, "iteration-2")
+    page = errors(records)
+    assert page.count("<details") == 1 and f'data-sort="{READ}"' in page and "1: " in Tags(page).said
+    assert Tags(page).said.count(READ) == 2  # a choice and a tag
+    every = errors(read_records(run, "vanilla_rag"))
+    assert every.count("<details") == 4
+    assert [fault(r) for r in read_records(run, "vanilla_rag")] == [NOT_FOUND, READ, NOT_SELECTED, READ]
+    assert "chosen 2nd with probability 0.50, given the first; 1st of the retriever" in Tags(every).said
+    assert errors([record for record in records if record["exact_match"]]) == "<p>None.</p>\n"
+
+
+def test_a_probability_says_what_it_is_of() -> None:
+    assert chosen(0, 0.98) == "chosen 1st with probability 0.98"
+    assert chosen(2, 0.5) == "chosen 3rd with probability 0.50, given the first 2"
+    assert chosen(1, None) == "read 2nd, in the retriever's order"
+    assert included({"inclusion": 0.984, "inclusion_error": 0.005}) == "in the list at all: 0.98 ± 0.01"
+    assert included({"inclusion": 1.0, "inclusion_error": 0.0}) == "in the list at all: 1.00"
+    assert included({"probability": 1.0}) == ""
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th",
+    ]  # fmt: skip
+
+
+def test_whose_fault_by_hops_as_a_table(run: Path) -> None:
+    said = Tags("".join(whose_fault(read_records(run, "iteration-2"), "test"))).said
+    assert "test questions" in said and "1-hop" in said and "2-hop" in said
+    rows = re.findall(r"<tr><td>(.*?)</tr>", "".join(whose_fault(read_records(run, "iteration-2"), "test")))
+    cells = [re.sub(r"<[^>]+>", " ", row).split() for row in rows]
+    assert cells[0] == ["all", "4", "1", "1", "2", "0", "0.500", "1.000"]
+    assert cells[1] == ["1-hop", "2", "0", "0", "2", "0", "–", "1.000"]
+    assert cells[2] == ["2-hop", "2", "1", "1", "0", "0", "0.500", "–"]
+    assert cells[3][-1] == "0.750"  # the ceiling
+
+
+def test_what_is_reported_and_what_chose_are_two_tables(run: Path) -> None:
+    title, table = validation_table(run)
+    assert title == "Metrics on the 10 validation questions" and "bound" in table.columns
+    assert "bound" not in results_table(run).columns and "ESS" not in results_table(run).columns
+    assert [row[0] for row in table.rows] == ["warm-up", "iteration 1", "iteration 2 *", "iteration 3"]
+
+
+def test_a_terminal_of_80_columns_shows_the_table_and_the_verdict_whole(run: Path) -> None:
+    console = Console(force_terminal=True, width=80, record=True, color_system=None, highlight=False)
+    print_results(run, console)
+    print_verdict(judge(run), console)
+    shown = console.export_text()
+    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    assert "10 test questions; bound and ESS: 10 validation questions" in " ".join(shown.split())
+    assert "vanilla RAG" in shown and "try next" in shown and "one seed" in shown
+
+
+def test_the_warm_up_does_not_flatten_the_curves(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "far", [0.5, 0.6, 0.7], [-40.0, -1.0, -0.9])
+    for stage in ("vanilla_rag", "warm_up", "iteration-1", "iteration-2"):
+        lines = [json.dumps(prediction(i, bool(i))) for i in range(4)]
+        (folder / f"predictions-{stage}.jsonl").write_text("\n".join(lines) + "\n")
+    answers, reading, bound, size = run_panels(folder)
+    assert [x for x, _ in bound.series[0].points] == [1.0, 2.0] and "-40" in warm_up_caption(folder)
+    assert [x for x, _ in answers.series[0].points] == [0.0, 1.0, 2.0]
+    (mark,) = reading.marks
+    assert mark == ("ceiling of the candidates", 0.75) and "10 validation questions" in size.title
+    assert isinstance(answers.series[0].points[0][1], Interval)
+    titles = [panel.title for panel in loss_panels(read_history(folder))]
+    assert titles == []  # these updates have no loss
+
+
 def test_a_page_holds_everything_and_runs_nothing(run: Path, tmp_path: Path) -> None:
     study = tmp_path / "studies" / "own"
     study.mkdir(parents=True)
@@ -61,10 +145,18 @@ def test_a_page_holds_everything_and_runs_nothing(run: Path, tmp_path: Path) -> 
     (tmp_path / "studies" / "torn" / "study.json").write_text("{")
     page = write_report(run).read_text()
     tags = Tags(page)
-    assert "script" not in tags.tags and not any(name.startswith("on") for name, _ in tags.attributes)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert tags.tags.count("script") == 1 and f"script-src 'sha256-{digest}'" in page
+    assert script.startswith("for (const box of") and not any(
+        name.startswith("on") for name, _ in tags.attributes
+    )
     assert {value or "" for name, value in tags.attributes if name in ("src", "href")} == {
         value for name, value in tags.attributes if name == "src" and (value or "").startswith("data:image/")
     }
-    for said in ("iteration 2 *", "-1.500", "Put right", "(2 of 4)", "unreadable", "train_selector: true"):
+    for said in ("iteration 2 *", "-1.000", "Put right", "(2 of 4)", "unreadable", "train_selector: true",
+                 "than vanilla RAG",
+                 "Remaining errors: 1 of 4 test questions", "tiny:base", "Whose fault"):  # fmt: skip
         assert said in tags.said
-    assert tags.tags.count("img") == 5 and tags.tags.count("h1") == 1
+    assert tags.tags.count("img") == 5  # four curves, a study
+    assert tags.tags.count("h2") >= 8 and tags.tags.count("h1") == 1

@@ -1,0 +1,36 @@
+"""What a probability of a selection means, in words.
+
+In: places and probabilities. Out: `chosen 2nd with probability 0.97, given the first` and
+`in the list at all: 0.99 ± 0.01`. The first is p(z_t | z_<t, x), given the choices before it; the second adds
+up all lists that hold the passage (`ragdro.selection.inclusion`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_ENDINGS = {1: "st", 2: "nd", 3: "rd"}
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 11th, 23rd."""
+    ending = "th" if number % 100 in (11, 12, 13) else _ENDINGS.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def chosen(place: int, probability: float | None) -> str:
+    """What was chosen at `place` (from 0). Nothing was chosen where there is no probability."""
+    if probability is None:
+        return f"read {ordinal(place + 1)}, in the retriever's order"
+    given = "" if place == 0 else ", given the first" + ("" if place == 1 else f" {place}")
+    return f"chosen {ordinal(place + 1)} with probability {probability:.2f}{given}"
+
+
+def included(entry: Mapping[str, Any]) -> str:
+    """How probable a passage is to be in the list at all, ± twice its standard error where it is estimated.
+    Nothing where the entry does not say."""
+    probability, error = entry.get("inclusion"), entry.get("inclusion_error")
+    if probability is None or error is None:
+        return ""
+    return f"in the list at all: {probability:.2f}" + (f" ± {2 * error:.2f}" if error else "")

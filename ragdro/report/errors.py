@@ -1,0 +1,80 @@
+"""The answers that are still wrong, all of them, to be searched; and answers as the page shows them.
+
+In: records of predictions. Out: HTML, a folded part a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragdro.evaluation.diagnosis import Record, was_read
+from ragdro.report import html
+from ragdro.report.choices import chosen, included, ordinal
+from ragdro.report.html import Html
+
+NOT_FOUND = "not among the candidates"
+NOT_SELECTED = "among the candidates, not selected"
+READ = "read, answered wrong"
+
+
+def errors(records: Sequence[Record]) -> Html:
+    """Every wrong answer, with a search and a choice of whose fault it is."""
+    wrong = [record for record in records if not record["exact_match"]]
+    if not wrong:
+        return html.paragraph("None.")
+    sorts = [sort for sort in (NOT_FOUND, NOT_SELECTED, READ) if any(fault(r) == sort for r in wrong)]
+    return html.searched(html.join(map(_error, wrong)), sorts)
+
+
+def fault(record: Record) -> str:
+    """Where a wrong answer went wrong. What is needed is all gold passages where they are labelled, else a
+    passage that holds a gold answer."""
+    if was_read(record):
+        return READ
+    labelled = record.get("gold_in_candidates")
+    held = record.get("answer_in_candidates") if labelled is None else labelled
+    return NOT_FOUND if held == 0 else NOT_SELECTED
+
+
+def _error(record: Record) -> Html:
+    summary = html.join(
+        [
+            html.escaped(str(record.get("question", record["id"]))),
+            Html(" "),
+            html.inline(_said(record), "said bad"),
+            html.escaped(f" not {gold(record)} "),
+            html.inline(fault(record), "tag"),
+        ]
+    )
+    return html.folded(summary, read(record), sort=fault(record))
+
+
+def gold(record: Record) -> str:
+    """The gold answers."""
+    return " / ".join(record["answers"])
+
+
+def _said(record: Record) -> str:
+    return str(record["answer"]).strip() or "(nothing)"
+
+
+def answered(label: str, record: Record) -> Html:
+    """An answer, whether it is right, and the passages that it was read from."""
+    verdict = html.inline("right", "good") if record["exact_match"] else html.inline("wrong", "bad")
+    said = html.join([html.escaped(f"{label}: {_said(record)} ("), verdict, Html("), read from")])
+    return html.join([Html(f"<p>{said}</p>\n"), read(record)])
+
+
+def read(record: Record) -> Html:
+    """The passages in the order read, each with the probability of its choice in words."""
+    passages = []
+    for place, entry in enumerate(record.get("selection", [])):
+        said = [
+            chosen(place, entry["probability"]),
+            included(entry),
+            f"{ordinal(entry['rank_in_candidates'])} of the retriever",
+        ]
+        title = f"{entry['title']}: " if entry["title"] else ""
+        note = html.inline(f" ({'; '.join(filter(None, said))})", "dim")
+        passages.append(html.join([html.inline(title, "said"), html.escaped(entry["text"]), note]))
+    return html.items(passages, "read", ordered=True)

@@ -1,0 +1,71 @@
+"""A finished run's folder as the evidence of its verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ragdro.evaluation.evidence import Evidence
+from ragdro.evaluation.verdict import Verdict, verdict
+from ragdro.report.history import History, iteration_of, read_history
+from ragdro.report.predictions import read_records
+from ragdro.runs.setup import algorithm_of
+from ragdro.runs.status import read_results
+
+
+def judge(run: Path) -> Verdict:
+    """The verdict of a finished run. Raises `DataError` for one that has not finished, or whose files are
+    damaged."""
+    return verdict(read_evidence(run))
+
+
+def read_evidence(run: Path) -> Evidence:
+    """What the verdict is made from. Raises `DataError` as `judge` does."""
+    results, history = read_results(run), read_history(run)
+    config, best = history.config, results["best"]["iteration"]
+    training, held_out = last_pair(history)
+    metric = config.evaluation.metric
+    return Evidence(
+        metric="exact_match" if metric == "bound" else metric,
+        split=history.split,
+        vanilla=read_records(run, "vanilla_rag"),
+        warm_up=read_records(run, "warm_up"),
+        best=read_records(run, best_stage(results)),
+        iterations=history.iterations(),
+        planned=config.iterations,
+        best_iteration=best,
+        samples=config.e_step.samples,
+        held_out_samples=config.evaluation.samples,
+        candidates=config.top_n,
+        selected=config.selector.k,
+        selects=algorithm_of(config).selects,
+        training=training,
+        held_out=held_out,
+        fitted=results["best"],
+        cut=_cut(history),
+        skipped_updates=len(history.curve("bad_batch", "step")),
+    )
+
+
+def last_pair(history: History) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last E-step and what was measured of validation questions just before it, by the same models.
+
+    Where no E-step comes after a stage that was measured: the last one, and nothing.
+    """
+    measured = {iteration_of(r["stage"]): r for r in history.evaluations(history.chosen_by)}
+    e_steps = [record for record in history.records if record["event"] == "e_step"]
+    for record in reversed(e_steps):
+        before = measured.get(iteration_of(record["stage"]) - 1)
+        if before is not None:
+            return record, before
+    return (e_steps[-1], {}) if e_steps else ({}, {})
+
+
+def best_stage(results: dict[str, Any]) -> str:
+    """The name of the best stage's files."""
+    best = results["best"]["iteration"]
+    return f"iteration-{best}" if best else "warm_up"
+
+
+def _cut(history: History) -> dict[str, float]:
+    return {key: value for key, value in history.start.items() if key.endswith("_tokens")}

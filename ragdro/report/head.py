@@ -1,0 +1,76 @@
+"""The head of a run's page: the verdict, and what was run.
+
+In: a finished run's folder. Out: HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ragdro.evaluation.verdict import Verdict
+from ragdro.progress import duration
+from ragdro.report import html
+from ragdro.report.history import History
+from ragdro.report.html import Html
+from ragdro.runs.models import ROLES, settings_of
+from ragdro.runs.status import read_json
+
+
+def verdict_box(verdict: Verdict) -> Html:
+    """The verdict, its reasons, and what to try next."""
+    (_, headline), *others = verdict.lines()
+    inner = [html.paragraph(headline)]
+    by_word: dict[str, list[str]] = {}
+    for word, text in others:
+        by_word.setdefault(word, []).append(text)
+    for word, texts in by_word.items():
+        if not word:
+            inner += [html.paragraph(text) for text in texts]
+        else:
+            inner.append(html.heading(word.capitalize(), 3))
+            inner.append(html.items(map(html.escaped, texts), "dim" if word == "mind" else ""))
+    return html.block(inner, f"verdict {verdict.level}")
+
+
+def facts(history: History, results: dict[str, Any]) -> Html:
+    """Models, data, objective, date, command, versions."""
+    return html.pairs(_facts(history, results))
+
+
+def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    config, run = history.config, history.run
+    for role in ROLES:
+        yield role, _model(history, role)
+    for split in ("train", "validation", "test"):
+        source = getattr(config.data, split)
+        count = history.start.get(split)
+        if source is not None:
+            yield split, source if count is None else f"{source}, {count:,} questions"
+    retriever = f"{config.retriever.kind}, N = {config.top_n} candidates, K = {config.selector.k} read"
+    yield "corpus", "given with the questions" if config.data.corpus is None else config.data.corpus
+    yield "retriever", retriever
+    best, done = results["best"]["iteration"], history.iterations()
+    name = f"iteration {best}" if best else "the warm-up"
+    yield (
+        "training",
+        f"objective {config.objective.kind}, m = {config.e_step.samples} lists a question, seed"
+        f" {config.seed}; {done} of {config.iterations} iterations in {duration(history.seconds())}; best on"
+        f" the validation questions: {name}",
+    )
+    environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
+    if "command" in environment:
+        yield "command", " ".join(map(str, environment["command"]))
+    if "date" in environment:
+        yield "date", str(environment["date"])
+    if "packages" in environment:
+        versions = ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v)
+        yield "made with", f"{versions}; commit {str(environment.get('commit') or 'unknown')[:10]}"
+
+
+def _model(history: History, role: Any) -> str:
+    settings = settings_of(history.config, role)
+    name = settings.model or "new weights"
+    how = "all weights" if settings.adapter is None else f"a {settings.adapter.kind} adapter"
+    frozen = not getattr(history.config, f"train_{role}")
+    return f"{name} ({'warmed up only' if frozen else how})"
