@@ -17,6 +17,7 @@ from ragdro.cli import (
     ask,
     config,
     data,
+    diagnose,
     export,
     ingest,
     init,
@@ -65,6 +66,7 @@ app.command()(models.train)
 app.command()(plan.plan)
 app.command()(models.warmup)
 app.command()(models.evaluate)
+app.command()(diagnose.diagnose)
 app.command()(ask.answer)
 app.command()(serve.serve)
 app.command()(models.report)

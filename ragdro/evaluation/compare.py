@@ -44,11 +44,11 @@ class Comparison:
         return {**asdict(self), "difference": self.difference._asdict()}
 
     def as_line(self) -> str:
-        """The comparison as one line, shares in percent."""
-        low, high = 100 * self.difference.low, 100 * self.difference.high
+        """The comparison as one line, fractions of 1."""
+        low, high = self.difference.low, self.difference.high
         return (
-            f"{self.dataset:<28} {self.metric:<16} {self.questions:>6}  {100 * self.first:6.2f} → "
-            f"{100 * self.second:6.2f}  {100 * self.difference.mean:+6.2f} [{low:+6.2f}, {high:+6.2f}]  "
+            f"{self.dataset:<28} {self.metric:<16} {self.questions:>6}  {self.first:.3f} → "
+            f"{self.second:.3f}  {self.difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]  "
             f"p = {self.p_value:.4f}, Holm {self.p_holm:.4f}"
         )
 

@@ -66,7 +66,7 @@ class Score:
         }
 
     def as_lines(self) -> list[str]:
-        """The metrics as a table of lines, shares in percent."""
+        """The metrics as a table of lines, fractions of 1."""
         title = f"{self.predictions} ({self.prediction_format}) on {self.data} ({self.data_format})"
         rules = f"rule {self.rule}, normalisation {self.normalisation}, 95 % bootstrap intervals"
         counts = ", ".join(f"{name} {getattr(self, name)}" for name in _COUNTS)
@@ -78,7 +78,7 @@ class Score:
 
 
 def _row(name: str, interval: Interval) -> str:
-    return f"{name:<30}{100 * interval.mean:7.2f}   [{100 * interval.low:6.2f}, {100 * interval.high:6.2f}]"
+    return f"{name:<30}{interval.mean:.3f}   [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _prefixed(metrics: Mapping[str, Interval]) -> dict[str, Interval]:

@@ -103,7 +103,7 @@ def check_recall(tasks: Sequence[Task]) -> Finding:
     if not found:
         return Finding("recall", "note", "not looked at: no question has an answer or a gold passage")
     ceiling = sum(found) / len(found)
-    text = f"{100 * ceiling:.0f} % {what} ({len(found)} questions): the ceiling of any selection"
+    text = f"{ceiling:.2f} of the {what} ({len(found)} questions): the ceiling of any selection"
     return Finding("recall", "problem" if ceiling < LOW_RECALL else "ok", text)
 
 
@@ -112,7 +112,7 @@ def check_cuts(role: str, counts: CutCounts) -> Finding:
     cut = {name: fraction for name, fraction in counts.fractions().items() if fraction > 0}
     if not cut:
         return Finding(f"{role}: limits", "ok", "no text is longer than its token limit")
-    parts = ", ".join(f"{100 * fraction:.1f} % of {name}" for name, fraction in cut.items())
+    parts = ", ".join(f"{fraction:.3f} of the {name}" for name, fraction in cut.items())
     level: Level = "problem" if max(cut.values()) > MANY else "note"
     singular = [name.removesuffix("s") for name in cut]
     keys = ", ".join(f"{role}.{name}_tokens" for name in singular)

@@ -55,7 +55,7 @@ def print_profile(summary: dict[str, Any], console: Console | None = None) -> No
             rates = [
                 f"{row['tokens_per_second']:,.0f}",
                 f"{row['flops_per_second'] / 1e9:,.1f}",
-                f"{row['utilisation']:.0%}",
+                f"{row['utilisation']:.2f}",
             ]
-        table.add_row(name, f"{row['seconds']:.2f}", f"{row['fraction']:.1%}", *rates)
+        table.add_row(name, f"{row['seconds']:.2f}", f"{row['fraction']:.3f}", *rates)
     (console or Console()).print(table)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ragdro.errors import RagdroError
 from ragdro.files import write_atomically
 from ragdro.report import html
+from ragdro.report.diagnosis import NOTE, probe_table, read_diagnosis, with_inclusion
 from ragdro.report.errors import errors
 from ragdro.report.evidence import best_stage, judge
 from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
@@ -27,6 +29,11 @@ from ragdro.report.tables import NOTES, results_table, validation_table
 from ragdro.runs.status import CONFIG, read_json, read_results
 
 PAGE = "report.html"
+_PROBABILITIES = (
+    "A passage is chosen with a probability given those before it, so a later one may be certain only because"
+    " of an earlier one; the probability of being in the list at all adds up all lists."
+)
+_NOT_DIAGNOSED = "It is not known here: run `ragdro diagnose RUN`, then `ragdro report RUN`."
 
 
 def write_report(run: Path) -> Path:
@@ -39,7 +46,8 @@ def write_report(run: Path) -> Path:
 
 def _sections(run: Path) -> list[Html]:
     results, history = read_results(run), read_history(run)
-    records = read_records(run, best_stage(results))
+    diagnosis = read_diagnosis(run)
+    records = with_inclusion(read_records(run, best_stage(results)), diagnosis)
     split, questions = history.split, f"{len(records):,} {history.split} questions"
     wrong = sum(not record["exact_match"] for record in records)
     return [
@@ -56,7 +64,9 @@ def _sections(run: Path) -> list[Html]:
         *light_rows(history),
         html.heading(f"Whose fault: the best iteration on the {questions}"),
         *whose_fault(records, split),
+        *_probed(diagnosis),
         html.heading(f"Remaining errors: {wrong} of {questions}"),
+        html.paragraph(_PROBABILITIES if diagnosis else f"{_PROBABILITIES} {_NOT_DIAGNOSED}", "dim"),
         errors(records),
         html.heading("Before and after, question by question"),
         *before_and_after(run, split),
@@ -67,6 +77,19 @@ def _sections(run: Path) -> list[Html]:
         html.folded(Html("config.yaml"), html.code((run / CONFIG).read_text(encoding="utf-8"))),
         html.folded(Html("environment.json"), _environment(run)),
     ]
+
+
+def _probed(diagnosis: dict[str, Any] | None) -> list[Html]:
+    """What changes when what is read changes."""
+    if diagnosis is None:
+        return [
+            html.paragraph(
+                "Noise, order, self-knowledge: run `ragdro diagnose RUN`, then `ragdro report RUN`.", "dim"
+            )
+        ]
+    of = f"{diagnosis['questions']:,} {diagnosis['split']} questions"
+    title = html.heading(f"What changes when something else is read ({of})", 3)
+    return [title, html.table(probe_table(diagnosis)), html.paragraph(NOTE, "dim")]
 
 
 def _validation(run: Path) -> list[Html]:

@@ -72,16 +72,16 @@ SELECTOR_INIT = Study(
 
 
 def _quality(runs: Runs) -> StudyResult:
-    """One panel over N, one over the share replaced; the undisturbed run with N = 20 is in both."""
+    """One panel over N, one over the fraction replaced; the undisturbed run with N = 20 is in both."""
     configs = {label: next(iter(seeds.values())).config for label, seeds in runs.items()}
     whole = [label for label, config in configs.items() if not config.corrupt_candidates]
     widest = max(configs[label].top_n for label in whole)
     worse = [label for label, config in configs.items() if config.top_n == widest]
     sizes = {label: float(configs[label].top_n) for label in whole}
-    shares = {label: 100 * configs[label].corrupt_candidates for label in worse}
+    fractions = {label: configs[label].corrupt_candidates for label in worse}
     panels = (
         _over(runs, sizes, "candidates", "candidates a question has (N)"),
-        _over(runs, shares, f"corrupted, N = {widest}", "candidates replaced at random (%)"),
+        _over(runs, fractions, f"corrupted, N = {widest}", "fraction of the candidates replaced at random"),
     )
     tables = {
         "Best iteration": final_table(
@@ -108,12 +108,12 @@ def _over(runs: Runs, places: dict[str, float], title: str, x: str) -> Panel:
 
 RETRIEVER_QUALITY = Study(
     name="retriever-quality",
-    about="5, 10 or 20 candidates; 20 of which 0 to 80 % are replaced by random passages",
+    about="5, 10 or 20 candidates; 20 of which 0 to 0.8 are replaced by random passages",
     variants={
         **{f"N = {n}": (f"top_n={n}",) for n in (20, 10, 5)},
         **{
-            f"{share} % replaced": ("top_n=20", f"corrupt_candidates={share / 100}")
-            for share in (20, 40, 60, 80)
+            f"{fraction} replaced": ("top_n=20", f"corrupt_candidates={fraction}")
+            for fraction in (0.2, 0.4, 0.6, 0.8)
         },
     },
     conclude=_quality,

@@ -99,7 +99,7 @@ def _findings(seeds: Mapping[int, Run]) -> list[str]:
         findings.append(
             f"{role}: that weighting can only lower the variance {verdict}: the weighted estimate varies more"
             f" than the uniform one of the same lists in {len(raised)} of {len(rows)} means over questions"
-            f" (m > 1), and for {fraction:.0%} of the questions"
+            f" (m > 1), and for {fraction:.2f} of the questions"
         )
     return findings
 

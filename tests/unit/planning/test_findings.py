@@ -75,7 +75,7 @@ def test_the_recall_ceiling_counts_gold_passages_and_else_answers() -> None:
     unlabelled = [replace(t, question=replace(t.question, passages=())) for t in tasks[:3]]
     lost = replace(unlabelled[0], candidates=Candidates("q0", tasks[0].candidates.passages[:2]))
     found = findings.check_recall([lost, *unlabelled[1:]])
-    assert found.text.startswith("67 % questions with an answer in a candidate (3 questions)")
+    assert found.text.startswith("0.67 of the questions with an answer in a candidate (3 questions)")
 
 
 @pytest.mark.parametrize(("cut", "level"), [(0, "ok"), (10, "note"), (11, "problem")])
@@ -84,7 +84,7 @@ def test_many_texts_that_are_cut_are_a_problem(cut: int, level: str) -> None:
     found = findings.check_cuts("selector", counts)
     assert found.level == level
     if cut:
-        assert found.text == f"{cut}.0 % of passages are cut; raise selector.passage_tokens"
+        assert found.text == f"{cut / 100:.3f} of the passages are cut; raise selector.passage_tokens"
 
 
 def test_a_sample_is_no_larger_than_asked_and_evenly_spread() -> None:

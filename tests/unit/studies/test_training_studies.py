@@ -73,7 +73,7 @@ def test_the_undisturbed_retriever_is_in_both_panels(tmp_path: Path) -> None:
     runs = {
         "N = 20": {0: run(tmp_path / "n20", [0.3, 0.8])},
         "N = 10": {0: run(tmp_path / "n10", [0.3, 0.6], None, "top_n=10")},
-        "40 % replaced": {0: run(tmp_path / "worse", [0.3, 0.4], None, "corrupt_candidates=0.4")},
+        "0.4 replaced": {0: run(tmp_path / "worse", [0.3, 0.4], None, "corrupt_candidates=0.4")},
     }
     over_n, over_share = RETRIEVER_QUALITY.conclude(runs).panels
     assert over_n.series[0].points == ((10.0, 0.6), (20.0, 0.8))
