@@ -20,10 +20,10 @@ from ragdro.runs.diagnose import DIAGNOSIS
 from ragdro.runs.status import read_json
 
 NAMES = {
-    "closed_book": "no passages (self-knowledge)",
-    "reversed_order": "the same, from behind (order)",
-    "one_wrong_passage": "one wrong passage more (noise)",
-    "gold_alone": "the gold passages alone",
+    "closed_book": "no passages",
+    "reversed_order": "from behind",
+    "one_wrong_passage": "one wrong more",
+    "gold_alone": "gold alone",
 }
 _COLUMNS = {
     "questions": "questions",
@@ -34,6 +34,8 @@ _COLUMNS = {
     "same_answer": "same answer",
 }
 NOTE = (
+    "No passages: self-knowledge. From behind: sensitivity to the order. One wrong more: noise, a candidate"
+    " that is not gold and holds no answer. Gold alone: what a perfect selector reaches. "
     "EM: exact match. Spoilt: right as read, wrong then; put right: the other way round. Fractions of 1, of"
     " the questions to which a probe applies."
 )

@@ -118,4 +118,4 @@ def print_results(run: Path, console: Console | None = None) -> None:
         ]
         shown.add_row(str(label), *texts, style="bold" if str(label).endswith(_MARK) else None)
     console.print(shown)
-    console.print(NOTES["reported"], style="dim")
+    console.print(NOTES["reported"].replace("all gold:", "gold:"), style="dim", highlight=False)
