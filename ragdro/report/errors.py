@@ -42,7 +42,9 @@ def _error(record: Record) -> Html:
             html.escaped(str(record.get("question", record["id"]))),
             Html(" "),
             html.inline(_said(record), "said bad"),
-            html.escaped(f" not {gold(record)} "),
+            Html(" not "),
+            html.escaped(gold(record)),
+            Html(" "),
             html.inline(fault(record), "tag"),
         ]
     )
@@ -61,7 +63,7 @@ def _said(record: Record) -> str:
 def answered(label: str, record: Record) -> Html:
     """An answer, whether it is right, and the passages that it was read from."""
     verdict = html.inline("right", "good") if record["exact_match"] else html.inline("wrong", "bad")
-    said = html.join([html.escaped(f"{label}: {_said(record)} ("), verdict, Html("), read from")])
+    said = html.join([html.escaped(f"{label}: {_said(record)}"), Html(" ("), verdict, Html("), read from")])
     return html.join([Html(f"<p>{said}</p>\n"), read(record)])
 
 
@@ -75,6 +77,7 @@ def read(record: Record) -> Html:
             f"{ordinal(entry['rank_in_candidates'])} of the retriever",
         ]
         title = f"{entry['title']}: " if entry["title"] else ""
-        note = html.inline(f" ({'; '.join(filter(None, said))})", "dim")
-        passages.append(html.join([html.inline(title, "said"), html.escaped(entry["text"]), note]))
+        note = html.inline(f"({'; '.join(filter(None, said))})", "dim")
+        text = [html.inline(title, "said"), Html(" "), html.escaped(entry["text"]), Html(" "), note]
+        passages.append(html.join(text))
     return html.items(passages, "read", ordered=True)

@@ -105,10 +105,14 @@ def searched(inner: Html, sorts: Iterable[str]) -> Html:
 
 def table(table: Table) -> Html:
     """A table that scrolls where the screen is narrow."""
-    head = join(Html(f'<th scope="col">{escaped(name)}</th>') for name in table.columns)
+    return cells(table.columns, (map(escaped, row) for row in table.shown()))
+
+
+def cells(columns: Iterable[str], rows_of_cells: Iterable[Iterable[Html]]) -> Html:
+    """The same of cells that are HTML."""
+    head = join(Html(f'<th scope="col">{escaped(name)}</th>') for name in columns)
     rows = join(
-        Html("<tr>" + join(Html(f"<td>{escaped(cell)}</td>") for cell in row) + "</tr>\n")
-        for row in table.shown()
+        Html("<tr>" + join(Html(f"<td>{cell}</td>") for cell in row) + "</tr>\n") for row in rows_of_cells
     )
     return Html(
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n'

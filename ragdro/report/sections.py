@@ -21,7 +21,7 @@ from ragdro.report.history import History, iteration_of
 from ragdro.report.html import Html
 from ragdro.report.table import Table
 from ragdro.runs.status import read_results
-from ragdro.training.lights import SIGNS, Colour, lights
+from ragdro.training.lights import SIGNS, Colour, Light, lights
 
 _KINDS: dict[Colour, str] = {"green": "good", "yellow": "warn", "red": "bad"}
 
@@ -62,15 +62,27 @@ def whose_fault(records: Sequence[Record], split: str) -> list[Html]:
 def light_rows(history: History) -> list[Html]:
     """A row of lights an iteration."""
     measured = {iteration_of(r["stage"]): r for r in history.evaluations(history.chosen_by)}
-    rows = []
+    rows: list[tuple[str, dict[str, Light]]] = []
     for record in (r for r in history.records if r["event"] == "e_step" and "distinct_fraction" in r):
         before = measured.get(iteration_of(record["stage"]) - 1)
-        row = [html.escaped(record["stage"].replace("-", " ") + ": ")]
-        for light in lights(history.config.e_step.samples, record, before):
-            row.append(html.inline(SIGNS[light.colour], _KINDS[light.colour]))
-            row.append(html.escaped(f" {light.name} {light.value}  "))
-        rows.append(html.join(row))
-    return [html.heading("Lights"), html.items(rows)] if rows else []
+        row = {light.name: light for light in lights(history.config.e_step.samples, record, before)}
+        rows.append((record["stage"].replace("-", " "), row))
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if not names:
+        return []
+    cells = ([html.escaped(stage), *(_lit(row.get(name)) for name in names)] for stage, row in rows)
+    return [
+        html.heading("Lights of the E-steps, on training questions"),
+        html.cells(("before the M-step of", *names), cells),
+        html.paragraph(f"{SIGNS['green']} fine, {SIGNS['yellow']} look, {SIGNS['red']} trouble.", "dim"),
+    ]
+
+
+def _lit(light: Light | None) -> Html:
+    if light is None:
+        return html.escaped("–")
+    sign = html.inline(SIGNS[light.colour], _KINDS[light.colour])
+    return html.join([html.escaped(light.value), Html(" "), sign])
 
 
 def before_and_after(run: Path, split: str) -> list[Html]:

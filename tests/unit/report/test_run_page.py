@@ -72,6 +72,7 @@ def test_every_wrong_answer_is_listed_with_whose_fault_it_is(run: Path) -> None:
     page = errors(records)
     assert page.count("<details") == 1 and f'data-sort="{READ}"' in page and "1: " in Tags(page).said
     assert Tags(page).said.count(READ) == 2  # a choice and a tag
+    assert f" not gold {READ}" in Tags(page).said
     every = errors(read_records(run, "vanilla_rag"))
     assert every.count("<details") == 4
     assert [fault(r) for r in read_records(run, "vanilla_rag")] == [NOT_FOUND, READ, NOT_SELECTED, READ]
