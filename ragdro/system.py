@@ -98,7 +98,7 @@ class Rag:
         task, selector = prediction.task, self.selector
         if prediction.selection.probabilities is None or selector.independent:
             return None
-        if len(task.candidates.passages) > selector.grammar.candidates:
+        if len(task.candidates.passages) > selector.n:
             return None
         return rerank(selector, [task], samples, 0, self.max_tokens)[0]
 

@@ -1,7 +1,7 @@
 """What a probability of a selection means, in words.
 
 In: places and probabilities. Out: `chosen 2nd with probability 0.97, given the first` and
-`in the list at all: 0.99 ± 0.01`. The first is p(z_t | z_<t, x), given the choices before it; the second adds
+`in the list: 0.99 ± 0.01`. The first is p(z_t | z_<t, x), given the choices before it; the second adds
 up all lists that hold the passage (`ragdro.selection.inclusion`).
 """
 
@@ -33,4 +33,4 @@ def included(entry: Mapping[str, Any]) -> str:
     probability, error = entry.get("inclusion"), entry.get("inclusion_error")
     if probability is None or error is None:
         return ""
-    return f"in the list at all: {probability:.2f}" + (f" ± {2 * error:.2f}" if error else "")
+    return f"in the list: {probability:.2f}" + (f" ± {2 * error:.2f}" if error else "")

@@ -57,12 +57,13 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
         _print_passage(
             console, entry["rank_in_candidates"], f"({marked_up(_where(passage))}) ", entry["text"]
         )
-        console.print(f"       {_in_words(place, entry)}", style="dim")
+        console.print(f"   {_in_words(place, entry)}", style="dim")
     if reranking is not None:
         lists = f"all {reranking.lists}" if reranking.exact else f"{reranking.lists} drawn"
         how = "exact" if reranking.exact else "estimated, ± two standard errors"
         console.print(
-            f"\\[rank]: the retriever's. In the list at all: {how}, from {lists} lists.", style="dim"
+            f"\\[rank]: the retriever's. In the list: of being in it at all, {how}, from {lists} lists.",
+            style="dim",
         )
 
 
@@ -108,7 +109,7 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
 def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
     for place, entry in enumerate(selection):
         _print_passage(console, entry["rank_in_candidates"], "", entry["text"])
-        console.print(f"       {_in_words(place, entry)}", style="dim")
+        console.print(f"   {_in_words(place, entry)}", style="dim")
 
 
 def _print_passage(console: Console, rank: int, note: str, text: str) -> None:

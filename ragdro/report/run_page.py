@@ -31,7 +31,7 @@ from ragdro.runs.status import CONFIG, read_json, read_results
 PAGE = "report.html"
 _PROBABILITIES = (
     "A passage is chosen with a probability given those before it, so a later one may be certain only because"
-    " of an earlier one; the probability of being in the list at all adds up all lists."
+    " of an earlier one; the probability of being in the list at all (in the list) adds up all lists."
 )
 _NOT_DIAGNOSED = "It is not known here: run `ragdro diagnose RUN`, then `ragdro report RUN`."
 

@@ -45,7 +45,7 @@ def test_a_run_is_judged_diagnosed_and_reported(tmp_path: Path) -> None:
     assert lists["inclusion_error"] == [0.0] * 3  # 6 * 5 * 4 lists: all of them are scored
     invoke("report", str(run))
     page = (run / "report.html").read_text()
-    assert "in the list at all: 0." in page and "one wrong more" in page
+    assert "in the list: 0." in page and "one wrong more" in page
     (run / "diagnosis.json").write_text("[]")
     with pytest.raises(RagdroError, match=r"diagnosis\.json: .*ragdro diagnose"):
         invoke("report", str(run))
@@ -83,8 +83,9 @@ def test_what_was_read_says_how_probable_it_was(tmp_path: Path) -> None:
     ragdro.run(ragdro.load_config(write_config(tmp_path), ["iterations=0"]))
     run, question = str(tmp_path / "runs/run"), "Where does Mara4 work?"
     shown = invoke("answer", run, question, "--show-selection")
-    assert "chosen 1st with probability 0." in shown and "given the first 2; in the list at all: 0." in shown
-    assert "exact, from all 120 lists" in shown
+    assert "chosen 1st with probability 0." in shown and "given the first 2; in the list: 0." in shown
+    assert "exact, from all 120 lists" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
     record = json.loads(invoke("answer", run, question, "--show-selection", "--json"))
     assert all(entry["inclusion_error"] == 0 for entry in record["selection"])
     assert "inclusion" not in json.loads(invoke("answer", run, question, "--json"))["selection"][0]

@@ -84,8 +84,8 @@ def test_a_probability_says_what_it_is_of() -> None:
     assert chosen(0, 0.98) == "chosen 1st with probability 0.98"
     assert chosen(2, 0.5) == "chosen 3rd with probability 0.50, given the first 2"
     assert chosen(1, None) == "read 2nd, in the retriever's order"
-    assert included({"inclusion": 0.984, "inclusion_error": 0.005}) == "in the list at all: 0.98 ± 0.01"
-    assert included({"inclusion": 1.0, "inclusion_error": 0.0}) == "in the list at all: 1.00"
+    assert included({"inclusion": 0.984, "inclusion_error": 0.005}) == "in the list: 0.98 ± 0.01"
+    assert included({"inclusion": 1.0, "inclusion_error": 0.0}) == "in the list: 1.00"
     assert included({"probability": 1.0}) == ""
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
         "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th",
