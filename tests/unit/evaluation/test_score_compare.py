@@ -121,7 +121,7 @@ def test_the_score_command_prints_json_and_exports(tmp_path: Path) -> None:
     assert printed["intervals"]["exact_match"] == [1.0, 1.0]
     assert json.loads(out.read_text()) == {"answer": {o.HOTPOTQA["_id"]: "Yes"}, "sp": {}}
     text = CliRunner().invoke(app(), ["score", "--data", str(data), "--predictions", str(out)]).output
-    assert "exact_match" in text and "100.00   [100.00, 100.00]" in text
+    assert "exact_match" in text and "1.000   [1.000, 1.000]" in text
 
 
 def test_scoring_imports_no_torch(tmp_path: Path) -> None:
