@@ -63,11 +63,11 @@ def test_questions_that_match_nothing(nothing: int, level: str) -> None:
 def test_the_recall_ceiling_counts_gold_passages_and_else_answers() -> None:
     tasks = pocket_tasks(4, 5)
     assert findings.check_recall(tasks).text.startswith(
-        "100 % gold passages among the candidates (4 questions)"
+        "1.00 of the gold passages among the candidates (4 questions)"
     )
     half = [replace(t, candidates=replace(t.candidates, passages=t.candidates.passages[:3])) for t in tasks]
     assert (
-        findings.check_recall(half).text.startswith("50 % gold passages")
+        findings.check_recall(half).text.startswith("0.50 of the gold passages")
         and findings.check_recall(half).level == "ok"
     )
     none = [replace(t, candidates=replace(t.candidates, passages=t.candidates.passages[:2])) for t in tasks]

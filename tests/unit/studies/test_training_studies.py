@@ -77,7 +77,7 @@ def test_the_undisturbed_retriever_is_in_both_panels(tmp_path: Path) -> None:
     }
     over_n, over_share = RETRIEVER_QUALITY.conclude(runs).panels
     assert over_n.series[0].points == ((10.0, 0.6), (20.0, 0.8))
-    assert over_share.series[0].points == ((0.0, 0.8), (40.0, 0.4))
+    assert over_share.series[0].points == ((0.0, 0.8), (0.4, 0.4))
 
 
 def test_memory_is_judged_by_the_training_questions_and_the_held_out_ones(tmp_path: Path) -> None:
