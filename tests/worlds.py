@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+
 from ragdro.generation.generator import Generator
+from ragdro.lm.projections import Projections
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.selection.list_selector import ListSelector
+from ragdro.selection.selector import selector_class
 from ragdro.system import Rag
 from ragdro.types import Candidates, Passage, Question, Task
 from tests.conftest import byte_level, random_model
@@ -27,12 +30,18 @@ def pocket_tasks(questions: int, candidates: int) -> list[Task]:
     return tasks
 
 
-def pocket_rag(k: int = 2, n: int = 5, seed: int = 0, **settings: object) -> Rag:
-    """Two random models of different seeds behind the tiny prompts."""
+def pocket_rag(k: int = 2, n: int = 5, seed: int = 0, kind: str = "list", **settings: object) -> Rag:
+    """Two random models of different seeds behind the tiny prompts; so are a pointer's projections."""
     tokenizer, budget = byte_level(), Budget(24, 24)
     chooser = random_model(tokenizer, seed=2 * seed, **settings)
     reader = random_model(tokenizer, seed=2 * seed + 1, **settings)
+    if kind == "pointer":
+        chooser.projections = Projections(32, seed=seed)
+        drawn = torch.Generator().manual_seed(seed)
+        for matrix in (chooser.projections.passage, chooser.projections.query):
+            matrix.data += 0.3 * torch.randn(matrix.shape, generator=drawn)
+    template = load_template({"list": "tiny-selector", "pointer": "tiny-pointer"}[kind])
     return Rag(
-        ListSelector(chooser, load_template("tiny-selector"), k=k, n=n, budget=budget),
+        selector_class(kind)(chooser, template, k=k, n=n, budget=budget),
         Generator(reader, load_template("tiny-generator"), budget=budget, answer_tokens=6),
     )

@@ -66,8 +66,9 @@ class Projections(Module):
         queries = F.normalize(last.to(dtype) @ self.query.T, dim=-1)
         scale = self.log_scale.exp()
         scores = scale * (passages * queries[owners]).sum(-1)
-        count = torch.bincount(owners, minlength=len(last))
-        mean = torch.zeros(len(last), dtype=dtype, device=scores.device).index_add(0, owners, scores) / count
+        nothing = torch.zeros(len(last), dtype=dtype, device=scores.device)
+        count = nothing.index_add(0, owners, torch.ones_like(scores))
+        mean = nothing.index_add(0, owners, scores) / count
         return scores, mean + scale * (queries @ self.enough)
 
 

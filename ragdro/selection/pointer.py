@@ -106,7 +106,7 @@ def _scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tens
     positions = torch.arange(width, device=device).expand(len(prompts), width)
     states = model.hidden(torch.from_numpy(tokens).to(device), positions)
     counts = [len(p.ends) for p in prompts]
-    owners = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(counts)).to(device)
+    owners = torch.from_numpy(np.repeat(np.arange(len(prompts)), counts)).to(device)
     ends = torch.tensor([end for p in prompts for end in p.ends], device=device)
     last = torch.tensor([len(p.ids) - 1 for p in prompts], device=device)
     rows = torch.arange(len(prompts), device=device)

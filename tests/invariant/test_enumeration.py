@@ -1,14 +1,13 @@
 """The estimator against full enumeration: 5 candidates, K = 2, 20 ordered lists, in float64.
 
 `Exact` computes every quantity by summation over all lists, with plain forward passes of whole sequences
-and nothing of the product's own scoring.
+and nothing of the product's own scoring, for both kinds of selector.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -19,41 +18,13 @@ from ragdro.algorithms import Marginal
 from ragdro.algorithms.losses import weighted_loss
 from ragdro.algorithms.weights import bound, importance_weights, log_ratios
 from ragdro.config import EStep
-from ragdro.lm.scoring import sequence_log_probs
-from ragdro.lm.tree import ScoredSequence
+from ragdro.lm.groups import ScoredGroup, log_probs
 from ragdro.system import Rag, reading
 from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals as proposals_of
 from ragdro.types import Task
+from tests.invariant.by_hand import DIRECTIONS, LISTS, lists_by_hand, projected, textbook
 from tests.worlds import pocket_rag, pocket_tasks
-
-LISTS = list(permutations(range(5), 2))
-DIRECTIONS = 16
-"""Gradients are compared along so many fixed random directions of each model's parameters."""
-
-
-def textbook(model: torch.nn.Module, sequence: ScoredSequence) -> Tensor:
-    """log p of the sequence's targets, each among those allowed, from one plain forward pass."""
-    logits = model(input_ids=torch.from_numpy(sequence.tokens)[None]).logits[0]
-    total = torch.zeros((), dtype=logits.dtype)
-    for i, place in enumerate(sequence.targets.tolist()):
-        row, target = logits[place - 1], int(sequence.tokens[place])
-        among = row if sequence.allowed is None else row[torch.from_numpy(sequence.allowed[i])]
-        total = total + row[target] - among.logsumexp(0)
-    return total
-
-
-@cache
-def directions(parameters: int) -> Tensor:
-    made = torch.Generator().manual_seed(7)
-    return torch.randn(DIRECTIONS, parameters, generator=made, dtype=torch.float64)
-
-
-def projected(model: torch.nn.Module, value: Tensor) -> Tensor:
-    """The gradient of `value` along the fixed directions."""
-    gradients = torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad])
-    flat = torch.cat([gradient.double().flatten() for gradient in gradients])
-    return directions(len(flat)) @ flat
 
 
 @dataclass(frozen=True)
@@ -74,19 +45,26 @@ class Exact:
         return float((self.prior + self.likelihood).logsumexp(0))
 
 
-def system(seed: int = 0) -> tuple[Rag, Task]:
-    return pocket_rag(k=2, n=5, seed=seed), pocket_tasks(1, 5)[0]
+@pytest.fixture(params=["list", "pointer"])
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def system(kind: str, seed: int = 0) -> tuple[Rag, Task]:
+    return pocket_rag(k=2, n=5, seed=seed, kind=kind), pocket_tasks(1, 5)[0]
 
 
 @cache
-def exact(seed: int = 0) -> Exact:
-    rag, task = system(seed)
+def exact(kind: str, seed: int = 0) -> Exact:
+    rag, task = system(kind, seed)
+    reader = rag.generator.model.hf.double()
+    answers = [textbook(reader, rag.generator.scored(reading(task, z))) for z in LISTS]
     tables = []
-    for model, sequences in (
-        (rag.selector.model.hf.double(), [rag.selector.scored(task, z) for z in LISTS]),
-        (rag.generator.model.hf.double(), [rag.generator.scored(reading(task, z)) for z in LISTS]),
+    for model, values in (
+        (rag.selector.model, lists_by_hand(rag, task)),
+        (rag.generator.model, answers),
     ):
-        values = [textbook(model, s) for s in sequences]
         scores = torch.stack([projected(model, v) for v in values])
         tables += [torch.stack(values).detach(), scores]
     return Exact(tables[0], tables[2], tables[1], tables[3])
@@ -106,34 +84,35 @@ def shares(truth: Exact, proposal: Tensor, repeats: int, m: int) -> Tensor:
     return torch.zeros(repeats, len(LISTS), dtype=torch.float64).scatter_add(1, z, weights)
 
 
-def test_the_product_computes_what_enumeration_finds() -> None:
-    truth, (rag, task) = exact(), system()
+def test_the_product_computes_what_enumeration_finds(kind: str) -> None:
+    truth, (rag, task) = exact(kind), system(kind)
     assert float(truth.prior.exp().sum()) == pytest.approx(1, abs=1e-12)
     assert float(truth.prior.exp().std()) > 0.01  # a uniform prior would prove little
     assert rag.selector.log_prob(task, LISTS, 10_000) == pytest.approx(truth.prior.tolist(), abs=2e-4)
     group = rag.generator.group([reading(task, z) for z in LISTS])
-    log_likelihoods = sequence_log_probs(rag.generator.model, [group])[0].tolist()
+    log_likelihoods = log_probs(rag.generator.model, [group])[0].tolist()
     assert log_likelihoods == pytest.approx(truth.likelihood.tolist(), abs=2e-4)
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
-def test_with_the_posterior_as_weights_the_losses_have_the_evidences_gradient(role: str) -> None:
+def test_with_the_posterior_as_weights_the_losses_have_the_evidences_gradient(role: str, kind: str) -> None:
     """Fisher's identity: ∇ log p(y|x) = E_posterior[∇ log p(z|x)], and the same for log p(y|x,d_z)."""
-    truth, (rag, task) = exact(), system()
+    truth, (rag, task) = exact(kind), system(kind)
     if role == "selector":
-        model, group, scores = rag.selector.model, rag.selector.group(task, LISTS), truth.selector_scores
+        model, scores = rag.selector.model, truth.selector_scores
+        group: ScoredGroup = rag.selector.group(task, LISTS)
     else:
         model, scores = rag.generator.model, truth.generator_scores
         group = rag.generator.group([reading(task, z) for z in LISTS])
-    loss = weighted_loss(truth.posterior.float(), sequence_log_probs(model, [group])[0])
+    loss = weighted_loss(truth.posterior.float(), log_probs(model, [group])[0])
     expected = truth.posterior @ scores
-    gradient = projected(model.hf, -loss)
+    gradient = projected(model, -loss)
     assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
-def test_the_score_functions_expectation_is_zero() -> None:
+def test_the_score_functions_expectation_is_zero(kind: str) -> None:
     """E_p[∇ log p(z|x)] = 0: a constant taken off the selector's weights changes no expected gradient."""
-    truth = exact()
+    truth = exact(kind)
     mean = truth.prior.exp() @ truth.selector_scores
     assert mean.norm() < 1e-7 * truth.selector_scores.norm(dim=1).max()
 
@@ -142,8 +121,8 @@ def slope(ms: list[int], values: list[float]) -> float:
     return float(np.polyfit(np.log(ms), np.log(values), 1)[0])
 
 
-def test_the_gradients_error_falls_with_the_root_of_m_and_its_bias_with_m() -> None:
-    truth = exact()
+def test_the_gradients_error_falls_with_the_root_of_m_and_its_bias_with_m(kind: str) -> None:
+    truth = exact(kind)
     scores = torch.cat([truth.selector_scores, truth.generator_scores], dim=1)
     roles = (slice(0, DIRECTIONS), slice(DIRECTIONS, None))
     ms, few = [1, 4, 16, 64, 256, 1024, 4096], [1, 4, 8, 16, 32, 64]
@@ -161,22 +140,22 @@ def test_the_gradients_error_falls_with_the_root_of_m_and_its_bias_with_m() -> N
         assert slope(few, norms) == pytest.approx(-1, abs=0.25)
 
 
-def proposals() -> dict[str, Tensor]:
-    truth = exact()
+def proposals(kind: str) -> dict[str, Tensor]:
+    truth = exact(kind)
     mixed = 0.5 * truth.prior.exp() + 0.5 / len(LISTS)
     return {
         "hotter": (truth.prior / 2).log_softmax(0),
         "colder": (truth.prior * 1.5).log_softmax(0),
-        "an earlier selector": exact(seed=3).prior,
+        "an earlier selector": exact(kind, seed=3).prior,
         "mixture with uniform": mixed.log(),
-        "top-p cut, a fifth uniform": (0.8 * cut(0.6).exp() + 0.2 / len(LISTS)).log(),
-        "an engine of low precision": quantised(),
+        "top-p cut, a fifth uniform": (0.8 * cut(kind, 0.6).exp() + 0.2 / len(LISTS)).log(),
+        "an engine of low precision": quantised(kind),
     }
 
 
-def cut(p: float) -> Tensor:
+def cut(kind: str, p: float) -> Tensor:
     """The likeliest lists that together reach `p`, renormalised; minus infinity for the others."""
-    prior = exact().prior
+    prior = exact(kind).prior
     order = prior.argsort(descending=True)
     kept = order[: int((prior[order].exp().cumsum(0) < p).sum()) + 1]
     proposal = torch.full_like(prior, -torch.inf)
@@ -184,15 +163,14 @@ def cut(p: float) -> Tensor:
     return proposal
 
 
-def quantised() -> Tensor:
+def quantised(kind: str) -> Tensor:
     """What an engine draws from that holds the same selector in eight bits a weight."""
-    rag, task = system()
+    rag, task = system(kind)
     model = rag.selector.model.hf
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(torch.float8_e5m2))
-        log_probs = [textbook(model.double(), rag.selector.scored(task, z)) for z in LISTS]
-    return torch.stack(log_probs)
+        return torch.stack(lists_by_hand(rag, task))
 
 
 @pytest.mark.parametrize(
@@ -206,8 +184,10 @@ def quantised() -> Tensor:
         "an engine of low precision",
     ],
 )
-def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corrected_for(name: str) -> None:
-    truth, proposal = exact(), proposals()[name]
+def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corrected_for(
+    name: str, kind: str
+) -> None:
+    truth, proposal = exact(kind), proposals(kind)[name]
     z = draw(proposal, 1, 200_000)
 
     def distance(ratios: Tensor, target: Tensor) -> float:
@@ -221,9 +201,9 @@ def test_any_proposal_that_reaches_every_list_gives_the_posterior_if_it_is_corre
     assert uncorrected > 3 * corrected and uncorrected > 0.05
 
 
-def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> None:
+def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest(kind: str) -> None:
     """Weights cannot bring back what is never drawn: why samples are drawn without a top-p cut."""
-    truth, proposal = exact(), cut(0.8)
+    truth, proposal = exact(kind), cut(kind, 0.8)
     kept = proposal.isfinite()
     z = draw(proposal, 1, 200_000)
     weights = importance_weights(log_ratios(truth.likelihood[z], truth.prior[z], proposal[z]))
@@ -235,9 +215,9 @@ def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest() -> Non
 
 
 @pytest.mark.parametrize("role", ["selector", "generator"])
-def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> None:
+def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str, kind: str) -> None:
     """log sum_k p(d_k|x) p(y|x,d_k), p(d_k|x) being the sum of p(z|x) over the lists that begin with k."""
-    rag, task = system()
+    rag, task = system(kind)
     (weighted,) = e_step(
         rag.selector,
         rag.generator,
@@ -251,20 +231,19 @@ def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str) -> No
         else Marginal().generator_example(rag.generator, weighted)
     )
     model = rag.selector.model if role == "selector" else rag.generator.model
-    values = sequence_log_probs(model, [built.group])[0]
-    gradient = projected(model.hf, -built.loss(torch.tensor(built.weights), values))
-    chooser, reader = rag.selector.model.hf.double(), rag.generator.model.hf.double()
-    lists = [textbook(chooser, rag.selector.scored(task, z)) for z in LISTS]
+    values = log_probs(model, [built.group])[0]
+    gradient = projected(model, -built.loss(torch.tensor(built.weights), values))
+    reader, lists = rag.generator.model.hf.double(), lists_by_hand(rag, task)
     first = torch.stack([p for _, p in sorted(zip(LISTS, lists, strict=True))]).view(5, 4).logsumexp(1)
     alone = [textbook(reader, rag.generator.scored(reading(task, (k,)))) for k in range(5)]
     exact_sum = (first + torch.stack(alone)).logsumexp(0)
     assert weighted.bound == pytest.approx(float(exact_sum.detach()), abs=2e-4)
-    expected = projected(model.hf, exact_sum)
+    expected = projected(model, exact_sum)
     assert (gradient - expected).norm() < 1e-3 * expected.norm()
 
 
-def test_the_bound_is_below_the_evidence_and_rises_with_m() -> None:
-    truth, means = exact(), []
+def test_the_bound_is_below_the_evidence_and_rises_with_m(kind: str) -> None:
+    truth, means = exact(kind), []
     for m in (1, 2, 8, 64, 1024):
         z = draw(truth.prior, 500_000 // m, m)
         bounds = bound(log_ratios(truth.likelihood[z], truth.prior[z], truth.prior[z]))

@@ -10,7 +10,9 @@ from torch.optim import AdamW
 from ragdro.algorithms import Dro
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import EStep, Optimisation
+from ragdro.lm.groups import ScoredGroup
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.snapshot import trained_parameters
 from ragdro.system import reading
 from ragdro.training.e_step import e_step
 from ragdro.training.m_step import FitObserver, Update, fit
@@ -27,8 +29,8 @@ class Losses(FitObserver):
         self.losses.append(update.loss)
 
 
-def weighted_tasks() -> list[WeightedTask]:
-    rag = pocket_rag()
+def weighted_tasks(kind: str) -> list[WeightedTask]:
+    rag = pocket_rag(kind=kind)
     propose = proposals(Dro(), EStep(samples=6), 0, 1)
     return e_step(rag.selector, rag.generator, pocket_tasks(8, 5), propose=propose, max_tokens=4000)
 
@@ -36,15 +38,16 @@ def weighted_tasks() -> list[WeightedTask]:
 def curve(
     role: str, *, max_tokens: int = 8000, shared: bool | None = None, backwards: bool = False
 ) -> tuple[list[float], LanguageModel]:
-    """Losses of six updates of one role."""
-    weighted, rag = weighted_tasks(), pocket_rag()
-    model = rag.selector.model if role == "selector" else rag.generator.model
+    """Losses of six updates of one role ('pointer': a selector of that kind)."""
+    kind = "pointer" if role == "pointer" else "list"
+    weighted, rag = weighted_tasks(kind), pocket_rag(kind=kind)
+    model = rag.generator.model if role == "generator" else rag.selector.model
     model.shares_prefixes = shared
 
     def build(i: int) -> TrainingExample:
         samples = weighted[i].samples[::-1] if backwards else weighted[i].samples
-        if role == "selector":
-            group = rag.selector.group(weighted[i].task, [s.permutation for s in samples])
+        if role != "generator":
+            group: ScoredGroup = rag.selector.group(weighted[i].task, [s.permutation for s in samples])
         else:
             group = rag.generator.group([reading(weighted[i].task, s.permutation) for s in samples])
         return TrainingExample(weighted[i].task.question.id, group, tuple(s.weight for s in samples))
@@ -61,7 +64,11 @@ def curve(
     return observer.losses, model
 
 
-@pytest.mark.parametrize("role", ["selector", "generator"])
+def weights(model: LanguageModel) -> list[torch.nn.Parameter]:
+    return list(trained_parameters(model).values())
+
+
+@pytest.mark.parametrize("role", ["selector", "generator", "pointer"])
 @pytest.mark.parametrize("other", [{"max_tokens": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
     """A batch of 8 against 8 of one question; shared prefix against none; samples in another order."""
@@ -69,12 +76,13 @@ def test_one_curve(role: str, other: dict[str, object]) -> None:
     again, same = curve(role, **other)  # type: ignore[arg-type]
     assert len(losses) == 6 and losses[-1] < losses[0]
     assert again == pytest.approx(losses, abs=1e-5 * max(losses))
-    for a, b in zip(model.hf.parameters(), same.hf.parameters(), strict=True):
+    for a, b in zip(*map(weights, (model, same)), strict=True):
         assert torch.allclose(a, b, atol=2e-4)
 
 
-def test_the_same_run_twice_is_the_same_bit_for_bit() -> None:
-    first, second = curve("selector"), curve("selector")
+@pytest.mark.parametrize("role", ["selector", "pointer"])
+def test_the_same_run_twice_is_the_same_bit_for_bit(role: str) -> None:
+    first, second = curve(role), curve(role)
     assert first[0] == second[0]
-    for a, b in zip(first[1].hf.parameters(), second[1].hf.parameters(), strict=True):
+    for a, b in zip(weights(first[1]), weights(second[1]), strict=True):
         assert torch.equal(a, b)
