@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,12 +32,15 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 PASSAGES = ["Risor shows a mule upon its painting", "Vufan sings at Sivel", "Kepin shows a lobster"]
 
 
-def exported_folder(folder: Path, *overrides: str) -> Path:
-    """`folder` as `ragdro export` leaves it: both roles are the embedded base as it is."""
+def exported_folder(folder: Path, *overrides: str, model: Path | None = None) -> Path:
+    """`folder` as `ragdro export` leaves it: both roles are the embedded base, or a plain `model`."""
     config = load_config(ROOT / "configs/tiny.yaml", [f"cache={folder.parent / 'cache'}", *overrides])
     write_exported_config(config, folder)
     for role in ("selector", "generator"):
-        shutil.copytree(resolve("tiny:base"), folder / role)
+        if model is None:
+            shutil.copytree(resolve("tiny:base"), folder / role)
+        else:
+            (folder / role).symlink_to(model.resolve())
     return folder
 
 
@@ -92,28 +96,36 @@ class Server:
         self.address = f"http://127.0.0.1:{port}"
         words = [sys.executable, "-m", "ragdro", "serve", str(folder), "--port", str(port), *options]
         settings = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-        self._process = subprocess.Popen(words, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
+        # No pipe: one that nobody reads fills up, and the server waits.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(words, cwd=ROOT, env=settings, stderr=self._log)
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it said so far."""
+        self._log.seek(0)
+        return self._log.read()
 
     def stop(self) -> None:
         """SIGTERM, after which the server has to leave by itself, with code 0."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-            _, log = self._process.communicate(timeout=60)
-            assert self._process.returncode == 0 and "Traceback" not in log, log
+            self._process.wait(timeout=60)
+            assert self._process.returncode == 0 and "Traceback" not in self.log, self.log
 
     def wait(self) -> None:
         """Until it takes questions."""
-        wait_until_ready(self.address, self._process)
-
-
-def wait_until_ready(address: str, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        if process.poll() is not None:
-            raise AssertionError(process.communicate()[1])
-        try:
-            if httpx.get(f"{address}/readyz").status_code == 200:
-                return
-        except httpx.ConnectError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError("the server did not come up")
+        for _ in range(900):
+            assert self._process.poll() is None, self.log
+            try:
+                if httpx.get(f"{self.address}/readyz").status_code == 200:
+                    return
+            except httpx.ConnectError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("the server did not come up")

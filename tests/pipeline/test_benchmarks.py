@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import serving
 from ragdro.lm.model import LanguageModel
 
 NAMES = ["m_step_selector", "e_step_sample", "e_step_score", "m_step_generator", "iteration", "growth"]
@@ -45,3 +48,23 @@ def test_sides_that_differ_are_refused(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ragdro.lm.decoding.agree", lambda *rest: True)
     with pytest.raises(AssertionError, match="differ"):
         run(name, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_server_gives_many_clients_what_it_gives_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def and_refuses_others(server: Any, rag: Any, sizes: Any, folder: Path) -> dict[str, Any]:
+        found = speed(server, rag, sizes, folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(serving, "essence", lambda answer: ["another answer", []])
+            load = serving.Load(server, serving.questions(serving.CHAT, 1, 3), folder)
+        with pytest.raises(AssertionError, match="asked alone: .*another answer"):  # noqa: RUF043
+            load.run(1, 1)
+        return found
+
+    speed = serving.speed
+    monkeypatch.setattr(serving, "speed", and_refuses_others)
+    run("serving", monkeypatch)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["benchmark"] == "serving" and found["throughput"][0] > 0

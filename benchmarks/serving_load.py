@@ -1,0 +1,54 @@
+"""Clients of a running server, as locust runs them: each asks, and compares the answer with the expected one.
+
+    RAGDRO_LOAD=plan.json locust -f benchmarks/serving_load.py --headless --host http://... -u CLIENTS
+
+The plan (see `benchmarks.serving`) has `route`, `bodies`, `expected`, `requests` and `rate`: requests a
+second of all clients together, whatever the server does (null: each asks again once it has its answer). What
+was seen is written to `seen`: the seconds of every request, and what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, constant, constant_throughput, events, task
+from locust.exception import StopUser
+
+from benchmarks.essence import essence
+
+PLAN: dict[str, Any] = json.loads(Path(os.environ["RAGDRO_LOAD"]).read_text())
+SEEN: dict[str, list[Any]] = {"seconds": [], "faults": []}
+_ORDER = count()
+
+
+class Client(FastHttpUser):
+    """Asks the plan's questions in turn; all clients share the order."""
+
+    wait_time = constant(0) if PLAN["rate"] is None else constant_throughput(PLAN["rate"] / PLAN["clients"])
+    connection_timeout = network_timeout = 600.0
+
+    @task
+    def ask(self) -> None:
+        at = next(_ORDER)
+        if at >= PLAN["requests"]:
+            raise StopUser
+        which = at % len(PLAN["bodies"])
+        with self.client.post(PLAN["route"], json=PLAN["bodies"][which], catch_response=True) as response:
+            if response.status_code != 200:
+                SEEN["faults"].append(f"{response.status_code}: {response.text}"[:300])
+            elif (found := essence(response.json())) != PLAN["expected"][which]:
+                SEEN["faults"].append(f"asked alone: {PLAN['expected'][which]}; here: {found}"[:600])
+        SEEN["seconds"].append(response.request_meta["response_time"] / 1000)
+        if len(SEEN["seconds"]) == PLAN["requests"]:
+            gevent.spawn(self.environment.runner.quit)  # which ends the greenlets of all users, also this one
+
+
+@events.quitting.add_listener
+def _write(environment: Any, **rest: Any) -> None:
+    Path(PLAN["seen"]).write_text(json.dumps(SEEN))
+    environment.process_exit_code = 0
