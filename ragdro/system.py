@@ -7,12 +7,16 @@ Python API all call `Rag`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from ragdro.config.answering import Answering, AnsweringKind, as_answering
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError
 from ragdro.generation.generator import Generator, Reading
+from ragdro.lm.scoring import SequenceGroup, score_all
+from ragdro.marginal import marginal_predictions
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.custom import around
 from ragdro.selection import tournament
@@ -31,6 +35,7 @@ class Rag:
 
     `retrieve` is needed for questions that come without passages; `max_tokens` bounds one forward pass;
     `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
+    `answering`: from the greedy list, or from all lists ('marginal'); each method may be told otherwise.
     """
 
     def __init__(
@@ -41,32 +46,46 @@ class Rag:
         max_tokens: int = MAX_TOKENS,
         *,
         selects: bool = True,
+        answering: Answering | AnsweringKind = "greedy",
     ) -> None:
+        self.answering = as_answering(answering)
         self.selects = selects
         self.selector = selector
         self.generator = generator
         self.retrieve = retrieve
         self.max_tokens = max_tokens
 
-    def answer(self, question: str, passages: Sequence[PassageLike] | None = None) -> Prediction:
+    def answer(
+        self,
+        question: str,
+        passages: Sequence[PassageLike] | None = None,
+        *,
+        answering: Answering | AnsweringKind | None = None,
+    ) -> Prediction:
         """Retrieve (or take `passages` as the candidates, best first), select and answer one question.
 
-        Greedy, so the same every time. Raises `ConfigError` where there is neither a retriever nor passages,
-        `DataError` for an empty question.
+        The same every time: the question and `Answering.seed` decide what is drawn. Raises `ConfigError`
+        where there is neither a retriever nor passages, `DataError` for an empty question.
         """
         if not question.strip():
             raise DataError("question: is empty")
         asked = Question("question", question, ())
         if passages is None:
-            return self.answer_many([asked])[0]
-        return self.predict([Task(asked, Candidates(asked.id, as_passages(passages)))])[0]
+            return self.answer_many([asked], answering=answering)[0]
+        task = Task(asked, Candidates(asked.id, as_passages(passages)))
+        return self.predict([task], answering=answering)[0]
 
-    def answer_many(self, questions: Sequence[str | Question]) -> list[Prediction]:
+    def answer_many(
+        self,
+        questions: Sequence[str | Question],
+        *,
+        answering: Answering | AnsweringKind | None = None,
+    ) -> list[Prediction]:
         """Retrieve, select and answer any number of questions, in batches."""
         asked = [
             Question(f"question-{i}", q, ()) if isinstance(q, str) else q for i, q in enumerate(questions)
         ]
-        return self.predict(self.retrieved(asked))
+        return self.predict(self.retrieved(asked), answering=answering)
 
     def retrieved(self, questions: Sequence[Question]) -> list[Task]:
         """The questions with the candidates that the retriever finds. Raises `ConfigError` without one."""
@@ -77,9 +96,21 @@ class Rag:
             )
         return [Task(*pair) for pair in zip(questions, self.retrieve(questions), strict=True)]
 
-    def predict(self, tasks: Sequence[Task], *, select: bool = True) -> list[Prediction]:
-        """Greedy selections and answers; `select` false is vanilla RAG: the retriever's first K are read."""
-        return self.read(tasks, self.select(tasks) if select else self._first(tasks))
+    def predict(
+        self,
+        tasks: Sequence[Task],
+        *,
+        select: bool = True,
+        answering: Answering | AnsweringKind | None = None,
+    ) -> list[Prediction]:
+        """Selections and answers (`answering`: None as the system does); `select` false is vanilla RAG: the
+        retriever's first K are read."""
+        how = self.answering if answering is None else as_answering(answering)
+        if how.kind == "greedy":
+            return self.read(tasks, self.select(tasks) if select else self._first(tasks))
+        return marginal_predictions(
+            self.selector, self.generator, tasks, how, self.max_tokens, selects=select and self.selects
+        )
 
     def select(self, tasks: Sequence[Task]) -> list[Selection]:
         """Greedy selections; the retriever's first K where nothing is ever selected.
@@ -115,6 +146,16 @@ class Rag:
         answers = self.generator.answer_many(readings, self.max_tokens)
         return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]
 
+    def likelihoods(self, predictions: Sequence[Prediction]) -> list[float]:
+        """p(y|x,d_z) of each answer given the passages that it was read from."""
+        sequences = [
+            self.generator.scored(reading(p.task, self.generator.ordered(p.selection.permutation)), p.answer)
+            for p in predictions
+        ]
+        groups = [SequenceGroup.of([sequence]) for sequence in sequences]
+        scores = score_all(self.generator.model, groups, self.max_tokens)
+        return [min(1.0, math.exp(log_p)) for (log_p,) in scores]
+
 
 def as_retrieve(retriever: Any, top_n: int) -> Retrieve:
     """What finds candidates: one of our retrievers that is open, an object with `search(queries, top_n)` (see
@@ -128,4 +169,4 @@ def as_retrieve(retriever: Any, top_n: int) -> Retrieve:
 
 def reading(task: Task, permutation: Permutation) -> Reading:
     """The question with the passages that a permutation selects, in its order."""
-    return Reading(task.question, tuple(task.candidates.passages[i] for i in permutation))
+    return Reading.of(task, permutation)

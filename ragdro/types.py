@@ -156,12 +156,52 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class RankedAnswer:
+    """One of several answers to a question. `probability`: sum_z p(z|x) p(y|x,d_z); `agreement`: the
+    probability of a list from which it is the greedy answer. Both in [0, 1]."""
+
+    answer: str
+    probability: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDistribution:
+    """The answers that lists of a question lead to, the most probable first; what is missing to 1 is the
+    probability of all other answers. `lists`: how many were drawn, or are possible if `exact`."""
+
+    answers: tuple[RankedAnswer, ...]
+    lists: int
+    exact: bool
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the first answer."""
+        return self.answers[0].probability
+
+
+NO_ANSWER = "no answer"
+"""What a person reads where the confidence is below the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer with everything it came from: the inference path's one result."""
+    """An answer with everything it came from: the inference path's one result.
+
+    `distribution`: of a marginal answer, whose `selection` is the list that supports the answer most.
+    `abstained`: the confidence is below the threshold, and `answer` is empty.
+    """
 
     task: Task
     selection: Selection
     answer: str
+    distribution: AnswerDistribution | None = None
+    abstained: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The answer, or that there is none."""
+        return NO_ANSWER if self.abstained else self.answer
 
     @property
     def selected(self) -> tuple[Passage, ...]:

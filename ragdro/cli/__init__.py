@@ -15,6 +15,7 @@ import typer
 
 from ragdro.cli import (
     ask,
+    chat,
     config,
     data,
     diagnose,
@@ -68,6 +69,7 @@ app.command()(models.warmup)
 app.command()(models.evaluate)
 app.command()(diagnose.diagnose)
 app.command()(ask.answer)
+app.command()(chat.chat)
 app.command()(serve.serve)
 app.command()(models.report)
 app.command()(export.merge)

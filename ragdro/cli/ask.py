@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
 from ragdro.cli.models import RunPath, Stage
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def answer(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
     stage: Stage = "best",
+    answering: AnsweringOption = None,
+    samples: SamplesOption = None,
+    threshold: ThresholdOption = None,
 ) -> None:
     """Answer with a trained pair, or with an exported one.
 
@@ -55,6 +59,7 @@ def answer(
         )
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
     rag = ragdro.load(run, stage=stage, corpus=corpus)
+    rag.answering = answering_of(rag.answering, answering, samples, threshold)
     if question != STANDARD_INPUT:
         _print(rag, rag.answer(question, given), as_json, show_selection, indent=2)
         return
@@ -125,4 +130,4 @@ def _print(
     elif show_selection:
         print_prediction(prediction, reranking)
     else:
-        typer.echo(one_line(prediction.answer))
+        typer.echo(one_line(prediction.shown))

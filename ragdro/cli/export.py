@@ -21,6 +21,9 @@ def export(
     run: RunPath,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder to write them to")],
     stage: Stage = "best",
+    index: Annotated[
+        bool, typer.Option("--index", help="bring the corpus and its index along, to ask without the run")
+    ] = False,
     push: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="ORG/NAME", help="upload them too, as ORG/NAME-selector and ORG/NAME-generator"),
@@ -31,7 +34,7 @@ def export(
     from ragdro.report.export import export_run, push_to_hub, repositories
 
     names = None if push is None else repositories(push)
-    folders = export_run(run, folder, stage)
+    folders = export_run(run, folder, stage, index=index)
     _say(folders)
     if names is not None:
         for address in push_to_hub(folders, names, private=not public):

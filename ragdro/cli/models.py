@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
 from ragdro.config import Config
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="config file; see configs/")]
@@ -114,11 +115,32 @@ def evaluate(
     ] = None,
     stage: Stage = "best",
     out: Annotated[Optional[Path], typer.Option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
+    answering: AnsweringOption = None,
+    samples: SamplesOption = None,
+    threshold: ThresholdOption = None,
+    tables: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="marginal: write table and figure of the confidence into this folder"),
+    ] = None,
 ) -> None:
-    """Measure a trained pair on a set of questions; prints one JSON object."""
+    """Measure a run, or an exported folder, on a set of questions; prints one JSON object."""
+    from ragdro.errors import ConfigError
+    from ragdro.evaluation.answering import without_curves
+    from ragdro.report.answering import write_answering
     from ragdro.runs.load import evaluate_run
+    from ragdro.runs.stages import config_of
 
-    typer.echo(json.dumps(evaluate_run(run, data, stage, out, corpus), indent=2))
+    how = answering_of(config_of(run).answering, answering, samples, threshold)
+    if tables is not None and how.kind != "marginal":
+        raise ConfigError("--tables: greedy answers have no confidence; it goes with --answering marginal")
+    found = evaluate_run(run, data, stage, out, corpus, how)
+    if tables is not None:
+        write_answering(
+            found["answering"], tables, f"{run.resolve().name} ({stage}): {found['questions']} questions"
+        )
+    if "answering" in found:
+        found["answering"] = without_curves(found["answering"])
+    typer.echo(json.dumps(found, indent=2))
 
 
 def report(run: RunPath) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ragdro.cli.answering import AnsweringOption, ThresholdOption, answering_of
 from ragdro.cli.ask import Corpus
 from ragdro.cli.models import RunPath, Stage
 from ragdro.errors import ConfigError
@@ -47,11 +48,19 @@ def serve(
     samples: Annotated[
         int, typer.Option(min=2, help="lists drawn for a relevance score that cannot be computed exactly")
     ] = ServeSettings.samples,
+    answering: AnsweringOption = None,
+    answer_samples: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="marginal: lists drawn for each question"),
+    ] = None,
+    threshold: ThresholdOption = None,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
 ) -> None:
     """Serve a run or an exported folder: a page to ask it on, /v1/rerank, /v1/chat/completions and more."""
     refuse_workers(workers)
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
+    from ragdro.runs.stages import config_of
+
     try:
         from ragdro.serve.run import serve as start
     except ModuleNotFoundError as error:
@@ -71,4 +80,5 @@ def serve(
         timeout=timeout,
         samples=samples,
     )
-    start(Path(run), settings, stage=stage, corpus=corpus, compare=compare)
+    how = answering_of(config_of(run).answering, answering, answer_samples, threshold)
+    start(Path(run), settings, stage=stage, corpus=corpus, compare=compare, answering=how)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ragdro.config.answering import Answering, AnsweringSettings
 from ragdro.config.base import Settings
 from ragdro.config.dates import with_prompt_date
 from ragdro.config.load import dump_config, load_config
@@ -37,6 +38,7 @@ from ragdro.config.training import (
 from ragdro.types import CorpusField, QuestionField
 
 __all__ = [
+    "Answering",
     "Checkpoints",
     "Config",
     "DataSettings",
@@ -115,6 +117,9 @@ class Config(TrainingSettings):
     )
     objective: Objective = Field(
         "dro", validate_default=True, description="what is maximised; docs/objectives.md"
+    )
+    answering: AnsweringSettings = Field(
+        Answering(), description="how the trained system answers; docs/ask.md"
     )
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(

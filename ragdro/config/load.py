@@ -83,7 +83,10 @@ _RENAMED = {
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first complaint in one line: dotted key, what is wrong, the value."""
     first: dict[str, Any] = dict(error.errors(include_url=False)[0])
-    where = [str(p) for p in first["loc"] if p not in _TAGS.get(first["loc"][0] if first["loc"] else "", ())]
+    where = [str(p) for p in first["loc"]]
+    tags = _TAGS.get(where[0] if where else "", ())
+    tag = next((place for place, part in enumerate(where) if part in tags), len(where))
+    del where[tag : tag + 1]  # what names the kind; a key behind it may have the same name
     if first["type"] == "nested":
         inner = first["ctx"]
         where += [str(p) for p in inner["place"]]

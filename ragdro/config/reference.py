@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -134,7 +134,8 @@ def _joined(*parts: str) -> str:
 
 def _is_hidden(name: str, field: FieldInfo) -> bool:
     """What names a kind, and what no config has."""
-    return bool(field.exclude) or (name in _KIND_KEYS and not field.is_required())
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return bool(field.exclude) or (name in _KIND_KEYS and not field.is_required() and len(kinds) < 2)
 
 
 def _kinds(field: FieldInfo) -> list[tuple[str, type[BaseModel]]]:

@@ -16,6 +16,7 @@ from ragdro.config import Config
 
 MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "how far it goes": ("iterations", "patience"),
+    "how it answers afterwards": ("answering.*",),
     "what is kept, and where": ("runs", "cache", "checkpoints.*", "report_to", "bad_batches"),
     "what computes it": ("device", "threads", "parallel.*"),
     "how much at once": (

@@ -81,6 +81,11 @@ def write_questions(path: Path, questions: Iterable[Question]) -> int:
     return _write(path, map(question_object, questions))
 
 
+def write_corpus(path: Path, passages: Iterable[Passage]) -> int:
+    """Write passages as our own JSONL; returns how many. Raises `DataError` where it cannot be written."""
+    return _write(path, (passage_object(passage, with_gold=False) for passage in passages))
+
+
 def passage_object(passage: Passage, *, with_gold: bool = True) -> dict[str, object]:
     """A passage as our own JSONL has it; `gold` and `source` only where they are known."""
     known = {"gold": passage.gold} if with_gold and passage.gold is not None else {}

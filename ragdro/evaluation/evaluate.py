@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from ragdro.config.plugins import load_object
 from ragdro.errors import ConfigError
+from ragdro.evaluation.answering import distribution_record
 from ragdro.evaluation.diagnosis import k_precision, mean
 from ragdro.evaluation.metrics import exact_match, f1
 from ragdro.evaluation.ranking import first_hit, full_recall, recall_at_k
@@ -64,6 +65,7 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
         "gold_in_candidates": full_recall(candidates, question.gold_passages),
         "k_precision": k_precision(prediction.answer, selected),
         "hops": question.hops,
+        **distribution_record(prediction),
         "selection": [
             {
                 "id": passage.id,

@@ -28,7 +28,7 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import active_profile, phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.types import Passage, Permutation, Question
+from ragdro.types import Passage, Permutation, Question, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Reading:
 
     question: Question
     passages: tuple[Passage, ...]
+
+    @classmethod
+    def of(cls, task: Task, permutation: Permutation) -> Reading:
+        """The question with the passages that a permutation selects, in its order."""
+        return cls(task.question, tuple(task.candidates.passages[i] for i in permutation))
 
 
 class Generator:
@@ -99,10 +104,10 @@ class Generator:
         """
         prompt = self.prompt(reading)
         text = reading.question.answers[0] if answer is None else answer
-        tokens = np.concatenate([prompt, np.array(self._written(reading.question, text))])
+        tokens = np.concatenate([prompt, np.array(self.answer_ids(reading.question, text))])
         return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
 
-    def _written(self, question: Question, answer: str) -> list[int]:
+    def answer_ids(self, question: Question, answer: str) -> list[int]:
         """The answer's tokens and the end token, or its first `answer_tokens` tokens."""
         tokenizer, counts = self.model.tokenizer, self.template.counts
         ids = tokenizer.continuation(self._border, self._start + answer.strip())

@@ -29,9 +29,19 @@ _WHAT = {
     " answer. Decode it greedily.",
 }
 
+_CODE = """\
+import ragdro
 
-def model_card(run: Path, config: Config, role: Role, stage: str) -> str:
-    """The card of `role` after `stage` ('iteration-N'; 0: the warm-up).
+rag = ragdro.load({folder!r})
+passages = ["The director signs the contract", "The office opens at nine"]
+found = rag.answer("Who signs the contract?", passages)
+print(found.answer, [passage.text for passage in found.selected])
+"""
+
+
+def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -> str:
+    """The card of `role` after `stage` ('iteration-N'; 0: the warm-up); both models are written into
+    `folder` (its name).
 
     Raises `DataError` where the run has not finished or its predictions are damaged.
     """
@@ -49,6 +59,8 @@ def model_card(run: Path, config: Config, role: Role, stage: str) -> str:
             f"The {role} of a retrieval-augmented system whose selector and generator were trained together"
             " by Direct Retrieval-augmented Optimization"
             f" ([arXiv 2505.03075](https://arxiv.org/abs/2505.03075)) with ragdro. {_WHAT[role]}\n",
+            f"## Use\n\nBoth models with their prompts and settings are the folder `{folder}`:\n",
+            f"```python\n{_CODE.format(folder=folder)}```\n",
             "## Prompt\n\nA tokenizer with a chat template gets `user` as one user turn; another gets it as"
             " it stands, with `start` between it and the output.\n",
             f"```yaml\n{_yaml(prompt)}```\n",

@@ -18,7 +18,7 @@ from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.files import write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.report.card import model_card
-from ragdro.runs.exported import write_exported_config
+from ragdro.runs.exported import write_exported_config, write_index
 from ragdro.runs.models import ROLES, whole_model
 from ragdro.runs.stages import checkpoint_of, config_of
 
@@ -28,8 +28,10 @@ _CLIENT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def export_run(run: Path, folder: Path, stage: str = "best", *, overwrite: bool = False) -> dict[str, Path]:
-    """Write both models of a stage; returns role → folder.
+def export_run(
+    run: Path, folder: Path, stage: str = "best", *, overwrite: bool = False, index: bool = False
+) -> dict[str, Path]:
+    """Write both models of a stage, with `index` the corpus and its index too; returns role → folder.
 
     Raises `ConfigError` where `folder` holds something (unless `overwrite`), `DataError` for a run that
     has not finished, `ModelError` for weights that cannot be loaded.
@@ -39,11 +41,13 @@ def export_run(run: Path, folder: Path, stage: str = "best", *, overwrite: bool 
     config, checkpoint = config_of(run), checkpoint_of(run, stage)
     folders: dict[str, Path] = {}
     for role in ROLES:
-        card = model_card(run, config, role, checkpoint.resolve().name)
+        card = model_card(run, config, role, checkpoint.resolve().name, folder.resolve().name)
         folders[role] = folder / role
         save_language_model(whole_model(config, role, checkpoint), folders[role])
         write_atomically(folders[role] / CARD, card)
     write_exported_config(config, folder)
+    if index:
+        write_index(config, folder)
     return folders
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ragdro.data.own import source_object
 from ragdro.errors import DataError
+from ragdro.evaluation.answering import distribution_record
 from ragdro.report.choices import chosen, included
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
@@ -19,8 +20,9 @@ from ragdro.types import Passage, Prediction, Task
 
 
 def as_record(prediction: Prediction, reranking: Reranking | None = None) -> dict[str, Any]:
-    """Answer, selection (with the probability of each choice, given those before it, and of being in the list
-    at all where a `reranking` says it) and candidates (with retrieval scores)."""
+    """Answer (a marginal one with its confidence and what competes), selection (with the probability of each
+    choice, given those before it, and of being in the list at all where a `reranking` says it) and candidates
+    (with retrieval scores)."""
     ranked = {} if reranking is None else {passage.index: passage for passage in reranking.passages}
     candidates = prediction.task.candidates
     scores = candidates.scores or (None,) * len(candidates.passages)
@@ -29,6 +31,7 @@ def as_record(prediction: Prediction, reranking: Reranking | None = None) -> dic
         "id": prediction.task.question.id,
         "question": prediction.task.question.question,
         "answer": prediction.answer,
+        **distribution_record(prediction),
         "selection": [
             {**passage_record(p), "probability": q, **_inclusion(ranked.get(i)), "rank_in_candidates": i + 1}
             for p, q, i in zip(
@@ -52,7 +55,7 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
     `reranking`, of being in the list at all."""
     record = as_record(prediction, reranking)
     console = Console(highlight=False)
-    console.print(f"[bold]{marked_up(record['answer'])}[/bold]")
+    console.print(_headline(prediction))
     for place, (entry, passage) in enumerate(zip(record["selection"], prediction.selected, strict=True)):
         _print_passage(
             console, entry["rank_in_candidates"], f"({marked_up(_where(passage))}) ", entry["text"]
@@ -75,6 +78,49 @@ def _inclusion(ranked: RankedPassage | None) -> dict[str, float]:
 
 def _in_words(place: int, entry: dict[str, Any]) -> str:
     return "; ".join(filter(None, [chosen(place, entry["probability"]), included(entry)]))
+
+
+def print_answer(prediction: Prediction) -> None:
+    """The answer, and below it a line a source: number, probability, where it is from, how it begins."""
+    console = Console(highlight=False)
+    console.print(_headline(prediction))
+    for number, p, passage in _numbered(prediction):
+        line = f"  \\[{number}] {p:<6} ({marked_up(_where(passage))}) {marked_up(passage.text)}"
+        console.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def print_sources(prediction: Prediction) -> None:
+    """The passages that were read, whole."""
+    console = Console(highlight=False)
+    for number, p, passage in _numbered(prediction):
+        console.print(f"[bold]\\[{number}][/bold] {p:<6} ({marked_up(_where(passage))})")
+        console.print(f"    {marked_up(passage.text)}")
+
+
+def _numbered(prediction: Prediction) -> list[tuple[int, str, Passage]]:
+    """The sources with their numbers and how probable it was that they are chosen."""
+    probabilities = prediction.selection.probabilities or (None,) * len(prediction.selected)
+    shown = ["" if p is None else f"p {p:.2f}" for p in probabilities]
+    return [
+        (i + 1, p, passage) for i, (p, passage) in enumerate(zip(shown, prediction.selected, strict=True))
+    ]
+
+
+def _headline(prediction: Prediction) -> str:
+    """The answer as rich markup, and behind it how sure it is."""
+    sure = how_sure(prediction)
+    return f"[bold]{marked_up(prediction.shown)}[/bold]" + (f"  {marked_up(sure)}" if sure else "")
+
+
+def how_sure(prediction: Prediction) -> str:
+    """Of a marginal answer its confidence, how many lists agree, and the nearest other answer."""
+    found = prediction.distribution
+    if found is None:
+        return ""
+    best, *others = found.answers
+    answer = f"{best.answer}: " if prediction.abstained else ""
+    rival = f"; next: {others[0].answer} {others[0].probability:.2f}" if others else ""
+    return f"({answer}p {best.probability:.2f}, lists that agree {best.agreement:.0%}{rival})"
 
 
 def _where(passage: Passage) -> str:

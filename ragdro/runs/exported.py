@@ -2,6 +2,7 @@
 
 FOLDER/config.yaml                       the run's config with plain models in place of adapters
 FOLDER/prompts/{selector,generator}.yaml the prompt templates, whatever the config named
+FOLDER/corpus.jsonl, FOLDER/index        the passages and their index, where they are asked for
 """
 
 from __future__ import annotations
@@ -10,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config, dump_config
+from ragdro.data import read_corpus
+from ragdro.data.convert import write_corpus
+from ragdro.errors import ConfigError
 from ragdro.files import write_atomically
 from ragdro.prompts import load_template
+from ragdro.retrieval.cache import cached_retriever
 from ragdro.runs.models import ROLES, Role, settings_of
 from ragdro.runs.status import CONFIG
+from ragdro.sources import resolve
 
 _PROMPTS = "prompts"
+_CORPUS = "corpus.jsonl"
+_INDEX = "index"
+_WITHOUT_INDEX = ("given", "external", "postgres", "qdrant")
 
 
 def write_exported_config(config: Config, folder: Path) -> None:
@@ -32,8 +41,36 @@ def write_exported_config(config: Config, folder: Path) -> None:
     )
 
 
-def with_own_prompts(config: Config, folder: Path) -> Config:
-    """The config with the prompts that `folder` brings; as it is for a run folder, which brings none."""
+def write_index(config: Config, folder: Path) -> int:
+    """Write the corpus into `folder` and its index beside it; returns how many passages there are.
+
+    Raises `ConfigError` for a run without a corpus, or whose retriever has no index of it.
+    """
+    source = config.data.corpus
+    if source is None or config.retriever.kind in _WITHOUT_INDEX:
+        raise ConfigError(
+            f"--index: this run searches no corpus of its own (retriever: {config.retriever.kind}); leave it"
+            " out, and ask with --corpus FILE"
+        )
+    count = write_corpus(folder / _CORPUS, read_corpus(resolve(source), fields=config.data.names))
+    own = _with_own_corpus(config, folder)
+    cached_retriever(own.data.corpus, own.retriever, Path(own.cache))
+    return count
+
+
+def _with_own_corpus(config: Config, folder: Path) -> Config:
+    """The config with the corpus and the index that `folder` brings, where it does."""
+    corpus = folder / _CORPUS
+    if not corpus.is_file():
+        return config
+    data = config.data.model_copy(update={"corpus": str(corpus), "fields": {}})
+    return config.model_copy(update={"data": data, "cache": str(folder / _INDEX)})
+
+
+def with_own_parts(config: Config, folder: Path) -> Config:
+    """The config with the prompts, and the corpus if there is one, that `folder` brings; as it is for a run
+    folder, which brings none."""
+    config = _with_own_corpus(config, folder)
     changes: dict[str, Any] = {}
     for role in ROLES:
         path = _prompt(folder, role)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config
+from ragdro.config.answering import Answering, AnsweringKind, as_answering
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.errors import ConfigError, brief
+from ragdro.evaluation.answering import compare_ways
 from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
@@ -33,14 +35,16 @@ def load(
     corpus: str | None = None,
     retriever: Any = None,
     device: str | None = None,
+    answering: Answering | AnsweringKind | None = None,
 ) -> Rag:
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
     `stage` is 'best', 'warm-up', 'vanilla' or 'iteration-N' (of a run). Questions are searched for in
     `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with
     `search(queries, top_n)` as `ragdro.retrieval.custom` says, or a function from questions to candidates),
-    or in what the run was trained on; none of it is opened before it is needed. `device`: None as in the
-    config. Raises `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is missing.
+    or in what the run was trained on; none of it is opened before it is needed. `device` and
+    `answering` ('greedy' or 'marginal'): None as in the config. Raises `ConfigError` for a folder that is
+    neither, `ModelError` for a checkpoint that is missing.
     """
     path = Path(folder)
     config = config_of(path)
@@ -49,6 +53,7 @@ def load(
     retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
     rag = build_rag(config, checkpoint_of(path, stage), retrieve)
     rag.selects = rag.selects and stage != VANILLA
+    rag.answering = config.answering if answering is None else as_answering(answering)
     return rag
 
 
@@ -108,10 +113,19 @@ def _tasks(config: Config, source: str) -> list[Task]:
 
 
 def evaluate_run(
-    run: Path, data: str | None, stage: str, out: Path | None, corpus: str | None = None
+    run: Path,
+    data: str | None,
+    stage: str,
+    out: Path | None,
+    corpus: str | None = None,
+    answering: Answering | None = None,
 ) -> dict[str, Any]:
     """The metrics of a stage on `data` (None: as in the run, on the questions that it reports on, what
-    samples say on the validation questions), with candidates from `corpus` (None: as in the run)."""
+    samples say on the validation questions), with candidates from `corpus` (None: as in the run).
+
+    `answering`: None as in the config. Marginal answers are measured beside the greedy ones: `answering` in
+    the result has both ways.
+    """
     config = config_of(run) if corpus is None else over_corpus(config_of(run), corpus)
     checkpoint, algorithm, measuring = checkpoint_of(run, stage), algorithm_of(config), config.evaluation
     tasks = load_tasks(config, data) if data else _reported(config)
@@ -125,6 +139,12 @@ def evaluate_run(
         same = data or config.data.test is None
         predictions = rag.read(tasks, drawn.selections) if same else rag.predict(tasks)
         sampled = sampled_metrics(drawn.weighted, algorithm, measuring)
+    how = config.answering if answering is None else answering
+    if how.kind == "marginal":
+        greedy, confidence = predictions, rag.likelihoods(predictions)
+        predictions = rag.predict(tasks, select=stage != VANILLA, answering=how)
+        sampled["abstained"] = sum(p.abstained for p in predictions) / len(predictions)
+        sampled["answering"] = compare_ways(greedy, confidence, predictions)
     own = own_metrics(measuring.metrics)
     records = [evaluate(prediction, own) for prediction in predictions]
     if out is not None:

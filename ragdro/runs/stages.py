@@ -12,7 +12,7 @@ from pathlib import Path
 from ragdro.config import Config, load_config
 from ragdro.config.resume import located, root_of
 from ragdro.errors import ConfigError, ModelError, brief
-from ragdro.runs.exported import with_own_prompts
+from ragdro.runs.exported import with_own_parts
 from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.status import CONFIG
 
@@ -29,7 +29,7 @@ def config_of(folder: Path) -> Config:
     config = load_config(folder / CONFIG)
     if root_of(folder, config) != Path.cwd():
         config = located(config, folder)
-    return with_own_prompts(config, folder)
+    return with_own_parts(config, folder)
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:

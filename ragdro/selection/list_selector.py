@@ -139,6 +139,18 @@ class ListSelector(Selector):
         assert lists.greedy is not None
         return Selection(lists.greedy.chosen, tuple(map(math.exp, lists.greedy.log_choices)), self.k)
 
+    def place_probabilities(
+        self, chosen: Sequence[tuple[Task, Permutation]], max_tokens: int
+    ) -> list[tuple[float, ...]]:
+        """See `Selector`."""
+        groups = []
+        for task, z in chosen:
+            prompt, count = self.prompt(task).tolist(), len(task.candidates.passages)
+            beginnings = [self.grammar.scored(prompt, z[:t], count, t) for t in range(1, len(z) + 1)]
+            groups.append(SequenceGroup.of(beginnings))
+        scores = score_all(self.model, groups, max_tokens)
+        return [tuple(np.exp(np.diff(values, prepend=0.0)).clip(max=1.0).tolist()) for values in scores]
+
     def steps(self, candidates: int) -> int:
         """Identifiers of several tokens may choose several times."""
         return self.grammar.longest(candidates)

@@ -93,6 +93,16 @@ def greedy_list(scores: Scores, most: int) -> tuple[Permutation, tuple[float, ..
     return tuple(chosen), tuple(probabilities)
 
 
+def place_probabilities(scores: Scores, permutation: Permutation) -> tuple[float, ...]:
+    """The probability of each candidate of a list where it stands, given those before it."""
+    left, found = scores.copy(), list[float]()
+    for place, index in enumerate(permutation):
+        left[-1] = scores[-1] if place else -np.inf
+        found.append(float(np.exp(_log_softmax(left)[index])))
+        left[index] = -np.inf
+    return tuple(found)
+
+
 def first_log_probs(scores: Scores) -> list[float]:
     """log p of being chosen first (nats) of each candidate."""
     return [float(value) for value in _log_softmax(scores[:-1])]

@@ -34,6 +34,7 @@ from ragdro.selection.plackett_luce import (
     first_log_probs,
     greedy_list,
     list_log_probs,
+    place_probabilities,
 )
 from ragdro.selection.selector import Draw, Selector
 from ragdro.types import Permutation, Selection, Task
@@ -199,6 +200,13 @@ class PointerSelector(Selector):
         _refuse_engine(decoder)
         found = self._read(tasks, max_tokens)
         return [self._selection(scores, task) for scores, task in zip(found, tasks, strict=True)]
+
+    def place_probabilities(
+        self, chosen: Sequence[tuple[Task, Permutation]], max_tokens: int
+    ) -> list[tuple[float, ...]]:
+        """See `Selector`."""
+        found = self._read([task for task, _ in chosen], max_tokens)
+        return [place_probabilities(scores, z) for scores, (_, z) in zip(found, chosen, strict=True)]
 
     def steps(self, candidates: int) -> int:
         """A place is one choice."""

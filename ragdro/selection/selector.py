@@ -203,6 +203,12 @@ class Selector(ABC):
     def _greedy(self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf) -> list[Selection]: ...
 
     @abstractmethod
+    def place_probabilities(
+        self, chosen: Sequence[tuple[Task, Permutation]], max_tokens: int
+    ) -> list[tuple[float, ...]]:
+        """Of each list the probability of each passage where it stands, given those before it."""
+
+    @abstractmethod
     def steps(self, candidates: int) -> int:
         """The most choices that a place of a list of so many candidates can take."""
 

@@ -64,6 +64,19 @@ def select(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[S
     ]
 
 
+def last_round(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[tuple[Task, list[int]]]:
+    """Each question with the candidates that are left for the last round, and which ones those are.
+
+    The rounds before are greedy. Raises as `select` does.
+    """
+
+    def play(groups: Sequence[Task]) -> list[Selection]:
+        return selector.greedy(groups, max_tokens)
+
+    alive = _finalists(selector, tasks, play, lambda at, group, result: None, lambda at: None)
+    return [(_part(task, own), own) for task, own in zip(tasks, alive, strict=True)]
+
+
 def order(
     selector: Selector, tasks: Sequence[Task], *, samples: int, seed: int, max_tokens: int
 ) -> list[list[RankedCandidate]]:
@@ -129,12 +142,24 @@ def _play_off(
     begin: Callable[[int], None] = lambda at: None,
 ) -> tuple[list[_Result], list[list[int]]]:
     """The last round's results, and who played in it; `note` hears of every round before, after `begin`."""
+    alive = _finalists(selector, tasks, play, note, begin)
+    return play([_part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
+
+
+def _finalists(
+    selector: Selector,
+    tasks: Sequence[Task],
+    play: Callable[[Sequence[Task]], list[_Result]],
+    note: Callable[[int, Sequence[int], _Result], None],
+    begin: Callable[[int], None],
+) -> list[list[int]]:
+    """Who plays in the last round."""
     most = selector.n
     alive = [list(range(len(task.candidates.passages))) for task in tasks]
     while True:
         crowded = [at for at, own in enumerate(alive) if len(own) > most]
         if not crowded:
-            return play([_part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
+            return alive
         if selector.k >= most:
             raise ConfigError(
                 f"{len(alive[crowded[0]])} passages: the selector reads {most} and selects {selector.k} of"

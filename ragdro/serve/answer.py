@@ -18,10 +18,12 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/answer")
     async def answer(request: Request, body: AnswerRequest) -> Any:
-        """Candidates with retrieval scores, the selection with probabilities, the answer with its own."""
+        """Candidates with retrieval scores, the selection with probabilities, the answer with its own; of a
+        marginal answer the confidence and what competes."""
         service.check(body.model, len(body.documents or ()))
         passages = None if body.documents is None else as_passages(body.documents)
         stage = service.stage(body.stage)
+        how = body.answering_of(service.answering)
         job = AnswerJob(
             body.question,
             passages,
@@ -29,6 +31,7 @@ def router(service: Service) -> APIRouter:
             scored=True,
             included=body.inclusion,
             stage=stage,
+            answering=how,
         )
         done = await service.ask(request, job)
         assert isinstance(done, Answered)
@@ -39,10 +42,11 @@ def router(service: Service) -> APIRouter:
         return {
             "model": service.settings.name,
             "stage": stage or service.served.stage,
+            "answering": how.kind,
             **record,
             "log_probability": done.log_probability,
             "agreement": done.agreement,
-            "samples": body.samples,
+            "samples": how.samples if how.kind == "marginal" else body.samples,
             "inclusion": None
             if done.ranked is None
             else {"lists": done.ranked.lists, "exact": done.ranked.exact},

@@ -29,7 +29,8 @@ def router(service: Service) -> APIRouter:
         """Answer the last turn. Answers are greedy, so sampling parameters change nothing."""
         service.check(body.model, len(body.documents or ()))
         passages = None if body.documents is None else as_passages(body.documents)
-        done = await service.ask(request, AnswerJob(body.question, passages))
+        how = body.changed(service.answering)
+        done = await service.ask(request, AnswerJob(body.question, passages, answering=how))
         assert isinstance(done, Answered)
         headers = {}
         if any(message.role in _NOT_READ for message in body.messages):
@@ -41,15 +42,22 @@ def router(service: Service) -> APIRouter:
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         message = {
             "role": "assistant",
-            "content": done.prediction.answer,
+            "content": done.prediction.shown,
             "refusal": None,
             "annotations": url_citations(done.prediction),
         }
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
         answer = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(done)}
-        return JSONResponse({**answer, "citations": citations(done.prediction)}, headers=headers)
+        return JSONResponse({**answer, **_sources(done)}, headers=headers)
 
     return routes
+
+
+def _sources(done: Answered) -> dict[str, Any]:
+    """Beside OpenAI's: the citations and, of a marginal answer, the confidence."""
+    found = done.prediction.distribution
+    confidence = {} if found is None else {"confidence": found.confidence}
+    return {"citations": citations(done.prediction), **confidence}
 
 
 def _usage(done: Answered) -> dict[str, int]:
@@ -68,9 +76,9 @@ def _events(head: dict[str, Any], done: Answered, *, with_usage: bool) -> Iterat
         return _line({**head, "object": "chat.completion.chunk", "choices": [choice], **rest})
 
     yield event({"role": "assistant", "content": ""})
-    for word in re.findall(r"\s*\S+\s*?(?=\s|$)", done.prediction.answer):
+    for word in re.findall(r"\s*\S+\s*?(?=\s|$)", done.prediction.shown):
         yield event({"content": word})
-    yield event({"annotations": url_citations(done.prediction)}, "stop", citations=citations(done.prediction))
+    yield event({"annotations": url_citations(done.prediction)}, "stop", **_sources(done))
     if with_usage:
         yield _line({**head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(done)})
     yield "data: [DONE]\n\n"

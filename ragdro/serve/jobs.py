@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
+from ragdro.config.answering import Answering
 from ragdro.errors import ConfigError, RagdroError
 from ragdro.evaluation.metrics import normalise
 from ragdro.generation.generator import Reading
@@ -46,7 +47,8 @@ class Reranked:
 class AnswerJob:
     """Answer a question from `passages` (None: from what the retriever finds). `samples`: how many lists are
     drawn to see whether the answer depends on the list (0: none). `scored`: with its log-probability.
-    `included`: with each candidate's probability of being in the list. `stage`: None for the server's own."""
+    `included`: with each candidate's probability of being in the list. `stage`: None for the server's own.
+    `answering`: None as the system does; a marginal answer has its agreement without `samples`."""
 
     question: str
     passages: tuple[Passage, ...] | None = None
@@ -54,6 +56,7 @@ class AnswerJob:
     scored: bool = False
     included: bool = False
     stage: str | None = None
+    answering: Answering | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +156,23 @@ def _tokens(rag: Rag, task: Task) -> int:
 
 
 def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> list[Answered]:
-    predictions, generator = rag.predict([task for task, _ in asked]), rag.generator
+    predictions, generator = _predict(rag, asked), rag.generator
     jobs = [job for _, job in asked]
     reads = [reading(p.task, generator.ordered(p.selection.permutation)) for p in predictions]
-    scored = [at for at, job in enumerate(jobs) if job.scored]
+    scored = [at for at, job in enumerate(jobs) if job.scored and not predictions[at].abstained]
     log_p = dict(zip(scored, _log_probabilities(rag, [(reads[i], predictions[i].answer) for i in scored])))
-    agreement = _agreements(rag, predictions, [job.samples for job in jobs])
+    agreement = _agreements(
+        rag,
+        predictions,
+        [0 if p.distribution else job.samples for p, job in zip(predictions, jobs, strict=True)],
+    )
     ranked = _ranked(rag, [(at, task) for at, (task, job) in enumerate(asked) if job.included], samples)
     answered = []
     for at, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
         tokens = len(generator.prompt(read)), generator.model.tokenizer.length(prediction.answer)
-        answered.append(Answered(prediction, *tokens, log_p.get(at), agreement.get(at), ranked.get(at)))
+        found = prediction.distribution
+        agrees = agreement.get(at) if found is None else found.answers[0].agreement
+        answered.append(Answered(prediction, *tokens, log_p.get(at), agrees, ranked.get(at)))
     return answered
 
 
@@ -171,6 +180,19 @@ def _log_probabilities(rag: Rag, answers: Sequence[tuple[Reading, str]]) -> list
     """log p(y|x,d_z) of each answer (nats)."""
     groups = [SequenceGroup.of([rag.generator.scored(read, answer)]) for read, answer in answers]
     return [scores[0] for scores in score_all(rag.generator.model, groups, rag.max_tokens)]
+
+
+def _predict(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]]) -> list[Prediction]:
+    """Those that are answered the same way together."""
+    ways: dict[str, list[int]] = {}
+    hows = [rag.answering if job.answering is None else job.answering for _, job in asked]
+    for at, how in enumerate(hows):
+        ways.setdefault(how.model_dump_json(), []).append(at)
+    found: dict[int, Prediction] = {}
+    for places in ways.values():
+        tasks, how = [asked[at][0] for at in places], hows[places[0]]
+        found.update(zip(places, rag.predict(tasks, answering=how), strict=True))
+    return [found[at] for at in range(len(asked))]
 
 
 def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[int]) -> dict[int, float]:

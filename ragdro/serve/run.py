@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
+from ragdro.config.answering import Answering
 from ragdro.serve.app import create_app
 from ragdro.serve.settings import ServeSettings
 from ragdro.serve.stages import loaded, open_stages
@@ -23,6 +24,7 @@ def serve(
     stage: str = "best",
     corpus: str | None = None,
     compare: bool = False,
+    answering: Answering | None = None,
 ) -> None:
     """Serve the system of a run or an exported folder until SIGINT or SIGTERM.
 
@@ -31,6 +33,9 @@ def serve(
     """
     _log_to_standard_error()
     rag, served = open_stages(folder, stage=stage, corpus=corpus, compare=compare)
+    if answering is not None:
+        for one in (rag, *served.others.values()):
+            one.answering = answering
     app = create_app(rag, settings, served)
     config = uvicorn.Config(
         app,

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ragdro.config.answering import Answering, AnsweringKind, as_answering
+from ragdro.dialogue import as_question
 from ragdro.types import Passage
 
 
@@ -99,7 +101,26 @@ class ResponseFormat(_Body):
     type: Literal["text"]
 
 
-class ChatRequest(_Body):
+class _Asks(_Body):
+    """How to answer; what is not said is as the server was started."""
+
+    answering: AnsweringKind | None = None
+    threshold: float | None = Field(None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _greedy_has_no_confidence(self) -> _Asks:
+        if self.answering == "greedy" and self.threshold:
+            raise ValueError("threshold: a greedy answer has no confidence; it goes with answering: marginal")
+        return self
+
+    def changed(self, own: Answering, samples: int | None = None) -> Answering:
+        """The server's own way with the request's changes. Raises `ConfigError` for a threshold of greedy
+        answers."""
+        threshold = 0.0 if self.answering == "greedy" else self.threshold
+        return as_answering(own, kind=self.answering, threshold=threshold, samples=samples)
+
+
+class ChatRequest(_Asks):
     """OpenAI's chat completion. `documents`: answer from these instead of searching."""
 
     model: str | None = None
@@ -120,13 +141,13 @@ class ChatRequest(_Body):
     @property
     def question(self) -> str:
         """The turns of user and assistant, a line each: how dialogues stand in training data."""
-        turns = [m.text.strip() for m in self.messages if m.role in ("user", "assistant")]
-        return "\n".join(turn for turn in turns if turn)
+        return as_question([m.text for m in self.messages if m.role in ("user", "assistant")])
 
 
-class AnswerRequest(_Body):
-    """Our own. `samples`: lists drawn to see whether the answer depends on the list (0: none). `inclusion`:
-    with each candidate's probability of being in the list. `stage`: one of those that are served."""
+class AnswerRequest(_Asks):
+    """Our own. `samples`: lists drawn to see whether the answer depends on the list (0: none), or for a
+    marginal answer. `inclusion`: with each candidate's probability of being in the list. `stage`: one of
+    those that are served."""
 
     model: str | None = None
     question: Query
@@ -134,3 +155,9 @@ class AnswerRequest(_Body):
     samples: int = Field(8, ge=0, le=64)
     inclusion: bool = False
     stage: Text | None = None
+
+    def answering_of(self, own: Answering) -> Answering:
+        """How to answer. `samples` that the request names are a marginal answer's too."""
+        return self.changed(
+            own, self.samples if self.samples and "samples" in self.model_fields_set else None
+        )

@@ -26,6 +26,7 @@ class Service:
         self.rag = rag
         self.settings = settings
         self.served = served
+        self.answering = rag.answering
         self.meters = Meters()
         self.engine = Engine(rag, settings, self.meters, served.others)
 

@@ -26,7 +26,7 @@ def url_citations(prediction: Prediction) -> list[dict[str, Any]]:
             "type": "url_citation",
             "url_citation": {
                 "start_index": 0,
-                "end_index": len(prediction.answer),
+                "end_index": len(prediction.shown),
                 "title": passage.title or passage.id,
                 "url": url_of(passage),
             },

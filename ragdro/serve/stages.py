@@ -53,7 +53,14 @@ def open_stages(
             pairs[checkpoint] = load(folder, stage=WARM_UP if name == VANILLA else name, retriever=retriever)
         pair = pairs[checkpoint]
         selects = pair.selects and name != VANILLA
-        stages[name] = Rag(pair.selector, pair.generator, pair.retrieve, pair.max_tokens, selects=selects)
+        stages[name] = Rag(
+            pair.selector,
+            pair.generator,
+            pair.retrieve,
+            pair.max_tokens,
+            selects=selects,
+            answering=pair.answering,
+        )
     run = folder if (folder / RESULTS).is_file() else None
     rag = stages.pop(stage)
     return rag, Served(stage, stages, searches, run)

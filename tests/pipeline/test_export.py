@@ -21,8 +21,12 @@ from ragdro.lm.scoring import score_all
 from ragdro.lm.tree import ScoredSequence
 from ragdro.report import export
 from ragdro.report.export import export_run, push_to_hub, repositories
+from ragdro.runs.exported import write_index
+from ragdro.runs.load import evaluate_run
+from ragdro.runs.stages import config_of as config_of_folder
 from ragdro.system import Rag, reading
 from tests.pipeline.test_adapters import LORA, ROLES, config_of
+from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_tasks
 
 
@@ -104,12 +108,46 @@ def test_the_card_has_header_prompt_figures_and_config(run: Path) -> None:
     prompt, data, config = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", card, re.DOTALL))
     assert "{question}" in prompt["user"] and data["train"].endswith("train.jsonl")
     assert config["selector"]["k"] == 3 and "runs" not in config
-    metrics = ragdro.runs.load.evaluate_run(run, None, "best", None)
+    metrics = evaluate_run(run, None, "best", None)
     (row,) = (line for line in card.splitlines() if line.startswith("| f1 "))
     assert f"| {metrics['f1']:.3f} (" in row and " to " in row
     assert "| 2 questions |" in card and "exact_match | " in card and " of 2, " in card
     assert "write the answer" not in card and "[arXiv 2505.03075]" in card
     assert "writes the answer" in " ".join((run / "merged/generator/README.md").read_text().split())
+
+
+def test_the_cards_code_runs_as_it_stands(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_run(run, tmp_path / "contracts")
+    monkeypatch.chdir(tmp_path)
+    for role in ROLES:
+        card = (tmp_path / "contracts" / role / "README.md").read_text()
+        (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        exec(compile(code, f"{role}'s card", "exec"), {})
+        assert "The director signs the contract" in capsys.readouterr().out
+
+
+def test_an_exported_folder_brings_its_index_where_it_is_asked_for(run: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["export", str(run), str(tmp_path / "out"), "--index"])
+    assert done.exit_code == 0, done.output
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    config = config_of_folder(moved)
+    assert config.data.corpus == str(moved / "corpus.jsonl") and config.cache == str(moved / "index")
+    question = "Where does Mara4 work?"
+    own, there = ragdro.load(run).answer(question), ragdro.load(moved).answer(question)
+    assert there.task == own.task and there.answer == own.answer
+    (index,) = (moved / "index/indexes").iterdir()  # what was written is what was searched
+    data = run.parents[1] / "validation.jsonl"
+    words = ["evaluate", str(moved), "--data", str(data)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0 and '"questions": 2' in done.stdout and index.is_dir()
+
+
+def test_a_run_without_a_corpus_has_no_index(tmp_path: Path) -> None:
+    config = ragdro.load_config(write_config(tmp_path, retriever={"kind": "given"}))
+    with pytest.raises(ConfigError, match=r"--index: this run searches no corpus.*given"):
+        write_index(config, tmp_path / "out")
 
 
 def test_a_folder_that_holds_something_is_left_alone(run: Path, tmp_path: Path) -> None:

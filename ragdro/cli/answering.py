@@ -1,0 +1,32 @@
+"""The options that say how a trained system answers, of every command that asks one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from ragdro.config.answering import Answering, as_answering
+
+AnsweringOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="'greedy', from the likeliest list, or 'marginal', over all lists; default: the run's"),
+]
+SamplesOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="marginal: lists drawn for each question"),
+]
+ThresholdOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(min=0, max=1, help="marginal: with less confidence than this there is no answer"),
+]
+
+
+def answering_of(own: Answering, kind: str | None, samples: int | None, threshold: float | None) -> Answering:
+    """The run's own way of answering with what the command line changes of it.
+
+    Raises `ConfigError` for a kind that there is not, and for a threshold of greedy answers.
+    """
+    if kind == "greedy" and threshold is None:
+        threshold = 0.0  # the run's is of marginal answers
+    return as_answering(own, kind=kind, samples=samples, threshold=threshold)

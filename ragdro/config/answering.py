@@ -1,0 +1,55 @@
+"""How a trained system answers: from its greedy list, or from all the lists that it may select.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from ragdro.config.base import Settings, named
+from ragdro.errors import ConfigError
+
+AnsweringKind: TypeAlias = Literal["greedy", "marginal"]
+
+
+class Answering(Settings):
+    """From which lists a trained system answers (what is measured during training is greedy)."""
+
+    kind: AnsweringKind = Field(
+        "greedy",
+        description="'greedy' answers from the likeliest list; 'marginal' takes the answer with the largest"
+        " probability over all lists, and gives that probability as its confidence",
+    )
+    samples: int = Field(8, ge=1, le=1024, description="marginal: lists drawn for each question (m)")
+    threshold: float = Field(
+        0.0, ge=0, le=1, description="marginal: with less confidence than this there is no answer"
+    )
+    seed: int = Field(0, ge=0, description="marginal: decides the draws")
+
+    @model_validator(mode="after")
+    def _greedy_has_no_confidence(self) -> Answering:
+        if self.kind == "greedy" and self.threshold:
+            raise ValueError("threshold: a greedy answer has no confidence; it goes with kind: marginal")
+        return self
+
+
+AnsweringSettings: TypeAlias = Annotated[Answering, BeforeValidator(named)]
+"""The settings, or the kind alone."""
+
+
+def as_answering(value: Answering | AnsweringKind, **changes: Any) -> Answering:
+    """The settings that a kind stands for, with `changes` (None: no change).
+
+    Raises `ConfigError` for a value out of range.
+    """
+    settings = value if isinstance(value, Answering) else None
+    values = settings.model_dump() if settings is not None else {"kind": value}
+    try:
+        return Answering.model_validate({**values, **{k: v for k, v in changes.items() if v is not None}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(("answering", *map(str, first["loc"])))
+        raise ConfigError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}") from error

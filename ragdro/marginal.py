@@ -1,0 +1,117 @@
+"""Marginal answers: the system's own prediction sum_z p(z|x) p(y|x,d_z), not the answer to one list.
+
+In: both models, questions with candidates. Out: `Prediction`s whose answer has the largest probability over
+the lists, summed over texts that are the same to the metric. The sum runs over the lists of
+`ragdro.selection.lists`; the answers that compete are the greedy ones of those lists, all of them scored
+under every list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragdro.config.answering import Answering
+from ragdro.evaluation.marginal import ranked_answers
+from ragdro.generation.answers import AnswerTable, answer_tables
+from ragdro.generation.generator import Generator, Reading
+from ragdro.selection import tournament
+from ragdro.selection.lists import WeightedList, WeightedLists, weighted_lists
+from ragdro.selection.selector import Selector
+from ragdro.types import AnswerDistribution, Permutation, Prediction, Selection, Task
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A question's candidates in the last round: which of all they are, and the lists of them. `selects`:
+    whether a selector chose."""
+
+    task: Task
+    places: Sequence[int]
+    lists: WeightedLists
+    selects: bool
+
+
+def marginal_predictions(
+    selector: Selector,
+    generator: Generator,
+    tasks: Sequence[Task],
+    answering: Answering,
+    max_tokens: int,
+    *,
+    selects: bool,
+) -> list[Prediction]:
+    """The marginal answer of every question. `selects` false: the retriever's first K are the one list there
+    is. Of more candidates than the selector reads the lists are those of a tournament's last round, the
+    rounds before it being greedy.
+    """
+    rounds = _rounds(selector, tasks, answering, max_tokens) if selects else _one_list(selector, tasks)
+    ordered = [[generator.ordered(z.permutation) for z in one.lists.lists] for one in rounds]
+    distinct = [list(dict.fromkeys(own)) for own in ordered]
+    readings = [[Reading.of(r.task, z) for z in own] for r, own in zip(rounds, distinct, strict=True)]
+    tables = answer_tables(generator, readings, max_tokens)
+    found = [
+        _answer(one, [own.index(z) for z in which], table)
+        for one, which, own, table in zip(rounds, ordered, distinct, tables, strict=True)
+    ]
+    selections = _selections(selector, rounds, [support for _, support in found], max_tokens)
+    return [
+        _prediction(task, selection, distribution, answering.threshold)
+        for task, selection, (distribution, _) in zip(tasks, selections, found, strict=True)
+    ]
+
+
+def _rounds(selector: Selector, tasks: Sequence[Task], answering: Answering, max_tokens: int) -> list[_Round]:
+    last = tournament.last_round(selector, tasks, max_tokens)
+    lists = weighted_lists(selector, [t for t, _ in last], answering.samples, answering.seed, max_tokens)
+    return [_Round(task, places, own, True) for (task, places), own in zip(last, lists, strict=True)]
+
+
+def _one_list(selector: Selector, tasks: Sequence[Task]) -> list[_Round]:
+    found = []
+    for task in tasks:
+        first = tuple(range(selector.list_length(task.candidates)))
+        lists = WeightedLists((WeightedList(first, 1.0, 0.0),), 1, exact=True)
+        found.append(_Round(task, range(len(task.candidates.passages)), lists, False))
+    return found
+
+
+def _answer(
+    one: _Round, reading_of: Sequence[int], table: AnswerTable
+) -> tuple[AnswerDistribution, Permutation]:
+    """The distribution, and the list that supports the answer most: the largest p(z|x) p(y|x,d_z).
+
+    `reading_of`: which of the table's readings each list leads to.
+    """
+    weights = np.zeros(len(table.greedy))
+    np.add.at(weights, list(reading_of), [z.weight for z in one.lists.lists])
+    ranked, likelihoods = ranked_answers(table.answers, table.greedy, table.log_likelihoods, weights.tolist())
+    priors = np.exp([z.log_prior for z in one.lists.lists])
+    best = int(np.argmax(priors * likelihoods[list(reading_of)]))
+    distribution = AnswerDistribution(tuple(ranked), one.lists.count, one.lists.exact)
+    return distribution, one.lists.lists[best].permutation
+
+
+def _selections(
+    selector: Selector, rounds: Sequence[_Round], supports: Sequence[Permutation], max_tokens: int
+) -> list[Selection]:
+    """The supporting lists by the candidates' own places, with the probability of each choice."""
+    chosen = [(r.task, z) for r, z in zip(rounds, supports, strict=True) if r.selects]
+    probabilities = iter(selector.place_probabilities(chosen, max_tokens))
+    most = 1 if selector.independent else selector.k
+    return [
+        Selection(tuple(r.places[i] for i in z), next(probabilities), most)
+        if r.selects
+        else Selection(z, None, selector.k)
+        for r, z in zip(rounds, supports, strict=True)
+    ]
+
+
+def _prediction(
+    task: Task, selection: Selection, distribution: AnswerDistribution, threshold: float
+) -> Prediction:
+    abstained = distribution.confidence < threshold
+    answer = "" if abstained else distribution.answers[0].answer
+    return Prediction(task, selection, answer, distribution, abstained)
