@@ -63,7 +63,10 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
         console.print(f"   {_in_words(place, entry)}", style="dim")
     if reranking is not None:
         lists = f"all {reranking.lists}" if reranking.exact else f"{reranking.lists} drawn"
-        how = "exact" if reranking.exact else "estimated, ± two standard errors"
+        most = 3 / reranking.lists
+        how = (
+            "exact" if reranking.exact else f"estimated, ± two standard errors (without ±: within {most:.2f})"
+        )
         console.print(
             f"\\[rank]: the retriever's. In the list: of being in it at all, {how}, from {lists} lists.",
             style="dim",
