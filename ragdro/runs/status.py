@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from ragdro.config import Config, load_config
 from ragdro.config.resume import first_difference, located
 from ragdro.errors import ConfigError, DataError
+from ragdro.files import remove_temporary_files
 from ragdro.runs.lock import LOCK, is_running
 from ragdro.training.patience import is_exhausted
 
@@ -43,6 +44,7 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         raise ConfigError(f"name: another process is running in {folder}")
     if resume and (folder / CONFIG).is_file():
         refuse_another_run(config)
+        remove_temporary_files(folder)  # of a report that was being written when it was killed
         return _results_if_done(config, folder)
     begun = (p for p in folder.iterdir() if p.name != LOCK and p.suffix != ".tmp")
     if resume and any(begun):

@@ -25,6 +25,7 @@ from ragdro.report.run_page import write_report
 from ragdro.report.sections import whose_fault
 from ragdro.report.tables import print_results, results_table, validation_table
 from ragdro.report.verdict import print_verdict
+from ragdro.runs.status import finished_results, read_results
 from tests.unit.report.test_table_html import EVIL, Tags
 from tests.unit.studies.folders import write_run
 
@@ -133,6 +134,13 @@ def test_the_warm_up_does_not_flatten_the_curves(tmp_path: Path) -> None:
     assert isinstance(answers.series[0].points[0][1], Interval)
     titles = [panel.title for panel in loss_panels(read_history(folder))]
     assert titles == []  # these updates have no loss
+
+
+def test_a_report_that_was_killed_leaves_nothing_behind_when_the_run_is_resumed(run: Path) -> None:
+    (run / ".report.html.0.tmp").write_text("half a page")
+    config = read_history(run).config
+    assert finished_results(config, overwrite=False, resume=True) == read_results(run)
+    assert not list(run.glob(".*.tmp"))
 
 
 def test_a_page_holds_everything_and_runs_nothing(run: Path, tmp_path: Path) -> None:
