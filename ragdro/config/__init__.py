@@ -133,7 +133,10 @@ class Config(TrainingSettings):
         return self
 
     def trains(self, role: Literal["selector", "generator"]) -> bool:
-        """Whether the warm-up or the M-step fits the role's model."""
+        """Whether the warm-up or the M-step fits the role's model (of a frozen pointer they fit what is added
+        to it)."""
+        if role == "selector" and self.selector.kind == "pointer" and self.selector.pointer.frozen:
+            return False
         moved = self.train_selector if role == "selector" else self.train_generator
         return moved or getattr(self.warm_up, role) is not None
 
@@ -198,6 +201,16 @@ class Config(TrainingSettings):
     def _a_pointer_points(self) -> Config:
         """What a pointer has not, and what nothing but a pointer has."""
         pointer = self.selector.kind == "pointer"
+        if pointer and self.selector.pointer.frozen and self.selector.adapter is not None:
+            raise ValueError(
+                "selector.pointer.frozen: nothing of the model is trained, so selector.adapter must be null"
+            )
+        by_heads = pointer and self.selector.pointer.score == "attention"
+        if by_heads and (self.selector.attention != "sdpa" or self.selector.gradient_checkpointing):
+            raise ValueError(
+                "selector.pointer.score: attention is seen in selector.attention: sdpa, without"
+                " selector.gradient_checkpointing"
+            )
         if pointer and self.parallel.strategy.startswith("deepspeed"):
             raise ValueError(
                 f"parallel.strategy: {self.parallel.strategy} does not go with selector.kind: pointer, whose"

@@ -101,13 +101,24 @@ class ModelSettings(Settings):
 
 
 class PointerProjections(Settings):
-    """What a pointer selector adds to its model."""
+    """How a pointer selector scores passages."""
 
+    score: Literal["states", "attention"] = Field(
+        "states",
+        description="'states': by the cosine of projected hidden states; 'attention': by how much the"
+        " question's tokens attend to a passage's, a learned weight for each of the model's attention heads:"
+        " a pretrained model needs a few hundred questions for that, and no training of its own",
+    )
+    frozen: bool = Field(
+        False, description="train the projections or the heads' weights alone; the model stays as it is"
+    )
     scale: float = Field(
-        10.0, gt=0, description="what the cosine is multiplied by at first; it is learned from there"
+        10.0, gt=0, description="of 'states': what the cosine is multiplied by at first, learned from there"
     )
     width: int | None = Field(
-        None, ge=1, description="of the projected states; null: the model's hidden size, from the identity"
+        None,
+        ge=1,
+        description="of 'states': the projected ones' size; null: the model's hidden size, from the identity",
     )
 
 

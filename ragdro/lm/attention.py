@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from ragdro.lm.heads import AttentionProbe
 from ragdro.lm.tree import Ints, TokenTree
 
 TREE_ATTENTION = "ragdro_tree"
@@ -86,10 +87,14 @@ def tree_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     plan: AttentionPlan | None = None,
+    probe: AttentionProbe | None = None,
     sliding_window: int | None = None,
     **rest: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The attention of one layer: [1, heads, nodes, width] in, [1, nodes, heads, width] out."""
+    """The attention of one layer: [1, heads, nodes, width] in, [1, nodes, heads, width] out; `probe` is shown
+    its queries and keys."""
+    if probe is not None:
+        probe.see(query, key, scaling, sliding_window)
     if plan is None:
         rest["sliding_window"] = sliding_window
         plain: tuple[Tensor, None] = AttentionInterface()["sdpa"](

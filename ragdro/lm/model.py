@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from ragdro.lm.attention import AttentionPlan, attend_in_blocks
 from ragdro.lm.dropout import switch_off, switched_on
 from ragdro.lm.head import LogitTransform, logit_transform
+from ragdro.lm.heads import AttentionProbe, FeatureCache, HeadWeights
 from ragdro.lm.projections import Projections
 from ragdro.lm.rope import length_classes
 from ragdro.lm.tokens import TextTokenizer
@@ -69,7 +70,7 @@ class LanguageModel:
         """Which of these fallbacks a warning was given for."""
         self._transform: LogitTransform | None = None
         self._transform_is_known = False
-        self.projections: Projections | None = None
+        self.projections: Projections | HeadWeights | None = None
         """What a pointer selector scores passages with, trained and saved with the model."""
         self.zero_stage: int | None = None
         """DeepSpeed's ZeRO stage that it is trained under, if any."""
@@ -91,6 +92,23 @@ class LanguageModel:
     def width(self) -> int:
         """The dimensions of a hidden state."""
         return int(self._hf.config.get_text_config().hidden_size)
+
+    def freeze(self) -> None:
+        """Train nothing but a pointer's projections or weights of heads, whose features are kept from now."""
+        self._hf.requires_grad_(False)
+        if isinstance(self.projections, HeadWeights):
+            self.projections.cache = FeatureCache()
+
+    @property
+    def heads(self) -> int:
+        """How many attention heads all layers have together."""
+        config = self._hf.config.get_text_config()
+        return int(config.num_hidden_layers * config.num_attention_heads)
+
+    @property
+    def shows_attention(self) -> bool:
+        """Whether a probe sees its layers: where they run sdpa."""
+        return self._in_blocks
 
     @property
     def max_positions(self) -> int | None:
@@ -139,16 +157,19 @@ class LanguageModel:
         visible: Bool[Tensor, "rows queries keys"] | None = None,
         key_positions: Int[Tensor, "rows keys"] | None = None,
         cache: Any = None,
+        probe: AttentionProbe | None = None,
     ) -> Float[Tensor, "rows queries width"]:
         """Last hidden states; `visible` None means plain causal attention (pads at the end only).
 
-        With a `cache`, `keys` covers what it holds followed by the queries, and the cache grows.
+        With a `cache`, `keys` covers what it holds followed by the queries, and the cache grows. A `probe`
+        sees all layers.
         """
         mask: Any = None
         if visible is not None:
             keys = positions if key_positions is None else key_positions
             mask = self._masks(visible, positions, keys)
-        return self._decode(tokens, mask, positions, past_key_values=cache, use_cache=cache is not None)
+        rest = {"past_key_values": cache, "use_cache": cache is not None}
+        return self._decode(tokens, mask, positions, **rest | ({"probe": probe} if probe else {}))
 
     def tree_hidden(self, tree: TokenTree) -> Float[Tensor, "nodes width"]:
         """Last hidden states of the nodes of a packed tree: each sees its ancestors and itself."""
@@ -178,7 +199,10 @@ class LanguageModel:
         """Tell the profile, if there is one, what is about to be computed."""
         profile = active_profile()
         if profile is not None:
-            backward = 2 if self.adapter is None else 1  # a frozen base has gradients of its inputs alone
+            # A base under an adapter has gradients of its inputs alone, a frozen one none.
+            backward = (
+                1 if self.adapter is not None else 2 * any(p.requires_grad for p in self._hf.parameters())
+            )
             profile.count(tokens, flops * (1 + backward * torch.is_grad_enabled()))
 
     def _matrix_weights(self) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from ragdro.errors import ConfigError, ModelError
+from ragdro.lm.heads import HeadWeights
 from ragdro.sources import resolve
 
 PROJECTIONS_FILE = "projections.safetensors"
@@ -72,15 +73,18 @@ class Projections(Module):
         return scores, mean + scale * (queries @ self.enough)
 
 
-def save_projections(projections: Projections, folder: Path) -> None:
+def save_projections(projections: Projections | HeadWeights, folder: Path) -> None:
     """Write them into the folder of their model."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in projections.state_dict().items()}
     save_file(tensors, folder / PROJECTIONS_FILE)
 
 
-def saved_projections(source: str, hidden: int, revision: str | None = None) -> Projections | None:
-    """Those that lie beside a model (a folder or hub name) of so many `hidden` dimensions; None where there
-    are none. Raises `ModelError` for a file that is damaged or another model's."""
+def saved_projections(
+    source: str, hidden: int, heads: int, revision: str | None = None
+) -> Projections | HeadWeights | None:
+    """Those that lie beside a model (a folder or hub name) of so many `hidden` dimensions, or the weights of
+    its so many attention `heads`; None where there are neither. Raises `ModelError` for a file that is
+    damaged or another model's."""
     path = _file(source, revision)
     if path is None:
         return None
@@ -89,10 +93,12 @@ def saved_projections(source: str, hidden: int, revision: str | None = None) -> 
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     width = tensors["passage"].shape[0] if "passage" in tensors else hidden
-    made = Projections(hidden, width)
+    made = HeadWeights(heads) if "heads" in tensors else Projections(hidden, width)
     shapes = {name: value.shape for name, value in made.state_dict().items()}
     if shapes != {name: value.shape for name, value in tensors.items()}:
-        raise ModelError(f"{path}: not the projections of a model with hidden size {hidden}")
+        raise ModelError(
+            f"{path}: not the projections of a model with hidden size {hidden} and {heads} attention heads"
+        )
     made.load_state_dict(tensors)
     return made
 

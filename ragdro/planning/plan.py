@@ -235,7 +235,8 @@ def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     each = _STATE_BYTES[settings.optimiser]
     numbers = sum(p.numel() for p in side.trained)
     state = 2.0 * gradients if each is None else each * numbers
-    passes = 3.0 if model.adapter is None else 2.0
+    frozen = not any(p.requires_grad for p in model.hf.parameters())
+    passes = 1.0 if frozen else 3.0 if model.adapter is None else 2.0
     return side.phase(most, passes, gradients=gradients, optimiser=state, head=side.head)
 
 

@@ -19,6 +19,7 @@ from ragdro.errors import ModelError
 from ragdro.generation.generator import Generator
 from ragdro.lm.adapters import with_adapter
 from ragdro.lm.head import LogitTransform
+from ragdro.lm.heads import HeadWeights
 from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import Projections
@@ -57,7 +58,13 @@ def stand_in_pair(
     """Both roles with `layers` decoder layers, on the CPU; `device` decides what `amp: auto` comes to."""
     selector = _model(config, "selector", device, layers["selector"])
     if config.selector.kind == "pointer":
-        selector.projections = Projections(selector.width, config.selector.pointer.width)
+        pointer = config.selector.pointer
+        by_heads = pointer.score == "attention"
+        selector.projections = (
+            HeadWeights(selector.heads) if by_heads else Projections(selector.width, pointer.width)
+        )
+        if pointer.frozen:
+            selector.hf.requires_grad_(False)
     shared = selector if config.shared_backbone else None
     generator = _model(config, "generator", device, layers["generator"], shared)
     whole = config.selector.model_copy(update={"stop": False})  # the worst: no list ends early

@@ -75,10 +75,13 @@ class CutCounts:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt's token ids, and for each passage which of them has its last character."""
+    """A prompt's token ids, and for each passage which of them has its last character. Where that was asked
+    for: which token is the first of the passages, and which are those of the question behind them."""
 
     ids: list[int]
     ends: list[int]
+    begin: int | None = None
+    asked: range = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class PromptTemplate:
     ) -> list[int]:
         """The prompt's token ids, ready for the output to follow: those of the whole text, texts that are
         longer than their budget cut. Raises `ModelError` where the chat template cannot be used."""
-        segments, _ = self._segments(tokenizer, question, passages, k, budget)
+        segments, *_ = self._segments(tokenizer, question, passages, k, budget)
         return [*self._begin(tokenizer), *tokenizer.prompt(segments)]
 
     def encode_with_ends(
@@ -124,10 +127,22 @@ class PromptTemplate:
     ) -> EncodedPrompt:
         """`encode`, and where each passage ends. Raises `ModelError` as that does, and for a tokenizer that
         does not say which characters its tokens stand for."""
-        segments, places = self._segments(tokenizer, question, passages, k, budget)
+        segments, places, first = self._segments(tokenizer, question, passages, k, budget)
         begin = self._begin(tokenizer)
-        ids, ends = tokenizer.prompt_with_ends(segments, places)
+        ids, ends = tokenizer.prompt_with_ends(segments, places[first : first + len(passages)])
         return EncodedPrompt([*begin, *ids], [len(begin) + end for end in ends])
+
+    def encode_with_spans(
+        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+    ) -> EncodedPrompt:
+        """`encode_with_ends`, and where the passages begin and the question behind them stands. Its template
+        has a question there."""
+        segments, places, first = self._segments(tokenizer, question, passages, k, budget)
+        begin, last = self._begin(tokenizer), first + len(passages)
+        around = [_without_space(segments, place) for place in places[last : last + 2]]
+        ids, found = tokenizer.prompt_with_ends(segments, [*places[first - 1 : last], *around])
+        before, *ends, lead, end = (len(begin) + i for i in found)
+        return EncodedPrompt([*begin, *ids], ends, before + 1, range(lead + 1, end + 1))
 
     def _begin(self, tokenizer: TextTokenizer) -> list[int]:
         """What the tokenizer puts in front of a plain prompt; a chat template writes its own begin token."""
@@ -135,15 +150,19 @@ class PromptTemplate:
 
     def _segments(
         self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
-    ) -> tuple[list[Parts], list[Place]]:
-        """The prompt's text in segments (see `TextTokenizer.prompt`), and the place behind each passage."""
+    ) -> tuple[list[Parts], list[Place], int]:
+        """The prompt's text in segments (see `TextTokenizer.prompt`), the places behind its blocks, and which
+        of these is the first passage's. Behind the passages come the words up to a question and, where there
+        is one, that question."""
         asked = tokenizer.cut(question, budget.question_tokens, turns=True)
         self.counts.questions += 1
         self.counts.questions_cut += len(asked) < len(question)
         blocks, first = [[""]], 0
         for literal, slot in _fields(self.user):
             blocks[-1][-1] += literal
-            if slot == "question":
+            if slot == "question" and first:
+                blocks += [["", asked, ""], [""]]
+            elif slot == "question":
                 blocks[-1] += [asked, ""]
             elif slot == "passages":
                 first = len(blocks)
@@ -157,7 +176,7 @@ class PromptTemplate:
         elif self.system is not None:
             blocks[0][0] = f"{self.system}\n\n{blocks[0][0]}"
         segments, places = _segments(blocks)
-        return segments, places[first : first + len(passages)]
+        return segments, places, first
 
     def _passage(self, tokenizer: TextTokenizer, index: int, passage: Passage, budget: Budget) -> list[str]:
         """The passage's block in parts: ours and the users' by turns."""
@@ -231,6 +250,12 @@ def _segments(blocks: Sequence[list[str]]) -> tuple[list[Parts], list[Place]]:
             segments[-1][-1] += rest
             segments[-1] += line[1:]
     return [tuple(parts) for parts in segments], places
+
+
+def _without_space(segments: Sequence[Parts], place: Place) -> Place:
+    """The place in front of the white space that it stands behind."""
+    segment, part, characters = place
+    return segment, part, len(segments[segment][part][:characters].rstrip())
 
 
 def load_template(source: str) -> PromptTemplate:

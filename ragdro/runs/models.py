@@ -17,6 +17,7 @@ from ragdro.config import Config, GeneratorSettings, SelectorSettings
 from ragdro.data import read_corpus
 from ragdro.errors import DataError, ModelError
 from ragdro.lm.adapters import merged, with_adapter
+from ragdro.lm.heads import HeadWeights
 from ragdro.lm.load import load_language_model, pick_device
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import PROJECTIONS_FILE, Projections, saved_projections
@@ -64,16 +65,27 @@ def _pointing(config: Config, model: LanguageModel, checkpoint: Path | None) -> 
     write."""
     settings = config.selector
     source = settings.model if checkpoint is None else str(checkpoint / "selector")
-    saved = None if source is None else saved_projections(source, model.width, settings.revision)
+    saved = None
+    if source is not None:
+        saved = saved_projections(source, model.width, model.heads, settings.revision)
     if settings.kind != "pointer":
         if saved is not None:
             raise ModelError(f"{source}: is a pointer's model; set selector.kind: pointer")
         return model
     if saved is None and checkpoint is not None:
         raise ModelError(f"{source}: has no {PROJECTIONS_FILE}, which selector.kind: pointer needs")
-    width, scale = settings.pointer.width, settings.pointer.scale
-    made = saved or Projections(model.width, width, scale, config.seed)
+    pointer = settings.pointer
+    if saved is not None and isinstance(saved, HeadWeights) != (pointer.score == "attention"):
+        other = "states" if pointer.score == "attention" else "attention"
+        raise ModelError(f"{source}: scores passages by {other}; set selector.pointer.score: {other}")
+    made: Projections | HeadWeights = saved or (
+        HeadWeights(model.heads)
+        if pointer.score == "attention"
+        else Projections(model.width, pointer.width, pointer.scale, config.seed)
+    )
     model.projections = made.to(model.device)
+    if pointer.frozen:
+        model.freeze()
     return model
 
 

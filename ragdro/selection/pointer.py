@@ -1,7 +1,8 @@
 """A selector p(z|x) that points: one pass reads the question, the passages and the question again.
 
 In: questions with their candidates. Out: permutations with exact log-probabilities. A passage's score is the
-scaled cosine of two projected hidden states, the one at the passage's end and the one at the prompt's end;
+scaled cosine of two projected hidden states, the one at the passage's end and the one at the prompt's end, or
+what the model's attention heads say of it (`ragdro.lm.heads`);
 lists are drawn by these scores without replacement (Plackett-Luce), so that log p(z|x) is a formula: nothing
 is decoded, and any number of lists costs one pass. jina-reranker-v3 (Wang et al. 2025) scores passages in a
 shared context in this way.
@@ -22,12 +23,14 @@ from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.groups import ScoredGroup
+from ragdro.lm.heads import HeadWeights
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import Projections
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate
 from ragdro.prompts.template import Budget, EncodedPrompt
+from ragdro.selection.passage_scores import passage_scores
 from ragdro.selection.plackett_luce import (
     Scores,
     draw_lists,
@@ -80,40 +83,11 @@ class PointerGroup(ScoredGroup):
         return np.arange(len(self))
 
     def head_flops(self, model: LanguageModel) -> float:
-        """Of the projections."""
+        """Of the projections (what weighs heads costs nothing)."""
+        if isinstance(model.projections, HeadWeights):
+            return 0.0
         assert model.projections is not None
         return 2.0 * (len(self.prompt.ends) + 1) * model.projections.passage.numel()
-
-
-def passage_scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
-    """[passages + 1] of each prompt: the score of each passage and, last, of "enough"; in one pass (float32,
-    on the device), where frequencies depend on a sequence's length in one for each class of lengths."""
-    classes = model.length_classes
-    if classes is None:
-        return _scores(model, prompts)
-    found: dict[int, Tensor] = {}
-    for alike in classes.apart([(len(p.ids), len(p.ids)) for p in prompts]):
-        found.update(zip(alike, _scores(model, [prompts[i] for i in alike]), strict=True))
-    return [found[i] for i in range(len(prompts))]
-
-
-def _scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
-    projections, device = model.projections, model.device
-    assert projections is not None
-    width = max(len(p.ids) for p in prompts)
-    tokens = np.full((len(prompts), width), model.tokenizer.pad_id, np.int64)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt.ids)] = prompt.ids
-    positions = torch.arange(width, device=device).expand(len(prompts), width)
-    states = model.hidden(torch.from_numpy(tokens).to(device), positions)
-    counts = [len(p.ends) for p in prompts]
-    owners = torch.from_numpy(np.repeat(np.arange(len(prompts)), counts)).to(device)
-    ends = torch.tensor([end for p in prompts for end in p.ends], device=device)
-    last = torch.tensor([len(p.ids) - 1 for p in prompts], device=device)
-    rows = torch.arange(len(prompts), device=device)
-    scores, enough = projections(states[owners, ends], states[rows, last], owners)
-    of_each = torch.split(scores, counts)
-    return [torch.cat([own, enough[row : row + 1]]) for row, own in enumerate(of_each)]
 
 
 class PointerSelector(Selector):
@@ -142,6 +116,17 @@ class PointerSelector(Selector):
                 "selector.prompt: a pointer scores a passage as it was read, so the template's 'user' needs"
                 " {question} in front of {passages}: take pointer or tiny-pointer, or write one like them"
             )
+        if isinstance(model.projections, HeadWeights):
+            if "{question}" not in template.user.split("{passages}")[-1]:
+                raise ConfigError(
+                    "selector.prompt: attention is that of a question behind the passages, so the template's"
+                    " 'user' needs {question} behind {passages} too: take pointer or tiny-pointer"
+                )
+            if not model.shows_attention:
+                raise ConfigError(
+                    f"selector.pointer.score: the attention of {model.tokenizer.name} cannot be seen; take"
+                    " score: states"
+                )
         if model.projections is None:
             model.projections = Projections(model.width).to(model.device)
 
@@ -154,9 +139,9 @@ class PointerSelector(Selector):
         """The prompt and where its passages end; raises as `prompt` does."""
         self._check(task)
         passages, k = task.candidates.passages, self.list_length(task.candidates)
-        encoded = self.template.encode_with_ends(
-            self.model.tokenizer, task.question.question, passages, k, self.budget
-        )
+        by_heads = isinstance(self.model.projections, HeadWeights)
+        encode = self.template.encode_with_spans if by_heads else self.template.encode_with_ends
+        encoded = encode(self.model.tokenizer, task.question.question, passages, k, self.budget)
         if encoded.ends[-1] >= len(encoded.ids) - 1:
             raise ConfigError("selector.prompt: a pointer's template needs words behind {passages}")
         self._check_length(task, len(encoded.ids))
@@ -215,7 +200,8 @@ class PointerSelector(Selector):
     def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> int:
         """See `Selector`; nothing is cached."""
         ids = prompt.tolist()
-        passage_scores(self.model, [EncodedPrompt(ids, list(range(candidates)))] * rows)
+        ends = list(range(1, candidates + 1))
+        passage_scores(self.model, [EncodedPrompt(ids, ends, 0, range(len(ids) - 1, len(ids)))] * rows)
         return 0
 
     def _selection(self, scores: Scores, task: Task) -> Selection:

@@ -115,7 +115,7 @@ class Selector(ABC):
         model = pretrained(
             path_or_name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
         )
-        saved = saved_projections(str(path_or_name), model.width, revision)
+        saved = saved_projections(str(path_or_name), model.width, model.heads, revision)
         if saved is not None:
             model.projections = saved.to(model.device)
         made_of = cls if cls is not Selector else selector_class("list" if saved is None else "pointer")

@@ -101,6 +101,14 @@ def teacher_permutation(
     return tuple(ranked[: min(k, max(1, named)) if stop else k])
 
 
+def tied_lists(task: Task, k: int, teacher: str) -> list[Permutation]:
+    """What a pointer is taught where the teacher names passages without ranking them (those that are gold, or
+    hold an answer): K of them at most, in as many orders, so that each is first once. Scores cannot be taught
+    by a list whose end is the retriever's order without being taught that."""
+    named = teacher_permutation(task, k, teacher, stop=True)
+    return [named[i:] + named[:i] for i in range(len(named))]
+
+
 def _descending(scores: Sequence[float]) -> Permutation:
     """Places by their score, the highest first; equal ones keep their order."""
     return tuple(sorted(range(len(scores)), key=lambda i: -scores[i]))

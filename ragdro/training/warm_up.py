@@ -18,7 +18,7 @@ from ragdro.profiling import phase
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
 from ragdro.training.m_step import FitObserver, fit
-from ragdro.training.teachers import Orders, teacher_permutation
+from ragdro.training.teachers import Orders, teacher_permutation, tied_lists
 from ragdro.types import Task
 
 ObserverOf = Callable[[str], FitObserver]
@@ -44,8 +44,12 @@ def warm_up(
     whole = settings.loss == "all_tokens"
 
     def selection(i: int) -> TrainingExample:
-        group = selector.taught(tasks[i], teacher[i], whole=whole)
-        return TrainingExample(tasks[i].question.id, group, (1.0,))
+        name = tasks[i].question.id
+        ranked = name in known or (settings.teacher == "auto" and tasks[i].question.ranking is not None)
+        if selector.kind == "pointer" and not ranked:
+            lists = tied_lists(tasks[i], selector.k, settings.teacher)
+            return TrainingExample(name, selector.group(tasks[i], lists), (1 / len(lists),) * len(lists))
+        return TrainingExample(name, selector.taught(tasks[i], teacher[i], whole=whole), (1.0,))
 
     def answer(i: int) -> TrainingExample:
         sequence = generator.scored(reading(tasks[i], generator.ordered(teacher[i])))

@@ -1,0 +1,96 @@
+"""Scores of passages for a pointer: one pass over the prompts of a batch.
+
+In: a model with projections, or with weights of its attention heads, and encoded prompts. Out: a score for
+each passage and one for "enough", with gradients where they are on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ragdro.lm.heads import AttentionProbe, HeadWeights
+from ragdro.lm.model import LanguageModel
+from ragdro.prompts.template import EncodedPrompt
+
+
+def passage_scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
+    """[passages + 1] of each prompt: the score of each passage and, last, of "enough"; in one pass (float32,
+    on the device), where frequencies depend on a sequence's length in one for each class of lengths."""
+    classes = model.length_classes
+    if classes is None:
+        return _scores(model, prompts)
+    found: dict[int, Tensor] = {}
+    for alike in classes.apart([(len(p.ids), len(p.ids)) for p in prompts]):
+        found.update(zip(alike, _scores(model, [prompts[i] for i in alike]), strict=True))
+    return [found[i] for i in range(len(prompts))]
+
+
+def _scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
+    if isinstance(model.projections, HeadWeights):
+        return _by_attention(model, model.projections, prompts)
+    projections, device = model.projections, model.device
+    assert projections is not None
+    tokens, positions = _padded(model, prompts)
+    states = model.hidden(tokens, positions)
+    counts = [len(p.ends) for p in prompts]
+    owners = torch.from_numpy(np.repeat(np.arange(len(prompts)), counts)).to(device)
+    ends = torch.tensor([end for p in prompts for end in p.ends], device=device)
+    last = torch.tensor([len(p.ids) - 1 for p in prompts], device=device)
+    rows = torch.arange(len(prompts), device=device)
+    scores, enough = projections(states[owners, ends], states[rows, last], owners)
+    of_each = torch.split(scores, counts)
+    return [torch.cat([own, enough[row : row + 1]]) for row, own in enumerate(of_each)]
+
+
+def _by_attention(
+    model: LanguageModel, weights: HeadWeights, prompts: Sequence[EncodedPrompt]
+) -> list[Tensor]:
+    """`_scores` by what the model's attention heads say; what is in the cache is not computed again."""
+    found: dict[int, Tensor] = {}
+    keys = [np.array([*p.ids, -1, *p.ends]).tobytes() for p in prompts]
+    if weights.cache is not None:
+        known = [(i, weights.cache.get(key)) for i, key in enumerate(keys)]
+        found = {i: features.to(model.device) for i, features in known if features is not None}
+    missing = [i for i in range(len(prompts)) if i not in found]
+    if missing:
+        found.update(zip(missing, head_features(model, [prompts[i] for i in missing]), strict=True))
+    if weights.cache is not None:
+        for i in missing:
+            weights.cache.put(keys[i], found[i])
+    counts = [len(p.ends) for p in prompts]
+    owners = torch.from_numpy(np.repeat(np.arange(len(prompts)), counts)).to(model.device)
+    scores, enough = weights(torch.cat([found[i] for i in range(len(prompts))]), len(prompts), owners)
+    of_each = torch.split(scores, counts)
+    return [torch.cat([own, enough[row : row + 1]]) for row, own in enumerate(of_each)]
+
+
+def head_features(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
+    """[passages, heads] of each prompt: the log-attention of its question's tokens to each passage, in one
+    pass (float32, on the device)."""
+    tokens, positions = _padded(model, prompts)
+    asked = np.full((len(prompts), max(len(p.asked) for p in prompts)), -1)
+    passages = np.full(tuple(tokens.shape), -1)
+    for row, prompt in enumerate(prompts):
+        asked[row, : len(prompt.asked)] = list(prompt.asked)
+        assert prompt.begin is not None
+        starts = [prompt.begin, *(end + 1 for end in prompt.ends)]
+        for number, (start, end) in enumerate(zip(starts, prompt.ends, strict=False)):
+            passages[row, start : end + 1] = number
+    device, most = model.device, max(len(p.ends) for p in prompts)
+    probe = AttentionProbe(torch.from_numpy(asked).to(device), torch.from_numpy(passages).to(device), most)
+    model.hidden(tokens, positions, probe=probe)
+    return [of[: len(p.ends)] for of, p in zip(probe.features, prompts, strict=True)]
+
+
+def _padded(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor]:
+    """Token ids and positions [prompts, width], pads behind."""
+    width = max(len(p.ids) for p in prompts)
+    tokens = np.full((len(prompts), width), model.tokenizer.pad_id, np.int64)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt.ids)] = prompt.ids
+    positions = torch.arange(width, device=model.device).expand(len(prompts), width)
+    return torch.from_numpy(tokens).to(model.device), positions
