@@ -15,5 +15,5 @@ cat <<'END'
 What this shows: the loop on real text with pretrained weights, in about half an hour.
 What it does not show: how good the method is. The model is small and has seen 64 questions; of 32 questions,
 one is 0.03, the standard error of an exact match of 0.2 is 0.07, and the best iteration was chosen on the
-same 32. Differences below 0.2 are noise. docs/recipes.md has what to do with a larger model and more data.
+same 32. Differences below 0.2 are noise. docs/how-to/models.md has what to do with a larger model and more data.
 END

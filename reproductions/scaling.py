@@ -1,4 +1,4 @@
-"""The recipes of docs/scaling.md: `ragdro plan`'s metrics for Llama-3's shapes, as one JSON line each.
+"""The recipes of docs/how-to/scaling.md: `ragdro plan`'s metrics for Llama-3's shapes, as one JSON line each.
 
     python -m reproductions.scaling [recipe ...]
 

@@ -2,8 +2,8 @@
 
 In: settings. Out: which permutations are proposed and how they are weighted, what each model is fitted to,
 what that takes (samples of the selector itself, a reference, labels), and when its diagnostics mean trouble.
-An objective is written by subclassing `Algorithm` (docs/objectives.md) and named in a config by its file, or
-by `package.module:ClassName`. The loop in `ragdro.training.em` knows nothing else of it.
+An objective is written by subclassing `Algorithm` (docs/reference/objectives.md) and named in a config by its
+file, or by `package.module:ClassName`. The loop in `ragdro.training.em` knows nothing else of it.
 
 Importing this imports no torch: methods import what they compute with.
 """

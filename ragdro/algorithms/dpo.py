@@ -1,4 +1,4 @@
-"""The best of the samples against the worst as a preference pair (docs/objectives/dpo.md)."""
+"""The best of the samples against the worst as a preference pair (docs/reference/objectives/dpo.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's objective: both models follow the posterior weights (docs/objectives/dro.md)."""
+"""The paper's objective: both models follow the posterior weights (docs/reference/objectives/dro.md)."""
 
 from __future__ import annotations
 

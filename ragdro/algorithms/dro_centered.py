@@ -1,4 +1,4 @@
-"""The weights less their mean: equal weights move nothing (docs/objectives/dro-centered.md)."""
+"""The weights less their mean: equal weights move nothing (docs/reference/objectives/dro-centered.md)."""
 
 from __future__ import annotations
 

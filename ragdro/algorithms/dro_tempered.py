@@ -1,5 +1,5 @@
 """The weights raised to a power that keeps the effective sample size above a floor
-(docs/objectives/dro-tempered.md)."""
+(docs/reference/objectives/dro-tempered.md)."""
 
 from __future__ import annotations
 

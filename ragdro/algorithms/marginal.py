@@ -1,4 +1,4 @@
-"""Independent passages (RAG-Sequence), summed over and not sampled (docs/objectives/marginal.md)."""
+"""Independent passages (RAG-Sequence), summed over, not sampled (docs/reference/objectives/marginal.md)."""
 
 from __future__ import annotations
 

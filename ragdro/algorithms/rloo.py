@@ -1,4 +1,4 @@
-"""Policy gradient of a reward with a leave-one-out baseline (docs/objectives/rloo.md)."""
+"""Policy gradient of a reward with a leave-one-out baseline (docs/reference/objectives/rloo.md)."""
 
 from __future__ import annotations
 

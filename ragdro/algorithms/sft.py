@@ -1,4 +1,4 @@
-"""No latent variable: the generator learns from the retriever's first K (docs/objectives/sft.md)."""
+"""No latent variable: the generator learns from the retriever's order (docs/reference/objectives/sft.md)."""
 
 from __future__ import annotations
 

@@ -116,10 +116,10 @@ class Config(TrainingSettings):
         False, description="selector and generator are two adapters on one base: half the weights in memory"
     )
     objective: Objective = Field(
-        "dro", validate_default=True, description="what is maximised; docs/objectives.md"
+        "dro", validate_default=True, description="what is maximised; docs/reference/objectives.md"
     )
     answering: AnsweringSettings = Field(
-        Answering(), description="how the trained system answers; docs/ask.md"
+        Answering(), description="how the trained system answers; docs/how-to/ask.md"
     )
     checkpoints: Checkpoints = Field(Checkpoints(), description="what is kept on disk")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(

@@ -2,7 +2,7 @@
 
 Written `objective: dro` or, with settings of its own, `objective: {kind: dro-tempered, floor: 3}`. A kind is
 a file of `ragdro.algorithms` (`dro-tempered`: `dro_tempered.py`) or, for one's own,
-`package.module:ClassName`. docs/objectives.md says what each is for. Imports no torch.
+`package.module:ClassName`. docs/reference/objectives.md says what each is for. Imports no torch.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class WarmUp(Settings):
         description="whose lists are taught: 'distant' puts passages that hold an answer first, 'gold' those"
         " labelled as gold, 'auto' follows the data's own ranking and is distant where there is none;"
         " 'query-likelihood' goes by p(question | passage) under the generator before it is trained, 'fused'"
-        " by the reciprocal ranks of that, of the retriever and of `encoder`; docs/recipes.md",
+        " by the reciprocal ranks of that, of the retriever and of `encoder`; docs/how-to/models.md",
     )
     encoder: str | None = Field(
         None, description="hub name or folder of a bi-encoder whose order is fused too; teacher 'fused' only"
@@ -134,7 +134,7 @@ class EStep(Settings):
     replay: int = Field(
         0, ge=0, description="earlier iterations whose permutations are used again, where a question returns"
     )
-    engine: EngineSettings = Field(TransformersEngine(), description="what samples; docs/scaling.md")
+    engine: EngineSettings = Field(TransformersEngine(), description="what samples; docs/how-to/scaling.md")
 
     @model_validator(mode="after")
     def _mixture_of_the_selector_itself(self) -> EStep:
@@ -205,7 +205,7 @@ class Evaluation(Settings):
 
 
 class Parallel(Settings):
-    """What several processes (torchrun) share beside the questions; docs/scaling.md."""
+    """What several processes (torchrun) share beside the questions; docs/how-to/scaling.md."""
 
     strategy: Literal["ddp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3"] = Field(
         "ddp",

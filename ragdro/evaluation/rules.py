@@ -1,4 +1,4 @@
-"""The rules that a verdict is made from, one function each; docs/report.md has them as a table.
+"""The rules that a verdict is made from, one function each; docs/how-to/report.md has them as a table.
 
 In: `Evidence`. Out: one sentence, or None where the rule sees nothing. A rule that cannot know (what it looks
 at was not measured) sees nothing.
@@ -253,7 +253,7 @@ RULES: tuple[Rule, ...] = (
         "no better than the retriever's order",
         "cause",
         no_better_order,
-        "more iterations or e_step.samples, or a warm-up by a teacher's ranking (docs/data.md)",
+        "more iterations or e_step.samples, or a warm-up by a teacher's ranking (docs/how-to/models.md)",
     ),
     Rule(
         "at the ceiling",

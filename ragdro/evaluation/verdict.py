@@ -1,7 +1,7 @@
 """What happened in a run, in words: a pure function of its results and predictions.
 
 In: `Evidence`. Out: a headline, why it is no better or what is left to gain, what to try next, and how far
-the numbers can be trusted. The rules are in `ragdro.evaluation.rules` and docs/report.md.
+the numbers can be trusted. The rules are in `ragdro.evaluation.rules` and docs/how-to/report.md.
 """
 
 from __future__ import annotations

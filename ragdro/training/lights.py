@@ -1,7 +1,7 @@
 """Early alarms of a fit: a row of lights, one a metric of an E-step, green, yellow or red.
 
 In: metrics as `ragdro.training.diagnostics` has them (the `e_step` events of metrics.jsonl). Out: lights with
-the number behind each. Pure functions of numbers; imports no torch. The thresholds are in docs/report.md; red
+the number behind each. Pure functions of numbers; imports no torch. Thresholds: docs/how-to/report.md; red
 is where `ragdro.algorithms.warnings` says what to try.
 """
 

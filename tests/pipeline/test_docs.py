@@ -50,7 +50,7 @@ def test_command_lines_parse(page: str, line: str) -> None:
         assert not word.startswith("configs/") or (ROOT / word).is_file()
 
 
-@pytest.mark.parametrize("line", [line for page, line in command_lines() if page == "recipes.md"])
+@pytest.mark.parametrize("line", [line for page, line in command_lines() if page == "models.md"])
 def test_the_recipes_configs_resolve(line: str) -> None:
     _, command, *words = shlex.split(line)
     if command in ("train", "plan"):
@@ -70,8 +70,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_objective_has_a_page() -> None:
-    index = (ROOT / "docs/objectives.md").read_text()
-    pages = {page.stem for page in (ROOT / "docs/objectives").glob("*.md")}
+    index = (ROOT / "docs/reference/objectives.md").read_text()
+    pages = {page.stem for page in (ROOT / "docs/reference/objectives").glob("*.md")}
     kinds = set(objective_kinds())
     assert kinds <= pages
     assert kinds == set(re.findall(r"^\| \[`([\w-]+)`\]", index, re.MULTILINE))

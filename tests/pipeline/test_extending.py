@@ -146,7 +146,7 @@ def test_settings_of_the_machine_may_change_and_others_may_not(tmp_path: Path) -
 
 
 def test_the_page_lists_what_may_change() -> None:
-    page = (Path(__file__).parents[2] / "docs/runs.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how-to/runs.md").read_text()
     missing = [key for keys in MAY_CHANGE.values() for key in keys if f"`{key}`" not in page]
     assert not missing
 

@@ -1,4 +1,4 @@
-"""The session of docs/start.md, command after command, on documents made here."""
+"""The session of docs/tutorial.md, command after command, on documents made here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ragdro.cli import app
 
-PAGE = Path(__file__).parents[2] / "docs/start.md"
+PAGE = Path(__file__).parents[2] / "docs/tutorial.md"
 TOWNS = ("Aldern", "Brill", "Corvan", "Dunmore", "Estrel", "Farrow", "Gant", "Holm")
 CRAFTS = ("glass", "rope", "paper", "clocks", "salt", "boats", "bells", "ink")
 QUICK = ["iterations=1", "e_step.samples=2", "evaluation.samples=2", "evaluation.tight_samples=null"]

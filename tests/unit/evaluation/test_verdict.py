@@ -15,7 +15,7 @@ from ragdro.evaluation.evidence import Evidence
 from ragdro.evaluation.rules import RULES
 from ragdro.evaluation.verdict import verdict
 
-DOCS = Path(__file__).parents[3] / "docs" / "report.md"
+DOCS = Path(__file__).parents[3] / "docs/how-to/report.md"
 
 
 def records(

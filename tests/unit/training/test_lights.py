@@ -47,7 +47,7 @@ def test_a_row_says_the_numbers_and_fits_a_terminal() -> None:
 
 
 def test_the_thresholds_are_in_the_docs() -> None:
-    page = (Path(__file__).parents[3] / "docs/report.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/how-to/report.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| ") and line.count("|") == 5]
     table = {
         cells[0]: cells[1:] for cells in ([c.strip() for c in row.strip("|").split("|")] for row in rows)
