@@ -1,0 +1,240 @@
+"""A small pretrained model on real questions: warm-up, DRO, its ablations and sft, set by set and row by row.
+
+    python reproductions/pretrained.py DATA --sets hotpotqa --rows warm-up dro
+    python reproductions/pretrained.py DATA --device cuda --size large
+    python reproductions/pretrained.py DATA --table
+
+DATA is a folder with `multihop/`, `rc/`, `corpora/` and `more/` (see `SETS`). Every row is a run in
+`runs/pretrained/SET-ROW`; one that was stopped resumes, one that is finished is not repeated, and all start
+from the warm-up of their set. `--table` prints what there is, with paired tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from ten_paragraphs import bm25_orders, record
+
+import ragdro
+from ragdro.data import read_questions
+from ragdro.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
+from ragdro.files import atomic_file
+from ragdro.runs.status import read_results
+
+CONFIG = Path(__file__).parents[1] / "configs/smollm2-135m.yaml"
+SETS: Mapping[str, Mapping[str, Any]] = {
+    "hotpotqa": {
+        "train": ["multihop/hotpotqa_train.jsonl", "more/hotpotqa_train_2226.jsonl.gz"],
+        "test": "multihop/hotpotqa_dev.jsonl",
+        "teacher": "gold",
+    },
+    "2wiki": {
+        "train": ["multihop/2wiki_train.jsonl", "more/2wiki_train_472.jsonl.gz"],
+        "test": "multihop/2wiki_dev.jsonl",
+        "corpus": ["corpora/2wiki.jsonl", "more/corpus_2wiki_more.jsonl.gz"],
+        "teacher": "gold",
+    },
+    "nq": {
+        "train": ["more/nq_train_6876.jsonl.gz"],
+        "test": "rc/nq_dev_gold_2655.jsonl",
+        "corpus": ["corpora/nq.jsonl", "more/corpus_nq_more.jsonl.gz"],
+        "teacher": "distant",
+    },
+}
+"""HotpotQA has its ten paragraphs, in BM25's order; the others BM25's top ten of the whole corpus."""
+ROWS: Mapping[str, Sequence[str]] = {
+    "zero-shot": ["iterations=0", "warm_up.selector=null", "warm_up.generator=null"],
+    "warm-up": ["iterations=0", "checkpoints.keep=all"],
+    "dro": [],
+    "dro-seed-1": ["seed=1"],
+    "selector-frozen": ["train_selector=false"],
+    "generator-frozen": ["train_generator=false"],
+    "sft": ["objective=sft"],
+}
+SIZES: Mapping[str, Sequence[str]] = {
+    "small": [
+        "data.train_questions=200",
+        "e_step.questions=64",
+        "evaluation.questions=200",
+        "selector.passage_tokens=40",
+        "generator.answer_tokens=12",
+        *(f"{role}.question_tokens=48" for role in ("selector", "generator")),
+    ],
+    "large": [
+        "data.train_questions=1600",
+        "e_step.questions=640",
+        "evaluation.questions=500",
+        "e_step.max_tokens_per_micro_batch=65536",
+        "evaluation.max_tokens_per_micro_batch=65536",
+        *(
+            f"{step}.{role}.max_tokens_per_micro_batch=16384"
+            for step in ("warm_up", "m_step")
+            for role in ("selector", "generator")
+        ),
+    ],
+}
+VALIDATION = {"small": 60, "large": 200}
+METRICS = ("exact_match", "f1", "recall_at_1", "recall_at_3", "full_recall", "k_precision")
+
+
+def lines(paths: Sequence[Path]) -> Iterator[bytes]:
+    """The records of JSON lines, packed or not."""
+    for path in paths:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield from file
+
+
+def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
+    """Write the set's training, validation and test questions and its corpus, once; the keys that name
+    them."""
+    spec = SETS[name]
+    files = {part: out / f"{name}-{part}.jsonl" for part in ("train", f"validation-{size}", "test", "corpus")}
+    if not files["test"].is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        if "corpus" in spec:
+            train = list(lines([data / path for path in spec["train"]]))
+            test = list(lines([data / spec["test"]]))
+            with atomic_file(files["corpus"]) as file:
+                file.writelines(lines([data / path for path in spec["corpus"]]))
+        else:
+            train, test = (
+                [
+                    orjson.dumps(record(q, ranks)) + b"\n"
+                    for q, ranks in zip(asked, bm25_orders(asked), strict=True)
+                ]
+                for asked in (
+                    [q for path in spec["train"] for q in read_questions(data / path)],
+                    list(read_questions(data / spec["test"])),
+                )
+            )
+        random.Random(0).shuffle(train)
+        held_out = max(VALIDATION.values())
+        parts = {"train": train[held_out:], **{f"validation-{s}": train[:n] for s, n in VALIDATION.items()}}
+        for part, rows in (*parts.items(), ("test", test)):
+            with atomic_file(out / f"{name}-{part}.jsonl") as file:
+                file.writelines(rows)
+    where = {"train": files["train"], "validation": files[f"validation-{size}"], "test": files["test"]}
+    retrieval = (
+        [f"data.corpus={files['corpus']}"]
+        if "corpus" in spec
+        else ["data.corpus=null", "retriever.kind=given"]
+    )
+    return [
+        *(f"data.{key}={path}" for key, path in where.items()),
+        *retrieval,
+        f"warm_up.teacher={spec['teacher']}",
+    ]
+
+
+def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namespace) -> ragdro.Config:
+    """What a row trains; `keys` name the set's files."""
+    start = [] if row in ("zero-shot", "warm-up") else [f"warm_up.from={options.runs / f'{name}-warm-up'}"]
+    own = [
+        f"name={name}-{row}",
+        f"runs={options.runs}",
+        f"cache={options.runs / 'cache'}",
+        f"device={options.device}",
+        f"threads={options.threads}",
+        "evaluation.test=best",
+    ]
+    return ragdro.load_config(
+        CONFIG, [*keys, *own, *SIZES[options.size], *ROWS[row], *start, *options.overrides]
+    )
+
+
+def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """What a finished run has to show: for each stage its metrics and its record of every question."""
+    results = read_results(folder)
+    best = results["best"]["iteration"]
+    shown = {
+        "zero-shot": [("zero-shot vanilla RAG", "vanilla_rag", results["vanilla_rag"])],
+        "warm-up": [
+            ("warmed-up vanilla RAG", "vanilla_rag", results["vanilla_rag"]),
+            ("warm-up", "warm_up", results["warm_up"]),
+        ],
+    }.get(row, [(f"{row}, iteration {best}", f"iteration-{best}" if best else "warm_up", results["best"])])
+    found = {}
+    for label, stage, metrics in shown:
+        file = folder / f"predictions-{stage}.jsonl"
+        found[label] = (metrics, [json.loads(line) for line in file.read_text().splitlines()])
+    return found
+
+
+def table(runs: Path) -> None:
+    """Print the figures of every finished row, and what is better than the warm-up by Holm over the rows."""
+    rng = np.random.default_rng(0)
+    for name in SETS:
+        shown: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+        for row in ROWS:
+            if (runs / f"{name}-{row}/results.json").is_file():
+                shown |= stages(runs / f"{name}-{row}", row)
+        if shown:
+            print(f"\n{name}\n\n| | questions | {' | '.join(METRICS)} | bound | ESS |")
+            print("|---" * (len(METRICS) + 4) + "|")
+        for label, (metrics, records) in shown.items():
+            cells = [cell([r[metric] for r in records if r[metric] is not None], rng) for metric in METRICS]
+            sampled = [metrics.get("bound"), metrics.get("effective_sample_size")]
+            cells += ["–" if value is None else f"{value:.2f}" for value in sampled]
+            print(f"| {label} | {len(records)} | {' | '.join(cells)} |")
+        if "warm-up" in shown:
+            compare(shown, rng)
+
+
+def cell(values: Sequence[float], rng: np.random.Generator) -> str:
+    """A mean with its bootstrap interval."""
+    if not values:
+        return "–"
+    found = bootstrap_interval(values, rng)
+    return f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
+
+
+def compare(shown: Mapping[str, tuple[Any, Sequence[Mapping[str, Any]]]], rng: np.random.Generator) -> None:
+    """Paired permutation tests of every row against the warm-up."""
+    for metric in ("full_recall", "f1"):
+        first = {r["id"]: r[metric] for r in shown["warm-up"][1]}
+        tested = {}
+        for label, (_, records) in shown.items():
+            if label != "warm-up":
+                pairs = [
+                    (first[r["id"]], r[metric]) for r in records if None not in (first[r["id"]], r[metric])
+                ]
+                if pairs:
+                    tested[label] = paired_permutation_test(*zip(*pairs, strict=True), rng)
+        said = ", ".join(
+            f"{label} p = {tested[label]:.4f}, Holm {p:.4f}" for label, p in holm(tested).items()
+        )
+        print(f"\n{metric} against the warm-up: {said}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/pretrained"))
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
+    parser.add_argument("--overrides", nargs="*", default=[], help="dotted.key=value of the config")
+    options = parser.parse_args()
+    if not options.table:
+        for name in options.sets:
+            keys = prepare(options.data, options.runs / "data", name, options.size)
+            for row in options.rows:
+                ragdro.run(config_of(row, name, keys, options), resume=True)
+    table(options.runs)
+
+
+if __name__ == "__main__":
+    main()
