@@ -115,7 +115,7 @@ class Server:
         """SIGTERM, after which the server has to leave by itself, with code 0."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(timeout=60)
+            self._process.wait(timeout=300)
             assert self._process.returncode == 0 and "Traceback" not in self.log, self.log
 
     def wait(self) -> None:

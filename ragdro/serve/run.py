@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from pathlib import Path
@@ -14,7 +15,8 @@ from ragdro.serve.app import create_app
 from ragdro.serve.settings import ServeSettings
 from ragdro.serve.stages import loaded, open_stages
 
-_DRAIN_SECONDS = 30
+_DRAIN_SECONDS = 5
+"""For the last answers to be sent: whatever was accepted has its answer, or is late, within the time-out."""
 
 
 def serve(
@@ -44,7 +46,7 @@ def serve(
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.timeout) + _DRAIN_SECONDS,
     )
     # uvicorn drains on SIGTERM and then sends it again to whoever handled it before: that is a clean end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)

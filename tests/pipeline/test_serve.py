@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -92,6 +95,47 @@ def test_openais_stream(address: str, rag: ragdro.Rag) -> None:
     assert chunks[-1].usage is not None
 
 
+def test_openais_asynchronous_client(address: str, rag: ragdro.Rag) -> None:
+    asked = [[{"role": "user", "content": question}] for question in QUESTIONS]
+
+    async def scene() -> tuple[list[str | None], str]:
+        client: Any = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0)
+        async with client:
+            complete = client.chat.completions.create
+            done = await asyncio.gather(*(complete(model="tiny", messages=turns) for turns in asked))
+            stream = await complete(model="tiny", messages=asked[0], stream=True)
+            pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
+        return [one.choices[0].message.content for one in done], "".join(pieces)
+
+    answers, streamed = asyncio.run(scene())
+    assert answers == [rag.answer(question).answer for question in QUESTIONS]
+    assert streamed == answers[0]
+
+
+LLAMA_INDEX = """
+import json, sys
+from llama_index.core.llms import ChatMessage
+from llama_index.llms.openai_like import OpenAILike
+address, question = sys.argv[1:]
+llm = OpenAILike(model="tiny", api_base=f"{address}/v1", api_key="secret", is_chat_model=True, max_retries=0)
+turns = [ChatMessage(role="user", content=question)]
+streamed = "".join(part.delta or "" for part in llm.stream_chat(turns))
+print(json.dumps([llm.chat(turns).message.content, llm.complete(question).text, streamed]))
+"""
+
+
+@pytest.mark.soak
+def test_llama_indexs_openai_like(address: str, rag: ragdro.Rag, tmp_path: Path) -> None:
+    """In an environment of its own: it needs openai < 3, and openai 3 is tested here."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "own")], check=True)
+    python = str(tmp_path / "own/bin/python")
+    subprocess.run([python, "-m", "pip", "install", "-q", "llama-index-llms-openai-like"], check=True)
+    words, env = [python, "-c", LLAMA_INDEX, address, QUESTIONS[0]], {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [rag.answer(QUESTIONS[0]).answer] * 3
+
+
 def test_langchains_chat(address: str, rag: ragdro.Rag) -> None:
     key = SecretStr("secret")
     chat = ChatOpenAI(base_url=f"{address}/v1", api_key=key, model="tiny", temperature=0.3, max_retries=0)
@@ -155,49 +199,6 @@ def test_thirty_two_clients_each_get_their_own_answer(address: str, rag: ragdro.
     batches = float(metrics.split("ragdro_batch_requests_count ")[1].split()[0])
     requests = float(metrics.split("ragdro_batch_requests_sum ")[1].split()[0])
     assert requests > batches  # some were gathered
-
-
-def broken_bodies() -> Iterator[bytes]:
-    """Bodies of which none may be answered."""
-    wrong = (None, 3, -1.5, True, [], {}, [[]], [None], [3], {"a": 1}, "", "\x00", "a\x00b")
-    for value in wrong:
-        yield json.dumps(value).encode()
-        for field in ("query", "question", "messages"):
-            yield json.dumps({"documents": ["a"], field: value}).encode()
-        yield json.dumps({"query": "q", "question": "", "documents": value or 7, "messages": 1}).encode()
-    for turn in (
-        {"role": "user"},
-        {"role": "owner", "content": "x"},
-        {"role": "user", "content": [{"type": "image"}]},
-    ):
-        yield json.dumps({"messages": [turn]}).encode()
-    yield from (
-        b"",
-        b"{",
-        b"\xff\xfe",
-        b'{"query": "\x00"}',
-        b'{"query": "\\ud800", "question": "\\ud800"}',
-        b"NaN",
-    )
-    yield b"[" * 100_000 + b"]" * 100_000
-    yield b'{"documents":' * 5_000 + b"1" + b"}" * 5_000
-    yield b'{"query": "' + b"x" * 10_000_000 + b'"}'
-    yield json.dumps({"query": "q", "question": "q", "documents": ["x"] * 1001}).encode()
-    yield json.dumps({"query": "q", "question": "", "texts": ["a"], "documents": ["a"]}).encode()
-
-
-def test_broken_bodies_are_the_clients_fault(address: str) -> None:
-    with httpx.Client(base_url=address, headers={**HEADERS, "Content-Type": "application/json"}) as client:
-        for body in broken_bodies():
-            for route in ("/v2/rerank", "/v1/chat/completions", "/v1/answer"):
-                found = client.post(route, content=body)
-                assert 400 <= found.status_code < 500, (route, body[:80], found.text)
-                message = found.json()["error"]["message"]
-                assert message and "\n" not in message and len(message) < 400, (body[:80], message)
-        assert (
-            client.post("/v1/rerank", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 400
-        )
-        assert client.get("/v1/rerank").status_code == 405 and client.get("/nowhere").status_code == 404
 
 
 def test_special_tokens_and_markup_are_text(address: str, rag: ragdro.Rag) -> None:

@@ -152,6 +152,37 @@ def test_a_client_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     assert sent[0]["status"] == 499
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragdro.serve.guard._BODY_SECONDS", 0.05)
+    first, sent = [{"type": "http.request", "body": b"{", "more_body": True}], list[Any]()
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/rerank", "headers": headers, "query_string": b""}
+
+    async def receive() -> Any:
+        return first.pop() if first else await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def scene() -> None:
+        await asyncio.wait_for(create_app(pocket_rag(), ServeSettings("x"))(scope, receive, send), 5)
+
+    asyncio.run(scene())
+    assert sent[0]["status"] == 408
+
+
+def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, key: bytes) -> bool:
+        compared.append((given, key))
+        return given == key
+
+    monkeypatch.setattr("ragdro.serve.guard.hmac.compare_digest", compare)
+    assert ask(ServeSettings("x", api_key="secret"), headers={"Authorization": "Bearer s"}).status_code == 401
+    assert compared == [(b"s", b"secret")]
+
+
 def test_a_full_server_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(self: Engine, job: object) -> None:
         raise OverloadedError(7)
