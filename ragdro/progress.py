@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Item = TypeVar("Item")
 SECONDS = 30.0
@@ -34,6 +42,11 @@ class Display(ABC):
     @abstractmethod
     def say(self, text: str) -> None:
         """One line that stays."""
+
+    @abstractmethod
+    @abstractmethod
+    def end(self, name: str) -> None:
+        """A piece of work of unknown length is done; it is shown no more."""
 
     @abstractmethod
     def close(self) -> None:
@@ -71,8 +84,10 @@ class Bars(Display):
     """Live bars, a row each; they take the width that there is."""
 
     def __init__(self, console: Console, *, transient: bool = False) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=transient)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, *times, console=console, transient=transient)
+        self._transient = transient
         self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 
@@ -80,10 +95,17 @@ class Bars(Display):
         self._tasks[name] = self._progress.add_task(name, total=total, completed=done)
 
     def advance(self, name: str, count: int = 1) -> None:
-        self._progress.advance(self._tasks[name], count)
+        task = self._tasks[name]
+        self._progress.advance(task, count)
+        shown = next(one for one in self._progress.tasks if one.id == task)
+        if self._transient and shown.finished:
+            self.end(name)
+
+    def end(self, name: str) -> None:
+        self._progress.remove_task(self._tasks.pop(name))
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()
@@ -114,6 +136,9 @@ class Lines(Display):
             left = (now - since) / (done - begun) * (total - done)
             self.say(f"{name}: {done} of {total}, about {duration(left)} left")
 
+    def end(self, name: str) -> None:
+        del self._state[name]
+
     def say(self, text: str) -> None:
         self._last = time.monotonic()
         print(f"ragdro: {text}", file=sys.stderr, flush=True)
@@ -132,6 +157,9 @@ class Silent(Display):
         return None
 
     def say(self, text: str) -> None:
+        return None
+
+    def end(self, name: str) -> None:
         return None
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,8 @@ def train(
             raise ConfigError("--show-config goes with --dry-run: it prints the resolved config and stops")
         typer.echo(dump_config(settings), nl=False)
         return
+    if not env_rank() and sys.stderr.isatty():  # torch takes seconds to load
+        typer.echo(f"ragdro: {config}: loading", err=True)
     if (dry_run or strict) and not env_rank():  # one process reports
         _preflight(settings, strict=strict)
     if not dry_run:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ragdro.evaluation.evaluate import by_hops
-from ragdro.progress import Display
+from ragdro.progress import Display, duration
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
 from ragdro.training.callbacks import BadBatch, Callback
@@ -16,6 +17,9 @@ from ragdro.training.loop import VANILLA, stage_name
 from ragdro.training.m_step import Update, question_names
 from ragdro.training.parts import TrainingParts
 from ragdro.types import WeightedTask
+
+_SHOWN = {"exact_match": "EM", "f1": "F1", "full_recall": "full recall", "bound": "bound"}
+"""Metrics of a stage's line."""
 
 
 class LogCallback(Callback):
@@ -95,22 +99,22 @@ class FolderCallback(Callback):
 
 
 class DisplayCallback(Callback):
-    """How far the run is, on standard error."""
+    """How far the run is, on standard error: a bar for what runs now, a line for each stage that is done."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
         self._shown: set[str] = set()
         self._done = 0
+        self._metrics: Mapping[str, Any] = {}
+        self._since = time.monotonic()
 
-    def on_teacher(self, done: int, total: int) -> None:
+    def on_train_begin(self, training: TrainingParts) -> None:
         """See `Callback`."""
-        self._shard("warm_up: teacher", done, total)
+        self._since = time.monotonic()
 
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
         """See `Callback`."""
-        self._shard(f"{stage}: E-step", done, total)
-
-    def _shard(self, name: str, done: int, total: int) -> None:
+        name = f"{stage}: E-step"
         if name not in self._shown:
             self._display.start(name, total)
             self._shown.add(name)
@@ -126,9 +130,50 @@ class DisplayCallback(Callback):
             self._shown.add(name)
         self._display.advance(name)
 
+    def on_measuring(self, stage: str) -> None:
+        """See `Callback`."""
+        self._display.start(f"{stage}: measuring", None)
+
+    def on_evaluation(
+        self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """See `Callback`."""
+        self._metrics = metrics
+        if stage == VANILLA:
+            self._display.end(f"{stage}: measuring")
+            self._say_stage("vanilla RAG")
+
+    def on_iteration_end(self, training: TrainingParts, iteration: int) -> None:
+        """See `Callback`."""
+        state, stage = training.state, stage_name(iteration)
+        if state.scores and state.scores[-1][0] == iteration:
+            self._display.end(f"{stage}: measuring")
+        label = f"iteration {iteration}" if iteration else "warm-up"
+        label += ", validation" if iteration and training.tests_the_best_alone else ""
+        self._say_stage(label, *(["best"] if state.is_best and iteration else []))
+
+    def on_train_end(self, training: TrainingParts) -> None:
+        """See `Callback`."""
+        if self._metrics and training.tests_the_best_alone:
+            best = training.state.results["best"]["iteration"]
+            self._display.end(f"{stage_name(best)}: measuring")
+            self._say_stage(f"iteration {best}, test questions")
+
     def on_warning(self, stage: str, metric: str, message: str) -> None:
         """See `Callback`."""
         self._display.say(f"{stage}: {message}")
+
+    def _say_stage(self, label: str, *remarks: str) -> None:
+        """One line: what was measured since the last one, and how long it took."""
+        metrics, self._metrics = self._metrics, {}
+        now = time.monotonic()
+        took, self._since = duration(now - self._since), now
+        found = [
+            f"{name} {metrics[key]:.2f}".replace("-", "−")
+            for key, name in _SHOWN.items()
+            if metrics.get(key) is not None
+        ]
+        self._display.say(" · ".join([label, *found, took, *remarks]))
 
 
 class LightsCallback(Callback):

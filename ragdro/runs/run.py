@@ -68,7 +68,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
     folder, preemption = RunFolder(config), Preemption()
     folder.path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        shown = display() if is_rank0() else Silent()
+        shown = display(transient=True) if is_rank0() else Silent()
         stack.callback(shown.close)
 
         def begin() -> State:

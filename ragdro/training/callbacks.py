@@ -59,6 +59,9 @@ class Callback:
     def on_bad_batch(self, batch: BadBatch) -> None:
         """An update was left out."""
 
+    def on_measuring(self, stage: str) -> None:
+        """A stage is about to be measured."""
+
     def on_evaluation(
         self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
     ) -> None:

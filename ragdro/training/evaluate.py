@@ -56,6 +56,7 @@ def evaluate_vanilla(training: Training) -> None:
     def predict(tasks: Sequence[Task]) -> list[Prediction]:
         return system.predict(tasks, select=False)
 
+    training.emit("on_measuring", VANILLA)
     metrics, records = _greedy(training.reported, predict, training.own_metrics)
     training.emit("on_evaluation", VANILLA, "reported", metrics, records)
     state.results["vanilla_rag"] = {**metrics, **dict.fromkeys(SAMPLED)}
@@ -85,6 +86,7 @@ def test_best(training: Training) -> None:
         return
     for role in training.models:
         training.snapshots[f"{BEST}{role}"].load()
+    training.emit("on_measuring", stage_name(best["iteration"]))
     metrics, records = _greedy(training.reported, training.system.predict, training.own_metrics)
     measured = {**best, **metrics}
     sampled = {key: best[key] for key in SAMPLED}
@@ -95,6 +97,7 @@ def test_best(training: Training) -> None:
 
 def _measure(training: Training, iteration: int) -> None:
     stage, system = stage_name(iteration), training.system
+    training.emit("on_measuring", stage)
     drawn, sampled = _sampled(training)
     selected = {w.task.question.id: z for w, z in zip(drawn.weighted, drawn.selections, strict=True)}
 

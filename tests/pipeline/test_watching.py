@@ -67,15 +67,20 @@ def test_a_log_file_gets_lines_without_control_characters(tmp_path: Path) -> Non
     running = Command(tmp_path, "train", str(write_config(tmp_path)))
     assert running.wait() == 0
     lines = [line for line in running.said.splitlines() if line.startswith("ragdro: ")]
-    assert "ragdro: warm_up: selector: 2 of 2" in lines
-    assert "ragdro: iteration-2: E-step: 4 of 4" in lines
-    started = lines.index("ragdro: warm_up: selector: 2 of 2")
     rows = [line for line in lines if " ESS " in line]
     assert len(rows) == 2 and rows[0].startswith("ragdro: iteration-1: ● entropy ")
     assert "training − held out" in rows[0] and " KL " in rows[1]
-    # The rows of lights, and an end of three selector's, three generator's fits and two E-steps.
-    assert len(lines[started:]) == 10
-    assert started <= 5 and lines[2] == f"ragdro: into {tmp_path / 'runs' / 'run'}"
+    said = [line for line in lines if " · EM " in line]
+    stages = [line.removeprefix("ragdro: ").split(" · ") for line in said]
+    assert [stage[0] for stage in stages] == ["vanilla RAG", "warm-up", "iteration 1", "iteration 2"]
+    results = json.loads((tmp_path / "runs/run/results.json").read_text())
+    for stage, metrics in zip(stages[1:], [results["warm_up"], *results["iterations"]], strict=True):
+        assert stage[1] == f"EM {metrics['exact_match']:.2f}"
+        assert stage[4] == f"bound −{-metrics['bound']:.2f}"
+        assert re.fullmatch(r"[0-9]+ (s|min)", stage[5])
+    # A line a stage and the rows of lights, and nothing else.
+    assert lines[-6:] == [line for line in lines if line in (*said, *rows)]
+    assert lines[2] == f"ragdro: into {tmp_path / 'runs' / 'run'}"
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", running.said)
 
 
@@ -93,6 +98,21 @@ def test_bars_where_there_is_a_terminal_and_lines_elsewhere() -> None:
     assert max(map(len, plain)) <= 60
     assert isinstance(display(Console(file=io.StringIO())), Lines)
     assert isinstance(display(Console(file=io.StringIO(), force_jupyter=True)), Lines)
+
+
+def test_what_is_done_leaves_no_bar_behind() -> None:
+    """After forty pieces of work the live part is as high as after one."""
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    bars = Bars(terminal, transient=True)
+    for number in range(40):
+        bars.start(f"iteration-{number}: measuring", None)
+        bars.start(f"iteration-{number}: selector", 3)
+        bars.advance(f"iteration-{number}: selector", 3)
+        assert [task.description for task in bars._progress.tasks] == [f"iteration-{number}: measuring"]
+        bars.end(f"iteration-{number}: measuring")
+        bars.say(f"iteration {number} · EM 0.50")
+    bars.close()
+    assert not bars._progress.tasks and "iteration 39 · EM 0.50" in terminal.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
