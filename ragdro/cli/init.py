@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,6 +35,9 @@ def init(
     model: Annotated[
         str | None, typer.Option(help="hub name or folder of a causal LM; tiny:base needs no download")
     ] = None,
+    selector: Annotated[
+        Literal["list", "pointer"], typer.Option(help="a small model learns to point sooner than to write")
+    ] = "list",
     memory: Annotated[float | None, typer.Option(min=0.1, help="GiB of a device; by default its own")] = None,
     device: Annotated[str, typer.Option(help="torch device")] = "auto",
     language: Annotated[
@@ -68,6 +71,7 @@ def init(
         memory=memory,
         language=language,
         name=name or file.stem,
+        selector=selector,
     )
     for line in write_first_config(file, answers):
         typer.echo(line)

@@ -45,6 +45,7 @@ class Answers:
     memory: float | None
     language: str | None
     name: str
+    selector: str = "list"
 
 
 def write_first_config(file: Path, answers: Answers) -> list[str]:
@@ -87,8 +88,9 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
         memory=answers.memory,
         language=answers.language,
         given=answers.given,
+        selector=answers.selector,
     )
-    room = room_of(answers.model, prompts_of(answers.model)[0], count)
+    room = room_of(answers.model, prompts_of(answers.model, answers.selector)[0], count)
     made = starter(options, seen, len(corpus), room)
     text = commented(made.values, made.reasons, f"Written by `ragdro init`; train with:  ragdro train {file}")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ class StarterOptions:
     memory: float | None = None
     language: str | None = None
     given: bool = False
+    selector: str = "list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,10 @@ class Starter:
     reasons: Mapping[str, str]
 
 
-def prompts_of(model: str) -> tuple[str, str]:
-    """The selector's and the generator's prompt: the embedded model was made on its own."""
-    return ("tiny-selector", "tiny-generator") if model == TINY else ("selector", "generator")
+def prompts_of(model: str, selector: str = "list") -> tuple[str, str]:
+    """The selector's (of that kind) and the generator's prompt: the embedded model was made on its own."""
+    name = {"list": "selector", "pointer": "pointer"}[selector]
+    return (f"tiny-{name}", "tiny-generator") if model == TINY else (name, "generator")
 
 
 def starter(options: StarterOptions, seen: Seen, passages: int, room: Room) -> Starter:
@@ -115,7 +117,11 @@ def _of_data(
     data = {"train": options.train, "validation": options.validation}
     data |= {"test": options.test} if options.test else {}
     data |= {"corpus": options.corpus} if options.corpus else {}
-    prompts, limits = prompts_of(options.model), {"question_tokens": asked, "passage_tokens": fitting}
+    prompts, limits = (
+        prompts_of(options.model, options.selector),
+        {"question_tokens": asked, "passage_tokens": fitting},
+    )
+    kind = {} if options.selector == "list" else {"kind": options.selector}
     fit = {"learning_rate": 1e-4} if options.model == TINY else {}
     fit |= {"batch_size": 16} if seen.questions < _FEW else {}
     values: dict[str, Any] = {
@@ -124,7 +130,7 @@ def _of_data(
         "data": data,
         "retriever": retriever,
         "top_n": n,
-        "selector": {"model": options.model, "prompt": prompts[0], "k": k, **limits},
+        "selector": {**kind, "model": options.model, "prompt": prompts[0], "k": k, **limits},
         "generator": {"model": options.model, "prompt": prompts[1], **limits}
         | {"answer_tokens": _rounded(seen.answer_tokens + 1, 8)},
     }

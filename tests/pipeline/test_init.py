@@ -34,6 +34,13 @@ def data(folder: Path) -> list[str]:
     return [*files, f"--model={folder / 'model'}"]
 
 
+def test_a_pointer_has_its_own_prompt(tmp_path: Path, canned: None) -> None:
+    file = tmp_path / "my.yaml"
+    done = init(file, *data(tmp_path), "--selector=pointer")
+    assert done.exit_code == 0, done.output
+    assert (load_config(file).selector.kind, load_config(file).selector.prompt) == ("pointer", "pointer")
+
+
 def test_what_it_writes_runs(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     done = init(file, *data(tmp_path), "--device=cpu")

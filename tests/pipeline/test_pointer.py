@@ -24,7 +24,8 @@ from ragdro.selection.selector import Selector
 from ragdro.types import Passage
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
 from tests.pipeline.test_adapters import LORA
-from tests.pipeline.test_processes import close, log, start, uneven
+from tests.pipeline.test_processes import close as close_values
+from tests.pipeline.test_processes import log, start, uneven
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_tasks
 
@@ -97,15 +98,15 @@ def test_exported_folders_have_the_runs_numbers(how: str, tmp_path: Path) -> Non
     ragdro.run(ragdro.load_config(pointing(tmp_path, roles=roles), changes))
     run, out = tmp_path / "runs/run", tmp_path / "out"
     export_run(run, out)
-    task = pocket_tasks(1, 6)[0]
+    task, close = pocket_tasks(1, 6)[0], 1e-6 if how == "full" else 1e-5  # merging rounds once more
     own, exported = ragdro.load(run), ragdro.load(out)
     expected = own.selector.log_prob(task, LISTS, 999)
-    assert exported.selector.log_prob(task, LISTS, 999) == pytest.approx(expected, rel=1e-6)
+    assert exported.selector.log_prob(task, LISTS, 999) == pytest.approx(expected, rel=close)
     untrained = PointerSelector.from_pretrained(tmp_path / "model", 3, prompt="tiny-pointer")
     assert untrained.log_prob(task, LISTS, 999) != pytest.approx(expected, abs=1e-3)
     alone = Selector.from_pretrained(out / "selector", 3, prompt="tiny-pointer", passage_tokens=24)
     assert isinstance(alone, PointerSelector)
-    assert alone.log_prob(task, LISTS, 999) == pytest.approx(expected, rel=1e-6)
+    assert alone.log_prob(task, LISTS, 999) == pytest.approx(expected, rel=close)
     ranked = alone.rerank(task.question.question, [p.text for p in task.candidates.passages])
     assert ranked.exact and len(ranked.passages) == 6
     assert sum(p.inclusion for p in ranked.passages) == pytest.approx(3, abs=1e-6)
@@ -140,7 +141,7 @@ def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
         both = start(tmp_path, strategy, f"parallel.strategy={strategy}")
         assert both.wait(300) == [0, 0], both.said
         one, two = tmp_path / "runs/alone", tmp_path / "runs" / strategy
-        assert close(log(one), log(two))
+        assert close_values(log(one), log(two))
         files = sorted(p.relative_to(one) for p in one.glob("checkpoints/*/*/*.safetensors"))
         assert len(files) == 6
         for file in files:
