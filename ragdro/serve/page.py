@@ -71,6 +71,7 @@ def router(service: Service) -> APIRouter:
             "selected": rag.selector.k,
             "candidates": rag.selector.n,
             "independent": rag.selector.independent,
+            "answering": service.answering.kind,
             "examples": service.served.run is not None,
             "max_body": settings.max_body,
             "max_documents": settings.max_documents,

@@ -138,6 +138,33 @@ def test_a_question_its_answer_and_its_candidates(opened: Callable[..., Page], r
     assert answer.locator(".read mark").all_text_contents() == [expected.answer] * len(holding)
 
 
+def test_an_answer_from_several_lists(opened: Callable[..., Page], run: Any) -> None:
+    page = opened()
+    page.get_by_label("Way to answer").select_option("marginal")
+    ask(page, QUESTIONS[0])
+    expected = load(run, answering="marginal").answer(QUESTIONS[0])
+    assert expected.distribution is not None and 0.995 < expected.distribution.confidence < 1
+    answer = page.get_by_role("region", name="Answer")
+    expect(answer.locator(".said")).to_have_text(expected.answer)
+    fact = answer.locator(".answer .facts li")
+    expect(fact).to_have_text(f"confidence > 0.99 over {expected.distribution.lists} drawn lists")
+    expect(answer.locator(".competing")).to_have_count(0)  # all lists lead to it
+
+    def unsure(route: Route) -> None:
+        competing = [{"answer": HOSTILE, "probability": 0.4}, {"answer": "two", "probability": 0.25}]
+        other = {"answer": "", "abstained": True, "confidence": 0.4, "competing": competing}
+        route.fulfill(json={**route.fetch().json(), **other})
+
+    page.route("**/v1/answer", unsure)
+    ask(page, QUESTIONS[0])
+    expect(answer.locator(".said")).to_have_text("no answer")
+    expect(fact).to_have_text("confidence 0.40 over 8 drawn lists, below the server’s threshold")
+    rows = answer.locator(".competing li")
+    expect(rows).to_have_text([f"0.40 {HOSTILE}", "0.25 two"])
+    expect(rows.first).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("Answer: no answer")
+
+
 def test_own_passages(opened: Callable[..., Page], rag: Rag) -> None:
     page = opened()
     texts = [f"# Note {i}\n{text}" if i == 1 else text for i, text in enumerate(PASSAGES)]
@@ -320,6 +347,8 @@ def test_the_keyboard_alone(opened: Callable[..., Page]) -> None:
     page.keyboard.type(PASSAGES[0])
     page.keyboard.press("Tab")
     page.keyboard.type("best")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Way to answer")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_focused()
     page.keyboard.press("Enter")

@@ -1,7 +1,7 @@
 // The page: what a person does, what is asked of the server, where the answer goes.
 
 import { ask, forgetKey, hasKey, Problem, useKey } from "./server.js";
-import { candidateList, el, exampleGroups, LABELS, oneAnswer, sideBySide } from "./show.js";
+import { candidateList, el, exampleGroups, LABELS, oneAnswer, sideBySide, spoken } from "./show.js";
 import { documentsOf, plural } from "./text.js";
 
 const SIDE_BY_SIDE = "side by side";
@@ -55,6 +55,7 @@ async function start() {
   $("ask").hidden = false;
   $("model").textContent = system.model;
   document.title = `${system.model} – ragdro`;
+  $("answering").value = system.answering;
   showStages();
   if (!system.searches) {
     $("corpus-choice").hidden = true;
@@ -118,7 +119,7 @@ function bodies() {
   const stages = $("stage").value === SIDE_BY_SIDE
     ? Object.keys(LABELS).filter((name) => system.stages.includes(name))
     : [$("stage").value];
-  const common = { question: $("question").value, inclusion: true };
+  const common = { question: $("question").value, inclusion: true, answering: $("answering").value };
   if (isOwn()) common.documents = documentsOf($("passages").value);
   if (common.documents?.length > system.max_documents) {
     throw new Problem(`${common.documents.length} passages are more than ${system.max_documents}, the most that this server takes.`, 0);
@@ -164,7 +165,10 @@ function show(results) {
   $("candidates").replaceChildren(candidateList(results));
   $("result").hidden = false;
   if ($("result").getBoundingClientRect().top > 0.7 * innerHeight) $("result").scrollIntoView();
-  const said = results.map(({ stage, answer }) => (results.length > 1 ? `${LABELS[stage] ?? stage}: ${answer}` : answer));
+  const said = results.map((result) => {
+    const answer = spoken(result);
+    return results.length > 1 ? `${LABELS[result.stage] ?? result.stage}: ${answer}` : answer;
+  });
   $("status").textContent = `Answer: ${said.join("; ")}`;
 }
 

@@ -61,12 +61,32 @@ const inList = (result, entry) => result.candidates[found(entry) - 1].inclusion 
 const shownAnswer = (answer) =>
   answer.trim() ? el("span", { dir: "auto" }, answer) : el("i", {}, "(an empty answer)");
 
+const NO_ANSWER = "no answer";
+/** The answer as it is said; below the server's threshold of confidence there is none. */
+export const spoken = (result) => (result.abstained ? NO_ANSWER : result.answer);
+const saidOf = (result) => (result.abstained ? el("i", {}, NO_ANSWER) : shownAnswer(result.answer));
+
+/** Of a marginal answer: what else the lists lead to, with probabilities. */
+function competing(result) {
+  if (!(result.competing?.length > 1 || result.abstained)) return null;
+  const rows = result.competing.map((one) =>
+    el("li", {}, bar(one.probability), ` ${probability(one.probability)} `, shownAnswer(one.answer)));
+  const summary = el("summary", {}, plural(result.competing.length, "answer that competes", "answers that compete"));
+  const open = result.abstained ? { open: "" } : {};
+  return el("details", { class: "competing", ...open }, summary, el("ol", { class: "plain" }, ...rows));
+}
+
 function certainty(result) {
   const facts = [];
-  if (result.log_probability !== null) {
+  const several = result.confidence !== undefined;
+  if (several) {
+    const lists = plural(result.lists, result.exact ? "possible list" : "drawn list");
+    const threshold = result.abstained ? ", below the server’s threshold" : "";
+    facts.push(`confidence ${probability(result.confidence)} over ${lists}${threshold}`);
+  } else if (result.log_probability !== null) {
     facts.push(`the generator gives it probability ${probability(Math.exp(result.log_probability))}`);
   }
-  if (result.agreement !== null && result.agreement !== undefined) {
+  if (!several && result.agreement !== null) {
     const same = Math.round(result.agreement * result.samples);
     facts.push(`same answer from ${same} of ${plural(result.samples, "drawn list")}`);
   }
@@ -121,8 +141,9 @@ export function oneAnswer(result, system) {
       "div",
       { class: "card answer" },
       el("p", { class: "question", dir: "auto" }, result.question),
-      el("p", { class: "said" }, shownAnswer(result.answer)),
+      el("p", { class: "said" }, saidOf(result)),
       certainty(result),
+      competing(result),
       where(result),
     ),
     el("h3", {}, `Answered from ${read}`),
@@ -134,8 +155,8 @@ export function oneAnswer(result, system) {
 export function sideBySide(results, system) {
   const columns = results.map((result) => {
     const name = el("h3", {}, labelOf(result.stage));
-    const said = el("p", { class: "said" }, shownAnswer(result.answer));
-    const parts = [name, said, certainty(result), where(result), listNote(result, system)];
+    const said = el("p", { class: "said" }, saidOf(result));
+    const parts = [name, said, certainty(result), competing(result), where(result), listNote(result, system)];
     return el("section", { class: "card answer", "aria-label": labelOf(result.stage) }, ...parts, readList(result, system, false));
   });
   const question = el("p", { class: "question", dir: "auto" }, results[0].question);
