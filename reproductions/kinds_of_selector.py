@@ -1,8 +1,8 @@
 """Both kinds of selector on the embedded world: what sampling and an update cost, what a warm-up teaches.
 
-    python reproductions/kinds_of_selector.py cost python reproductions/selectors.py warm-up list
-    warm_up.selector.learning_rate=1e-4 python reproductions/kinds_of_selector.py warm-up
-    pointer warm_up.selector.learning_rate=1e-4
+    python reproductions/kinds_of_selector.py cost
+    python reproductions/kinds_of_selector.py warm-up list warm_up.selector.learning_rate=1e-4
+    python reproductions/kinds_of_selector.py warm-up pointer warm_up.selector.learning_rate=1e-4
 
 Costs are CPU seconds and tokens of both kinds, interleaved in one process. `warm-up` prints how often a gold
 passage is chosen first and how often all gold passages are selected, of the validation questions, before and
