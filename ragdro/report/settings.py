@@ -6,6 +6,7 @@ setting, `dotted.key: default  # meaning (type; range)`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -81,8 +82,18 @@ def _values(setting: Setting) -> str:
 
 def _row(setting: Setting) -> str:
     default = f"`{setting.default}`" if setting.default else ""
-    cells = (f"`{setting.name}`", default, _cell(_values(setting)), _cell(setting.description))
+    cells = (
+        f"`{setting.name}`",
+        default,
+        _cell(_pattern_as_code(_values(setting))),
+        _cell(setting.description),
+    )
     return f"| {' | '.join(cells)} |"
+
+
+def _pattern_as_code(values: str) -> str:
+    """A regular expression is code: as text, Markdown takes its brackets for a link."""
+    return re.sub(r"(?<=matches )\S+", lambda match: f"`{match[0]}`", values)
 
 
 def _cell(text: str) -> str:
