@@ -117,7 +117,7 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
     if state.finished < 0:
         training.ask_teacher()
         rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
-        tasks, orders = training.train, training.orders
+        tasks, orders = training.train, training.model_orders
         warm_up(system.selector, system.generator, tasks, settings.warm_up, rng, observe, orders)
         warm_up_folds(training.folds, system, tasks, settings, observe, orders)
         training.capture(REFERENCE)

@@ -85,14 +85,19 @@ class Training(TrainingParts):
             self.emit("on_teacher", len(known), len(self.train))
 
     @property
+    def model_orders(self) -> dict[str, Permutation]:
+        """What a teacher that is a model says: an order of each training question's candidates; empty where
+        none was asked."""
+        return {name: lists[0] for name, lists in self.history.get(TEACHER, {}).items()}
+
+    @property
     def orders(self) -> dict[str, Permutation]:
-        """The teacher's order of each training question's candidates, where anything goes by it."""
-        if TEACHER in self.history:
-            return {name: lists[0] for name, lists in self.history[TEACHER].items()}
+        """The teacher's order of each training question's candidates, whatever it is, for a mixture that draws
+        by it; empty where none does."""
         mixture, teacher = self.settings.e_step.mixture, self.settings.warm_up.teacher
         if mixture is None or not mixture.teacher:
             return {}
-        return {
+        return self.model_orders or {
             task.question.id: teacher_permutation(task, len(task.candidates.passages), teacher)
             for task in self.train
         }

@@ -16,6 +16,7 @@ from ragdro.config import EStep, Mixture, Optimisation, TrainingSettings, WarmUp
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.generation.query_likelihood import TEMPLATE, query_log_likelihoods
+from ragdro.lm.snapshot import trained_parameters
 from ragdro.prompts.template import Budget
 from ragdro.training.callbacks import Callback
 from ragdro.training.em import train
@@ -165,3 +166,17 @@ def test_a_mixture_by_a_teacher_that_reads_the_data() -> None:
         warm_up=WarmUp(teacher="gold", selector=None, generator=None), e_step=EStep(mixture=mixture),
     )  # fmt: skip
     assert Counter(seen).most_common(1)[0][0] == (2, 3)
+
+
+def test_a_mixture_by_the_teacher_changes_nothing_of_the_warm_up() -> None:
+    """A pointer is taught the gold passages in every order, whatever the E-step draws by."""
+
+    def warmed_up(step: EStep) -> torch.Tensor:
+        rag, fast = pocket_rag(kind="pointer"), Optimisation(learning_rate=1e-3)
+        train(
+            rag.selector, rag.generator, pocket_tasks(2, 5), iterations=0, e_step=step,
+            warm_up=WarmUp(teacher="gold", selector=fast, generator=None),
+        )  # fmt: skip
+        return torch.cat([p.detach().flatten() for p in trained_parameters(rag.selector.model).values()])
+
+    assert torch.equal(warmed_up(EStep()), warmed_up(EStep(mixture=Mixture(teacher=0.3))))
