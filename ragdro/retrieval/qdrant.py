@@ -1,7 +1,7 @@
 """Passages in a collection of Qdrant, in a folder or on a server: words, vectors, token vectors, or several.
 
     sparse   BM25 over the collection (`ragdro.retrieval.sparse`)
-    dense    the collection's distance of question and passage
+    dense    what the collection compares vectors by; a distance is a score below 0
     multi    MaxSim of their token vectors
 
 Equal scores stand in the order of the ids among the hits that Qdrant gives. A question that is itself a
@@ -21,6 +21,7 @@ from ragdro.errors import RetrievalError
 from ragdro.retrieval.database import DatabaseRetriever, Ranking, source_of
 from ragdro.retrieval.qdrant_collection import (
     check_collection,
+    is_distance,
     manifest_of,
     point_id,
     vector_width,
@@ -154,13 +155,18 @@ class QdrantRetriever(DatabaseRetriever[QdrantSettings]):
         replies = self._session.run(
             lambda client: client.query_batch_points(self.settings.collection, requests)
         )
+        nearest_least = self._session.run(
+            partial(is_distance, collection=self.settings.collection, name=name)
+        )
+        sign = -1.0 if nearest_least else 1.0
         return [
-            self._candidates(question.id, reply.points)
+            self._candidates(question.id, reply.points, sign)
             for question, reply in zip(questions, replies, strict=True)
         ]
 
-    def _candidates(self, question_id: str, points: Sequence[models.ScoredPoint]) -> Candidates:
-        hits = [(-point.score, self._passage(point)) for point in points]
+    def _candidates(self, question_id: str, points: Sequence[models.ScoredPoint], sign: float) -> Candidates:
+        """The passages with `sign` times what Qdrant gives, which is the larger the better."""
+        hits = [(-sign * point.score, self._passage(point)) for point in points]
         hits.sort(key=lambda hit: (hit[0], hit[1].id))
         return Candidates(question_id, tuple(p for _, p in hits), tuple(-score for score, _ in hits))
 

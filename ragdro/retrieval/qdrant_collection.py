@@ -94,6 +94,12 @@ def vector_width(client: QdrantClient, collection: str, name: str) -> int:
     return int(_vectors(client, collection)[0][name].size)
 
 
+def is_distance(client: QdrantClient, collection: str, name: str) -> bool:
+    """Whether the scores of the vectors of that name are distances: the nearest has the least."""
+    found = _vectors(client, collection)[0].get(name)
+    return found is not None and found.distance in (models.Distance.EUCLID, models.Distance.MANHATTAN)
+
+
 def _vectors(
     client: QdrantClient, collection: str
 ) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:

@@ -49,6 +49,10 @@ class Fill:
     def run(self, session: QdrantSession, store: PassageStore, show_progress: bool) -> None:
         """Put the store's passages into a collection, and the alias on it. RetrievalError for whatever
         forbids it."""
+        if self.settings.payload.id is None:
+            raise RetrievalError(
+                f"{self.place}: retriever.payload.id: null, and passages would lose their ids: name a field"
+            )
         name, size = filled_collection(self.settings.collection, self.manifest), self.settings.batch_size
         mean_length = 1.0 if self.words is None else self.words.mean_length(store.rows())
         done = session.run(partial(self._begin, name=name))
@@ -113,9 +117,12 @@ class Fill:
 
     def _payload(self, passage: Passage) -> dict[str, Any]:
         names = self.settings.payload
-        payload: dict[str, Any] = {names.text: passage.text}
-        if names.id is not None:
-            payload[names.id] = passage.id
+        if names.title is None and passage.title:
+            raise RetrievalError(
+                f"{self.place}: retriever.payload.title: null, and passage {passage.id!r} has a title"
+            )
+        assert names.id is not None
+        payload: dict[str, Any] = {names.text: passage.text, names.id: passage.id}
         if names.title is not None:
             payload[names.title] = passage.title
         if names.source is not None and passage.source is not None:

@@ -92,8 +92,8 @@ class Training(TrainingParts):
 
     @property
     def orders(self) -> dict[str, Permutation]:
-        """The teacher's order of each training question's candidates, whatever it is, for a mixture that draws
-        by it; empty where none does."""
+        """The order of each training question's candidates by any teacher, for a mixture that draws by it;
+        empty where none does."""
         mixture, teacher = self.settings.e_step.mixture, self.settings.warm_up.teacher
         if mixture is None or not mixture.teacher:
             return {}
