@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from ragdro.config.base import IMPORT_PATH, Settings, kind_or
+from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
 from ragdro.config.stores import PostgresSettings, QdrantSettings
@@ -44,7 +45,9 @@ class Bm25Settings(Settings):
         default=AUTO,
         description="bm25s stop words of this language; 'auto': those of `language`; null for none",
     )
-    shard_size: int = Field(default=50_000, ge=1, description="passages tokenized between two restart points")
+    shard_size: Annotated[int, Changes.RESTARTS] = Field(
+        default=50_000, ge=1, description="passages tokenized between two restart points"
+    )
 
 
 class FlatIndex(Settings):
@@ -58,7 +61,9 @@ class IvfPqIndex(Settings):
 
     type: Literal["ivfpq"] = "ivfpq"
     lists: int = Field(default=4096, ge=1, description="inverted lists (about 4 to 16 times sqrt(passages))")
-    probes: int = Field(default=64, ge=1, description="lists looked into per question")
+    probes: Annotated[int, Changes.CANDIDATES] = Field(
+        default=64, ge=1, description="lists looked into per question"
+    )
     code_bytes: int = Field(default=64, ge=1, description="bytes per vector; must divide the vector's width")
     training_passages: int = Field(
         default=500_000, ge=1, description="most vectors the quantiser is trained on"
@@ -71,14 +76,18 @@ class HnswIndex(Settings):
     type: Literal["hnsw"] = "hnsw"
     neighbours: int = Field(default=32, ge=2, description="edges per vector")
     ef_construction: int = Field(default=200, ge=1, description="candidates looked at per inserted vector")
-    ef_search: int = Field(default=128, ge=1, description="candidates looked at per question")
+    ef_search: Annotated[int, Changes.CANDIDATES] = Field(
+        default=128, ge=1, description="candidates looked at per question"
+    )
 
 
 class DenseSettings(BiEncoderSettings):
     """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS."""
 
     kind: Literal["dense"] = "dense"
-    shard_size: int = Field(default=50_000, ge=1, description="passages encoded between two restart points")
+    shard_size: Annotated[int, Changes.RESTARTS] = Field(
+        default=50_000, ge=1, description="passages encoded between two restart points"
+    )
     index: FlatIndex | IvfPqIndex | HnswIndex = Field(
         default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
@@ -98,8 +107,10 @@ class LanceIndex(Settings):
     sub_vectors: int = Field(
         default=16, ge=1, description="product-quantiser parts; must divide the vector's width"
     )
-    probes: int = Field(default=32, ge=1, description="lists looked into per query token")
-    overfetch: int = Field(
+    probes: Annotated[int, Changes.CANDIDATES] = Field(
+        default=32, ge=1, description="lists looked into per query token"
+    )
+    overfetch: Annotated[int, Changes.CANDIDATES] = Field(
         default=5, ge=1, description="hits fetched per wanted one, re-scored with exact MaxSim before the cut"
     )
     training_rounds: int = Field(
@@ -114,7 +125,9 @@ class ColbertSettings(TokenEncoderSettings):
     """Late interaction (ColBERT): one vector a token and MaxSim, by a MultiVectorEncoder."""
 
     kind: Literal["colbert"] = "colbert"
-    shard_size: int = Field(default=5_000, ge=1, description="passages encoded between two restart points")
+    shard_size: Annotated[int, Changes.RESTARTS] = Field(
+        default=5_000, ge=1, description="passages encoded between two restart points"
+    )
     index: ExactMaxSim | LanceIndex = Field(
         default_factory=ExactMaxSim, discriminator="type", description="how token vectors are searched"
     )
@@ -124,21 +137,21 @@ class TrecRun(Settings):
     """A TREC run file (`qid Q0 docid rank score tag`); ids are the corpus's and the questions'."""
 
     type: Literal["trec"] = "trec"
-    path: Path = Field(description="the run file")
+    path: Annotated[Path, Changes.CONTENT] = Field(description="the run file")
 
 
 class CandidatesFile(Settings):
     """A candidates file, as `ragdro retrieve` writes it; questions are found by their ids."""
 
     type: Literal["candidates"] = "candidates"
-    path: Path = Field(description="the candidates file")
+    path: Annotated[Path, Changes.CONTENT] = Field(description="the candidates file")
 
 
 class DprResults(Settings):
     """DPR retrieval results (JSON list of `question`, `ctxs[{id,title,text,score}]`)."""
 
     type: Literal["dpr"] = "dpr"
-    path: Path = Field(description="the results file")
+    path: Annotated[Path, Changes.CONTENT] = Field(description="the results file")
 
 
 class JsonService(HttpService):
@@ -151,7 +164,9 @@ class ElasticService(HttpService):
     """Elasticsearch or OpenSearch; `url` is the index's, for instance http://host:9200/wiki."""
 
     type: Literal["elasticsearch"] = "elasticsearch"
-    concurrency: int = Field(default=8, ge=1, description="requests under way at once")
+    concurrency: Annotated[int, Changes.NOTHING] = Field(
+        default=8, ge=1, description="requests under way at once"
+    )
     title_field: str = Field(default="title", description="field that holds the title")
     text_field: str = Field(default="text", description="field that holds the text")
     title_boost: float = Field(default=1.0, gt=0, description="weight of a match in the title")
@@ -161,9 +176,9 @@ class ExternalSettings(Settings):
     """Candidates that something else retrieved: a file of them, or a search service."""
 
     kind: Literal["external"] = "external"
-    source: TrecRun | CandidatesFile | DprResults | JsonService | ElasticService = Field(
-        discriminator="type", description="the file or the service"
-    )
+    source: Annotated[
+        TrecRun | CandidatesFile | DprResults | JsonService | ElasticService, Changes.CANDIDATES
+    ] = Field(discriminator="type", description="the file or the service")
 
 
 class GivenSettings(Settings):
@@ -198,11 +213,15 @@ class HybridSettings(Settings):
 
     kind: Literal["hybrid"] = "hybrid"
     members: tuple[FusedSettings, ...] = Field(min_length=1, description="the retrievers that are fused")
-    weights: tuple[float, ...] | None = Field(
+    weights: Annotated[tuple[float, ...] | None, Changes.CANDIDATES] = Field(
         default=None, description="one weight per member; null for 1 each"
     )
-    constant: float = Field(default=60.0, ge=0, description="how much rank 1 stands above the ranks after it")
-    depth: int = Field(default=100, ge=1, description="hits taken from each member (at least top_n are)")
+    constant: Annotated[float, Changes.CANDIDATES] = Field(
+        default=60.0, ge=0, description="how much rank 1 stands above the ranks after it"
+    )
+    depth: Annotated[int, Changes.CANDIDATES] = Field(
+        default=100, ge=1, description="hits taken from each member (at least top_n are)"
+    )
 
 
 def _kind_of(value: Any) -> Any:

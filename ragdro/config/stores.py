@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ragdro.config.base import Settings
+from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import Patience
 
@@ -40,7 +41,9 @@ class GraphIndex(Settings):
     ef_construction: int = Field(
         default=128, ge=4, le=1000, description="candidates looked at per inserted vector"
     )
-    ef_search: int = Field(default=128, ge=1, le=1000, description="candidates looked at per question")
+    ef_search: Annotated[int, Changes.CANDIDATES] = Field(
+        default=128, ge=1, le=1000, description="candidates looked at per question"
+    )
 
 
 class Columns(Settings):
@@ -63,13 +66,13 @@ class FullText(Settings):
         default="text_search",
         description="column of type tsvector; null: made of title and text at each search, without an index",
     )
-    rank: Literal["ts_rank", "ts_rank_cd"] = Field(
+    rank: Annotated[Literal["ts_rank", "ts_rank_cd"], Changes.CANDIDATES] = Field(
         default="ts_rank", description="by the words found, or by how close together they stand (ts_rank_cd)"
     )
-    normalisation: int = Field(
+    normalisation: Annotated[int, Changes.CANDIDATES] = Field(
         default=0, ge=0, le=63, description="what PostgreSQL does for a passage's length: 0 nothing, 1 log"
     )
-    weight: float = Field(default=1.0, gt=0, description=_WEIGHT)
+    weight: Annotated[float, Changes.CANDIDATES] = Field(default=1.0, gt=0, description=_WEIGHT)
 
 
 class PgVectors(BiEncoderSettings):
@@ -82,17 +85,19 @@ class PgVectors(BiEncoderSettings):
     index: ExactScan | GraphIndex = Field(
         default_factory=ExactScan, discriminator="type", description="how vectors are searched"
     )
-    weight: float = Field(default=1.0, gt=0, description=_WEIGHT)
+    weight: Annotated[float, Changes.CANDIDATES] = Field(default=1.0, gt=0, description=_WEIGHT)
 
 
 class _Fused(Patience):
     """Several rankings of one store, made one by reciprocal-rank fusion."""
 
-    batch_size: int = Field(
+    batch_size: Annotated[int, Changes.NOTHING] = Field(
         default=512, ge=1, description="passages that `ragdro index` encodes and writes at once"
     )
-    constant: float = Field(default=60.0, ge=0, description="how much rank 1 stands above the ranks after it")
-    depth: int = Field(
+    constant: Annotated[float, Changes.CANDIDATES] = Field(
+        default=60.0, ge=0, description="how much rank 1 stands above the ranks after it"
+    )
+    depth: Annotated[int, Changes.CANDIDATES] = Field(
         default=100, ge=1, description="hits taken from each ranking where several are fused (at least top_n)"
     )
 
@@ -147,7 +152,7 @@ class QdrantDense(BiEncoderSettings):
     name: str = Field(
         default="dense", description="the vector's name; '' for the collection's unnamed vector"
     )
-    weight: float = Field(default=1.0, gt=0, description=_WEIGHT)
+    weight: Annotated[float, Changes.CANDIDATES] = Field(default=1.0, gt=0, description=_WEIGHT)
 
 
 class QdrantSparse(Settings):
@@ -157,25 +162,25 @@ class QdrantSparse(Settings):
     language: str = Field(default="english", description="language of endings and stop words")
     k1: float = Field(default=1.2, ge=0, description="term-frequency saturation")
     b: float = Field(default=0.75, ge=0, le=1, description="length normalisation, 0 (none) to 1 (full)")
-    weight: float = Field(default=1.0, gt=0, description=_WEIGHT)
+    weight: Annotated[float, Changes.CANDIDATES] = Field(default=1.0, gt=0, description=_WEIGHT)
 
 
 class QdrantMulti(TokenEncoderSettings):
     """Late interaction: one vector a token, compared by MaxSim."""
 
     name: str = Field(default="multi", description="the multi-vector's name")
-    weight: float = Field(default=1.0, gt=0, description=_WEIGHT)
+    weight: Annotated[float, Changes.CANDIDATES] = Field(default=1.0, gt=0, description=_WEIGHT)
 
 
 class QdrantSettings(_Fused):
     """A collection of Qdrant in a folder or on a server: words, vectors, token vectors, or several fused."""
 
     kind: Literal["qdrant"] = "qdrant"
-    path: Path | None = Field(
+    path: Annotated[Path | None, Changes.CONTENT] = Field(
         default=None, description="folder of an embedded Qdrant: one process at a time, every point compared"
     )
     url: str | None = Field(default=None, pattern="^https?://", description="address of a server")
-    api_key: str | None = Field(
+    api_key: Annotated[str | None, Changes.NOTHING] = Field(
         default=None,
         pattern=FROM_ENVIRONMENT,
         description="the server's key as `$NAME`: that environment variable",
@@ -192,7 +197,9 @@ class QdrantSettings(_Fused):
     multi: QdrantMulti | None = Field(
         default=None, description="search by token vectors (needs `model`); null: not searched"
     )
-    exact: bool = Field(default=False, description="compare every vector instead of searching the graph")
+    exact: Annotated[bool, Changes.CANDIDATES] = Field(
+        default=False, description="compare every vector instead of searching the graph"
+    )
 
     @model_validator(mode="after")
     def _is_searched(self) -> QdrantSettings:

@@ -22,7 +22,8 @@ from ragdro.config.retriever import (
 )
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.errors import RetrievalError
-from ragdro.retrieval.base import Retriever, index_settings
+from ragdro.retrieval.base import Retriever
+from ragdro.retrieval.manifest import index_settings
 
 __all__ = ["Retriever", "RetrieverSettings", "make_retriever", "open_retriever", "parse_settings"]
 

@@ -5,14 +5,12 @@ supplies `_search_batch` and, where it has an index, `_build_index` and `_open_i
 
 An index folder holds the store's files, the kind's own, and `index.json`, written last: a folder
 without it is unfinished, and the next `build` with the same settings and corpus resumes where the
-killed one stopped.
+killed one stopped. Which settings make another index of it stands beside each (`ragdro.config.changes`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,21 +23,28 @@ from filelock import FileLock
 from jaxtyping import Float32, Int64
 from pydantic import BaseModel
 
-from ragdro.errors import RetrievalError
-from ragdro.files import atomic_file
+from ragdro.config.changes import Changes, values_that_change, with_whole_paths
+from ragdro.errors import RetrievalError, brief
 from ragdro.progress import track
 from ragdro.retrieval.itself import first_without, is_passage
+from ragdro.retrieval.manifest import (
+    FORMAT,
+    LOCK,
+    MANIFEST,
+    STARTED,
+    clear,
+    index_manifest,
+    read_json,
+    remove_if_bare,
+    write_json,
+)
 from ragdro.retrieval.store import PassageStore, write_store
 from ragdro.types import Candidates, Passage, Question
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 2
-"""Raised whenever an older index folder or candidates file may no longer be read as a newer one."""
-
-MANIFEST, STARTED, LOCK = "index.json", "started.json", ".lock"
-
 Settings = TypeVar("Settings", bound=BaseModel)
+_FINGERPRINT = "fingerprint"
 
 
 class Retriever(ABC, Generic[Settings]):
@@ -79,6 +84,10 @@ class Retriever(ABC, Generic[Settings]):
         """What the results depend on beyond the settings' values, such as a file that they name."""
         return ""
 
+    def index_fingerprint(self) -> str:
+        """The same of the index alone."""
+        return self.fingerprint()
+
     def is_cacheable(self) -> bool:
         """Whether equal settings, corpus, questions and fingerprint mean equal results."""
         return True
@@ -106,27 +115,34 @@ class Retriever(ABC, Generic[Settings]):
             with FileLock(folder / LOCK):
                 self._build_locked(corpus, folder, corpus_key)
         finally:
-            _remove_if_bare(folder)
+            remove_if_bare(folder)
 
     def _build_locked(self, corpus: Iterable[Passage], folder: Path, corpus_key: str | None) -> None:
         identity = self._identity(corpus_key)
         if self._already_built(folder, identity):
             return
-        if corpus_key is None or _read_json(folder / STARTED) != identity:
-            _clear(folder)
-            _write_json(folder / STARTED, identity)
+        started = {**identity, "parts": values_that_change(self.settings, Changes.RESTARTS)}
+        if corpus_key is None or read_json(folder / STARTED) != started:
+            clear(folder)
+            write_json(folder / STARTED, started)
         with ExitStack() as undo:
-            undo.callback(_clear, folder)  # a part of the passages is of no use to a later build
+            undo.callback(clear, folder)  # a part of the passages is of no use to a later build
             store = self._stored(corpus, folder)
             undo.pop_all()
         self._build_index(store, folder)
-        _write_json(folder / MANIFEST, {**identity, "passages": len(store)})
+        settings = with_whole_paths(self.settings)
+        write_json(folder / MANIFEST, {**identity, "settings": settings, "passages": len(store)})
 
     def open(self, folder: Path) -> None:
         """Open a finished index; RetrievalError if there is none or it was built with other settings."""
-        built_with = index_settings(folder)
-        if built_with != self.settings.model_dump(mode="json"):
-            raise RetrievalError(f"{folder}: built with other settings: {built_with}")
+        built_with, own = index_manifest(folder)["index"], self._made_of()
+        if built_with != own:
+            key = next(key for key in (*own, *built_with) if own.get(key) != built_with.get(key))
+            there, here = (brief(one.get(key)) for one in (built_with, own))
+            what = "weights or settings" if key == _FINGERPRINT else "settings"
+            raise RetrievalError(
+                f"{folder}: built with other {what} ({key}: {there}, now {here}): build the index again"
+            )
         self.attach(PassageStore(folder), folder)
 
     def attach(self, store: PassageStore, folder: Path) -> None:
@@ -207,13 +223,16 @@ class Retriever(ABC, Generic[Settings]):
     def _identity(self, corpus_key: str | None) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "settings": self.settings.model_dump(mode="json"),
-            "fingerprint": self.fingerprint(),
+            "index": self._made_of(),
             "corpus": corpus_key,
         }
 
+    def _made_of(self) -> dict[str, Any]:
+        """What makes another index of the same corpus, wherever this one lies and whatever made it."""
+        return {**values_that_change(self.settings), _FINGERPRINT: self.index_fingerprint()}
+
     def _already_built(self, folder: Path, identity: dict[str, Any]) -> bool:
-        manifest = _read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST)
         if manifest is None:
             return False
         if identity["corpus"] is not None and {**manifest, **identity} == manifest:
@@ -244,58 +263,3 @@ class RowRetriever(Retriever[Settings]):
                 questions, rows.tolist(), scores.tolist(), strict=True
             )
         ]
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a finished index."""
-    return (folder / MANIFEST).is_file()
-
-
-def index_settings(folder: Path) -> dict[str, Any]:
-    """The settings that a finished index was built with; RetrievalError where there is none."""
-    manifest = _read_json(folder / MANIFEST)
-    if manifest is None:
-        state = "unfinished: build it again" if (folder / STARTED).exists() else "missing"
-        raise RetrievalError(f"{folder}: the index is {state}")
-    if manifest.get("format") != FORMAT:
-        raise RetrievalError(
-            f"{folder}: written in format {manifest.get('format')}, this version reads {FORMAT}"
-        )
-    settings: dict[str, Any] = manifest["settings"]
-    return settings
-
-
-def _clear(folder: Path) -> None:
-    """Empty a folder of an unfinished index; RetrievalError if its content is not ours."""
-    content = [entry for entry in folder.iterdir() if entry.name != LOCK]
-    if content and not (folder / STARTED).exists():
-        raise RetrievalError(f"{folder}: not empty and not an index; give another folder")
-    for entry in sorted(content, key=lambda entry: entry.name == STARTED):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _remove_if_bare(folder: Path) -> None:
-    """Remove a folder that a failed build leaves with nothing but its lock in it."""
-    if [entry.name for entry in folder.iterdir()] == [LOCK]:
-        (folder / LOCK).unlink()
-        folder.rmdir()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise RetrievalError(f"{path}: not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise RetrievalError(f"{path}: not a JSON object")
-    return values
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with atomic_file(path) as file:
-        file.write(json.dumps(values, ensure_ascii=False, indent=1, sort_keys=True).encode())

@@ -3,12 +3,14 @@
 In: questions, a corpus, settings, top_n, a cache folder. Out: each question's candidates; what an
 earlier call with the same input found is read back instead of searched again. Layout:
 
-    indexes/<key>/           key: corpus content, settings, what the settings name
-    candidates/<key>.jsonl   key: the same, top_n and the questions; renamed into place when whole
+    indexes/<key>/           key: corpus content, the settings that change an index, what they name
+    candidates/<key>.jsonl   key: the same, the settings that change what is found, top_n and the questions;
+                             renamed into place when whole
     filling/<key>/           the passages that a database is being filled with
     candidates/<key>.jsonl.partial   what a killed search had found: the next one resumes from there
 
-The key knows a search service by its address only: after its index has changed, remove the candidates.
+Settings that change neither (`ragdro.config.changes`) are in no key, nor is where a model's folder lies.
+A search service is known by its address only: after its index has changed, remove the candidates.
 """
 
 from __future__ import annotations
@@ -22,16 +24,18 @@ from typing import Any
 
 from filelock import FileLock
 
+from ragdro.config.changes import Changes, values_that_change
 from ragdro.config.retriever import RetrieverSettings
 from ragdro.data import read_corpus
 from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.errors import DataError, RetrievalError
 from ragdro.files import rename_durably
 from ragdro.retrieval import make_retriever
-from ragdro.retrieval.base import FORMAT, Retriever, is_finished
+from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.candidates import decode_line, encode_line, read_candidates
 from ragdro.retrieval.database import DatabaseRetriever
 from ragdro.retrieval.hashing import hash_file, hash_folder, hash_values
+from ragdro.retrieval.manifest import FORMAT, is_finished
 from ragdro.types import Candidates, Passage, Question
 
 SYNC_EVERY = 256
@@ -176,10 +180,11 @@ def cache_key(
 ) -> CacheKey:
     """The names of the index and of the candidates; reads the corpus's files once through."""
     corpus = None if source is None else corpus_key(source, read, fields)
-    settings = retriever.settings.model_dump(mode="json")
-    index = _short_hash(FORMAT, corpus, settings, retriever.fingerprint())
+    settings = retriever.settings
+    index = _short_hash(FORMAT, corpus, values_that_change(settings), retriever.index_fingerprint())
+    searched = (values_that_change(settings, Changes.CANDIDATES), retriever.fingerprint(), top_n)
     asked = hash_values([question.id, question.question] for question in questions)
-    return CacheKey(corpus, index, _short_hash(index, top_n, asked))
+    return CacheKey(corpus, index, _short_hash(index, *searched, asked))
 
 
 def corpus_key(source: str, read: CorpusReader, fields: FieldNames = NO_NAMES) -> str:

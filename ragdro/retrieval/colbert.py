@@ -28,12 +28,12 @@ from ragdro.retrieval.encoders import (
     check_projection,
     encode_tokens,
     load_token_encoder,
-    model_fingerprint,
     passage_text,
     shard_starts,
     token_probe,
     write_probe,
 )
+from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.retrieval.maxsim import TokenShard, max_sim
 from ragdro.retrieval.ranking import top_rows
 from ragdro.retrieval.store import PassageStore
@@ -72,7 +72,7 @@ class ColbertRetriever(RowRetriever[ColbertSettings]):
         return list(shard_starts(len(store), self.settings.shard_size))
 
     def _open_shards(self, store: PassageStore, folder: Path) -> list[TokenShard]:
-        return [TokenShard(folder / SHARDS, start) for start, _ in self._ranges(store)]
+        return [TokenShard(folder / SHARDS, start) for start in TokenShard.starts(folder / SHARDS)]
 
     def _encode_shards(self, store: PassageStore, folder: Path) -> None:
         missing = [

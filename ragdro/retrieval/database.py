@@ -23,10 +23,11 @@ from filelock import FileLock
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.data.own import passage_source
 from ragdro.errors import RetrievalError, brief
-from ragdro.retrieval.base import FORMAT, LOCK, Retriever
-from ragdro.retrieval.hashing import hash_values
+from ragdro.retrieval.base import Retriever
+from ragdro.retrieval.hashing import hash_values, model_fingerprint
 from ragdro.retrieval.hybrid import fuse
 from ragdro.retrieval.itself import asks_itself
+from ragdro.retrieval.manifest import FORMAT, LOCK
 from ragdro.retrieval.store import FILES, PassageStore
 from ragdro.types import Candidates, Passage, PassageSource, Question
 
@@ -107,7 +108,10 @@ class DatabaseRetriever(Retriever[StoreSettings]):
 
     def fingerprint(self) -> str:
         manifest = self.manifest()
-        return "" if manifest is None else hash_values([manifest])
+        if manifest is None:
+            return ""
+        models = {key: model_fingerprint(of.settings.model) for key, of in self.embeddings.items()}
+        return hash_values([manifest, models])
 
     def fill(self, corpus: Iterable[Passage], folder: Path, corpus_key: str) -> int:
         """Fill the store from the corpus and return how many passages it has; nothing is done where it holds

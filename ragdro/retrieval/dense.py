@@ -30,11 +30,11 @@ from ragdro.retrieval.encoders import (
     check_probe,
     encode_texts,
     load_bi_encoder,
-    model_fingerprint,
     passage_text,
     shard_starts,
     write_probe,
 )
+from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.retrieval.store import PassageStore
 
 INDEX, SHARDS, PROBE = "dense.faiss", "dense-shards", "dense-probe.npy"

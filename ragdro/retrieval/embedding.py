@@ -23,10 +23,10 @@ from ragdro.retrieval.encoders import (
     encode_tokens,
     load_bi_encoder,
     load_token_encoder,
-    model_fingerprint,
     passage_text,
     token_probe,
 )
+from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.types import Passage
 
 _DIGITS = 4
@@ -94,7 +94,7 @@ class TokenEmbedding:
 def written_by(settings: BiEncoderSettings | TokenEncoderSettings) -> dict[str, Any]:
     """Of an encoder's settings those that decide a passage's vectors; a folder stands by its files' hash."""
     deciding = settings.model_dump(include={"revision", "passage_prompt", "normalise", "projection"})
-    return {"model": model_fingerprint(settings.model) or settings.model, **deciding}
+    return {"model": model_fingerprint(settings.model), **deciding}
 
 
 def check_width(embedding: Embedding | TokenEmbedding, width: int, key: str, what: str) -> None:

@@ -18,7 +18,6 @@ from sentence_transformers.base.modules.dense import Dense
 from ragdro.config.encoder import BiEncoderSettings, EncoderSettings, TokenEncoderSettings
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
-from ragdro.retrieval.hashing import hash_folder
 from ragdro.types import Passage
 
 PROBE_TEXT = "Which passage answers the question?"
@@ -29,12 +28,6 @@ SAME_WEIGHTS = 0.99
 def passage_text(passage: Passage) -> str:
     """What is encoded of a passage: the title, where it has one, and the text."""
     return f"{passage.title} {passage.text}".strip()
-
-
-def model_fingerprint(model: str) -> str:
-    """A hash of the weights where the model is a folder; nothing for a hub name."""
-    folder = Path(model)
-    return hash_folder(folder) if folder.is_dir() else ""
 
 
 def load_bi_encoder(settings: BiEncoderSettings) -> SentenceTransformer:

@@ -41,6 +41,9 @@ class TrecRunRetriever(Retriever[ExternalSettings]):
     def fingerprint(self) -> str:
         return hash_file(self._source.path)
 
+    def index_fingerprint(self) -> str:
+        return ""  # the corpus alone
+
     @property
     def _source(self) -> TrecRun:
         assert isinstance(self.settings.source, TrecRun)
@@ -74,6 +77,9 @@ class ListedRetriever(Retriever[ExternalSettings]):
 
     def fingerprint(self) -> str:
         return hash_file(self._source.path)
+
+    def index_fingerprint(self) -> str:
+        return ""
 
     @property
     def _source(self) -> CandidatesFile | DprResults:

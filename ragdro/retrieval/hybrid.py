@@ -45,6 +45,9 @@ class HybridRetriever(Retriever[HybridSettings]):
     def fingerprint(self) -> str:
         return hash_values(member.fingerprint() for member in self._members)
 
+    def index_fingerprint(self) -> str:
+        return hash_values(member.index_fingerprint() for member in self._members)
+
     def _build_index(self, store: PassageStore, folder: Path) -> None:
         for member, part in zip(self._members, self._folders(folder), strict=True):
             part.mkdir(exist_ok=True)

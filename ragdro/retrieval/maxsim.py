@@ -27,6 +27,11 @@ class TokenShard:
         self.lengths: Int64[np.ndarray, " passages"] = np.load(self.lengths_path(folder, start))
 
     @staticmethod
+    def starts(folder: Path) -> list[int]:
+        """The first passages of the folder's finished shards, in order."""
+        return sorted(int(path.name.split(".")[0]) for path in folder.glob("*.lengths.npy"))
+
+    @staticmethod
     def vectors_path(folder: Path, start: int) -> Path:
         return folder / f"{start:012d}.vectors.npy"
 

@@ -96,7 +96,7 @@ def test_whatever_the_result_depends_on_makes_a_new_search_and_the_index_is_reus
     assert search(same_answers_matter_not, Bm25Settings(), 5) == 0
 
 
-def test_every_setting_is_part_of_the_key(source: Path, questions: list[Question]) -> None:
+def test_what_is_found_by_other_settings_has_another_key(source: Path, questions: list[Question]) -> None:
     def read(_: str) -> Iterator[Passage]:
         raise AssertionError("a file is hashed, not read")
 
@@ -110,14 +110,9 @@ def test_every_setting_is_part_of_the_key(source: Path, questions: list[Question
         Bm25Settings(language="german"),
         Bm25Settings(stemmer="german"),
         Bm25Settings(stopwords=None),
-        Bm25Settings(shard_size=3),
         HybridSettings(members=(Bm25Settings(),)),
         HybridSettings(members=(Bm25Settings(),), constant=1.0),
     ]
-    assert (
-        len({field for s in changed[:7] for field in s.model_fields_set})
-        == len(Bm25Settings.model_fields) - 1
-    )
     keys = [key(Bm25Settings()), *map(key, changed)]
     assert len(set(keys)) == len(keys)
     assert key(Bm25Settings()) == keys[0]

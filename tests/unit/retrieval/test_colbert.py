@@ -103,6 +103,17 @@ def test_a_plain_encoder_is_refused_unless_it_is_taken_without_projection(
     assert np.load(tmp_path / "two" / "colbert-probe.npy").shape == (32,)
 
 
+def test_an_index_in_parts_of_any_size_is_searched_by_settings_with_another(
+    corpus: list[Passage], questions: list[Question], random_colbert: Path, tmp_path: Path
+) -> None:
+    settings = ColbertSettings(model=str(random_colbert), device="cpu", shard_size=20)
+    expected = list(built(corpus, tmp_path / "index", settings).search(questions, 5))
+    for parts in (7, 50):
+        retriever = ColbertRetriever(settings.model_copy(update={"shard_size": parts}))
+        retriever.open(tmp_path / "index")
+        assert list(retriever.search(questions, 5)) == expected
+
+
 def test_a_killed_build_encodes_only_what_is_missing(
     corpus: list[Passage],
     questions: list[Question],

@@ -15,6 +15,7 @@ pytest.importorskip("sentence_transformers")
 
 from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
 from ragdro.errors import RetrievalError
+from ragdro.retrieval import open_retriever
 from ragdro.retrieval.dense import DenseRetriever
 from ragdro.retrieval.encoders import encode_texts
 from ragdro.training.teachers import encoder_orders
@@ -173,6 +174,61 @@ def test_a_killed_build_encodes_only_what_is_missing(
     retriever.open(folder)
     assert list(retriever.search(questions, 5)) == expected
     assert not (folder / "dense-shards").exists()
+
+
+def test_a_killed_build_is_resumed_on_another_device_and_not_with_other_parts(
+    corpus: list[Passage],
+    questions: list[Question],
+    random_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = DenseSettings(model=str(random_bert), device="cpu", shard_size=20)
+    expected = list(built(corpus, tmp_path / "plain", settings).search(questions, 5))
+
+    def killed(method: Callable[..., Any], texts: Sequence[str], *rest: Any) -> np.ndarray:
+        if texts[0].startswith(corpus[40].title):
+            raise KeyboardInterrupt
+        return encode_texts(method, texts, *rest)
+
+    for name, change, goes_on in (
+        ("machine", {"device": None, "encode_batch_size": 7}, True),
+        ("parts", {"shard_size": 30}, False),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("ragdro.retrieval.dense.encode_texts", killed)
+            DenseRetriever(settings).build(corpus, tmp_path / name, corpus_key="c")
+        retriever = DenseRetriever(settings.model_copy(update=change))
+        passages: Any = killed_after(corpus, 0) if goes_on else corpus
+        retriever.build(passages, tmp_path / name, corpus_key="c")
+        retriever.open(tmp_path / name)
+        found = list(retriever.search(questions, 5))
+        assert [c.passages for c in found] == [c.passages for c in expected]
+
+
+def test_an_index_opens_from_any_folder_and_however_it_is_looked_into(
+    questions: list[Question],
+    random_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(random_bert, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    index = IvfPqIndex(lists=4, probes=1, code_bytes=8)
+    near = built(generated_corpus(300), tmp_path / "index", DenseSettings(model="model", index=index))
+    few = list(near.search(questions, 3))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    reopened = open_retriever(tmp_path / "index")
+    assert list(reopened.search(questions, 3)) == few
+    further = DenseSettings(model="../model", index=index.model_copy(update={"probes": 4}), device="cpu")
+    wide = DenseRetriever(further)
+    wide.open(tmp_path / "index")
+    assert [c.passages for c in wide.search(questions, 3)] != [c.passages for c in few]
+    with pytest.raises(RetrievalError, match=r"other settings \(index: .*code_bytes.*build the index again"):
+        DenseRetriever(further.model_copy(update={"index": index.model_copy(update={"code_bytes": 4})})).open(
+            tmp_path / "index"
+        )
 
 
 def test_an_index_does_not_open_with_other_weights(
