@@ -44,7 +44,6 @@ class Display(ABC):
         """One line that stays."""
 
     @abstractmethod
-    @abstractmethod
     def end(self, name: str) -> None:
         """A piece of work of unknown length is done; it is shown no more."""
 

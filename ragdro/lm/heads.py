@@ -113,6 +113,8 @@ class FeatureCache:
 
     def put(self, prompt: bytes, features: Tensor) -> None:
         """Keep them, and let go of the oldest where there are too many."""
+        if prompt in self._kept:  # a batch may have it twice
+            return
         self._kept[prompt] = features.detach().cpu()
         self._numbers += features.numel()
         while self._numbers > _CACHED_NUMBERS and len(self._kept) > 1:

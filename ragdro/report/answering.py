@@ -42,7 +42,7 @@ def write_answering(ways: Mapping[str, Any], folder: Path, title: str) -> list[P
 
 def answering_table(ways: Mapping[str, Any]) -> Table:
     """A row a way of answering; risk at a coverage is with the least threshold that answers so many."""
-    at = [f"risk at {c:.0%}" for c in COVERAGES]
+    at = [f"risk at {c}" for c in COVERAGES]
     rows = [
         (
             way,

@@ -123,7 +123,7 @@ def how_sure(prediction: Prediction) -> str:
     best, *others = found.answers
     answer = f"{best.answer}: " if prediction.abstained else ""
     rival = f"; next: {others[0].answer} {others[0].probability:.2f}" if others else ""
-    return f"({answer}p {best.probability:.2f}, lists that agree {best.agreement:.0%}{rival})"
+    return f"({answer}p {best.probability:.2f}, lists that agree {best.agreement:.2f}{rival})"
 
 
 def _where(passage: Passage) -> str:

@@ -167,3 +167,13 @@ def test_another_attention_kernel_is_refused() -> None:
     unseen.projections = HeadWeights(unseen.heads)
     with pytest.raises(ConfigError, match=r"selector\.pointer\.score: the attention of .* cannot be seen"):
         PointerSelector(unseen, load_template("tiny-pointer"), k=2, n=5, budget=Budget(24, 24))
+
+
+def test_a_prompt_that_comes_twice_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragdro.lm.heads._CACHED_NUMBERS", 12)
+    cache = FeatureCache()
+    for prompt in (b"a", b"a", b"a", b"b"):
+        cache.put(prompt, torch.ones(2, 3))
+    assert cache.get(b"a") is not None and cache.get(b"b") is not None
+    cache.put(b"c", torch.ones(2, 3))
+    assert [cache.get(prompt) is None for prompt in (b"a", b"b", b"c")] == [True, False, False]
