@@ -23,12 +23,13 @@ _DETECTED = 2.8
 class Evidence:
     """A finished run.
 
-    `vanilla`, `warm_up` and `best` are the records of the same questions in the same order, those of `split`;
-    `metric` is what of them is compared. `iterations` of `planned` were done, `best_iteration` is the best
-    (0: the warm-up). `samples`: m of the E-step, which chose `selected` of `candidates`; `selects` is false
-    where nothing is ever selected. `training`: what the last E-step said; `held_out`: the same of validation
-    questions, from the models of that moment; `fitted`: of validation questions, from the best models.
-    `cut`: which fraction of what was cut to its token limit, by its setting.
+    `vanilla`, `warm_up` and `best` are the records of the same questions in the same order, those of
+    `split`; `metric` is what of them is compared. `iterations` of `planned` were done, `best_iteration` is
+    the best (0: the warm-up). `samples`: m of the last E-step, replayed ones too, which chose `selected` of
+    `candidates`; `held_out_samples`: m of `held_out`; `selects` is false where nothing is ever selected.
+    `training`: what the last E-step said; `held_out`: the same of validation questions, from the models of
+    that moment; `fitted`: of validation questions, from the best models. `cut`: which fraction of what was
+    cut to its token limit, by its setting.
     """
 
     metric: str

@@ -57,17 +57,16 @@ def empty_answers(e: Evidence) -> str | None:
 
 def cut(e: Evidence) -> str | None:
     """Texts are cut to their token limits."""
-    found = [f"{fraction:.2f} of {what}" for what, fraction in e.cut.items() if fraction > MANY]
-    return f"texts are cut to their token limits: {', '.join(found)}" if found else None
+    found = ", ".join(f"{fraction:.2f} of {what}" for what, fraction in e.cut.items() if fraction > MANY)
+    return f"texts are cut to their token limits: {found}" if found else None
 
 
 def low_ceiling(e: Evidence) -> str | None:
     """The retriever does not find what is needed."""
     if e.ceiling is None or e.ceiling >= LOW_CEILING:
         return None
-    return (
-        f"the retriever's {e.candidates} candidates hold what is needed for {e.ceiling:.2f} of the questions"
-    )
+    held = f"hold what is needed for {e.ceiling:.2f} of the questions"
+    return f"the retriever's {e.candidates} candidates {held}"
 
 
 def weak_generator(e: Evidence) -> str | None:
@@ -111,8 +110,8 @@ def at_chance(e: Evidence) -> str | None:
     entropy = e.fitted.get("selector_entropy")
     if not e.selects or entropy is None or entropy < AT_CHANCE * e.most_entropy:
         return None
-    most = e.most_entropy
-    return f"the selector draws lists nearly at random (entropy {entropy:.1f} of at most {most:.1f} nats)"
+    said = f"entropy {entropy:.1f} of at most {e.most_entropy:.1f} nats"
+    return f"the selector draws lists nearly at random ({said})"
 
 
 def stuck(e: Evidence) -> str | None:
@@ -275,8 +274,10 @@ RULES: tuple[Rule, ...] = (
 
 
 def _gap(e: Evidence) -> float | None:
+    """Of the bounds in training and held out; None where the former has more samples: they make it larger."""
     above, below = e.training.get("bound"), e.held_out.get("bound")
-    return None if above is None or below is None else above - below
+    more = e.samples > e.held_out_samples
+    return None if more or above is None or below is None else above - below
 
 
 def _sizes(e: Evidence) -> tuple[float, float] | None:

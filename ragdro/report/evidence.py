@@ -24,6 +24,7 @@ def read_evidence(run: Path) -> Evidence:
     results, history = read_results(run), read_history(run)
     config, best = history.config, results["best"]["iteration"]
     training, held_out = last_pair(history)
+    samples = drawn_by(training, history)
     metric = config.evaluation.metric
     return Evidence(
         metric="exact_match" if metric == "bound" else metric,
@@ -34,8 +35,8 @@ def read_evidence(run: Path) -> Evidence:
         iterations=history.iterations(),
         planned=config.iterations,
         best_iteration=best,
-        samples=config.e_step.samples,
-        held_out_samples=config.evaluation.samples,
+        samples=samples,
+        held_out_samples=held_out_samples(history) or samples,
         candidates=config.top_n,
         selected=config.selector.k,
         selects=algorithm_of(config).selects,
@@ -59,6 +60,17 @@ def last_pair(history: History) -> tuple[dict[str, Any], dict[str, Any]]:
         if before is not None:
             return record, before
     return (e_steps[-1], {}) if e_steps else ({}, {})
+
+
+def drawn_by(e_step: dict[str, Any], history: History) -> int:
+    """How many lists of a question an E-step weighted: what it drew and replayed, or all that there are."""
+    return int(e_step.get("samples", history.config.e_step.samples))
+
+
+def held_out_samples(history: History) -> int | None:
+    """How many lists of a validation question were drawn; None where an objective draws none."""
+    draws = algorithm_of(history.config).draws_lists
+    return history.config.evaluation.samples if draws else None
 
 
 def best_stage(results: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ class History:
         """The finite values of `key` in the records of `event` that match `where`."""
         events = (r for r in self.records if r["event"] == event)
         matching = (r for r in events if all(r.get(k) == v for k, v in where.items()))
-        return [r[key] for r in matching if isinstance(r.get(key), (int, float))]
+        return [float(r[key]) for r in matching if isinstance(r.get(key), (int, float))]
 
 
 def iteration_of(stage: str) -> int:

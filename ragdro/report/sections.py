@@ -16,7 +16,7 @@ from ragdro.evaluation.significance import Interval
 from ragdro.report import html
 from ragdro.report.changes import EXAMPLES, Change, find_changes
 from ragdro.report.errors import answered, gold
-from ragdro.report.evidence import best_stage
+from ragdro.report.evidence import best_stage, drawn_by, held_out_samples
 from ragdro.report.history import History, iteration_of
 from ragdro.report.html import Html
 from ragdro.report.table import Table
@@ -65,7 +65,8 @@ def light_rows(history: History) -> list[Html]:
     rows: list[tuple[str, dict[str, Light]]] = []
     for record in (r for r in history.records if r["event"] == "e_step" and "distinct_fraction" in r):
         before = measured.get(iteration_of(record["stage"]) - 1)
-        row = {light.name: light for light in lights(history.config.e_step.samples, record, before)}
+        samples = drawn_by(record, history)
+        row = {x.name: x for x in lights(samples, record, before, held_out_samples(history))}
         rows.append((record["stage"].replace("-", " "), row))
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     if not names:

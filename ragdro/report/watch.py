@@ -103,9 +103,9 @@ def _curves(history: History) -> Table:
         "loss, generator (nats)": history.curve("update", "loss", role="generator"),
         "exact match": history.curve("evaluation", "exact_match", split=split),
         "F1": history.curve("evaluation", "f1", split=split),
-        "bound (nats)": history.curve("evaluation", "bound", split="reported"),
+        "bound (nats)": history.curve("evaluation", "bound", split=split),
         f"effective sample size (of {history.config.evaluation.samples})": history.curve(
-            "evaluation", "effective_sample_size", split="reported"
+            "evaluation", "effective_sample_size", split=split
         ),
         f"the same in training (of {history.config.e_step.samples})": history.curve(
             "e_step", "effective_sample_size"

@@ -48,7 +48,9 @@ class LogCallback(Callback):
 
     def on_e_step(self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]) -> None:
         """See `Callback`."""
-        counts = {"questions": len(weighted), "impossible_questions": sum(w.impossible for w in weighted)}
+        impossible = sum(w.impossible for w in weighted)
+        counts = {"questions": len(weighted), "impossible_questions": impossible}
+        counts["samples"] = len(weighted[0].drawn)
         self._log.log({"event": "e_step", "stage": stage, **metrics, **counts})
 
     def on_warning(self, stage: str, metric: str, message: str) -> None:
@@ -183,10 +185,13 @@ class LightsCallback(Callback):
         self._display = display
         self._held_out: dict[str, Mapping[str, Any]] = {}
         """What was measured last, by its stage."""
+        self._held_out_samples: int | None = None
 
     def on_train_begin(self, training: TrainingParts) -> None:
         """See `Callback`; a resumed run knows what was measured from its results."""
-        results = training.state.results
+        results, settings = training.state.results, training.settings
+        if training.algorithm.draws_lists:
+            self._held_out_samples = settings.evaluation.samples
         if results["warm_up"] is not None:
             last = [results["warm_up"], *results["iterations"]][-1]
             self._held_out = {stage_name(last.get("iteration", 0)): last}
@@ -201,7 +206,8 @@ class LightsCallback(Callback):
     def on_e_step(self, stage: str, weighted: Sequence[WeightedTask], metrics: Mapping[str, float]) -> None:
         """See `Callback`."""
         before = stage_name(int(stage.removeprefix("iteration-")) - 1)
-        row = lights(len(weighted[0].drawn), metrics, self._held_out.get(before))
+        samples = len(weighted[0].drawn)
+        row = lights(samples, metrics, self._held_out.get(before), self._held_out_samples)
         if row:
             self._display.say(f"{stage}: {as_row(row)}")
 

@@ -42,12 +42,17 @@ class Light:
 
 
 def lights(
-    samples: int, training: Mapping[str, Any], held_out: Mapping[str, Any] | None = None
+    samples: int,
+    training: Mapping[str, Any],
+    held_out: Mapping[str, Any] | None = None,
+    held_out_samples: int | None = None,
 ) -> list[Light]:
     """The lights of an E-step with `samples` draws a question.
 
-    `held_out`: what the stage before measured on validation questions, by the same models. What was not
-    measured has no light, and with one sample a question there is nothing to compare.
+    `held_out`: what the stage before measured on validation questions, by the same models, from
+    `held_out_samples` draws (None: as many). A bound from more draws is larger, so that it is not compared
+    with one from fewer. What was not measured has no light, and with one sample a question there is nothing
+    to compare.
     """
     if samples < 2:
         return []
@@ -61,7 +66,8 @@ def lights(
     moved, bound = (None if held_out is None else held_out.get(key) for key in ("kl_to_previous", "bound"))
     if moved is not None:
         found.append(Light("KL", _high(moved, FAR, TOO_FAR), f"{moved:.2f} nats"))
-    if bound is not None and training["bound"] is not None:
+    comparable = held_out_samples is None or samples <= held_out_samples
+    if comparable and bound is not None and training["bound"] is not None:
         gap = training["bound"] - bound
         found.append(Light("training − held out", _high(gap, APART, FAR_APART), f"{gap:+.2f} nats"))
     return found

@@ -93,6 +93,6 @@ def test_impossible_questions_are_weighted_alike_and_counted(
     monkeypatch.setattr(e_step, "_weigh", weigh)
     ragdro.run(ragdro.load_config(write_config(tmp_path), ["iterations=1"]))
     (event,) = [r for r in records(tmp_path / "runs/run") if r["event"] == "e_step"]
-    assert event["impossible_questions"] == 1 and event["bound"] is None
+    assert event["impossible_questions"] == 1 and event["bound"] is None and event["samples"] == 3
     assert drawn["q1"] == pytest.approx([0] * len(drawn["q1"]))
     assert any(abs(share) > 1e-3 for share in drawn["q0"] + drawn["q2"] + drawn["q3"])

@@ -13,6 +13,7 @@ import ragdro
 from ragdro.errors import ConfigError
 from ragdro.report.run_page import write_report
 from ragdro.report.tables import print_results
+from ragdro.report.watch import watch_run
 from ragdro.training.callbacks import Callback
 from tests.pipeline.test_train import write_config
 
@@ -100,6 +101,9 @@ def test_the_table_and_the_page_show_what_there_is(folder: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert f"iteration {best} *" in said and "iteration 1" not in said
     assert "3 iterations in" in write_report(folder / "runs/shown").read_text()
+    watch_run(folder / "runs/shown", once=True)
+    (bound,) = [line.split() for line in capsys.readouterr().out.splitlines() if "bound (nats)" in line]
+    assert len(bound[-1]) == 3  # the warm-up and both measured iterations, by the validation questions
 
 
 def test_parts_of_models_have_no_best_to_come_back_to(folder: Path) -> None:

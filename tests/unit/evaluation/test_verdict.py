@@ -87,6 +87,14 @@ SIDES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
          "held_out": {"bound": -2.0, "effective_sample_size": 15.0}},
         "effective sample size 7.9 of 8",
     ),
+    (
+        "memorised",  # a bound of more samples is larger, whatever was memorised
+        {"training": training(bound=-0.1, effective_sample_size=7.9), "held_out_samples": 8,
+         "held_out": {"bound": -2.0, "effective_sample_size": 3.0}},
+        {"training": training(bound=-0.1, effective_sample_size=7.9), "held_out_samples": 7,
+         "held_out": {"bound": -2.0, "effective_sample_size": 3.0}},
+        "effective sample size 7.9 of 8",
+    ),
     ("level weights", {"best": HALF, "training": training(effective_sample_size=7.6)},
      {"best": HALF, "training": training(effective_sample_size=7.5)}, "effective sample size 7.6 of 8"),
     ("level weights", {"best": HALF, "training": training(effective_sample_size=7.6)},

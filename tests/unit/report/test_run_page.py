@@ -17,7 +17,7 @@ from ragdro.evaluation.significance import Interval
 from ragdro.report.changes import find_changes
 from ragdro.report.choices import chosen, included, ordinal
 from ragdro.report.errors import NOT_FOUND, NOT_SELECTED, READ, errors, fault
-from ragdro.report.evidence import judge
+from ragdro.report.evidence import judge, read_evidence
 from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
 from ragdro.report.history import read_history
 from ragdro.report.predictions import read_records
@@ -109,6 +109,22 @@ def test_what_is_reported_and_what_chose_are_two_tables(run: Path) -> None:
     assert title == "Metrics on the 10 validation questions" and "bound" in table.columns
     assert "bound" not in results_table(run).columns and "ESS" not in results_table(run).columns
     assert [row[0] for row in table.rows] == ["warm-up", "iteration 1", "iteration 2 *", "iteration 3"]
+
+
+def test_the_evidence_has_as_many_lists_as_the_last_e_step(run: Path) -> None:
+    """Replayed lists count, and so do all passages of `objective: marginal`, whatever e_step.samples says."""
+    assert read_evidence(run).samples == read_history(run).config.e_step.samples
+    path = run / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    more = [{**r, "samples": 21} if r["event"] == "e_step" else r for r in records]
+    path.write_text("".join(json.dumps(r) + "\n" for r in more))
+    found, measured = read_evidence(run), read_history(run).config.evaluation.samples
+    assert (found.samples, found.held_out_samples) == (21, measured)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        re.sub(r"(?m)^objective:\n(  .*\n)*", "", config) + "objective: marginal\n"
+    )
+    assert read_evidence(run).held_out_samples == 21
 
 
 def test_a_terminal_of_80_columns_shows_the_table_and_the_verdict_whole(run: Path) -> None:
