@@ -180,7 +180,9 @@ def table(runs: Path) -> None:
             print(f"\n{name}\n\n| | questions | {' | '.join(METRICS)} | bound | ESS |")
             print("|---" * (len(METRICS) + 4) + "|")
         for label, (metrics, records) in shown.items():
-            cells = [cell([r[metric] for r in records if r[metric] is not None], rng) for metric in METRICS]
+            cells = [
+                cell([r[metric] for r in records if r.get(metric) is not None], rng) for metric in METRICS
+            ]
             sampled = [metrics.get("bound"), metrics.get("effective_sample_size")]
             cells += ["–" if value is None else f"{value:.2f}" for value in sampled]
             print(f"| {label} | {len(records)} | {' | '.join(cells)} |")
