@@ -89,12 +89,15 @@ def test_there_are_command_lines() -> None:
 
 
 def test_json_blocks_are_read_as_they_say(tmp_path: Path) -> None:
-    examples = [code for name, code in blocks("json") if name == "README.md"]
-    assert len(examples) == 2
-    for code, read in zip(examples, (read_questions, read_corpus), strict=True):
-        path = tmp_path / "file.jsonl"
-        path.write_text(code)
-        assert [r.id for r in read(path)] == [json.loads(code)["id"]]
+    examples = [json.loads(code) for _, code in blocks("json")]
+    assert len(examples) == 3
+    path = tmp_path / "file.jsonl"
+    for example in examples:
+        path.write_text(json.dumps(example) + "\n")
+        if "question" in example:
+            assert [q.answers for q in read_questions(path)] == [tuple(example["answers"])]
+        else:
+            assert [p.id for p in read_corpus(path)] == [example["id"]]
 
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,44 +1,38 @@
-"""The session of docs/tutorial.md, command after command, on documents made here."""
+"""The session of docs/tutorial.md, command after command, on the documents that it makes."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from ragdro.cli import app
+from tests.serving import Server
 
-PAGE = Path(__file__).parents[2] / "docs/tutorial.md"
-TOWNS = ("Aldern", "Brill", "Corvan", "Dunmore", "Estrel", "Farrow", "Gant", "Holm")
-CRAFTS = ("glass", "rope", "paper", "clocks", "salt", "boats", "bells", "ink")
+PAGE = (Path(__file__).parents[2] / "docs/tutorial.md").read_text(encoding="utf-8")
 QUICK = ["iterations=1", "e_step.samples=2", "evaluation.samples=2", "evaluation.tight_samples=null"]
 
 
-def make_data(folder: Path) -> None:
-    (folder / "handbook").mkdir()
-    asked = []
-    for i, (town, craft) in enumerate(zip(TOWNS, CRAFTS, strict=True)):
-        text = f"# {town}\n\nThe workshop in {town} makes {craft}. It opened in {1901 + i}.\n"
-        (folder / "handbook" / f"{town.lower()}.md").write_text(text)
-        asked.append({"question": f"What does the workshop in {town} make?", "answers": [craft]})
-        asked.append({"question": f"When did the workshop in {town} open?", "answers": [str(1901 + i)]})
-    (folder / "questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in asked))
+def blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [code for marked, code in found if marked == language]
 
 
 def commands() -> list[list[str]]:
-    blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("ragdro ")]
+    lines = [line for block in blocks("") for line in block.splitlines() if line.startswith("ragdro ")]
     return [shlex.split(line)[1:] for line in lines]
 
 
 @pytest.mark.slow
 def test_the_session_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_data(tmp_path)
     monkeypatch.chdir(tmp_path)
+    make_documents, serve = blocks("sh")
+    subprocess.run(["bash", "-euc", make_documents], check=True)
     assert [words[0] for words in commands()].count("train") == 2
     for words in commands():
         trains = words[0] == "train" and "--dry-run" not in words
@@ -47,3 +41,12 @@ def test_the_session_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.M
         if "--dry-run" in words:
             assert done.stdout.splitlines()[-1] == "0 problems", done.stdout
     assert (tmp_path / "runs/my/report.html").is_file()
+    assert serve == "ragdro serve runs/my\n"
+    server = Server(tmp_path / "runs/my")
+    try:
+        server.wait()
+        body = {"question": "What does the workshop in Holm make?"}
+        answered = httpx.post(f"{server.address}/v1/answer", json=body, timeout=60).json()
+        assert answered["selection"], answered
+    finally:
+        server.stop()
