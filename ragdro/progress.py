@@ -104,7 +104,7 @@ class Bars(Display):
         self._progress.remove_task(self._tasks.pop(name))
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         self._progress.stop()

@@ -93,8 +93,11 @@ def memorised(e: Evidence) -> str | None:
 
 
 def level_weights(e: Evidence) -> str | None:
-    """The generator finds the answer as likely after any list."""
-    size = e.training.get("effective_sample_size")
+    """The generator finds the answer as likely after any list. Of one list, drawn again and again, it says
+    nothing."""
+    size, entropy = e.training.get("effective_sample_size"), e.training.get("selector_entropy")
+    if entropy is not None and entropy < math.log(STUCK_LISTS):
+        return None
     if not e.selects or e.samples < 2 or size is None or size < LEVEL_SIZE * e.samples:
         return None
     if e.score(e.best) >= WEAK or memorised(e):
@@ -167,9 +170,11 @@ def few_questions(e: Evidence) -> str | None:
     """Too few questions to tell."""
     if not _is_open(e) or e.detectable <= WORTH_SEEING:
         return None
+    too_few = f"{e.questions} questions are" if e.questions != 1 else "1 question is"
+    seen = "a difference of any size" if e.detectable >= 1 else f"one below {e.detectable:.2f}"
     return (
-        f"{e.questions} questions are too few to tell: they show a difference of {e.detectable:.2f} or more;"
-        f" one of {WORTH_SEEING} takes about {e.questions_for(WORTH_SEEING):,}"
+        f"{too_few} too few to see {seen}; a difference of {WORTH_SEEING} takes about"
+        f" {e.questions_for(WORTH_SEEING):,}"
     )
 
 

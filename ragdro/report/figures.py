@@ -16,6 +16,7 @@ import numpy as np
 from ragdro.evaluation.diagnosis import Record, ceiling
 from ragdro.evaluation.significance import Interval, bootstrap_interval
 from ragdro.report.history import History, iteration_of, read_history
+from ragdro.report.plain import counted
 from ragdro.report.plot import Panel, Series, draw
 from ragdro.report.predictions import read_records
 from ragdro.report.tables import stages, validation_questions
@@ -41,8 +42,8 @@ def run_panels(run: Path) -> list[Panel]:
     vanilla = read_records(run, "vanilla_rag")
     by_stage = [(_place(name), read_records(run, name)) for name, _, _ in stages(results)[1:]]
     measured = {_place(stage["stage"]): stage for stage in history.evaluations(history.chosen_by)}
-    reported = f"{len(vanilla):,} {history.split} questions"
-    sampled = f"{validation_questions(history, results):,} validation questions"
+    reported = counted(len(vanilla), f"{history.split} questions")
+    sampled = counted(validation_questions(history, results), "validation questions")
     m, fraction = history.config.evaluation.samples, "fraction of 1"
     panels = [
         Panel(
@@ -81,9 +82,11 @@ def warm_up_caption(run: Path) -> str:
     """What the panels leave out of the warm-up."""
     warm_up = read_results(run)["warm_up"]
     bound, size = _bound(warm_up), warm_up["effective_sample_size"]
-    known = f"{bound.mean:.2f} ± {bound.high - bound.mean:.2f}" if isinstance(bound, Interval) else bound
-    if known is None or size is None:
+    if bound is None or size is None:
         return ""
+    known = (
+        f"{bound.mean:.2f} ± {bound.high - bound.mean:.2f}" if isinstance(bound, Interval) else f"{bound:.2f}"
+    )
     return f"After the warm-up: bound {known} nats, effective sample size {size:.2f}."
 
 

@@ -13,6 +13,7 @@ from ragdro.progress import duration
 from ragdro.report import html
 from ragdro.report.history import History
 from ragdro.report.html import Html
+from ragdro.report.plain import counted
 from ragdro.runs.models import ROLES, settings_of
 from ragdro.runs.status import read_json
 
@@ -46,7 +47,7 @@ def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str
         source = getattr(config.data, split)
         count = history.start.get(split)
         if source is not None:
-            yield split, source if count is None else f"{source}, {count:,} questions"
+            yield split, source if count is None else f"{source}, {counted(count)}"
     retriever = f"{config.retriever.kind}, N = {config.top_n} candidates, K = {config.selector.k} read"
     yield "corpus", "given with the questions" if config.data.corpus is None else config.data.corpus
     yield "retriever", retriever

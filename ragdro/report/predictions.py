@@ -148,7 +148,10 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
     console.print("\ncandidates")
     for rank, passage in enumerate(candidates.passages, start=1):
         _print_passage(console, rank, "", passage.text)
-    for label, record in (("after the warm-up", first), (f"after iteration {best}", last)):
+    shown = [("after the warm-up", first)]
+    if best:
+        shown.append((f"after iteration {best}", last))
+    for label, record in shown:
         verdict = "right" if record["exact_match"] else "wrong"
         console.print(f"\n{label}: [bold]{marked_up(record['answer'])}[/bold] ({verdict}), read from")
         _print_selection(console, record["selection"])

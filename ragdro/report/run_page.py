@@ -21,6 +21,7 @@ from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
 from ragdro.report.head import facts, verdict_box
 from ragdro.report.history import read_history
 from ragdro.report.html import Html
+from ragdro.report.plain import counted
 from ragdro.report.plot import Panel, render
 from ragdro.report.predictions import read_records
 from ragdro.report.sections import before_and_after, changed, light_rows, whose_fault
@@ -48,12 +49,12 @@ def _sections(run: Path) -> list[Html]:
     results, history = read_results(run), read_history(run)
     diagnosis = read_diagnosis(run)
     records = with_inclusion(read_records(run, best_stage(results)), diagnosis)
-    split, questions = history.split, f"{len(records):,} {history.split} questions"
+    split, questions = history.split, counted(len(records), f"{history.split} questions")
     wrong = sum(not record["exact_match"] for record in records)
     return [
         verdict_box(judge(run)),
         facts(history, results),
-        html.heading(f"Metrics on the {questions}"),
+        html.heading(f"Metrics: {questions}"),
         html.table(results_table(run)),
         html.paragraph(NOTES["reported"], "dim"),
         *_validation(run),
@@ -62,7 +63,7 @@ def _sections(run: Path) -> list[Html]:
         html.paragraph(f"Bars: 95 % intervals over the questions. {warm_up_caption(run)}", "dim"),
         _curves(loss_panels(history)),
         *light_rows(history),
-        html.heading(f"Whose fault: the best iteration on the {questions}"),
+        html.heading(f"Whose fault: the best iteration on {questions}"),
         *whose_fault(records, split),
         *_probed(diagnosis),
         html.heading(f"Remaining errors: {wrong} of {questions}"),
@@ -70,7 +71,7 @@ def _sections(run: Path) -> list[Html]:
         errors(records),
         html.heading("Before and after, question by question"),
         *before_and_after(run, split),
-        html.heading(f"Answers that changed, of the {questions}"),
+        html.heading(f"Answers that changed, of {questions}"),
         *changed(run),
         *_studies(run),
         html.heading("Configuration"),
@@ -87,7 +88,7 @@ def _probed(diagnosis: dict[str, Any] | None) -> list[Html]:
                 "Noise, order, self-knowledge: run `ragdro diagnose RUN`, then `ragdro report RUN`.", "dim"
             )
         ]
-    of = f"{diagnosis['questions']:,} {diagnosis['split']} questions"
+    of = counted(diagnosis["questions"], f"{diagnosis['split']} questions")
     title = html.heading(f"What changes when something else is read ({of})", 3)
     return [title, html.table(probe_table(diagnosis)), html.paragraph(NOTE, "dim")]
 

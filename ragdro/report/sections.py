@@ -19,6 +19,7 @@ from ragdro.report.errors import answered, gold
 from ragdro.report.evidence import best_stage, drawn_by, held_out_samples
 from ragdro.report.history import History, iteration_of
 from ragdro.report.html import Html
+from ragdro.report.plain import counted
 from ragdro.report.table import Table
 from ragdro.runs.status import read_results
 from ragdro.training.lights import SIGNS, Colour, Light, lights
@@ -37,7 +38,7 @@ def whose_fault(records: Sequence[Record], split: str) -> list[Html]:
         "right of those read", "right of the others",
     )  # fmt: skip
     others = Table(
-        (f"of {len(records):,} {split} questions", ""),
+        (f"of {counted(len(records), f'{split} questions')}", ""),
         (
             ("ceiling: the candidates hold what is needed", ceiling(records)),
             ("an answer is among the candidates", mean([r.get("answer_in_candidates") for r in records])),

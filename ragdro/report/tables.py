@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ragdro.report.history import History, iteration_of, read_history
+from ragdro.report.plain import counted
 from ragdro.report.table import Cell, Table
 from ragdro.runs.status import read_results
 
@@ -81,7 +82,7 @@ def validation_table(run: Path) -> tuple[str, Table]:
         label = f"iteration {number}" if number else "warm-up"
         mark = _MARK if record["stage"] == _best(results) else ""
         rows.append((label + mark, *(record.get(key) for key in _VALIDATION)))
-    title = f"Metrics on the {validation_questions(history, results):,} validation questions"
+    title = f"What chose the best: {counted(validation_questions(history, results), 'validation questions')}"
     return title, Table(("stage", *_VALIDATION.values()), tuple(rows))
 
 
@@ -100,8 +101,8 @@ def print_results(run: Path, console: Console | None = None) -> None:
     """The table of all stages; the best one is marked."""
     console = console or Console()
     results, history, table = read_results(run), read_history(run), results_table(run)
-    reported = f"{results['warm_up']['questions']:,} {history.split} questions"
-    sampled = f"bound and ESS: {validation_questions(history, results):,} validation questions"
+    reported = counted(results["warm_up"]["questions"], f"{history.split} questions")
+    sampled = f"bound and ESS: {counted(validation_questions(history, results), 'validation questions')}"
     shown = RichTable(
         title=f"{run.name}: {reported}; {sampled}",
         title_justify="left",

@@ -128,10 +128,25 @@ def read_results(run: Path) -> dict[str, Any]:
     """The results of a finished run. Raises `DataError` where there are none, or none of a run."""
     path = run / RESULTS
     if not path.is_file():
-        raise DataError("no results.json: not a run folder, or its run has not finished", path=run)
+        if not (run / CONFIG).is_file():
+            raise DataError(f"not a run folder (it has no {CONFIG}); list them with: ragdro runs", path=run)
+        raise DataError(
+            f"has not finished (no {RESULTS}); resume it with the command that began it and --resume",
+            path=run,
+        )
     results = read_json(path)
     if not isinstance(results, dict) or not {"vanilla_rag", "warm_up", "iterations", "best"} <= set(results):
         raise DataError("does not hold a run's results", path=path)
+    stages = [results["vanilla_rag"], results["warm_up"]]
+    numbered = [*results["iterations"], results["best"]]
+    if not all(isinstance(one, dict) for one in (*stages, *numbered)) or any(
+        "iteration" not in one for one in numbered
+    ):
+        raise DataError(
+            "does not say 'iteration' for each iteration and for the best, so another version of ragdro wrote"
+            " it: read it with that version, or train anew under another name",
+            path=path,
+        )
     return results
 
 

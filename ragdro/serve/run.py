@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 import signal
+import socket
 from pathlib import Path
 
 import uvicorn
 
 from ragdro.config.answering import Answering
+from ragdro.errors import ConfigError
 from ragdro.serve.app import create_app
 from ragdro.serve.settings import ServeSettings
 from ragdro.serve.stages import loaded, open_stages
@@ -31,8 +34,10 @@ def serve(
     """Serve the system of a run or an exported folder until SIGINT or SIGTERM.
 
     `compare`: vanilla RAG, the warm-up and the best iteration, too. Raises a `RagdroError` for what cannot be
-    loaded or searched, before anything listens.
+    loaded or searched, before anything listens, and for an address that cannot be had, before anything is
+    loaded.
     """
+    address = bind(settings.host, settings.port)
     _log_to_standard_error()
     rag, served = open_stages(folder, stage=stage, corpus=corpus, compare=compare)
     if answering is not None:
@@ -52,8 +57,29 @@ def serve(
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     log = logging.getLogger("ragdro.serve")
     log.info("loaded %s", loaded(rag, served))
-    log.info("pid %d serves %s at http://%s:%d", os.getpid(), settings.name, settings.host, settings.port)
-    uvicorn.Server(config).run()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    port = address.getsockname()[1]
+    log.info("pid %d serves %s at http://%s:%d", os.getpid(), settings.name, host, port)
+    uvicorn.Server(config).run(sockets=[address])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A TCP socket at this address that does not listen yet: until it does, connections are refused.
+
+    Raises `ConfigError` where the address cannot be had.
+    """
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"--port {port}: another server listens there; give another port, as in --port {port + 1}"
+            ) from error
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}") from error
+    return found
 
 
 def _log_to_standard_error() -> None:

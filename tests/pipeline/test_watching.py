@@ -115,6 +115,14 @@ def test_what_is_done_leaves_no_bar_behind() -> None:
     assert not bars._progress.tasks and "iteration 39 · EM 0.50" in terminal.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_a_long_line_is_wrapped_between_words() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=40)
+    bars = Bars(terminal)
+    bars.say("the selector's entropy is 0.000 nats: try e_step.mixture")
+    bars.close()
+    assert "nats: try\n" in terminal.file.getvalue().replace("\r", "")  # type: ignore[attr-defined]
+
+
 def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

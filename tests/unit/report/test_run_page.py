@@ -106,7 +106,7 @@ def test_whose_fault_by_hops_as_a_table(run: Path) -> None:
 
 def test_what_is_reported_and_what_chose_are_two_tables(run: Path) -> None:
     title, table = validation_table(run)
-    assert title == "Metrics on the 10 validation questions" and "bound" in table.columns
+    assert title == "What chose the best: 10 validation questions" and "bound" in table.columns
     assert "bound" not in results_table(run).columns and "ESS" not in results_table(run).columns
     assert [row[0] for row in table.rows] == ["warm-up", "iteration 1", "iteration 2 *", "iteration 3"]
 
@@ -157,6 +157,30 @@ def test_a_report_that_was_killed_leaves_nothing_behind_when_the_run_is_resumed(
     config = read_history(run).config
     assert finished_results(config, overwrite=False, resume=True) == read_results(run)
     assert not list(run.glob(".*.tmp"))
+
+
+def test_what_is_only_one_is_no_plural_and_no_stage_is_shown_twice(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = json.loads((run / "results.json").read_text())
+    results["warm_up"]["questions"], results["best"]["iteration"] = 1, 0
+    (run / "results.json").write_text(json.dumps(results))
+    print_results(run)
+    passages = (Passage("p", "", "text"),)
+    tasks = [Task(Question(f"q{i}", "?", ("gold",)), Candidates(passages)) for i in range(4)]
+    print_example(run, tasks)
+    said = capsys.readouterr().out
+    assert "1 test question;" in said and said.count("read from") == 1 and "iteration 0" not in said
+
+
+@pytest.mark.parametrize("place", ["iterations", "best"])
+def test_results_of_another_version_are_one_line(run: Path, place: str) -> None:
+    results = json.loads((run / "results.json").read_text())
+    del (results["best"] if place == "best" else results["iterations"][1])["iteration"]
+    (run / "results.json").write_text(json.dumps(results))
+    with pytest.raises(DataError, match=r"results.json: does not say 'iteration'.*another version"):
+        write_report(run)
+    assert not (run / "report.html").exists()
 
 
 def test_a_page_holds_everything_and_runs_nothing(run: Path, tmp_path: Path) -> None:
