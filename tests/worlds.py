@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from ragdro.generation.generator import Generator
@@ -30,7 +32,14 @@ def pocket_tasks(questions: int, candidates: int) -> list[Task]:
     return tasks
 
 
-def pocket_rag(k: int = 2, n: int = 5, seed: int = 0, kind: str = "list", **settings: object) -> Rag:
+def pocket_rag(
+    k: int = 2,
+    n: int = 5,
+    seed: int = 0,
+    kind: str = "list",
+    passage_attention: Literal["full", "blocks"] = "full",
+    **settings: object,
+) -> Rag:
     """Two random models of different seeds behind the tiny prompts; so are a pointer's projections."""
     tokenizer, budget = byte_level(), Budget(24, 24)
     chooser = random_model(tokenizer, seed=2 * seed, **settings)
@@ -43,5 +52,11 @@ def pocket_rag(k: int = 2, n: int = 5, seed: int = 0, kind: str = "list", **sett
     template = load_template({"list": "tiny-selector", "pointer": "tiny-pointer"}[kind])
     return Rag(
         selector_class(kind)(chooser, template, k=k, n=n, budget=budget),
-        Generator(reader, load_template("tiny-generator"), budget=budget, answer_tokens=6),
+        Generator(
+            reader,
+            load_template("tiny-generator"),
+            budget=budget,
+            answer_tokens=6,
+            passage_attention=passage_attention,
+        ),
     )

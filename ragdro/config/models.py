@@ -154,4 +154,15 @@ class GeneratorSettings(ModelSettings):
     order: Literal["selected", "retriever"] = Field(
         "selected", description="of the passages it reads; by the retriever's rank, a list is but a set"
     )
+    passage_attention: Literal["full", "blocks"] = Field(
+        "full",
+        description="what a passage sees: all that stands before it, or itself alone ('blocks'): then each"
+        " passage is computed once for all lists of a question, and the question and the answer see them all",
+    )
     prompt: str = Field("generator", description="template by name, or path of a YAML file")
+
+    @model_validator(mode="after")
+    def _blocks_need_sdpa(self) -> GeneratorSettings:
+        if self.passage_attention == "blocks" and self.attention != "sdpa":
+            raise ValueError("passage_attention: blocks need `attention: sdpa`")
+        return self

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.scoring import SequenceGroup, score_all
-from ragdro.lm.tree import Ints, ScoredSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def answer_tables(
     answers = [written[start:end] for start, end in pairwise(ends)]
     questions = [_distinct(generator, own, texts) for own, texts in zip(readings, answers, strict=True)]
     groups = [
-        SequenceGroup.of([_sequence(generator.prompt(one), tokens) for one in own for tokens in distinct])
+        SequenceGroup.of([sequence for one in own for sequence in generator.sequences(one, distinct)])
         for own, (distinct, _, _) in zip(readings, questions, strict=True)
     ]
     scores = score_all(generator.model, groups, max_tokens)
@@ -50,7 +49,7 @@ def answer_tables(
 
 def _distinct(
     generator: Generator, readings: Sequence[Reading], answers: Sequence[str]
-) -> tuple[list[Ints], tuple[str, ...], tuple[int, ...]]:
+) -> tuple[list[tuple[int, ...]], tuple[str, ...], tuple[int, ...]]:
     """The distinct answers' tokens and texts, and which one each reading's is. Answers with the same tokens
     are one, or its probability would count twice."""
     places: dict[tuple[int, ...], int] = {}
@@ -62,9 +61,4 @@ def _distinct(
             places[tokens] = len(texts)
             texts.append(answer)
         greedy.append(places[tokens])
-    return [np.array(tokens) for tokens in places], tuple(texts), tuple(greedy)
-
-
-def _sequence(prompt: Ints, answer: Ints) -> ScoredSequence:
-    tokens = np.concatenate([prompt, answer])
-    return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
+    return list(places), tuple(texts), tuple(greedy)

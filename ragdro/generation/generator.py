@@ -21,6 +21,8 @@ from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.lm.argmax import Argmax
 from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.block_cache import block_cache, require_blocks
+from ragdro.lm.blocks import BlockText
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.pretrained import pretrained
 from ragdro.lm.scoring import SequenceGroup, score_all
@@ -44,10 +46,33 @@ class Reading:
         return cls(task.question, tuple(task.candidates.passages[i] for i in permutation))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prompt:
+    """A prompt's tokens and, where it is read in blocks, how many there are up to the end of each."""
+
+    tokens: Ints
+    blocks: Ints | None
+
+    @classmethod
+    def of(cls, ids: list[int] | list[list[int]]) -> _Prompt:
+        """From ids, or those of each block and of what stands behind the blocks."""
+        if not ids or isinstance(ids[0], int):
+            return cls(np.array(ids, np.int64), None)
+        pieces = [np.array(piece, np.int64) for piece in ids]
+        return cls(np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces[:-1]], dtype=np.int64))
+
+    def then(self, answer: Sequence[int]) -> ScoredSequence:
+        """The sequence that scores an answer's tokens behind the prompt."""
+        tokens = np.concatenate([self.tokens, np.array(answer, np.int64)])
+        return ScoredSequence(tokens, np.arange(len(self.tokens), len(tokens)), blocks=self.blocks)
+
+
 class Generator:
     """`model` behind the prompt `template`; answers take at most `answer_tokens` tokens.
 
-    `order`: whether passages are read as they were selected or by the retriever's rank.
+    `order`: whether passages are read as they were selected or by the retriever's rank. `passage_attention`:
+    whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`).
+    Raises `ConfigError` for a model or a template that cannot do that.
     """
 
     def __init__(
@@ -58,12 +83,17 @@ class Generator:
         budget: Budget,
         answer_tokens: int,
         order: Literal["selected", "retriever"] = "selected",
+        passage_attention: Literal["full", "blocks"] = "full",
     ) -> None:
         self.model = model
         self.template = template
         self.budget = budget
         self.answer_tokens = answer_tokens
         self.order = order
+        self._in_blocks = passage_attention == "blocks"
+        if self._in_blocks:
+            require_blocks(model)
+            template.require_blocks()
         self._start = template.output_start(model.tokenizer)
         self._border = template.output_border(model.tokenizer)
         self._decoding = Argmax(
@@ -77,23 +107,29 @@ class Generator:
         """The selection as it is read: by the retriever's rank all orders of a set are one."""
         return tuple(sorted(permutation)) if self.order == "retriever" else permutation
 
-    @phase("tokenise")
     def prompt(self, reading: Reading) -> Ints:
         """The prompt's token ids. Raises `ConfigError` for a prompt that the model has no positions for."""
-        ids = self.template.encode(
+        return self._prompt(reading).tokens
+
+    @phase("tokenise")
+    def _prompt(self, reading: Reading) -> _Prompt:
+        """The same, and where its blocks end."""
+        encode = self.template.encode_blocks if self._in_blocks else self.template.encode
+        ids = encode(
             self.model.tokenizer,
             reading.question.question,
             reading.passages,
             len(reading.passages),
             self.budget,
         )
-        longest, limit = len(ids) + self.answer_tokens + 1, self.model.max_positions
+        prompt = _Prompt.of(ids)
+        longest, limit = len(prompt.tokens) + self.answer_tokens + 1, self.model.max_positions
         if limit is not None and longest > limit:
             raise ConfigError(
                 f"generator.passage_tokens: question '{reading.question.id}' with its passages and answer "
                 f"needs {longest} tokens, more than the model's {limit} positions; lower passage_tokens"
             )
-        return np.array(ids)
+        return prompt
 
     def scored(self, reading: Reading, answer: str | None = None) -> ScoredSequence:
         """The sequence whose log-probability is log p(y|x,d_z) of `answer` (None: the first gold one).
@@ -102,10 +138,13 @@ class Generator:
         what is scored is that an answer begins like this. It is counted (`template.counts`); the first one
         warns (RuntimeWarning).
         """
-        prompt = self.prompt(reading)
         text = reading.question.answers[0] if answer is None else answer
-        tokens = np.concatenate([prompt, np.array(self.answer_ids(reading.question, text))])
-        return ScoredSequence(tokens, np.arange(len(prompt), len(tokens)))
+        return self.sequences(reading, [self.answer_ids(reading.question, text)])[0]
+
+    def sequences(self, reading: Reading, answers: Sequence[Sequence[int]]) -> list[ScoredSequence]:
+        """The sequence of each of several answers' tokens behind one reading."""
+        prompt = self._prompt(reading)
+        return [prompt.then(answer) for answer in answers]
 
     def answer_ids(self, question: Question, answer: str) -> list[int]:
         """The answer's tokens and the end token, or its first `answer_tokens` tokens."""
@@ -130,9 +169,9 @@ class Generator:
 
     def answer_many(self, readings: Sequence[Reading], max_tokens: int) -> list[str]:
         """The greedy answer to each reading."""
-        prompts = [self.prompt(r) for r in readings]
+        prompts = [self._prompt(r) for r in readings]
         answers = [""] * len(readings)
-        spans = [(len(p), len(p) + self.answer_tokens) for p in prompts]
+        spans = [(len(p.tokens), len(p.tokens) + self.answer_tokens) for p in prompts]
         classes = self.model.length_classes
         for alike in [list(range(len(prompts)))] if classes is None else classes.apart(spans):
             for batch in batches_by_tokens([spans[i][1] for i in alike], max_tokens):
@@ -141,20 +180,22 @@ class Generator:
                     answers[i] = self.model.tokenizer.decode(ids)
         return answers
 
-    def _greedy(self, prompts: Sequence[Ints]) -> list[list[int]]:
+    def _greedy(self, prompts: Sequence[_Prompt]) -> list[list[int]]:
         """The new tokens of a batch, up to and without an end token; prompts are padded in front."""
         tokenizer, device = self.model.tokenizer, self.model.device
-        width = max(map(len, prompts))
+        width = max(len(p.tokens) for p in prompts)
         ids = np.full((len(prompts), width), tokenizer.pad_id, np.int64)
         mask = np.zeros((len(prompts), width), np.int64)
         for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
+            ids[row, width - len(prompt.tokens) :] = prompt.tokens
+            mask[row, width - len(prompt.tokens) :] = 1
         self.model.hf.eval()
+        texts = [BlockText(p.tokens, p.blocks) for p in prompts if p.blocks is not None]
         with torch.no_grad(), self.model.precision():
             output = self.model.hf.generate(
                 input_ids=torch.from_numpy(ids).to(device),
                 attention_mask=torch.from_numpy(mask).to(device),
+                past_key_values=block_cache(self.model, texts) if texts else None,
                 generation_config=self._decoding,
             )
         if active_profile() is not None:
@@ -172,6 +213,7 @@ class Generator:
         prompt: str = "generator",
         question_tokens: int = 256,
         passage_tokens: int = 512,
+        passage_attention: Literal["full", "blocks"] = "full",
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
@@ -181,7 +223,8 @@ class Generator:
 
         An answer has at most `answer_tokens` tokens. `prompt`: a template by name, or a YAML file's path.
         A question longer than `question_tokens` and a passage (title and text) longer than `passage_tokens`
-        are cut. The rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
+        are cut; `passage_attention`: as it was trained (see `Generator`). The rest is in
+        `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
         `ConfigError` for a value out of range or an unknown template.
         """
         if answer_tokens < 1:
@@ -191,7 +234,13 @@ class Generator:
         model = pretrained(
             path_or_name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
         )
-        return cls(model, template, budget=budget, answer_tokens=answer_tokens)
+        return cls(
+            model,
+            template,
+            budget=budget,
+            answer_tokens=answer_tokens,
+            passage_attention=passage_attention,
+        )
 
     def answer(self, question: str, passages: Sequence[PassageLike]) -> str:
         """The greedy answer to a question from passages, read in the order given (none: from the question).

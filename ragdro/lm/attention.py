@@ -13,6 +13,7 @@ It is registered with transformers as the attention `ragdro_tree`, which without
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,24 @@ class AttentionSchedule:
     blocks: list[BlockMask]
 
 
-class AttentionPlan:
+class Plan(ABC):
+    """Who attends to whom in one row, in every layer."""
+
+    @abstractmethod
+    def attend(
+        self,
+        layer: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        dropout: float,
+        scaling: float | None,
+        window: int | None,
+    ) -> Tensor:
+        """The attention of one layer, [1, heads, nodes, width] in and out; `window` is a sliding one."""
+
+
+class AttentionPlan(Plan):
     """The blocks of one packed row; a sliding window (in positions) has a cut of its own."""
 
     def __init__(self, tree: TokenTree, device: torch.device) -> None:
@@ -77,6 +95,39 @@ class AttentionPlan:
             self._schedules[window] = _schedule(self._tree, window, self._device)
         return self._schedules[window]
 
+    def attend(
+        self,
+        layer: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        dropout: float,
+        scaling: float | None,
+        window: int | None,
+    ) -> Tensor:
+        """One layer's attention."""
+        schedule = self.schedule(window)
+        groups = query.shape[1] // key.shape[1]
+        # Split rather than sliced: the gradient of a split is one concatenation, that of a slice a whole row.
+        keys, values = torch.split(key, schedule.sizes, 2), torch.split(value, schedule.sizes, 2)
+        queries = torch.split(query, [sum(schedule.sizes[b.first : b.last]) for b in schedule.blocks], 2)
+        outputs = []
+        for q, block in zip(queries, schedule.blocks, strict=True):
+            k, v = _joined(keys, block.keys), _joined(values, block.keys)
+            if block.visible is None:  # causal kernels want as many queries as keys: the first are made up
+                lead = k.shape[2] - q.shape[2]
+                q = F.pad(q, (0, 0, lead, 0)) if lead else q
+                out = F.scaled_dot_product_attention(
+                    q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
+                )[:, :, lead:]
+            else:  # with a mask, kernels for grouped queries are missing on some devices
+                k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+                out = F.scaled_dot_product_attention(
+                    q, k, v, attn_mask=block.visible, dropout_p=dropout, scale=scaling
+                )
+            outputs.append(out)
+        return torch.cat(outputs, 2)
+
 
 def tree_attention(
     module: torch.nn.Module,
@@ -86,7 +137,7 @@ def tree_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    plan: AttentionPlan | None = None,
+    plan: Plan | None = None,
     probe: AttentionProbe | None = None,
     sliding_window: int | None = None,
     **rest: Any,
@@ -101,27 +152,8 @@ def tree_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
         return plain
-    schedule = plan.schedule(sliding_window)
-    groups = query.shape[1] // key.shape[1]
-    # Split rather than sliced: the gradient of a split is one concatenation, that of a slice a whole row.
-    keys, values = torch.split(key, schedule.sizes, 2), torch.split(value, schedule.sizes, 2)
-    queries = torch.split(query, [sum(schedule.sizes[b.first : b.last]) for b in schedule.blocks], 2)
-    outputs = []
-    for q, block in zip(queries, schedule.blocks, strict=True):
-        k, v = _joined(keys, block.keys), _joined(values, block.keys)
-        if block.visible is None:  # causal kernels want as many queries as keys: the first are made up
-            lead = k.shape[2] - q.shape[2]
-            q = F.pad(q, (0, 0, lead, 0)) if lead else q
-            out = F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
-            )[:, :, lead:]
-        else:  # with a mask, kernels for grouped queries are missing on some devices
-            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=block.visible, dropout_p=dropout, scale=scaling
-            )
-        outputs.append(out)
-    return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
+    out = plan.attend(module, query, key, value, dropout, scaling, sliding_window)
+    return out.transpose(1, 2).contiguous(), None
 
 
 def _joined(pieces: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:

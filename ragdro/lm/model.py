@@ -17,18 +17,22 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ragdro.lm.attention import AttentionPlan, attend_in_blocks
+from ragdro.lm.attention import AttentionPlan, Plan, attend_in_blocks
+from ragdro.lm.block_attention import BlockPlan
+from ragdro.lm.blocks import BlockRow
 from ragdro.lm.dropout import switch_off, switched_on
+from ragdro.lm.flops import layer_flops, matrix_weights
 from ragdro.lm.head import LogitTransform, logit_transform
 from ragdro.lm.heads import AttentionProbe, FeatureCache, HeadWeights
+from ragdro.lm.masks import additive_masks, are_understood
 from ragdro.lm.projections import Projections
 from ragdro.lm.rope import length_classes
+from ragdro.lm.rotation import Rotation, RotationProbe
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.lm.tree import TokenTree
 from ragdro.profiling import active_profile
 
 _POSITIONS_PER_CHUNK = 2048
-_KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
 class LanguageModel:
@@ -52,6 +56,7 @@ class LanguageModel:
         self.adapter = adapter
         self._adapted: Any = next((m for m in hf.modules() if hasattr(m, "lora_A")), None)
         self._weights: int | None = None
+        self._rotation: Rotation | None = None
         self._in_blocks = attend_in_blocks(hf)
         self.dropout_sites = switch_off(hf)
         """Where the model has dropout, and how much."""
@@ -61,6 +66,8 @@ class LanguageModel:
         """Whether it computes in float32 for the moment (`ragdro.lm.exact`)."""
         self.shares_prefixes: bool | None = None
         """Whether the shared-prefix pass was found equal to separate passes (None: not looked yet)."""
+        self.shares_blocks: bool | None = None
+        """The same of blocks computed once for all lists that they stand in."""
         self.shares_cache: bool | None = None
         """The same of decoding many branches from one cache."""
         self.fallbacks = 0
@@ -137,7 +144,7 @@ class LanguageModel:
 
     def recheck(self) -> None:
         """Look again, at the next chance, whether what is computed shared is what the model computes."""
-        self.shares_prefixes = self.shares_cache = None
+        self.shares_prefixes = self.shares_blocks = self.shares_cache = None
 
     def dropout(self) -> AbstractContextManager[None]:
         """The model has its dropout within."""
@@ -166,19 +173,51 @@ class LanguageModel:
         """
         mask: Any = None
         if visible is not None:
-            keys = positions if key_positions is None else key_positions
-            mask = self._masks(visible, positions, keys)
+            mask = self.masks(visible, positions, positions if key_positions is None else key_positions)
         rest = {"past_key_values": cache, "use_cache": cache is not None}
         return self._decode(tokens, mask, positions, **rest | ({"probe": probe} if probe else {}))
 
-    def tree_hidden(self, tree: TokenTree) -> Float[Tensor, "nodes width"]:
-        """Last hidden states of the nodes of a packed tree: each sees its ancestors and itself."""
+    def masks(self, visible: Tensor, positions: Tensor, key_positions: Tensor) -> Any:
+        """The masks that the layers take (see `additive_masks`)."""
+        dtype = self.autocast or (torch.float32 if self.exact else self.hf.dtype)
+        return additive_masks(self.hf.config.get_text_config(), dtype, visible, positions, key_positions)
+
+    def tree_hidden(self, tree: TokenTree | BlockRow) -> Float[Tensor, "nodes width"]:
+        """Last hidden states of the nodes of a packed tree: each sees its ancestors and itself. Of a row of
+        blocks: see there. Raises `ConfigError` for a model that blocks cannot be computed with."""
+        if isinstance(tree, BlockRow):
+            return self.block_hidden(tree)
         tokens = torch.from_numpy(tree.tokens).to(self.device)[None]
         positions = torch.from_numpy(tree.positions).to(self.device)[None]
         if not self._in_blocks:
             visible = torch.from_numpy(tree.visible()).to(self.device)[None]
             return self.hidden(tokens, positions, visible)[0]
-        plan = AttentionPlan(tree, self.device)
+        return self._planned(tokens, positions, AttentionPlan(tree, self.device))
+
+    def block_hidden(
+        self, row: BlockRow, kept: dict[int, tuple[Tensor, Tensor]] | None = None
+    ) -> Float[Tensor, "nodes width"]:
+        """Last hidden states of a row of blocks; `kept` gets what each layer keeps (see `BlockPlan`)."""
+        plan = BlockPlan(row, self.rotation(), self.device, kept)
+        tokens, positions = (torch.from_numpy(x).to(self.device)[None] for x in (row.tokens, row.positions))
+        return self._planned(tokens, positions, plan)
+
+    def require_rotation(self) -> Rotation:
+        """How keys are turned, as far as the config says. Raises `ConfigError`."""
+        self._rotation = self._rotation or Rotation(self.hf, self.tokenizer.name)
+        return self._rotation
+
+    def rotation(self) -> Rotation:
+        """The same, looked at in a pass of its own before blocks are believed. Raises `ConfigError`."""
+        found = self.require_rotation()
+        if found.known is None and not self.shares_blocks:
+            probe = RotationProbe(found, self.tokenizer.template("Question: Answer"), self.device)
+            with torch.no_grad():
+                self._planned(probe.tokens, probe.positions, probe)
+            found.known = probe.found
+        return found
+
+    def _planned(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
         # A mask of four dimensions stops the library from making one of its own; the plan replaces it.
         mask = torch.zeros(1, 1, 1, 1, device=self.device)
         return self._decode(tokens, mask, positions, use_cache=False, plan=plan)[0]
@@ -186,14 +225,8 @@ class LanguageModel:
     def flops(self, positions: Int[Tensor, "..."]) -> float:
         """What the layers take for tokens at these positions, forward (see `ragdro.profiling`)."""
         if self._weights is None:
-            self._weights = self._matrix_weights()
-        config = self.hf.config.get_text_config()
-        heads, width = int(config.num_attention_heads), int(config.hidden_size)
-        channels = heads * int(getattr(config, "head_dim", None) or width // heads)
-        pairs = float(positions.sum()) + positions.numel()
-        return (
-            2.0 * self._weights * positions.numel() + 4.0 * int(config.num_hidden_layers) * channels * pairs
-        )
+            self._weights = matrix_weights(self.hf, self.adapter)
+        return layer_flops(self.hf.config.get_text_config(), self._weights, positions)
 
     def note(self, tokens: int, flops: float) -> None:
         """Tell the profile, if there is one, what is about to be computed."""
@@ -204,16 +237,6 @@ class LanguageModel:
                 1 if self.adapter is not None else 2 * any(p.requires_grad for p in self._hf.parameters())
             )
             profile.count(tokens, flops * (1 + backward * torch.is_grad_enabled()))
-
-    def _matrix_weights(self) -> int:
-        """How many weights a token is multiplied by; another role's adapter on the same base is not."""
-        table = self.hf.get_input_embeddings().weight
-        total = 0
-        for name, p in self.hf.get_decoder().named_parameters():
-            shape = getattr(p, "ds_shape", p.shape)  # of the whole, where ZeRO-3 has it in parts
-            if len(shape) > 1 and p is not table and ("lora_" not in name or f".{self.adapter}." in name):
-                total += shape.numel() * (2 if p.dtype == torch.uint8 else 1)  # two 4-bit weights in a byte
-        return total
 
     def _decode(self, tokens: Tensor, mask: Any, positions: Tensor, **rest: Any) -> Tensor:
         if active_profile() is not None:
@@ -273,28 +296,7 @@ class LanguageModel:
         assert transform is not None, "what is not understood is computed separately"
         return transform(logits.float())
 
-    def _masks(self, visible: Tensor, positions: Tensor, key_positions: Tensor) -> Any:
-        """Additive float masks (boolean ones are misread by eager attention), windowed per layer type."""
-        config = self.hf.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ())
-        window = getattr(config, "sliding_window", None)
-        if not kinds:
-            kinds = {"full_attention"} if window is None else {"sliding_attention"}
-        masks = {}
-        for kind in kinds:
-            seen = visible
-            if kind == "sliding_attention" and window is not None:
-                seen = visible & (positions[:, :, None] - key_positions[:, None, :] < window)
-            masks[kind] = self._additive(seen)
-        return masks if len(masks) > 1 else next(iter(masks.values()))
-
-    def _additive(self, seen: Tensor) -> Tensor:
-        dtype = self.autocast or (torch.float32 if self.exact else self.hf.dtype)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-
     @property
     def masks_are_understood(self) -> bool:
         """False where the architecture has layers whose attention our masks cannot describe."""
-        kinds = set(getattr(self.hf.config.get_text_config(), "layer_types", None) or ())
-        return kinds <= _KNOWN_LAYERS
+        return are_understood(self.hf.config.get_text_config())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,18 +60,24 @@ def agree(
 
 
 def separate_log_probs(model: LanguageModel, sequences: Sequence[ScoredSequence]) -> Tensor:
-    """[samples]: the textbook way, one full sequence after another through the model's own head."""
+    """[samples]: the textbook way, one full sequence after another through the model's own head; where they
+    begin with blocks, under a mask."""
     picks = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
     totals = []
     for sequence in sequences:
         inputs = torch.from_numpy(sequence.inputs).to(model.device)[None]
         positions = torch.from_numpy(sequence.targets).to(model.device)
+        rest: dict[str, Any] = {"use_cache": False}
+        if sequence.blocks is not None:
+            places = torch.arange(inputs.shape[1], device=model.device)[None]
+            visible = torch.from_numpy(sequence.visible()).to(model.device)[None]
+            rest |= {"attention_mask": model.masks(visible, places, places), "position_ids": places}
         with model.precision():
             if picks:
-                kept = model.hf(input_ids=inputs, use_cache=False, logits_to_keep=positions - 1)
+                kept = model.hf(input_ids=inputs, logits_to_keep=positions - 1, **rest)
                 rows = kept.logits[0].float()
             else:
-                rows = model.hf(input_ids=inputs, use_cache=False).logits[0, positions - 1].float()
+                rows = model.hf(input_ids=inputs, **rest).logits[0, positions - 1].float()
         targets = torch.from_numpy(sequence.tokens).to(model.device)[positions]
         if sequence.allowed is not None:
             keep = torch.zeros_like(rows, dtype=torch.bool)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ragdro.lm.batching import packs_by_tokens
+from ragdro.lm.blocks import BlockRow, BlockText
 from ragdro.lm.groups import ScoredGroup, batches_of, log_probs
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.parity import agree, separate_log_probs
@@ -32,12 +33,15 @@ class SequenceGroup(ScoredGroup):
     """The sequences of one question and the tree of what they must compute."""
 
     sequences: tuple[ScoredSequence, ...]
-    tree: TokenTree
+    tree: TokenTree | BlockRow
 
     @classmethod
     def of(cls, sequences: Sequence[ScoredSequence]) -> SequenceGroup:
-        """A group of at least one sequence."""
-        return cls(tuple(sequences), TokenTree.build([s.inputs for s in sequences]))
+        """A group of at least one sequence; all of them begin with blocks, or none does."""
+        texts = [BlockText(s.inputs, s.blocks) for s in sequences if s.blocks is not None]
+        assert len(texts) in (0, len(sequences))
+        tree = BlockRow.build(texts) if texts else TokenTree.build([s.inputs for s in sequences])
+        return cls(tuple(sequences), tree)
 
     def __len__(self) -> int:
         return len(self.tree)
@@ -55,10 +59,11 @@ class SequenceGroup(ScoredGroup):
     @classmethod
     def one_pass(cls, model: LanguageModel, group: ScoredGroup) -> bool:
         """Where prompts can be shared, which is looked at now if it was not yet."""
-        if model.shares_prefixes is None:
+        groups = [cast("SequenceGroup", group)]
+        if _shared(model, groups) is None:
             with torch.no_grad():
-                group.log_probs(model, [group])
-        return bool(model.shares_prefixes)
+                group.log_probs(model, groups)
+        return bool(_shared(model, groups))
 
     @property
     def tokens(self) -> list[list[int]]:
@@ -126,18 +131,38 @@ def _by_length(sequence: ScoredSequence, classes: LengthClasses) -> list[tuple[i
 
 
 def _log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> list[Tensor]:
-    if model.shares_prefixes is None:
-        model.shares_prefixes = _agrees(model, groups)
-    if not model.shares_prefixes:
+    if _shared(model, groups) is None:
+        agreed = _agrees(model, groups)
+        if _in_blocks(groups):
+            model.shares_blocks = agreed
+        else:
+            model.shares_prefixes = agreed
+    if not _shared(model, groups):
         model.note_fallbacks(sum(len(g.sequences) for g in groups))
         return [separate_log_probs(model, g.sequences) for g in groups]
     values = _shared_log_probs(model, groups)
     return list(torch.split(values, [len(g.sequences) for g in groups]))
 
 
+def _in_blocks(groups: Sequence[SequenceGroup]) -> bool:
+    return isinstance(groups[0].tree, BlockRow)
+
+
+def _shared(model: LanguageModel, groups: Sequence[SequenceGroup]) -> bool | None:
+    """Whether the one pass was found equal to separate passes (None: not looked yet)."""
+    return model.shares_blocks if _in_blocks(groups) else model.shares_prefixes
+
+
+def _pack(groups: Sequence[SequenceGroup]) -> TokenTree | BlockRow:
+    trees = [group.tree for group in groups]
+    rows = [tree for tree in trees if isinstance(tree, BlockRow)]
+    assert len(rows) in (0, len(trees))
+    return BlockRow.pack(rows) if rows else TokenTree.pack(cast("list[TokenTree]", trees))
+
+
 def _shared_log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> Float[Tensor, " samples"]:
     """All sequences of the groups, one after another; their trees are computed packed, without padding."""
-    packed = TokenTree.pack([group.tree for group in groups])
+    packed = _pack(groups)
     scored = _flatten([s for group in groups for s in group.sequences], packed)
     device = model.device
     states = model.tree_hidden(packed)[torch.from_numpy(scored.nodes).to(device)]
@@ -185,14 +210,21 @@ def _comparable(sequence: ScoredSequence) -> ScoredSequence:
 
 
 def _twisted(sequence: ScoredSequence) -> ScoredSequence:
-    """The sequence with its second half backwards, scored over the whole vocabulary: another branch."""
+    """The sequence with its second half (of blocks: all but the first of them) backwards, scored over the
+    whole vocabulary: another branch."""
+    if sequence.blocks is not None:
+        first, *others, tail = BlockText(sequence.tokens, sequence.blocks).pieces
+        pieces = [first, *others[::-1], tail]
+        ends = np.cumsum([len(piece) for piece in pieces[:-1]])
+        targets = np.setdiff1d(sequence.targets, ends)
+        return ScoredSequence(np.concatenate(pieces), targets, blocks=ends)
     half = len(sequence.tokens) // 2
     return ScoredSequence(
         np.concatenate([sequence.tokens[:half], sequence.tokens[half:][::-1]]), sequence.targets
     )
 
 
-def _flatten(sequences: Sequence[ScoredSequence], packed: TokenTree) -> _Scored:
+def _flatten(sequences: Sequence[ScoredSequence], packed: TokenTree | BlockRow) -> _Scored:
     nodes, targets, owners = [], [], []
     allowed: list[Ints | None] = []
     for owner, (sequence, path) in enumerate(zip(sequences, packed.paths, strict=True)):

@@ -114,6 +114,18 @@ class TextTokenizer:
         assert whole is not None
         return whole.tolist()
 
+    def apart(self, pieces: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Ids of pieces of one text, in parts as a segment's, none of which depends on the others: where a
+        piece can be cut out of a longer text at its borders, those that it has there."""
+        last, found = len(pieces) - 1, []
+        for i, parts in enumerate(map(tuple, pieces)):
+            ids = self._segment_cached(parts, i > 0, i < last) if self._newlines_are_borders else None
+            if ids is None:
+                ids = self._segment_cached(parts, False, False)
+            assert ids is not None
+            found.append(ids.tolist())
+        return found
+
     def prompt_with_ends(
         self, segments: Sequence[Parts], places: Sequence[Place]
     ) -> tuple[list[int], list[int]]:

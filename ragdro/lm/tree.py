@@ -26,17 +26,23 @@ class ScoredSequence:
 
     `tokens` [length]; `targets` [scored]: positions t >= 1 whose token is scored given those before it (none:
     the sequence is certain, its log-probability 0); `allowed`: None (the whole vocabulary competes) or, for
-    each target, the ids that compete, the target's own among them.
+    each target, the ids that compete, the target's own among them. `blocks`: None, or how many tokens
+    there are up to the end of each of the blocks that it begins with: they see themselves alone
+    (`ragdro.lm.blocks`), so that nothing says what a block or the tail behind them begins with.
     """
 
     tokens: Ints
     targets: Ints
     allowed: tuple[Ints, ...] | None = None
+    blocks: Ints | None = None
 
     def __post_init__(self) -> None:
         assert np.issubdtype(self.targets.dtype, np.integer)
         assert not self.targets.size or 1 <= self.targets.min() <= self.targets.max() < len(self.tokens)
         assert self.allowed is None or len(self.allowed) == len(self.targets)
+        if self.blocks is not None:
+            assert not np.isin(self.targets, self.blocks).any()
+            assert self.targets.max(initial=0) > self.blocks.max(initial=0)
 
     @property
     def inputs(self) -> Ints:
@@ -44,8 +50,15 @@ class ScoredSequence:
         return self.tokens[: int(self.targets.max(initial=1))]
 
     def whole(self) -> ScoredSequence:
-        """The same tokens with every one but the first scored over the whole vocabulary."""
-        return ScoredSequence(self.tokens, np.arange(1, len(self.tokens)))
+        """The same tokens with every one but the first (of each block) scored over the whole vocabulary."""
+        targets = np.arange(1, len(self.tokens))
+        if self.blocks is not None:
+            targets = np.setdiff1d(targets, self.blocks)
+        return ScoredSequence(self.tokens, targets, blocks=self.blocks)
+
+    def visible(self) -> NDArray[np.bool_]:
+        """[inputs, inputs]: whether the row's token attends to the column's."""
+        return visible_in(len(self.inputs), np.empty(0, np.int64) if self.blocks is None else self.blocks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +122,16 @@ class TokenTree:
         nodes = np.arange(len(self))
         query, key = nodes[queries, None], nodes[keys]
         return (key <= query) & (query < self.ends[keys])
+
+
+def visible_in(length: int, ends: Ints) -> NDArray[np.bool_]:
+    """[length, length]: whether the row's token attends to the column's, in a text that begins with blocks
+    up to these ends."""
+    places = np.arange(length)
+    numbers = np.searchsorted(ends, places, side="right")
+    same = numbers[:, None] == numbers
+    seen: NDArray[np.bool_] = (places <= places[:, None]) & (same | (numbers[:, None] == len(ends)))
+    return seen
 
 
 def _common_prefix(a: Ints, b: Ints) -> int:

@@ -97,7 +97,7 @@ def _model(
         with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             model = with_adapter(base, role, settings.adapter, seed=0)
     # A run checks that sharing is exact; it nearly always is.
-    model.shares_prefixes = model.shares_cache = True
+    model.shares_prefixes = model.shares_blocks = model.shares_cache = True
     model.logit_transform = LogitTransform()
     return model
 

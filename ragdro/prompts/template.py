@@ -15,27 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.resources import files
-from pathlib import Path
 from string import Formatter
-from typing import Any
 
 import yaml
 
-from ragdro.config.plugins import is_import_path, load_object
-from ragdro.config.yaml import parse_yaml, read_yaml
-from ragdro.errors import ConfigError, brief
+from ragdro.errors import ConfigError
 from ragdro.lm.chat import ChatFrame
-from ragdro.lm.tokens import Place, TextTokenizer
+from ragdro.lm.tokens import Place, TextTokenizer, join_parts
 from ragdro.lm.vocabulary import Parts
 from ragdro.types import Passage
-
-_SLOTS = {
-    "user": {"question", "passages", "n", "k"},
-    "passage": {"identifier", "title", "text"},
-    "start": set(),
-    "system": set(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +82,19 @@ class PromptTemplate:
     system: str | None = None
     counts: CutCounts = field(default_factory=CutCounts, compare=False, repr=False)
 
+    def require_blocks(self) -> None:
+        """Raises `ConfigError` where a passage's text says its place, or nothing stands behind the passages
+        but the answer."""
+        cause = None
+        if any(slot == "identifier" for _, slot in _fields(self.passage)):
+            cause = "'passage' has {identifier}, but a block's text cannot depend on its place"
+        elif not self.user.partition("{passages}")[2].strip():
+            cause = "'user' has nothing behind {passages}, so that nothing would read the blocks"
+        if cause is not None:
+            raise ConfigError(
+                f"generator.prompt: {cause}; change the template, or use generator.passage_attention: full"
+            )
+
     def as_yaml(self) -> str:
         """The template file that `load_template` reads this back from."""
         parts = {"user": self.user, "passage": self.passage, "start": self.start, "system": self.system}
@@ -121,6 +122,19 @@ class PromptTemplate:
         longer than their budget cut. Raises `ModelError` where the chat template cannot be used."""
         segments, *_ = self._segments(tokenizer, question, passages, k, budget)
         return [*self._begin(tokenizer), *tokenizer.prompt(segments)]
+
+    def encode_blocks(
+        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+    ) -> list[list[int]]:
+        """The prompt in blocks: what stands before the passages (where anything does), each passage, what
+        stands behind them. Each is tokenised apart, so a passage's ids are the same wherever it stands.
+        Raises `ModelError` as `encode` does."""
+        blocks, first = self._blocks(tokenizer, question, passages, k, budget)
+        read, behind = blocks[first : first + len(passages)], blocks[first + len(passages) :]
+        last = list(join_parts([tuple(parts) for parts in behind]))
+        self._enclose([*blocks[:first], last], tokenizer)
+        before, *ids, tail = tokenizer.apart([*blocks[:first], *read, last])
+        return [*filter(None, [[*self._begin(tokenizer), *before], *ids]), tail]
 
     def encode_with_ends(
         self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
@@ -154,6 +168,15 @@ class PromptTemplate:
         """The prompt's text in segments (see `TextTokenizer.prompt`), the places behind its blocks, and which
         of these is the first passage's. Behind the passages come the words up to a question and, where there
         is one, that question."""
+        blocks, first = self._blocks(tokenizer, question, passages, k, budget)
+        self._enclose(blocks, tokenizer)
+        segments, places = _segments(blocks)
+        return segments, places, first
+
+    def _blocks(
+        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+    ) -> tuple[list[list[str]], int]:
+        """The blocks of `_segments`, without a system turn, and which one is the first passage."""
         asked = tokenizer.cut(question, budget.question_tokens, turns=True)
         self.counts.questions += 1
         self.counts.questions_cut += len(asked) < len(question)
@@ -170,13 +193,15 @@ class PromptTemplate:
                 blocks.append([""])
             elif slot is not None:
                 blocks[-1][-1] += str(k if slot == "k" else len(passages))
+        return blocks, first
+
+    def _enclose(self, blocks: list[list[str]], tokenizer: TextTokenizer) -> None:
+        """Put the system's words and a chat turn around the blocks."""
         frame = tokenizer.frame(self.system)
         if frame is not None:
             _enclose(blocks, frame)
         elif self.system is not None:
             blocks[0][0] = f"{self.system}\n\n{blocks[0][0]}"
-        segments, places = _segments(blocks)
-        return segments, places, first
 
     def _passage(self, tokenizer: TextTokenizer, index: int, passage: Passage, budget: Budget) -> list[str]:
         """The passage's block in parts: ours and the users' by turns."""
@@ -256,47 +281,3 @@ def _without_space(segments: Sequence[Parts], place: Place) -> Place:
     """The place in front of the white space that it stands behind."""
     segment, part, characters = place
     return segment, part, len(segments[segment][part][:characters].rstrip())
-
-
-def load_template(source: str) -> PromptTemplate:
-    """A template by name (a file in `ragdro/prompts/`), by path, or by import path (`package.module:NAME`, a
-    mapping with the keys of a template file).
-
-    Raises `ConfigError` naming the file for a missing file, an unknown key or an unknown slot.
-    """
-    path = Path(source)
-    if is_import_path(source) and path.suffix not in {".yaml", ".yml"}:
-        return _template(load_object(source, "prompt"), source)
-    packaged = files("ragdro.prompts") / f"{source}.yaml"
-    if path.suffix not in {".yaml", ".yml"}:
-        if not packaged.is_file():
-            names = sorted(
-                f.name.removesuffix(".yaml") for f in files("ragdro.prompts").iterdir() if "yaml" in f.name
-            )
-            raise ConfigError(
-                f"no prompt template named '{source}'; there are {', '.join(names)}, or give a path"
-            )
-        return _template(parse_yaml(packaged.read_text(encoding="utf-8"), source), source)
-    if not path.is_file():
-        raise ConfigError(f"{source}: no such prompt template")
-    return _template(read_yaml(path), source)
-
-
-def _template(fields: Any, source: str) -> PromptTemplate:
-    if not isinstance(fields, dict) or not {"user", "passage"} <= set(fields) <= set(_SLOTS):
-        raise ConfigError(
-            f"{source}: a prompt template has the keys user, passage and, optionally, start and system"
-        )
-    for key, value in fields.items():
-        if not isinstance(value, str):
-            raise ConfigError(f"{source}: '{key}' must be a text, is {brief(value)}")
-        try:
-            slots = [parts[1:] for parts in Formatter().parse(value) if parts[1] is not None]
-        except ValueError as error:
-            raise ConfigError(f"{source}: '{key}': {error} (a brace that is meant is doubled)") from error
-        for name, spec, conversion in slots:
-            if name not in _SLOTS[key] or spec or conversion:
-                raise ConfigError(f"{source}: unknown slot {{{brief(name)[1:-1]}}} in '{key}'")
-    if "{question}" not in fields["user"] or "{passages}" not in fields["user"]:
-        raise ConfigError(f"{source}: 'user' needs the slots {{question}} and {{passages}}")
-    return PromptTemplate(**fields)

@@ -159,6 +159,7 @@ def behind_prompts(
             budget=Budget(of_generator.question_tokens, of_generator.passage_tokens),
             answer_tokens=of_generator.answer_tokens,
             order=of_generator.order,
+            passage_attention=of_generator.passage_attention,
         ),
     )
 

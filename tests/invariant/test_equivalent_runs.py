@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,8 @@ from ragdro.training.proposals import proposals
 from ragdro.types import WeightedTask
 from tests.worlds import pocket_rag, pocket_tasks
 
+Attention: TypeAlias = Literal["full", "blocks"]
+
 
 class Losses(FitObserver):
     def __init__(self) -> None:
@@ -29,8 +33,8 @@ class Losses(FitObserver):
         self.losses.append(update.loss)
 
 
-def weighted_tasks(kind: str) -> list[WeightedTask]:
-    rag = pocket_rag(kind=kind)
+def weighted_tasks(kind: str, attention: Attention) -> list[WeightedTask]:
+    rag = pocket_rag(kind=kind, passage_attention=attention)
     propose = proposals(Dro(), EStep(samples=6), 0, 1)
     return e_step(rag.selector, rag.generator, pocket_tasks(8, 5), propose=propose, max_tokens=4000)
 
@@ -38,15 +42,18 @@ def weighted_tasks(kind: str) -> list[WeightedTask]:
 def curve(
     role: str, *, max_tokens: int = 8000, shared: bool | None = None, backwards: bool = False
 ) -> tuple[list[float], LanguageModel]:
-    """Losses of six updates of one role ('pointer': a selector of that kind)."""
+    """Losses of six updates of one role ('pointer': a selector of that kind, 'blocks': a generator that reads
+    passages so)."""
     kind = "pointer" if role == "pointer" else "list"
-    weighted, rag = weighted_tasks(kind), pocket_rag(kind=kind)
-    model = rag.generator.model if role == "generator" else rag.selector.model
-    model.shares_prefixes = shared
+    attention: Attention = "blocks" if role == "blocks" else "full"
+    weighted, rag = weighted_tasks(kind, attention), pocket_rag(kind=kind, passage_attention=attention)
+    of_generator = role in ("generator", "blocks")
+    model = rag.generator.model if of_generator else rag.selector.model
+    model.shares_prefixes = model.shares_blocks = shared
 
     def build(i: int) -> TrainingExample:
         samples = weighted[i].samples[::-1] if backwards else weighted[i].samples
-        if role != "generator":
+        if not of_generator:
             group: ScoredGroup = rag.selector.group(weighted[i].task, [s.permutation for s in samples])
         else:
             group = rag.generator.group([reading(weighted[i].task, s.permutation) for s in samples])
@@ -68,7 +75,7 @@ def weights(model: LanguageModel) -> list[torch.nn.Parameter]:
     return list(trained_parameters(model).values())
 
 
-@pytest.mark.parametrize("role", ["selector", "generator", "pointer"])
+@pytest.mark.parametrize("role", ["selector", "generator", "pointer", "blocks"])
 @pytest.mark.parametrize("other", [{"max_tokens": 1}, {"shared": False}, {"backwards": True}])
 def test_one_curve(role: str, other: dict[str, object]) -> None:
     """A batch of 8 against 8 of one question; shared prefix against none; samples in another order."""

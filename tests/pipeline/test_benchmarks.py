@@ -14,7 +14,15 @@ import torch
 from benchmarks import serving
 from ragdro.lm.model import LanguageModel
 
-NAMES = ["m_step_selector", "e_step_sample", "e_step_score", "m_step_generator", "iteration", "growth"]
+NAMES = [
+    "m_step_selector",
+    "e_step_sample",
+    "e_step_score",
+    "m_step_generator",
+    "iteration",
+    "growth",
+    "blocks",
+]
 
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
