@@ -93,8 +93,7 @@ def memorised(e: Evidence) -> str | None:
 
 
 def level_weights(e: Evidence) -> str | None:
-    """The generator finds the answer as likely after any list. Of one list, drawn again and again, it says
-    nothing."""
+    """The generator finds the answer as likely after any list (of one list, drawn often, it says nothing)."""
     size, entropy = e.training.get("effective_sample_size"), e.training.get("selector_entropy")
     if entropy is not None and entropy < math.log(STUCK_LISTS):
         return None
@@ -102,10 +101,8 @@ def level_weights(e: Evidence) -> str | None:
         return None
     if e.score(e.best) >= WEAK or memorised(e):
         return None
-    return (
-        "to the generator the answer is as likely after one list as after another (effective sample size"
-        f" {size:.1f} of {e.samples}), so the selector is not told which list is better"
-    )
+    size_of = f"effective sample size {size:.1f} of {e.samples}"
+    return f"to the generator the answer is as likely after one list as after another ({size_of})"
 
 
 def at_chance(e: Evidence) -> str | None:
@@ -172,10 +169,8 @@ def few_questions(e: Evidence) -> str | None:
         return None
     too_few = f"{e.questions} questions are" if e.questions != 1 else "1 question is"
     seen = "a difference of any size" if e.detectable >= 1 else f"one below {e.detectable:.2f}"
-    return (
-        f"{too_few} too few to see {seen}; a difference of {WORTH_SEEING} takes about"
-        f" {e.questions_for(WORTH_SEEING):,}"
-    )
+    needed = f"a difference of {WORTH_SEEING} takes about {e.questions_for(WORTH_SEEING):,}"
+    return f"{too_few} too few to see {seen}; {needed}"
 
 
 def validation_as_test(e: Evidence) -> str | None:

@@ -94,7 +94,7 @@ def summary(e: Evidence) -> str:
     wrong = all_.read_wrong + all_.unread_wrong
     if wrong:
         parts.append(
-            f"Of {wrong} wrong {'answer' if wrong == 1 else 'answers'} {all_.unread_wrong} lacked a passage that is needed;"
+            f"Of {wrong} wrong answer{'s'[: wrong != 1]} {all_.unread_wrong} lacked a passage that is needed;"
             f" {all_.read_wrong} had read what is needed."
         )
     return " ".join(parts)
