@@ -169,8 +169,7 @@ def few_questions(e: Evidence) -> str | None:
         return None
     too_few = f"{e.questions} questions are" if e.questions != 1 else "1 question is"
     seen = "a difference of any size" if e.detectable >= 1 else f"one below {e.detectable:.2f}"
-    needed = f"a difference of {WORTH_SEEING} takes about {e.questions_for(WORTH_SEEING):,}"
-    return f"{too_few} too few to see {seen}; {needed}"
+    return f"{too_few} too few to see {seen}; {WORTH_SEEING} takes about {e.questions_for(WORTH_SEEING):,}"
 
 
 def validation_as_test(e: Evidence) -> str | None:

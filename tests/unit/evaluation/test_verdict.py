@@ -116,7 +116,7 @@ SIDES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("warm-up best", {"best_iteration": 0}, {"best_iteration": 1}, "none of 5 iterations"),
     ("too few questions", dict.fromkeys(("vanilla", "warm_up", "best"), records(6, 19, 20)),
      dict.fromkeys(("vanilla", "warm_up", "best"), records(60, 190, 200)),
-     "20 questions are too few to see one below 0.63"),
+     "20 questions are too few to see one below 0.14"),
     ("too few questions", dict.fromkeys(("vanilla", "warm_up", "best"), records(0, 1, 1)),
      dict.fromkeys(("vanilla", "warm_up", "best"), records(60, 190, 200)),
      "1 question is too few to see a difference of any size"),
