@@ -20,12 +20,13 @@ from ragdro.report.errors import NOT_FOUND, NOT_SELECTED, READ, errors, fault
 from ragdro.report.evidence import judge, read_evidence
 from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
 from ragdro.report.history import read_history
-from ragdro.report.predictions import read_records
+from ragdro.report.predictions import print_example, read_records
 from ragdro.report.run_page import write_report
 from ragdro.report.sections import whose_fault
 from ragdro.report.tables import print_results, results_table, validation_table
 from ragdro.report.verdict import print_verdict
 from ragdro.runs.status import finished_results, read_results
+from ragdro.types import Candidates, Passage, Question, Task
 from tests.unit.report.test_table_html import EVIL, Tags
 from tests.unit.studies.folders import write_run
 
@@ -167,7 +168,7 @@ def test_what_is_only_one_is_no_plural_and_no_stage_is_shown_twice(
     (run / "results.json").write_text(json.dumps(results))
     print_results(run)
     passages = (Passage("p", "", "text"),)
-    tasks = [Task(Question(f"q{i}", "?", ("gold",)), Candidates(passages)) for i in range(4)]
+    tasks = [Task(Question(f"q{i}", "?", ("gold",)), Candidates(f"q{i}", passages)) for i in range(4)]
     print_example(run, tasks)
     said = capsys.readouterr().out
     assert "1 test question;" in said and said.count("read from") == 1 and "iteration 0" not in said

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from ragdro.cli import app as command_line
 from ragdro.errors import ConfigError
 from ragdro.serve.app import create_app
 from ragdro.serve.engine import Engine, OverloadedError
+from ragdro.serve.run import bind, serve
 from ragdro.serve.settings import ServeSettings, is_loopback, refuse_workers, require_key
 from ragdro.serve.stages import Served
 from tests.worlds import pocket_rag
@@ -191,3 +194,14 @@ def test_a_full_server_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -
     found = ask(ServeSettings("x"))
     assert found.status_code == 429 and found.headers["retry-after"] == "7"
     assert found.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_an_address_that_is_taken_is_one_line_before_anything_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port {port}: another server listens there"):
+            serve(Path("no-such-run"), ServeSettings(name="x", port=port))
+    with pytest.raises(ConfigError, match=r"--host 192\.0\.2\.1 --port 0"):
+        bind("192.0.2.1", 0)
+    with bind("127.0.0.1", 0) as found, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(found.getsockname())
