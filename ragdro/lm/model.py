@@ -1,8 +1,7 @@
 """A causal LM with its tokenizer: the one object that selector and generator hold.
 
-In: a `PreTrainedModel` of Hugging Face (plain or wrapped by PEFT) and a `TextTokenizer`. Out: hidden
-states under any visibility pattern and log-probabilities of chosen tokens, computed with the output
-embeddings of just the positions, and just the vocabulary, that are needed.
+In: a `PreTrainedModel` (plain or wrapped by PEFT) and a `TextTokenizer`. Out: hidden states under any
+visibility pattern, and log-probabilities from just the positions and the vocabulary that are needed.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ _POSITIONS_PER_CHUNK = 2048
 class LanguageModel:
     """`hf` and `tokenizer`, plus `autocast`: the dtype matrix products run in (None: the weights').
 
-    `adapter` names the one of `hf`'s adapters that is this model's; others may share its base. The model's
-    dropout is off, in training mode too, but within `dropout()`.
+    `adapter` names this model's adapter of `hf`; others may share its base. Dropout is on in `dropout()`.
     """
 
     def __init__(
