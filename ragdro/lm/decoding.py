@@ -3,8 +3,7 @@
 In: the prompts of a batch of questions and, step by step, the next tokens of each question's m branches.
 Out: the hidden state at the end of every branch. All branches of a question live in one row of the
 key-value cache: a branch sees the prompt and its own tokens and nobody else's, so the prompt is
-prefilled once and its cache is never repeated; branches that are alike are computed once while they are.
-The first prompts of a model, and the first after each fit,
+prefilled once and its cache is never repeated. The first prompts of a model, and the first after each fit,
 are also decoded without any of this; where the two differ, `branch_decoder` gives the plain way from then on.
 """
 
@@ -199,87 +198,79 @@ class ClassedDecoder(Decoder):
 class BranchDecoder(Decoder):
     """Prefills `prompts` (each non-empty) once; `feed` then extends the branches.
 
-    What branches of a question have in common is computed once, also where one comes later to what another
-    has written, or comes back to it: each question's tokens are a tree. The prompts' last tokens are held
-    back: they are the trees' roots, computed with the first `feed`.
+    The prompts' last tokens are held back and ride along with the first `feed`.
     """
 
     @phase("prefill")
     def __init__(self, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
         self.model = model
-        rows, width = len(prompts), max(1, max(len(p) for p in prompts) - 1)
-        self._held = [int(p[-1]) for p in prompts]
-        self._lengths = np.array([len(p) - 1 for p in prompts])
-        self._nodes: list[dict[tuple[int, int], int]] = [{} for _ in prompts]
-        """By question the place behind the prompt of each token; its key: the place of the one before it (-1:
-        none) and the token."""
-        self._ways: list[list[list[int]]] = [[[] for _ in range(branches)] for _ in prompts]
-        """By question and branch the places of its tokens."""
+        self.branches = branches
         self._states = torch.empty(0)
+        self._held = [int(p[-1]) for p in prompts]
+        self._lengths = np.tile(np.array([[len(p) - 1] for p in prompts]), (1, branches))
+        rows, width = len(prompts), max(1, max(len(p) for p in prompts) - 1)
         tokens = np.full((rows, width), model.tokenizer.pad_id, np.int64)
         self._valid = np.zeros((rows, width), bool)
         for r, prompt in enumerate(prompts):
             tokens[r, : len(prompt) - 1] = prompt[:-1]
             self._valid[r, : len(prompt) - 1] = True
         self._positions = np.tile(np.arange(width), (rows, 1))
+        self._branch = np.full((rows, width), -1)
         self.cache = Cache(layer_class_to_replicate=RoomyLayer)
         model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
     def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
-        questions = branches[:, 0].tolist()
-        last = [self._ways[r][b][-1] for r, b in zip(questions, branches[:, 1].tolist(), strict=True)]
-        return self.model.choice_logits(self._states[questions, last], choices, allowed)
+        return self.model.choice_logits(self._states[branches[:, 0], branches[:, 1]], choices, allowed)
 
     def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
         """See `Decoder`."""
-        start = self._positions.shape[1] - self._valid.shape[1]  # places there are
-        new: list[list[tuple[int, list[int]]]] = [[] for _ in tokens]
-        """By question each token that is not computed yet, and the way to it."""
-        for r, row in enumerate(tokens):
-            for b, more in enumerate(row):
-                way = self._ways[r][b]
-                for token in more if way else [self._held[r], *more]:
-                    node = (way[-1] if way else -1, token)
-                    if node not in self._nodes[r]:
-                        self._nodes[r][node] = start + len(new[r])
-                        way.append(start + len(new[r]))
-                        new[r].append((token, list(way)))
-                    else:
-                        way.append(self._nodes[r][node])
-        if any(new):
-            self._compute(new)
+        held = self._held
+        self._held = []
+        new = [[([held[r]] if held else []) + list(t) for t in row] for r, row in enumerate(tokens)]
+        step = max(1, max(len(t) for row in new for t in row))
+        rows = len(new)
+        ids = np.full((rows, self.branches, step), self.model.tokenizer.pad_id, np.int64)
+        counts = np.array([[len(t) for t in row] for row in new])
+        for r, row in enumerate(new):
+            for b, branch in enumerate(row):
+                ids[r, b, : len(branch)] = branch
+        # What pads a short feed stays at its branch's last position: it must not pass for a longer sequence.
+        positions = self._lengths[:, :, None] + np.minimum(np.arange(step), counts[:, :, None] - 1)
+        valid = np.arange(step) < counts[:, :, None]
+        self._lengths = self._lengths + counts
+        state = self._forward(ids, positions, valid)
+        last = torch.from_numpy(np.maximum(counts - 1, 0)).to(state.device)
+        self._states = state.gather(2, last[:, :, None, None].expand(-1, -1, 1, state.shape[-1]))[:, :, 0]
 
     def rewind(self, question: int, branch: int, tokens: int) -> None:
-        """See `Decoder`. What was taken back stays in the cache, for who comes back to it."""
-        way = self._ways[question][branch]
-        del way[len(way) - tokens :]
+        """See `Decoder`. The cache keeps what was taken back; nothing sees it any more."""
+        self._lengths[question, branch] -= tokens
+        own = self._branch[question] == branch
+        self._valid[question] &= ~(own & (self._positions[question] >= self._lengths[question, branch]))
 
-    def _compute(self, new: Sequence[Sequence[tuple[int, list[int]]]]) -> None:
-        """Append the states of new tokens, each of which sees its prompt and the way to it; what pads a
-        question's sees itself alone."""
-        rows, prompt, keys = len(new), self._valid.shape[1], self._positions.shape[1]
-        queries = max(map(len, new))
-        ids = np.full((rows, queries), self.model.tokenizer.pad_id, np.int64)
-        # What pads stays at its prompt's end: it must not pass for a longer sequence.
-        positions = np.tile(self._lengths[:, None], (1, queries))
-        visible = np.zeros((rows, queries, keys + queries), bool)
-        for r, row in enumerate(new):
-            for q, (token, way) in enumerate(row):
-                ids[r, q], positions[r, q] = token, self._lengths[r] + len(way) - 1
-                visible[r, q, :prompt] = self._valid[r]
-                visible[r, q, [prompt + place for place in way]] = True
-            padding = np.arange(len(row), queries)
-            visible[r, padding, keys + padding] = True
-        self._positions = np.concatenate([self._positions, positions], axis=1)
+    def _forward(self, ids: Ints, positions: Ints, valid: np.ndarray) -> Tensor:
+        """[questions branches step width]; the bookkeeping of the cache grows with it."""
+        rows, branches, step = ids.shape
+        queries = branches * step
+        owner = np.tile(np.repeat(np.arange(branches), step), (rows, 1))
+        flat_positions = positions.reshape(rows, queries)
+        self._valid = np.concatenate([self._valid, valid.reshape(rows, queries)], axis=1)
+        self._positions = np.concatenate([self._positions, flat_positions], axis=1)
+        self._branch = np.concatenate([self._branch, owner], axis=1)
+        own = (self._branch[:, None, :] == -1) | (self._branch[:, None, :] == owner[:, :, None])
+        past = self._positions[:, None, :] <= flat_positions[:, :, None]
+        visible = self._valid[:, None, :] & own & past
+        itself = np.arange(queries)
+        visible[:, itself, self._valid.shape[1] - queries + itself] = True  # pads must see something
         hidden = self.model.hidden(
-            self._tensor(ids),
-            self._tensor(positions),
+            self._tensor(ids.reshape(rows, queries)),
+            self._tensor(flat_positions),
             self._tensor(visible),
             self._tensor(self._positions),
             self.cache,
         )
-        self._states = torch.cat([self._states, hidden], 1) if self._states.numel() else hidden
+        return hidden.reshape(rows, branches, step, -1)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.model.device)
