@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ragdro.environment import env_world_size
 
-_TRAINING = ("train", "warmup")
+_TRAINING = ("train", "warmup", "study")
 
 
 def resuming(overrides: Sequence[str] = ()) -> str:

@@ -137,6 +137,8 @@ def read_results(run: Path) -> dict[str, Any]:
     results = read_json(path)
     if not isinstance(results, dict) or not {"vanilla_rag", "warm_up", "iterations", "best"} <= set(results):
         raise DataError("does not hold a run's results", path=path)
+    if not isinstance(results["iterations"], list):
+        raise DataError("'iterations' is no list", path=path)
     stages = [results["vanilla_rag"], results["warm_up"]]
     numbered = [*results["iterations"], results["best"]]
     if not all(isinstance(one, dict) for one in (*stages, *numbered)) or any(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,17 @@ from tests.pipeline.test_train import write_config
 @pytest.fixture
 def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the warm-up, the loss of question q2 is NaN."""
-    one = warm_up._one
+    fit = warm_up.fit
 
-    def weighted(task: Any, sequence: Any, whole: bool) -> Any:
-        made = one(task, sequence, whole)
-        nan = math.nan if task.question.id == "q2" else 1.0
-        return warm_up.TrainingExample(made.question_id, made.group, (nan,))
+    def spoil(model: Any, count: int, example: Any, *rest: Any) -> None:
+        def spoilt_example(i: int) -> Any:
+            made = example(i)
+            nan = (math.nan,) * len(made.weights)
+            return replace(made, weights=nan) if made.question_id == "q2" else made
 
-    monkeypatch.setattr(warm_up, "_one", weighted)
+        fit(model, count, spoilt_example, *rest)
+
+    monkeypatch.setattr(warm_up, "fit", spoil)
 
 
 def records(run: Path) -> list[dict[str, Any]]:
