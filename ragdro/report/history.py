@@ -88,6 +88,8 @@ class History:
         if len(marks) < 2:
             return None
         (first, begun), (last, ended) = marks[0], marks[-1]
+        if last <= first:
+            return None
         left = (self.config.iterations - last) * (ended - begun) / (last - first) - (self.seconds() - ended)
         return float(max(0.0, left))
 
