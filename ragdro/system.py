@@ -35,7 +35,7 @@ class Rag:
 
     `retrieve` is needed for questions that come without passages; `max_tokens` bounds one forward pass;
     `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
-    `answering`: from the greedy list, or from all lists ('marginal'); each method may be told otherwise.
+    `answering`: from the greedy list, or from all lists ('marginal'); each method can override it.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ numbers and curves. Risk is 1 − score. No torch.
 
 - Risk–coverage curve (El-Yaniv & Wiener 2010): answer only the most confident fraction of the questions
   (coverage); what is the mean risk of those? Its area (AURC, Geifman et al. 2019) is the mean of that risk
-  over 1, 2, …, n questions answered; 0 is best. Questions of equal confidence cannot be told apart: each
+  over 1, 2, …, n questions answered; 0 is best. Questions of equal confidence cannot be ranked: each
   counts with their mean risk, and the curve has a point only where a threshold can cut.
 - Expected calibration error (ECE): bins of equal width over [0, 1], the upper edge inside, 0 in the first;
   sum over bins of (fraction of the questions) · |mean score − mean confidence|. It depends on the binning and

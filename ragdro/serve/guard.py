@@ -21,6 +21,9 @@ from ragdro.serve.settings import ServeSettings
 
 log = logging.getLogger("ragdro.serve")
 _BODY_SECONDS = 30.0
+_DISCARDED = 16
+"""A body of up to so many times its limit is read to its end, or the client would see a reset connection
+where it should read the 413."""
 _HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -103,20 +106,22 @@ class Guard:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return b""
-        limit, read = self._settings.max_body, bytearray()
+        limit, read, size = self._settings.max_body, bytearray(), 0
         try:
             async with timeout(_BODY_SECONDS):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise _RefusedError(499, "the client has left")
-                    read += message.get("body", b"")
-                    if len(read) > limit:
-                        raise _RefusedError(413, f"the body is larger than {limit} bytes")
-                    if not message.get("more_body", False):
+                    size += len(message.get("body", b""))
+                    if size <= limit:
+                        read += message.get("body", b"")
+                    if size > _DISCARDED * limit or not message.get("more_body", False):
                         break
         except TimeoutError as error:
             raise _RefusedError(408, f"the body did not come within {_BODY_SECONDS:g} s") from error
+        if size > limit:
+            raise _RefusedError(413, f"the body is larger than {limit} bytes")
         try:
             orjson.loads(read)
         except orjson.JSONDecodeError as error:

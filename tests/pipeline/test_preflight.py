@@ -105,14 +105,14 @@ def test_problems_stand_first_and_strict_refuses(tmp_path: Path) -> None:
         (
             "selector.passage_tokens=4",
             "selector: limits",
-            "of passages are cut; raise selector.passage_tokens",
+            "of the passages are cut; raise selector.passage_tokens",
         ),
         (
             "generator.answer_tokens=1",
             "generator: limits",
-            "of answers are cut; raise generator.answer_tokens",
+            "1.000 of the answers are cut; raise generator.answer_tokens",
         ),
-        ("selector.question_tokens=2", "selector: limits", "of questions are cut"),
+        ("selector.question_tokens=2", "selector: limits", "1.000 of the questions are cut"),
         ("report_to=[trackio]", "report_to", "pip install 'ragdro[trackio]'"),
         ("device=nonsense", "device", "no such device"),
     ],

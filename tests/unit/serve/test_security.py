@@ -13,12 +13,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 from typer.testing import CliRunner
 
 from ragdro.cli import app as command_line
 from ragdro.errors import ConfigError
 from ragdro.serve.app import create_app
 from ragdro.serve.engine import Engine, OverloadedError
+from ragdro.serve.guard import Guard
+from ragdro.serve.meters import Meters
 from ragdro.serve.run import bind, serve
 from ragdro.serve.settings import ServeSettings, is_loopback, refuse_workers, require_key
 from ragdro.serve.stages import Served
@@ -101,6 +104,25 @@ def test_origins() -> None:
 def test_sizes() -> None:
     assert ask(ServeSettings("x", max_body=100), body={"query": "x" * 100}).status_code == 413
     assert ask(ServeSettings("x", max_documents=2)).status_code == 400
+
+
+@pytest.mark.parametrize(("parts", "read"), [(5, 5), (100, 17)])
+def test_a_body_that_is_too_large_is_read_before_it_is_refused_up_to_a_limit(parts: int, read: int) -> None:
+    """A connection that is closed with unread data is reset, and the client never sees why."""
+    meters, taken, sent = Meters(), list[int](), list[Any]()
+    guard = Guard(create_app(pocket_rag(), ServeSettings("x")), ServeSettings("x", max_body=100), meters,
+                  frozenset(), frozenset())  # fmt: skip
+
+    async def receive() -> Message:
+        taken.append(len(taken))
+        return {"type": "http.request", "body": b"x" * 100, "more_body": len(taken) < parts}
+
+    async def send(message: Message) -> None:
+        sent.append((len(taken), message))
+
+    scope = {"type": "http", "method": "POST", "path": "/rerank", "headers": [(b"host", b"localhost")]}
+    asyncio.run(guard(scope, receive, send))
+    assert sent[0][0] == len(taken) == read and sent[0][1]["status"] == 413
 
 
 def test_a_request_names_no_model_and_no_path() -> None:
