@@ -33,6 +33,9 @@ _MOMENTS = "optimiser-"
 _SAMPLES = "samples"
 _LISTS = "lists-"
 """What an earlier iteration drew, under its selector's name, and what the teacher said."""
+E_STEP = "e_step-"
+"""The shards of the E-step of an iteration that is done: `e_step-<iteration>-<shard>`."""
+_SHARD = "shard-"
 
 
 class RunCheckpointer(Checkpointer):
@@ -130,12 +133,14 @@ class RunCheckpointer(Checkpointer):
 
     @phase("save")
     def save_iteration(self, iteration: int) -> None:
-        """Save the pair, and point `best` at the best so far."""
+        """Save the pair, and point `best` at the best so far; what the E-step drew and weighted stays, for
+        a retriever to learn from."""
         state, training = self.state, self._training
         if is_rank0():
             self._folder.save_models(iteration, training.models)
         lasting = {*training.models, *training.snapshots, _SAMPLES}
-        state.files = {k: file for k, file in state.files.items() if k in lasting or k.startswith(_LISTS)}
+        files = {_lasting_key(key, iteration): file for key, file in state.files.items()}
+        state.files = {k: file for k, file in files.items() if k in lasting or k.startswith((_LISTS, E_STEP))}
         self._commit()
         self._point_at_best()
 
@@ -193,4 +198,11 @@ class RunCheckpointer(Checkpointer):
 
 
 def _shard_key(number: int) -> str:
-    return f"shard-{number}"
+    return f"{_SHARD}{number}"
+
+
+def _lasting_key(key: str, iteration: int) -> str:
+    """The key that a file goes by once the iteration is done."""
+    if not key.startswith(_SHARD):
+        return key
+    return f"{E_STEP}{iteration}-{key.removeprefix(_SHARD)}"

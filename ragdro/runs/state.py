@@ -2,7 +2,7 @@
 
 000012.json                   where the run stands, which files that needs, a checksum of each and its own
 000012-selector.safetensors   the trained parameters of a model, 000012-optimiser.safetensors its optimiser's
-000009-shard-0.json           the weighted permutations of one shard of an E-step
+000009-shard-0.json           the weighted permutations of one shard of an E-step, which stay when it is done
 
 A state names an earlier state's file where nothing has changed since. Its files are on disk before it is,
 so what a kill or a full disk leaves is the state before, whole, and some files that no state names. The

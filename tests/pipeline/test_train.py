@@ -98,6 +98,9 @@ def test_a_run_leaves_what_the_contract_says(architecture: str, tmp_path: Path) 
     environment = json.loads((run / "environment.json").read_text())
     assert environment["seed"] == 0 and environment["packages"]["torch"]
     assert all(json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    state = json.loads(max((run / "state").glob("??????.json")).read_text())
+    assert {key for key in state["files"] if key.startswith("e_step")} == {"e_step-1-0", "e_step-2-0"}
+    assert all((run / "state" / name).is_file() for name, _ in state["files"].values())
     for role in ("selector", "generator"):
         AutoModelForCausalLM.from_pretrained(run / "checkpoints" / "iteration-2" / role)
         AutoTokenizer.from_pretrained(run / "best" / role)
