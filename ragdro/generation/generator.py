@@ -149,7 +149,7 @@ class Generator:
     def answer_ids(self, question: Question, answer: str) -> list[int]:
         """The answer's tokens and the end token, or its first `answer_tokens` tokens."""
         tokenizer, counts = self.model.tokenizer, self.template.counts
-        ids = tokenizer.continuation(self._border, self._start + answer.strip())
+        ids = self._written(answer)
         counts.answers += 1
         if len(ids) <= self.answer_tokens:
             return [*ids, tokenizer.end_id]
@@ -162,6 +162,13 @@ class Generator:
                 stacklevel=3,
             )
         return ids[: self.answer_tokens]
+
+    def is_cut(self, answer: str) -> bool:
+        """Whether `answer_ids` cuts it."""
+        return len(self._written(answer)) > self.answer_tokens
+
+    def _written(self, answer: str) -> list[int]:
+        return self.model.tokenizer.continuation(self._border, self._start + answer.strip())
 
     def group(self, readings: Sequence[Reading]) -> SequenceGroup:
         """All readings of one question; what their prompts share is computed once."""

@@ -65,6 +65,13 @@ def require_device(device: torch.device) -> None:
         )
 
 
+def _own_gpu(device: torch.device) -> torch.device:
+    """`device` with its number, where it is one of several."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
+
+
 def load_language_model(
     source: str, settings: ModelSettings, device: torch.device, *, trained: bool = True
 ) -> LanguageModel:
@@ -97,7 +104,10 @@ def load_language_model(
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
-                **({"quantization_config": quantised, "device_map": {"": device}} if quantised else {}),
+                device_map=None
+                if device.type == "cpu"
+                else {"": _own_gpu(device)},  # no copy on the CPU first
+                **({"quantization_config": quantised} if quantised else {}),
             )
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -107,8 +117,6 @@ def load_language_model(
         _cut(hf, settings.layers, source)
     if settings.gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if quantised is None:
-        hf = hf.to(device)
     ends = hf.generation_config.eos_token_id if hf.generation_config else None
     text = TextTokenizer(
         tokenizer,

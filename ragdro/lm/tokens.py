@@ -65,7 +65,7 @@ class TextTokenizer:
         self._length_cached = lru_cache(maxsize=200_000)(lambda text: len(self.data(text)))
         self._cut_cached = lru_cache(maxsize=200_000)(self._cut)
         self.memory: Callable[[str], list[int] | None] = lambda text: None
-        """Where the `line` of a user's text is looked up first (see `ragdro.lm.token_store`)."""
+        """Where a user's text of `lines` is looked up first (see `ragdro.lm.token_store`)."""
 
     @cached_property
     def chat(self) -> ChatFormat | None:
@@ -96,12 +96,16 @@ class TextTokenizer:
         """Ids of text that a user wrote, cut to `limit` tokens; none of them is a special token."""
         return list(self._data_cached(text))[:limit]
 
-    def line(self, text: str) -> list[int]:
-        """Ids of a user's text on a line of its own, the newline behind it included; nothing where they
-        depend on what stands around the line."""
-        if not text[:1].isalnum() or not self._newlines_are_borders:
-            return []
-        return list(self._encode_segment(("", text, "\n"), True, True) or ())
+    def lines(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each of the users' texts on a line of its own, the newline behind it included; nothing where
+        they depend on what stands around the line."""
+        found: list[list[int]] = [[] for _ in texts]
+        if self._newlines_are_borders:
+            chosen = [i for i, text in enumerate(texts) if text[:1].isalnum()]
+            whole = self.vocabulary.joined_many([("x\n", texts[i], "\nx") for i in chosen])
+            for i, ids in zip(chosen, whole, strict=True):
+                found[i] = self._between(ids, True, True) or []
+        return found
 
     def prompt(self, segments: Sequence[Parts]) -> list[int]:
         """Ids of the segments as one text. A segment ends in a newline of ours, which no token crosses."""
@@ -109,8 +113,8 @@ class TextTokenizer:
         if pieces is not None:
             return [i for piece in pieces for i in piece]
         parts = join_parts(segments)
-        short = sum(map(len, parts)) < _CACHED_CHARACTERS
-        whole = (self._segment_cached if short else self._encode_segment)(parts, False, False)
+        cached = sum(map(len, parts)) < _CACHED_CHARACTERS
+        whole = (self._segment_cached if cached else self._encode_segment)(parts, False, False)
         assert whole is not None
         return whole.tolist()
 
@@ -206,9 +210,8 @@ class TextTokenizer:
     def _newlines_are_borders(self) -> bool:
         """Whether a text may be tokenised in pieces that end in a newline before something visible: no token
         of the vocabulary crosses one, and nothing that stands on either side changes the other."""
-        if not self.vocabulary.is_fast or any(map(_ACROSS_A_NEWLINE.search, self.hf.get_vocab())):
-            return False
-        return all(
+        crossed = not self.vocabulary.is_fast or any(map(_ACROSS_A_NEWLINE.search, self.hf.get_vocab()))
+        return not crossed and all(
             self._pieces(f"{left}\n", right) == self.vocabulary.parsed(f"{left}\n{right}")
             for left in _BEFORE_A_NEWLINE
             for right in _BEHIND_A_NEWLINE
@@ -223,17 +226,18 @@ class TextTokenizer:
         (`before`): a letter stands there. None where the tokens cannot be separated from that letter's."""
         if behind and before and parts[::2] == ("", "\n") and (known := self.memory(parts[1])):
             return array("i", known)
-        head, tail = self._neighbours if behind or before else ([], [])
         lead, trail = "x\n" if behind else "", "x" if before else ""
-        ids = self.vocabulary.joined(
-            (lead + parts[0], *parts[1:-1], parts[-1] + trail)
-            if len(parts) > 1
-            else (lead + parts[0] + trail,)
-        )
+        inner = (lead + parts[0], *parts[1:-1], parts[-1] + trail)
+        ids = self.vocabulary.joined(inner if len(parts) > 1 else (lead + parts[0] + trail,))
+        own = self._between(ids, behind, before)
+        return None if own is None else array("i", own)
+
+    def _between(self, ids: list[int], behind: bool, before: bool) -> list[int] | None:
+        """Without the letters that stand for what is around a segment; None where they are not apart."""
+        head, tail = self._neighbours if behind or before else ([], [])
         begin, stop = len(head) if behind else 0, len(ids) - (len(tail) if before else 0)
-        if (behind and ids[:begin] != head) or (before and ids[stop:] != tail):
-            return None
-        return array("i", ids[begin:stop])
+        joined = (behind and ids[:begin] != head) or (before and ids[stop:] != tail)
+        return None if joined else ids[begin:stop]
 
     @cached_property
     def _neighbours(self) -> tuple[list[int], list[int]]:

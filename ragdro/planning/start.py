@@ -1,7 +1,7 @@
 """The short preflight at the start of a run: what is trained, on what, into where, and the problems.
 
 In: a training of which everything is loaded. Out: lines on standard error. Nothing is read, searched or
-tokenised again: what `set_up` has counted and found is looked at, recall on a sample.
+tokenised again: what `set_up` has found is looked at, recall and what is cut on a sample.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ragdro.planning import findings
 from ragdro.planning.findings import Finding
 from ragdro.runs.models import ROLES, settings_of
 from ragdro.training.callbacks import Callback
+from ragdro.training.limits import selector_cuts
 from ragdro.training.parts import TrainingParts
 
 
@@ -63,4 +64,4 @@ def _found(config: Config, training: TrainingParts) -> Iterator[Finding]:
     tasks = [task for split in splits.values() for task in split]
     yield findings.check_matches(tasks)
     yield findings.check_recall(findings.sample(tasks, 100))
-    yield findings.check_cuts("selector", training.system.selector.template.counts)
+    yield findings.check_cuts("selector", selector_cuts(training.system.selector, tasks))

@@ -13,7 +13,7 @@ the one that some chat templates write by themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from string import Formatter
 
@@ -157,6 +157,17 @@ class PromptTemplate:
         ids, found = tokenizer.prompt_with_ends(segments, [*places[first - 1 : last], *around])
         before, *ends, lead, end = (len(begin) + i for i in found)
         return EncodedPrompt([*begin, *ids], ends, before + 1, range(lead + 1, end + 1))
+
+    def cuts(
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        budget: Budget,
+        counts: CutCounts,
+    ) -> None:
+        """Add to `counts` what a prompt of these texts would, without making it."""
+        replace(self, counts=counts)._blocks(tokenizer, question, passages, len(passages), budget)
 
     def _begin(self, tokenizer: TextTokenizer) -> list[int]:
         """What the tokenizer puts in front of a plain prompt; a chat template writes its own begin token."""

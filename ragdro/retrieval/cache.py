@@ -3,6 +3,7 @@
 In: questions, a corpus, settings, top_n, a cache folder. Out: each question's candidates; what an
 earlier call with the same input found is read back instead of searched again. Layout:
 
+    hashes/<key>.json        a corpus file's hash as of its size and times, so that it is read once
     indexes/<key>/           key: corpus content, the settings that change an index, what they name
     candidates/<key>.jsonl   key: the same, the settings that change what is found, top_n and the questions;
                              renamed into place when whole
@@ -65,15 +66,41 @@ def cached_candidates(
     read: CorpusReader = read_corpus,
     fields: FieldNames = NO_NAMES,
 ) -> list[Candidates]:
-    """The top_n passages of each question, in order, searched for at most once.
+    """The top_n passages of each question, in order, searched for at most once: see `found_candidates`."""
+    found = found_candidates(
+        questions,
+        corpus_source,
+        settings,
+        top_n,
+        cache_folder,
+        show_progress=show_progress,
+        read=read,
+        fields=fields,
+    )
+    return list(read_candidates(found)) if isinstance(found, Path) else found
+
+
+def found_candidates(
+    questions: Sequence[Question],
+    corpus_source: str | Path | None,
+    settings: RetrieverSettings,
+    top_n: int,
+    cache_folder: Path,
+    *,
+    show_progress: bool = False,
+    read: CorpusReader = read_corpus,
+    fields: FieldNames = NO_NAMES,
+) -> Path | list[Candidates]:
+    """The file with the top_n passages of each question, in order, searched for at most once; the candidates
+    themselves of a retriever that says nothing that its results could be known by.
 
     `corpus_source` is what `ragdro.data.read_corpus` takes (or `read`, in its stead), with `fields`; None
     where the retriever needs no corpus. RetrievalError where the input does not allow a search, and the
     reader's DataError for a corpus that cannot be read.
     """
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
-    source = _needed(retriever, questions, corpus_source, read, fields)
-    key = cache_key(questions, source, retriever, top_n, read, fields)
+    source = _needed(retriever, questions, corpus_source, read, fields, cache_folder)
+    key = cache_key(questions, source, retriever, top_n, read, fields, cache_folder)
     if not retriever.is_cacheable():
         if source is not None:
             _open_cached(retriever, source, key, cache_folder, read)
@@ -85,7 +112,7 @@ def cached_candidates(
             if source is not None:
                 _open_cached(retriever, source, key, cache_folder, read)
             _search_to_file(retriever, questions, top_n, path)
-    return list(read_candidates(path))
+    return path
 
 
 def has_candidates(
@@ -100,8 +127,8 @@ def has_candidates(
 ) -> bool:
     """Whether `cached_candidates` would read back what an earlier search found. Raises as it does."""
     retriever, read = make_retriever(settings), _with_fields(read, fields)
-    source = _needed(retriever, questions, corpus_source, read, fields)
-    key = cache_key(questions, source, retriever, top_n, read, fields)
+    source = _needed(retriever, questions, corpus_source, read, fields, cache_folder)
+    key = cache_key(questions, source, retriever, top_n, read, fields, cache_folder)
     return retriever.is_cacheable() and _candidates_file(cache_folder, key).exists()
 
 
@@ -120,9 +147,9 @@ def cached_retriever(
 ) -> Retriever[Any]:
     """A retriever ready to search, its index taken from the cache or built into it; errors as above."""
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
-    source = _needed(retriever, (), corpus_source, read, fields)
+    source = _needed(retriever, (), corpus_source, read, fields, cache_folder)
     if source is not None:
-        key = cache_key((), source, retriever, 0, read, fields)
+        key = cache_key((), source, retriever, 0, read, fields, cache_folder)
         _open_cached(retriever, source, key, cache_folder, read)
     return retriever
 
@@ -138,7 +165,7 @@ def fill_store(
 
     Errors of the reader, and of `DatabaseRetriever.fill`.
     """
-    key = corpus_key(corpus_source, read_corpus, fields)
+    key = corpus_key(corpus_source, read_corpus, fields, cache_folder)
     folder = cache_folder / "filling" / _short_hash(FORMAT, key, retriever.place, retriever.written())
     return retriever.fill(read_corpus(corpus_source, fields=fields), folder, key)
 
@@ -149,12 +176,13 @@ def _needed(
     corpus_source: str | Path | None,
     read: CorpusReader,
     fields: FieldNames,
+    cache_folder: Path,
 ) -> str | None:
     """The corpus's source, or None where it is not needed; RetrievalError where it is and is not given, and
     where a database was filled from another one."""
     if not retriever.needs_corpus(questions):
         if isinstance(retriever, DatabaseRetriever) and corpus_source is not None:
-            retriever.check_corpus(corpus_key(str(corpus_source), read, fields))
+            retriever.check_corpus(corpus_key(str(corpus_source), read, fields, cache_folder))
         return None
     if corpus_source is None:
         raise RetrievalError(f"the {retriever.kind} retriever needs a corpus, and none is given")
@@ -177,9 +205,11 @@ def cache_key(
     top_n: int,
     read: CorpusReader,
     fields: FieldNames = NO_NAMES,
+    cache_folder: Path | None = None,
 ) -> CacheKey:
-    """The names of the index and of the candidates; reads the corpus's files once through."""
-    corpus = None if source is None else corpus_key(source, read, fields)
+    """The names of the index and of the candidates; reads the corpus's files once through, those that
+    `cache_folder` remembers not even that."""
+    corpus = None if source is None else corpus_key(source, read, fields, cache_folder)
     settings = retriever.settings
     index = _short_hash(FORMAT, corpus, values_that_change(settings), retriever.index_fingerprint())
     searched = (values_that_change(settings, Changes.CANDIDATES), retriever.fingerprint(), top_n)
@@ -187,11 +217,14 @@ def cache_key(
     return CacheKey(corpus, index, _short_hash(index, *searched, asked))
 
 
-def corpus_key(source: str, read: CorpusReader, fields: FieldNames = NO_NAMES) -> str:
-    """A hash of the corpus: of its files' bytes and of `fields`, or of its passages where it is no file."""
+def corpus_key(
+    source: str, read: CorpusReader, fields: FieldNames = NO_NAMES, cache_folder: Path | None = None
+) -> str:
+    """A hash of the corpus: of its files' bytes and of `fields`, or of its passages where it is no file;
+    `cache_folder` as above."""
     path = Path(source)
     if path.is_file() or path.is_dir():
-        content = hash_file(path) if path.is_file() else hash_folder(path)
+        content = hash_file(path, cache_folder) if path.is_file() else hash_folder(path, cache_folder)
         return hash_values([content, dict(fields)]) if fields else content
     passages = _with_fields(read, fields)(source)
     return hash_values([passage.id, passage.title, passage.text] for passage in passages)

@@ -1,4 +1,8 @@
-"""Names for content: SHA-256 over files, folders, models and JSON values."""
+"""Names for content: SHA-256 over files, folders, models and JSON values.
+
+A file that is in a cache folder's memory (`hashes/`, one small file each) is not read again while its path,
+size and times are the same.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.errors import DataError
+from ragdro.files import atomic_path
 
 _SETTLED = 2_000_000_000
 """A file that was written less than so many nanoseconds ago may change again with the same size and time."""
 
 
-def hash_file(path: Path) -> str:
-    """The file's SHA-256; DataError names a file that cannot be read."""
+def hash_file(path: Path, cache: Path | None = None) -> str:
+    """The file's SHA-256, looked up in the memory of the folder `cache` where there is one; DataError names a
+    file that cannot be read."""
     try:
         status = path.stat()
         if time.time_ns() - status.st_mtime_ns < _SETTLED:
             return _hash(path)
-        return _known_hash(path.resolve(), status.st_size, status.st_mtime_ns)
+        # The time of the last change of its inode too: a copy may have brought the other one along.
+        seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return _known_hash(path.resolve(), seen, cache)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path=path) from error
 
 
-def hash_folder(folder: Path) -> str:
-    """A hash of the names and contents of all files below the folder, wherever the folder lies."""
+def hash_folder(folder: Path, cache: Path | None = None) -> str:
+    """A hash of the names and contents of all files below the folder, wherever the folder lies; `cache` as
+    above."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return hash_values([path.relative_to(folder).as_posix(), hash_file(path)] for path in files)
+    return hash_values([path.relative_to(folder).as_posix(), hash_file(path, cache)] for path in files)
 
 
 def model_fingerprint(model: str) -> str:
@@ -62,6 +71,26 @@ def _hash(path: Path) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _known_hash(path: Path, size: int, modified: int) -> str:
-    """The hash of a file as it was when it had this size and this time of its last change."""
-    return _hash(path)
+def _known_hash(path: Path, seen: tuple[int, int, int], cache: Path | None) -> str:
+    """The hash of a file as it was when it was `seen` with this size and these times of its last change."""
+    if cache is None:
+        return _hash(path)
+    memory = cache / "hashes" / f"{hash_values([str(path)])[:32]}.json"
+    key = [str(path), *seen]
+    known = _remembered(memory)
+    if known is not None and known[0] == key:
+        return known[1]
+    found = _hash(path)
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(memory, durable=False) as temporary:
+        temporary.write_text(json.dumps([key, found]), encoding="utf-8")
+    return found
+
+
+def _remembered(memory: Path) -> tuple[list[Any], str] | None:
+    """What a memory file says: what was seen, and the hash; None where there is none, or it is cut short."""
+    try:
+        key, found = json.loads(memory.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return (key, found) if isinstance(found, str) and len(found) == 64 else None

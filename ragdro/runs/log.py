@@ -78,6 +78,11 @@ class SilentLog(MetricsLog):
     def __init__(self) -> None:
         self._begun, self._records = time.monotonic(), 0
 
+    @property
+    def is_new(self) -> bool:
+        """Nothing is to be logged, so nothing is to be computed for it."""
+        return False
+
     def log(self, record: dict[str, Any]) -> None:
         """Nothing is written."""
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,13 +25,14 @@ from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.quantised import bitsandbytes
-from ragdro.lm.token_store import token_store
-from ragdro.parallel.world import is_rank0
+from ragdro.lm.token_store import TokenStore, token_stores
+from ragdro.parallel.world import broadcast_from_rank0
 from ragdro.parallel.zero import require_deepspeed
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.retrieval.cache import cached_candidates
+from ragdro.retrieval.cache import found_candidates
+from ragdro.retrieval.candidates import read_candidates
 from ragdro.retrieval.corrupt import corrupt
 from ragdro.runs.models import load_pair
 from ragdro.runs.trackers import require_trackers
@@ -38,6 +40,7 @@ from ragdro.runs.warm_start import WarmStart, warm_start
 from ragdro.selection.selector import Selector, selector_class
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve
+from ragdro.training.limits import refuse_long_prompts
 from ragdro.types import Candidates, Task
 
 
@@ -84,8 +87,7 @@ def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
     rag = build_rag(config, checkpoint if start is None else start.checkpoint)
     tasks = [*train, *validation, *(test or [])]
     _tokenise(rag, tasks, Path(config.cache))
-    for task in tasks:
-        rag.selector.prompt(task)
+    broadcast_from_rank0(partial(refuse_long_prompts, rag.selector, tasks))
     return Setup(rag, algorithm, train, validation, test, engine, start)
 
 
@@ -103,15 +105,19 @@ def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
     questions = load_questions(resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
-    candidates = cached_candidates(
-        questions,
-        corpus,
-        config.retriever,
-        config.top_n,
-        Path(config.cache),
-        show_progress=is_rank0(),
-        fields=config.data.names,
+    found = broadcast_from_rank0(
+        partial(
+            found_candidates,
+            questions,
+            corpus,
+            config.retriever,
+            config.top_n,
+            Path(config.cache),
+            show_progress=True,
+            fields=config.data.names,
+        )
     )
+    candidates = list(read_candidates(found)) if isinstance(found, Path) else found
     worse = corruption(config)
     return [Task(q, worse(c)) for q, c in zip(questions, candidates, strict=True)]
 
@@ -174,10 +180,16 @@ def _require_optimisers(config: Config) -> None:
 
 @phase("tokenise")
 def _tokenise(rag: Rag, tasks: Sequence[Task], cache: Path) -> None:
-    """Have both tokenizers look up what users wrote in these tasks, tokenised once and kept in the cache."""
-    texts = {task.question.question for task in tasks}
-    for task in tasks:
-        for passage in task.candidates.passages:
-            texts |= {passage.title, passage.text}
-    for tokenizer in (rag.selector.model.tokenizer, rag.generator.model.tokenizer):
-        tokenizer.memory = token_store(tokenizer, texts, cache).get
+    """Have both tokenizers look up what users wrote in these tasks: one process tokenises it, once, and keeps
+    it in the cache."""
+    tokenizers = (rag.selector.model.tokenizer, rag.generator.model.tokenizer)
+
+    def stored() -> list[Path]:
+        texts = {task.question.question for task in tasks}
+        for task in tasks:
+            for passage in task.candidates.passages:
+                texts |= {passage.title, passage.text}
+        return token_stores(tokenizers, texts, cache)
+
+    for tokenizer, folder in zip(tokenizers, broadcast_from_rank0(stored), strict=True):
+        tokenizer.memory = TokenStore(folder).get

@@ -65,12 +65,15 @@ class ListSelector(Selector):
     @phase("tokenise")
     def prompt(self, task: Task) -> Ints:
         """See `Selector`."""
-        self._check(task)
+        self.check(task)
         passages, k = task.candidates.passages, self.list_length(task.candidates)
         ids = self.template.encode(self.model.tokenizer, task.question.question, passages, k, self.budget)
-        behind = sum(sorted(map(len, self.grammar.later[: len(passages)]))[-k:]) + 1
-        self._check_length(task, len(ids) + behind)
+        self._check_length(task, len(ids) + self.room(len(passages)))
         return np.array(ids)
+
+    def room(self, candidates: int) -> int:
+        """See `Selector`."""
+        return sum(sorted(map(len, self.grammar.later[:candidates]))[-min(self.k, candidates) :]) + 1
 
     def scored(self, task: Task, permutation: Permutation) -> ScoredSequence:
         """The sequence whose log-probability is log p(z|x)."""

@@ -137,7 +137,7 @@ class PointerSelector(Selector):
     @phase("tokenise")
     def encoded(self, task: Task) -> EncodedPrompt:
         """The prompt and where its passages end; raises as `prompt` does."""
-        self._check(task)
+        self.check(task)
         passages, k = task.candidates.passages, self.list_length(task.candidates)
         by_heads = isinstance(self.model.projections, HeadWeights)
         encode = self.template.encode_with_spans if by_heads else self.template.encode_with_ends

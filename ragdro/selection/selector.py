@@ -138,6 +138,10 @@ class Selector(ABC):
         """The prompt's token ids. Raises `RetrievalError` for no candidates or more than N, `ConfigError` for
         a prompt that the model has no positions for."""
 
+    def room(self, candidates: int) -> int:
+        """How many tokens may be written behind the prompt of so many candidates."""
+        return 0
+
     @abstractmethod
     def group(self, task: Task, permutations: Sequence[Permutation]) -> ScoredGroup:
         """What gives log p(z|x) of a question's permutations, one each, with gradients where they are on."""
@@ -249,7 +253,7 @@ class Selector(ABC):
         """Read so many candidates at once from here on."""
         self.n = candidates
 
-    def _check(self, task: Task) -> None:
+    def check(self, task: Task) -> None:
         """Raises `RetrievalError` for no candidates or more than N."""
         passages = task.candidates.passages
         if not passages:

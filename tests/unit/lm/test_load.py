@@ -117,3 +117,12 @@ def test_an_adapter_does_not_part_tied_embeddings(targets: list[str]) -> None:
     assert not any("lora" in name for name, _ in tied.hf.named_parameters())
     apart = random_model(byte_level(), "qwen3", tie_word_embeddings=False)
     assert with_adapter(apart, "selector", LoraAdapter(targets=targets), seed=0)
+
+
+def test_a_model_is_loaded_on_its_device_and_nowhere_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda *rest: pytest.fail("moved after it was loaded"))
+    model = load_language_model(str(tmp_path), ModelSettings(model=str(tmp_path)), torch.device("meta"))
+    assert {p.device.type for p in model.hf.parameters()} == {"meta"}

@@ -14,7 +14,7 @@ import pytest
 
 from ragdro.config.retriever import parse_settings
 from ragdro.errors import ConfigError
-from ragdro.retrieval import make_retriever
+from ragdro.retrieval import hashing, make_retriever
 from ragdro.retrieval.cache import CacheKey, cache_key
 from ragdro.retrieval.hashing import hash_file, model_fingerprint
 from ragdro.retrieval.postgres import PostgresRetriever
@@ -218,3 +218,28 @@ def test_a_file_that_has_not_changed_is_not_hashed_again(
     assert hash_file(path) != written
     shutil.copy(path, tmp_path / "other")
     assert hash_file(tmp_path / "other") == hash_file(path)
+
+
+def test_a_file_that_the_cache_remembers_is_not_read_by_another_process_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cache, read = tmp_path / "corpus.jsonl", tmp_path / "cache", []
+    digest = hashing._hash
+    monkeypatch.setattr(hashing, "_hash", lambda path: (read.append(path), digest(path))[1])
+
+    def asked() -> str:
+        hashing._known_hash.cache_clear()  # as a new process has it
+        return hash_file(path, cache)
+
+    path.write_bytes(b"passages")
+    os.utime(path, ns=(10**18, 10**18))
+    first = asked()
+    assert asked() == first == digest(path) and len(read) == 1
+    path.write_bytes(b"PASSAGES")  # of the same size and, as far as a copy says, of the same time
+    os.utime(path, ns=(10**18, 10**18))
+    assert asked() == digest(path) != first and len(read) == 2
+    (memory,) = (cache / "hashes").iterdir()
+    memory.write_bytes(memory.read_bytes()[:-9])
+    assert asked() == digest(path) and len(read) == 3
+    os.utime(path)
+    assert asked() == asked() == digest(path) and len(read) == 5  # just now: read each time
