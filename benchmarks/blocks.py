@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.trial import Side, Trial, compare, parse, random_model, report, same, tolerance, world
+from benchmarks.trial import Side, Trial, compare, compared, parse, random_model, report, same, slope, world
 from ragdro.generation.generator import Generator
 from ragdro.lm.parity import separate_log_probs
 from ragdro.lm.scoring import sequence_log_probs
@@ -82,8 +82,7 @@ def update(generator: Generator, side: Side) -> Side:
         generator.model.hf.zero_grad()
         values: Tensor = side()  # type: ignore[assignment]
         (-values.mean()).backward()
-        gradient: Tensor = generator.model.hf.get_decoder().layers[0].self_attn.k_proj.weight.grad
-        return gradient.clone()
+        return slope(generator.model)
 
     return updated
 
@@ -98,11 +97,9 @@ def case(trial: Trial, generators: dict[str, Generator], task: Task, distinct: i
             way: scoring(side) if name == "scoring" else update(generators["blocks"], side)
             for way, side in sides.items()
         }
-        for one, other in (("ours", "separate"), ("tree", "separate_full")):
-            a, b = jobs[one](), jobs[other]()
-            assert isinstance(a, Tensor) and isinstance(b, Tensor)
-            scale = b.abs().max() if name == "update" else 1.0
-            same(f"{name}: {one}", a / scale, b / scale, tolerance(trial))
+        with compared(generators["blocks"].model) as tolerance:
+            for one, other in (("ours", "separate"), ("tree", "separate_full")):
+                same(f"{name}: {one}", jobs[one](), jobs[other](), tolerance)
         results[name] = compare(trial, jobs)
     return results
 
@@ -111,7 +108,7 @@ def main() -> None:
     trial = parse(__doc__, questions=1, repeats=3)
     if trial.model != "smallest":
         trial = replace(trial, prompt=FULL_PROMPT)
-    model = random_model(trial.model, trial.device, seed=1)
+    model = random_model(trial, seed=1)
     template, budget = load_template("tiny-generator"), Budget(40, trial.passage_tokens)
     generators = {
         "full": Generator(model, template, budget=budget, answer_tokens=24),

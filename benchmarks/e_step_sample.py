@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from benchmarks.trial import compare, parse, report, selector_of, world
+from benchmarks.trial import compare, compared, parse, report, selector_of, world
 from ragdro.selection.identifiers import DecodingState, IdentifierGrammar
 from ragdro.selection.selector import Selector
 from ragdro.types import Permutation, Task
@@ -68,7 +68,7 @@ def generate(
         eos_token_id=selector.model.tokenizer.end_id,
         pad_token_id=selector.model.tokenizer.pad_id,
     )
-    with torch.no_grad():
+    with torch.no_grad(), selector.model.precision():
         selector.model.hf.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
@@ -92,13 +92,15 @@ def main() -> None:
         for task in tasks:
             generate(selector, task, trial.samples, tokens)
 
-    for task, numbers, lists in zip(tasks, uniforms, ours(), strict=True):
-        processor = OneList(selector.grammar, numbers, len(selector.prompt(task)), trial.n, trial.k)
-        generate(selector, task, trial.samples, tokens + 1, processor)
-        written = [state.chosen for state in processor.states]
-        assert written == lists, f"the sides draw different lists: {written} and {lists}"
-        if trial.model != "smallest":
-            break
+    with compared(selector.model) as tolerance:
+        exact = tolerance < 1e-3  # in 16 bits a random number may fall on the other side of a border
+        for task, numbers, lists in zip(tasks, uniforms, ours() if exact else (), strict=exact):
+            processor = OneList(selector.grammar, numbers, len(selector.prompt(task)), trial.n, trial.k)
+            generate(selector, task, trial.samples, tokens + 1, processor)
+            written = [state.chosen for state in processor.states]
+            assert written == lists, f"the sides draw different lists: {written} and {lists}"
+            if trial.model != "smallest":
+                break
     metrics = compare(trial, {"ours": ours, "generate": separate})
     report(
         trial, "e_step_sample", prompt_tokens=len(selector.prompt(tasks[0])), list_tokens=tokens, **metrics

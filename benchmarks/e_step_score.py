@@ -18,13 +18,13 @@ from benchmarks.trial import (
     Side,
     Trial,
     compare,
+    compared,
     distinct,
     generator_of,
     lists_of,
     parse,
     report,
     same,
-    tolerance,
     world,
 )
 from ragdro.generation.generator import Generator
@@ -40,7 +40,8 @@ CASES = {"none": 0.0, "concentrated": CONCENTRATED}
 def textbook(model: LanguageModel, sequence: ScoredSequence) -> Tensor:
     """log p(y|x,d_z) from all logits of one whole sequence."""
     ids = torch.from_numpy(sequence.tokens).to(model.device)[None]
-    logits = model.hf(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    with model.precision():
+        logits = model.hf(input_ids=ids, use_cache=False).logits[0, :-1].float()
     log_probs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
     return log_probs[torch.from_numpy(sequence.targets - 1).to(model.device)].sum()
 
@@ -78,7 +79,8 @@ def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -
     """One case's metrics, after a check that its sides agree."""
     lists = lists_of(trial, tasks, spread)
     sides = sides_of(generator, tasks, lists)
-    same("log p(y|x,d_z)", sides["ours"](), sides["separate"](), tolerance(trial))
+    with compared(generator.model) as tolerance:
+        same("log p(y|x,d_z)", sides["ours"](), sides["separate"](), tolerance)
     return {"distinct": distinct(lists), **compare(trial, sides)}
 
 

@@ -16,6 +16,7 @@ import torch
 from benchmarks.trial import (
     Side,
     Trial,
+    compared,
     lists_of,
     middle,
     parse,
@@ -24,7 +25,6 @@ from benchmarks.trial import (
     same,
     selector_of,
     timed,
-    tolerance,
     world,
 )
 from ragdro.algorithms.examples import TrainingExample
@@ -57,12 +57,13 @@ def sweep(trials: dict[int, Trial]) -> dict[str, list[float]]:
     for value, trial in trials.items():
         selector = selector_of(trial)
         batch = group_of(selector, trial)
-        together = sequence_log_probs(selector.model, [batch[0].group])[0]
-        alone = [
-            sequence_log_probs(selector.model, [SequenceGroup.of([s])])[0]
-            for s in batch[0].group.sequences[:2]
-        ]
-        same("log p(z|x)", together[:2], torch.cat(alone), tolerance(trial))
+        with compared(selector.model) as tolerance, torch.no_grad():
+            together = sequence_log_probs(selector.model, [batch[0].group])[0]
+            alone = [
+                sequence_log_probs(selector.model, [SequenceGroup.of([s])])[0]
+                for s in batch[0].group.sequences[:2]
+            ]
+            same("log p(z|x)", together[:2], torch.cat(alone), tolerance)
         sides[str(value)] = lambda selector=selector, batch=batch: step(selector, batch)  # type: ignore[misc]
     return timed(next(iter(trials.values())), sides)
 

@@ -22,6 +22,7 @@ from benchmarks.trial import (
     Side,
     Trial,
     compare,
+    compared,
     distinct,
     generator_of,
     lists_of,
@@ -29,7 +30,7 @@ from benchmarks.trial import (
     report,
     same,
     selector_of,
-    tolerance,
+    slope,
     world,
 )
 from ragdro.generation.generator import Generator
@@ -71,7 +72,7 @@ class Ours:
         ]
         selection = self._gradient(self.selector.model, groups, shares)
         answers = self._gradient(self.generator.model, self._readings(unlike), shares)
-        return weights, selection, answers, _slope(self.selector.model), _slope(self.generator.model)
+        return weights, selection, answers, slope(self.selector.model), slope(self.generator.model)
 
     def _readings(self, lists: list[list[Permutation]]) -> list[SequenceGroup]:
         return [
@@ -119,13 +120,7 @@ def textbook_way(
             loss = -weight * textbook(generator.model, sequence) / len(tasks)
             loss.backward()
             answers += float(loss.detach())
-    return weights, selection, answers, _slope(selector.model), _slope(generator.model)
-
-
-def _slope(model: LanguageModel) -> Tensor:
-    """Of all gradients the first layer's keys', in units of its largest."""
-    gradient: Tensor = model.hf.get_decoder().layers[0].self_attn.k_proj.weight.grad
-    return gradient.detach() / gradient.abs().max()
+    return weights, selection, answers, slope(selector.model), slope(generator.model)
 
 
 def case(trial: Trial, ours: Ours, spread: float) -> dict[str, object]:
@@ -138,8 +133,9 @@ def case(trial: Trial, ours: Ours, spread: float) -> dict[str, object]:
         "textbook": lambda: textbook_way(ours.selector, ours.generator, ours.tasks, lists, tokens),
     }
     names = ("weights", "selector loss", "generator loss", "selector gradient", "generator gradient")
-    for name, a, b in zip(names, sides["ours"](), sides["textbook"](), strict=True):  # type: ignore[call-overload]
-        same(name, a, b, tolerance(trial))
+    with compared(ours.selector.model, ours.generator.model) as tolerance:
+        for name, a, b in zip(names, sides["ours"](), sides["textbook"](), strict=True):  # type: ignore[call-overload]
+            same(name, a, b, tolerance)
     return {"distinct": distinct(lists), **compare(trial, sides)}
 
 

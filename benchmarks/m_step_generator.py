@@ -16,13 +16,14 @@ from benchmarks.trial import (
     Side,
     Trial,
     compare,
+    compared,
     distinct,
     generator_of,
     lists_of,
     parse,
     report,
     same,
-    tolerance,
+    slope,
     world,
 )
 from ragdro.generation.generator import Generator
@@ -35,10 +36,6 @@ def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutati
     """The two ways to the loss -sum_i w_i log p(y|x,d_zi) / questions, w_i = 1/m, and a gradient."""
     model = generator.model
 
-    def slope() -> Tensor:
-        gradient: Tensor = model.hf.get_decoder().layers[0].self_attn.k_proj.weight.grad
-        return gradient.detach().clone()
-
     def ours() -> tuple[float, Tensor]:
         model.hf.zero_grad()
         groups, weights = [], []
@@ -50,7 +47,7 @@ def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutati
         values = sequence_log_probs(model, groups)
         loss = -torch.stack([(w * v).sum() for w, v in zip(weights, values, strict=True)]).sum()
         loss.backward()
-        return float(loss.detach()), slope()
+        return float(loss.detach()), slope(model)
 
     def separate() -> tuple[float, Tensor]:
         model.hf.zero_grad()
@@ -60,7 +57,7 @@ def sides_of(generator: Generator, tasks: list[Task], lists: list[list[Permutati
                 loss = -textbook(model, generator.scored(reading(task, z))) / len(drawn) / len(tasks)
                 loss.backward()
                 total += float(loss.detach())
-        return total, slope()
+        return total, slope(model)
 
     return {"ours": ours, "separate": separate}
 
@@ -69,9 +66,10 @@ def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -
     """One case's metrics, after a check that its sides agree."""
     lists = lists_of(trial, tasks, spread)
     sides = sides_of(generator, tasks, lists)
-    (ours, slope), (separate, gradient) = sides["ours"](), sides["separate"]()  # type: ignore[misc]
-    same("loss", ours, separate, tolerance(trial))
-    same("gradient", slope / gradient.abs().max(), gradient / gradient.abs().max(), tolerance(trial))
+    with compared(generator.model) as tolerance:
+        (ours, found), (separate, gradient) = sides["ours"](), sides["separate"]()  # type: ignore[misc]
+        same("loss", ours, separate, tolerance)
+        same("gradient", found, gradient, tolerance)
     return {"distinct": distinct(lists), **compare(trial, sides)}
 
 

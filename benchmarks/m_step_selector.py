@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.trial import compare, lists_of, parse, report, same, selector_of, tolerance, world
+from benchmarks.trial import compare, compared, lists_of, parse, report, same, selector_of, slope, world
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.lm.tree import ScoredSequence
@@ -26,7 +26,9 @@ def textbook(model: LanguageModel, sequences: tuple[ScoredSequence, ...], *, kee
         ids[row, : len(sequence.tokens)] = torch.from_numpy(sequence.tokens)
     ids = ids.to(model.device)
     first = min(int(s.targets[0]) for s in sequences) - 1
-    logits = model.hf(input_ids=ids, use_cache=False, logits_to_keep=longest - first if keep else 0).logits
+    with model.precision():
+        kept = longest - first if keep else 0
+        logits = model.hf(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
     offset = first if keep else 0
     totals = []
     for row, sequence in enumerate(sequences):
@@ -58,19 +60,19 @@ def main() -> None:
         return step(textbook(model, group.sequences, keep=True))
 
     def step(log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """The values and, of all gradients, the first layer's keys'."""
+        """The values and a gradient."""
         model.hf.zero_grad()
         (-(weights * log_probs).sum()).backward()
-        return log_probs.detach(), model.hf.get_decoder().layers[0].self_attn.k_proj.weight.grad
+        return log_probs.detach(), slope(model)
 
     sides = {"ours": ours, "full": full, "kept": kept}
     model.shares_prefixes = True if trial.only else None  # the first-batch check is no part of a step
     if not trial.only:
-        (values, slope), others = ours(), {"full": full(), "kept": kept()}
-        for name, (expected, gradient) in others.items():
-            same(f"log p(z|x), {name}", values, expected, tolerance(trial))
-            scale = gradient.abs().max()
-            same(f"gradient, {name}", slope / scale, gradient / scale, tolerance(trial))
+        with compared(model) as tolerance:
+            (values, found), others = ours(), {"full": full(), "kept": kept()}
+            for name, (expected, gradient) in others.items():
+                same(f"log p(z|x), {name}", values, expected, tolerance)
+                same(f"gradient, {name}", found, gradient, tolerance)
     metrics = compare(trial, sides, memory=True)
     lengths = {"prompt_tokens": len(selector.prompt(tasks[0])), "tree_tokens": len(group.tree)}
     report(trial, "m_step_selector", **lengths, **metrics)

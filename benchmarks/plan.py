@@ -1,17 +1,19 @@
-"""`ragdro plan` against measured peaks of memory, phase by phase, as one JSON line. CPU, Linux.
+"""`ragdro plan` against measured peaks of memory, phase by phase, as one JSON line. Linux.
 
     python -m benchmarks.plan [--variant lora]
+    python -m benchmarks.plan --device cuda --size llama-1b
 
-Each phase runs in a process of its own on random weights: the largest batch of `Selector.sample`, of
+On a CPU each phase runs in a process of its own on random weights: the largest batch of `Selector.sample`, of
 `score_all`, and two updates of `fit`. Measured is the most resident memory over what was resident before the
 models were made (after a small run of everything, which loads the kernels). Memory that is freed goes back
 to the system at once (MALLOC_MMAP_THRESHOLD_), so that resident is what is alive. `ratio` is planned over
-measured. About three minutes on two cores.
+measured. About three minutes on two cores. On a GPU it is what torch's allocator gave out at most.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -42,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shared": {"adapter": {"rank": 8}},
     "checkpointing": {"gradient_checkpointing": True},
     "bf16": {"amp": "bfloat16"},
+    "lora-bf16": {"adapter": {"rank": 16}, "dtype": "bfloat16", "gradient_checkpointing": True},
 }
 SIZES: dict[str, dict[str, Any]] = {
     "full": {
@@ -55,6 +58,14 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "scratch": {"width": 256, "layers": 5, "vocabulary": 16384}, "passage_tokens": 30, "n": 5, "k": 2,
         "samples": 2, "tokens": 1024,
+    },
+    "llama-1b": {
+        "scratch": {"width": 2048, "layers": 16, "vocabulary": 128256, "heads": 32, "positions": 8192},
+        "passage_tokens": 100, "n": 20, "k": 5, "samples": 8, "tokens": 8192,
+    },
+    "llama-8b": {
+        "scratch": {"width": 4096, "layers": 32, "vocabulary": 128256, "heads": 32, "positions": 8192},
+        "passage_tokens": 100, "n": 20, "k": 5, "samples": 8, "tokens": 8192,
     },
 }  # fmt: skip
 
@@ -78,10 +89,11 @@ def config_of(size: str, variant: str) -> Config:
     )
 
 
-def work(config: Config, phase: str, questions: int) -> None:
+def work(config: Config, phase: str, questions: int, device: torch.device = CPU) -> None:
     """The phase itself, as a run does it, on models made here."""
     layers = config.selector.scratch.layers if config.selector.scratch else 0
-    selector, generator = stand_in_pair(config, CPU, {"selector": layers, "generator": layers})
+    with torch.device(device):
+        selector, generator = stand_in_pair(config, device, {"selector": layers, "generator": layers})
     tasks, lists = longest_tasks(config, questions), unlike_lists(config, questions)
     budget = config.e_step.max_tokens_per_micro_batch
 
@@ -121,12 +133,27 @@ def measured(config: Config, phase: str) -> int:
     return (resident("VmHWM") - before) * 1024
 
 
-def compared(size: str, variant: str, phases: Sequence[str] = PHASES) -> dict[str, dict[str, float]]:
+def measured_on_gpu(config: Config, phase: str, device: torch.device) -> int:
+    """Bytes at the peak, all of them freed again."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work(config, phase, QUESTIONS, device)
+    return torch.cuda.max_memory_allocated() - before
+
+
+def compared(
+    size: str, variant: str, phases: Sequence[str] = PHASES, device: torch.device = CPU
+) -> dict[str, dict[str, float]]:
     """Each phase: MiB planned and measured, and their ratio."""
     config = config_of(size, variant)
-    planned = plan(config, QUESTIONS, CPU)["phases"]
+    planned = plan(config, QUESTIONS, device)["phases"]
     rows = {}
     for phase in phases:
+        if device.type == "cuda":
+            rows[phase] = row(planned[phase]["memory"], measured_on_gpu(config, phase, device))
+            continue
         command = [sys.executable, "-m", "benchmarks.plan", "--size", size, "--variant", variant]
         completed = subprocess.run(
             [*command, "--only", phase],
@@ -135,24 +162,30 @@ def compared(size: str, variant: str, phases: Sequence[str] = PHASES) -> dict[st
             text=True,
             env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "65536"},
         )
-        real, ours = int(completed.stdout), planned[phase]["memory"]
-        mib = {"planned_mib": round(ours / 2**20, 1), "measured_mib": round(real / 2**20, 1)}
-        rows[phase] = {**mib, "ratio": round(ours / real, 3)}
+        rows[phase] = row(planned[phase]["memory"], int(completed.stdout))
     return rows
+
+
+def row(planned: float, measured: int) -> dict[str, float]:
+    """In MiB, and the ratio."""
+    mib = {"planned_mib": round(planned / 2**20, 1), "measured_mib": round(measured / 2**20, 1)}
+    return {**mib, "ratio": round(planned / measured, 3)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=tuple(SIZES), default="full")
     parser.add_argument("--variant", choices=tuple(VARIANTS), default="full")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=PHASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
         print(measured(config_of(arguments.size, arguments.variant), arguments.only))
         return
-    rows = compared(arguments.size, arguments.variant)
+    device = torch.device(arguments.device)
+    rows = compared(arguments.size, arguments.variant, device=device)
     sizes = {"size": arguments.size, "variant": arguments.variant}
-    print(json.dumps({"benchmark": "plan", "device": device_name(CPU), **sizes, **rows}))
+    print(json.dumps({"benchmark": "plan", "device": device_name(device), **sizes, **rows}))
 
 
 if __name__ == "__main__":

@@ -93,8 +93,9 @@ def asked(count: int) -> list[str]:
 
 def bare(corpus: Path, folder: Path, questions: list[str], top_n: int) -> int:
     """The job with bm25s alone; returns how many characters of passages came back."""
-    import bm25s
     import Stemmer
+
+    from ragdro.retrieval.bm25_library import bm25s
 
     stemmer = Stemmer.Stemmer("english")
     texts = [f"{record['title']} {record['text']}" for record in records(corpus)]
@@ -161,11 +162,11 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def compare_search(arguments: argparse.Namespace) -> dict[str, Any]:
     """Searching alone, in turn over one open index: bm25s with a thread a processor, and ours."""
-    import bm25s
     import Stemmer
 
     from ragdro.config.retriever import Bm25Settings
     from ragdro.retrieval import make_retriever
+    from ragdro.retrieval.bm25_library import bm25s
     from ragdro.types import Passage, Question
 
     texts, seconds = asked(arguments.questions), {"bare": [], "ours": []}

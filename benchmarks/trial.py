@@ -1,4 +1,4 @@
-"""What the speed benchmarks fraction: random models, a made-up world, and two sides timed in one run.
+"""What the speed benchmarks share: random models, a made-up world, and two sides timed in one run.
 
 A side is a function that does the whole job once. Sides are timed in turn, so that whatever else the machine
 does meets all of them; a ratio is the median of the ratios within a turn. Peak memory is what the job takes
@@ -13,17 +13,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from ragdro.config import LoraAdapter, ModelSettings
 from ragdro.generation.generator import Generator
+from ragdro.lm.adapters import with_adapter
+from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.peak import measured_peak, synchronise
 from ragdro.lm.tokens import TextTokenizer
@@ -60,6 +65,8 @@ class Trial:
     n: int
     repeats: int
     only: str | None
+    lora: bool
+    amp: Literal["auto", "bfloat16"]
 
     @property
     def passage_tokens(self) -> int:
@@ -73,6 +80,8 @@ def parse(description: str | None, **defaults: int) -> Trial:
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--model", choices=tuple(MODELS), default="tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--lora", action="store_true", help="train adapters on frozen weights")
+    parser.add_argument("--amp", choices=("auto", "bfloat16"), default="auto")
     parser.add_argument("--threads", type=int)
     for name, value in {"samples": 8, "questions": 1, "repeats": 5, **defaults}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -87,11 +96,21 @@ def parse(description: str | None, **defaults: int) -> Trial:
         sizes = {
             "model": "smallest", "prompt": 160, "k": 2, "n": 5, "samples": 3, "questions": 2, "repeats": 1,
         }  # fmt: skip
-    return Trial(device=torch.device(arguments.device), only=arguments.only, **sizes)
+    return Trial(
+        device=torch.device(arguments.device),
+        only=arguments.only,
+        lora=arguments.lora,
+        amp=arguments.amp,
+        **sizes,
+    )
 
 
-def random_model(name: str, device: torch.device, seed: int) -> LanguageModel:
-    """A Llama with random weights (float32 on a CPU, bfloat16 on a GPU) and a tokenizer of bytes."""
+def random_model(trial: Trial, seed: int) -> LanguageModel:
+    """A Llama with random weights and a tokenizer of bytes, as a run has it on the trial's device.
+
+    Weights are float32, on a GPU under bfloat16 autocast; under adapters they are bfloat16 there.
+    """
+    name, device = trial.model, trial.device
     vocabulary, width, inner, layers, heads, kv_heads = MODELS[name]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -118,23 +137,54 @@ def random_model(name: str, device: torch.device, seed: int) -> LanguageModel:
         bos_token_id=None,
     )
     torch.manual_seed(seed)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    settings = ModelSettings(
+        model=name,
+        amp=trial.amp,
+        dtype="bfloat16" if trial.lora and device.type == "cuda" else "float32",
+        adapter=LoraAdapter() if trial.lora else None,
+    )
     with torch.device(device):
-        hf = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    return LanguageModel(hf.eval(), TextTokenizer(fast, name=name))
+        hf = AutoModelForCausalLM.from_config(
+            config, dtype=weights_dtype(settings), attn_implementation="sdpa"
+        )
+        model = LanguageModel(hf.eval(), TextTokenizer(fast, name=name), autocast_dtype(settings, device))
+        if settings.adapter is None:
+            return model
+        return with_adapter(model, "trained", settings.adapter, seed=seed)
+
+
+def slope(model: LanguageModel) -> Tensor:
+    """Of all gradients the first layer's keys' (its adapter's, where it has one), in units of the largest."""
+    keys = model.hf.get_decoder().layers[0].self_attn.k_proj
+    weight = keys.weight if model.adapter is None else keys.lora_B[model.adapter].weight
+    assert weight.grad is not None
+    gradient: Tensor = weight.grad.detach().float()
+    return gradient / gradient.abs().max()
+
+
+@contextmanager
+def compared(*models: LanguageModel) -> Iterator[float]:
+    """How far apart two ways to one number may be (see `same`), in float32 where the weights are."""
+    autocasts = [model.autocast for model in models]
+    exact = all(p.dtype == torch.float32 for model in models for p in model.hf.parameters())
+    for model in models:
+        model.autocast = None if exact else model.autocast
+    yield 2e-4 if exact else 0.05
+    for model, autocast in zip(models, autocasts, strict=True):
+        model.autocast = autocast
 
 
 def selector_of(trial: Trial) -> ListSelector:
     """A selector with random weights behind the tiny prompt."""
     budget = Budget(40, trial.passage_tokens)
-    model = random_model(trial.model, trial.device, seed=0)
+    model = random_model(trial, seed=0)
     return ListSelector(model, load_template("tiny-selector"), k=trial.k, n=trial.n, budget=budget)
 
 
 def generator_of(trial: Trial) -> Generator:
     """A generator with random weights behind the tiny prompt."""
     budget = Budget(40, trial.passage_tokens)
-    model = random_model(trial.model, trial.device, seed=1)
+    model = random_model(trial, seed=1)
     return Generator(model, load_template("tiny-generator"), budget=budget, answer_tokens=24)
 
 
@@ -171,11 +221,6 @@ def same(what: str, ours: Any, reference: Any, tolerance: float) -> None:
     a, b = (torch.as_tensor(x).detach().double().cpu() for x in (ours, reference))
     worst = float(((a - b).abs() / b.abs().clamp(min=1)).max())
     assert a.shape == b.shape and worst <= tolerance, f"{what}: the sides differ by {worst:.3g}"
-
-
-def tolerance(trial: Trial) -> float:
-    """How far apart two ways to one number may be in the dtype that the device computes in."""
-    return 2e-4 if trial.device.type == "cpu" else 0.05
 
 
 def timed(trial: Trial, sides: dict[str, Side]) -> dict[str, list[float]]:
@@ -260,6 +305,6 @@ def resident(field: str) -> int:
 
 def report(trial: Trial, name: str, **metrics: Any) -> None:
     """The one JSON line."""
-    sizes = {"model": trial.model, "prompt": trial.prompt, "samples": trial.samples, "k": trial.k,
-             "n": trial.n, "questions": trial.questions, "repeats": trial.repeats}  # fmt: skip
+    keys = ("model", "prompt", "samples", "k", "n", "questions", "repeats", "lora", "amp")
+    sizes = {key: getattr(trial, key) for key in keys}
     print(json.dumps({"benchmark": name, "device": device_name(trial.device), **sizes, **metrics}))

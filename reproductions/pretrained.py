@@ -34,6 +34,7 @@ SETS: Mapping[str, Mapping[str, Any]] = {
     "hotpotqa": {
         "train": ["multihop/hotpotqa_train.jsonl", "more/hotpotqa_train_2226.jsonl.gz"],
         "test": "multihop/hotpotqa_dev.jsonl",
+        "kept_out": 300,
         "teacher": "gold",
     },
     "2wiki": {
@@ -49,7 +50,8 @@ SETS: Mapping[str, Mapping[str, Any]] = {
         "teacher": "distant",
     },
 }
-"""HotpotQA has its ten paragraphs, in BM25's order; the others BM25's top ten of the whole corpus."""
+"""HotpotQA has its ten paragraphs, in BM25's order; the others BM25's top ten of the whole corpus.
+`kept_out`: so many of the training questions join the test."""
 ROWS: Mapping[str, Sequence[str]] = {
     "zero-shot": ["iterations=0", "warm_up.selector=null", "warm_up.generator=null"],
     "warm-up": ["iterations=0", "checkpoints.keep=all"],
@@ -116,7 +118,8 @@ def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
                 )
             )
         random.Random(0).shuffle(train)
-        held_out = max(VALIDATION.values())
+        kept_out, held_out = spec.get("kept_out", 0), max(VALIDATION.values())
+        test, train = test + train[len(train) - kept_out :], train[: len(train) - kept_out]
         parts = {"train": train[held_out:], **{f"validation-{s}": train[:n] for s, n in VALIDATION.items()}}
         for part, rows in (*parts.items(), ("test", test)):
             with atomic_file(out / f"{name}-{part}.jsonl") as file:

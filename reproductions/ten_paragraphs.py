@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bm25s
 import orjson
 import Stemmer
 
 from ragdro.data import read_questions
 from ragdro.errors import RagdroError
 from ragdro.files import atomic_file
+from ragdro.retrieval.bm25_library import bm25s
 from ragdro.types import Passage, Question
 
 TRAIN, MORE, DEV = (

@@ -114,14 +114,16 @@ class AttentionPlan(Plan):
         outputs = []
         for q, block in zip(queries, schedule.blocks, strict=True):
             k, v = _joined(keys, block.keys), _joined(values, block.keys)
+            grouped = block.visible is None and groups > 1 and _takes_groups(q)
+            if groups > 1 and not grouped:
+                k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
             if block.visible is None:  # causal kernels want as many queries as keys: the first are made up
                 lead = k.shape[2] - q.shape[2]
                 q = F.pad(q, (0, 0, lead, 0)) if lead else q
                 out = F.scaled_dot_product_attention(
-                    q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
+                    q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=grouped
                 )[:, :, lead:]
-            else:  # with a mask, kernels for grouped queries are missing on some devices
-                k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+            else:
                 out = F.scaled_dot_product_attention(
                     q, k, v, attn_mask=block.visible, dropout_p=dropout, scale=scaling
                 )
@@ -154,6 +156,14 @@ def tree_attention(
         return plain
     out = plan.attend(module, query, key, value, dropout, scaling, sliding_window)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _takes_groups(query: Tensor) -> bool:
+    """Whether a fast causal kernel takes fewer keys than queries: on a GPU flash attention alone does, which
+    needs 16 bits; without it, plain attention would hold all pairs."""
+    if query.device.type != "cuda":
+        return True
+    return query.dtype in (torch.float16, torch.bfloat16) and torch.backends.cuda.flash_sdp_enabled()
 
 
 def _joined(pieces: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:

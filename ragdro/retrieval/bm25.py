@@ -16,9 +16,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import bm25s
 import numpy as np
-from bm25s.tokenization import Tokenized, Tokenizer
 from jaxtyping import Float32, Int64, Integer
 
 from ragdro.config.retriever import AUTO, Bm25Settings
@@ -26,6 +24,7 @@ from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 from ragdro.progress import track
 from ragdro.retrieval.base import RowRetriever
+from ragdro.retrieval.bm25_library import Tokenized, Tokenizer, bm25s
 from ragdro.retrieval.language import WordRules, detect, word_rules
 from ragdro.retrieval.postings import Postings
 from ragdro.retrieval.store import PassageStore

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 import Stemmer
 from bm25s.tokenization import Tokenizer
 
+import ragdro
 from ragdro.config.retriever import Bm25Settings, HybridSettings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval import bm25 as module
@@ -244,3 +248,15 @@ def test_a_question_that_is_a_passage_is_not_its_own_candidate(corpus: list[Pass
 def test_searching_before_opening_is_refused() -> None:
     with pytest.raises(RetrievalError, match="has no index open"):
         module.Bm25Retriever(Bm25Settings()).search([Question("q", "x", ())], 1)
+
+
+def test_a_jax_that_is_installed_is_not_called(tmp_path: Path) -> None:
+    """It would take most of a GPU's memory."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax/__init__.py").write_text("raise AssertionError('jax was imported')")
+    code = (
+        "import ragdro.retrieval.bm25, sys; assert 'jax' not in sys.modules; import bm25s;"
+        " assert not bm25s.selection.JAX_IS_AVAILABLE"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(ragdro.__file__).parents[1]}"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
