@@ -163,7 +163,8 @@ def _takes_groups(query: Tensor) -> bool:
     needs 16 bits; without it, plain attention would hold all pairs."""
     if query.device.type != "cuda":
         return True
-    return query.dtype in (torch.float16, torch.bfloat16) and torch.backends.cuda.flash_sdp_enabled()
+    halves = query.dtype in (torch.float16, torch.bfloat16)
+    return halves and bool(torch.backends.cuda.flash_sdp_enabled())  # type: ignore[no-untyped-call]
 
 
 def _joined(pieces: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
