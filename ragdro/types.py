@@ -143,6 +143,16 @@ class WeightedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class RelevanceLabels:
+    """How much each of some passages is worth to a question: `values` in [0, 1], one a passage; 0 is a
+    negative. The passages stand as the retriever ranked them."""
+
+    question: Question
+    passages: tuple[Passage, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 

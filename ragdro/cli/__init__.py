@@ -26,6 +26,7 @@ from ragdro.cli import (
     models,
     plan,
     retrieve,
+    retriever,
     serve,
     study,
     tiny,
@@ -85,6 +86,7 @@ app.command()(data.compare)
 data.data_app.command()(retrieve.passages)
 app.add_typer(data.data_app, name="data")
 app.add_typer(model.model_app, name="model")
+app.add_typer(retriever.retriever_app, name="retriever")
 app.add_typer(tiny.tiny_app, name="tiny")
 
 

@@ -35,7 +35,7 @@ _LISTS = "lists-"
 """What an earlier iteration drew, under its selector's name, and what the teacher said."""
 E_STEP = "e_step-"
 """The shards of the E-step of an iteration that is done: `e_step-<iteration>-<shard>`."""
-_SHARD = "shard-"
+SHARD = "shard-"
 
 
 class RunCheckpointer(Checkpointer):
@@ -198,11 +198,11 @@ class RunCheckpointer(Checkpointer):
 
 
 def _shard_key(number: int) -> str:
-    return f"{_SHARD}{number}"
+    return f"{SHARD}{number}"
 
 
 def _lasting_key(key: str, iteration: int) -> str:
     """The key that a file goes by once the iteration is done."""
-    if not key.startswith(_SHARD):
+    if not key.startswith(SHARD):
         return key
-    return f"{E_STEP}{iteration}-{key.removeprefix(_SHARD)}"
+    return f"{E_STEP}{iteration}-{key.removeprefix(SHARD)}"

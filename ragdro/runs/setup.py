@@ -59,13 +59,18 @@ class Setup:
 
     def fingerprint(self) -> str:
         """A hash of all questions and of which candidates they have, in order."""
-        digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test or []):
-            for task in split:
-                ids = [p.id for p in task.candidates.passages]
-                digest.update(json.dumps([task.question.id, task.question.question, ids]).encode())
-            digest.update(b"\n")
-        return digest.hexdigest()
+        return fingerprint_of(self.train, self.validation, self.test or [])
+
+
+def fingerprint_of(*splits: Sequence[Task]) -> str:
+    """A hash of the questions of all splits and of which candidates they have, in order."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for task in split:
+            ids = [p.id for p in task.candidates.passages]
+            digest.update(json.dumps([task.question.id, task.question.question, ids]).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
@@ -80,15 +85,21 @@ def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
     start = warm_start(config) if checkpoint is None else None
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    data = config.data
-    train = load_tasks(config, data.train)[: data.train_questions]
-    validation = load_tasks(config, data.validation)[: config.evaluation.questions]
-    test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
+    train, validation, test = load_splits(config)
     rag = build_rag(config, checkpoint if start is None else start.checkpoint)
     tasks = [*train, *validation, *(test or [])]
     _tokenise(rag, tasks, Path(config.cache))
     broadcast_from_rank0(partial(refuse_long_prompts, rag.selector, tasks))
     return Setup(rag, algorithm, train, validation, test, engine, start)
+
+
+def load_splits(config: Config) -> tuple[list[Task], list[Task], list[Task] | None]:
+    """The training, validation and test questions (None: the config names none), with their candidates."""
+    data = config.data
+    train = load_tasks(config, data.train)[: data.train_questions]
+    validation = load_tasks(config, data.validation)[: config.evaluation.questions]
+    test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
+    return train, validation, test
 
 
 def algorithm_of(config: Config) -> Algorithm:

@@ -1,0 +1,40 @@
+"""How a retriever is trained on labels: the options of `ragdro retriever train`. Imports no heavy library."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from ragdro.config.base import Settings
+
+LabelSource: TypeAlias = Literal["posterior", "gold", "distant"]
+RetrieverLoss: TypeAlias = Literal["kl", "infonce", "margin", "wasserstein"]
+
+
+class RetrieverTraining(Settings):
+    """What a retriever learns from, by which loss, how long and how fast."""
+
+    labels: LabelSource = Field(
+        default="posterior",
+        description="what a passage is worth: 'posterior' (the fraction of the weight of the run's lists that"
+        " read it), 'gold' (the data's labels) or 'distant' (it holds an answer)",
+    )
+    loss: RetrieverLoss = Field(
+        default="kl",
+        description="'kl' (list-wise, graded), 'infonce' (one positive, hard and in-batch negatives),"
+        " 'margin' (differences of labels) or 'wasserstein' (multi-level)",
+    )
+    epochs: float = Field(default=1.0, gt=0, description="passes over the questions; fractions are fine")
+    learning_rate: float = Field(default=2e-5, gt=0, description="peak learning rate, linear to 0")
+    batch_size: int = Field(default=16, ge=2, description="questions an update")
+    passages: int = Field(
+        default=8, ge=2, description="passages a question is compared with: half the best, half negatives"
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=8,
+        description="a longer passage is cut to so many tokens while training; null: the model's",
+    )
+    questions: int | None = Field(default=None, ge=1, description="at most so many, at equal distances")
+    seed: int = Field(default=0, ge=0, description="of the order of questions, dropout and filled-up lists")

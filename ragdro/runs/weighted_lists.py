@@ -1,0 +1,70 @@
+"""What a run's E-steps drew and weighted, read back for a retriever to learn from.
+
+In: a run folder, running, interrupted or finished. Out: for each training question that an E-step has seen,
+its lists with their weights from the last one that has. Nothing is written, no language model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ragdro.config import Config
+from ragdro.errors import ConfigError, DataError
+from ragdro.retrieval.hashing import hash_file
+from ragdro.runs import shards
+from ragdro.runs.checkpointer import E_STEP, SHARD
+from ragdro.runs.setup import fingerprint_of, load_splits
+from ragdro.runs.status import STATE, last_state
+from ragdro.types import Task, WeightedTask
+
+
+def training_tasks(config: Config) -> list[Task]:
+    """The run's training questions with their candidates."""
+    return load_splits(config)[0]
+
+
+def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
+    """The last weighted lists of each training question, in the order of the training questions.
+
+    Raises `ConfigError` for a run that has kept no E-step or whose questions have changed since, `DataError`
+    for a damaged file.
+    """
+    state = last_state(run)
+    keys = sorted(
+        (key for key in (state or {}).get("files", {}) if key.startswith((E_STEP, SHARD))), key=_order
+    )
+    if state is None or not keys:
+        raise ConfigError(
+            f"{run}: has kept no weighted lists (no E-step is done in {run / STATE}); train it for an"
+            " iteration, or give the labels another source: --labels distant or --labels gold"
+        )
+    train, validation, test = load_splits(config)
+    if state["questions"] != fingerprint_of(train, validation, test or []):
+        raise ConfigError(
+            f"{run}: its questions or their candidates are others than when it was trained; train it anew,"
+            " or give the labels another source: --labels distant or --labels gold"
+        )
+    tasks = {task.question.id: task for task in train}
+    found: dict[str, WeightedTask] = {}
+    for key in keys:
+        for value in _read(run, *state["files"][key]):
+            (weighted,) = shards.decode([value], [tasks[value["id"]]])
+            found[value["id"]] = weighted
+    return [found[name] for name in tasks if name in found]
+
+
+def _order(key: str) -> tuple[int, ...]:
+    """Iterations in turn, the one that is not done yet behind them."""
+    if key.startswith(SHARD):
+        return (1, int(key.removeprefix(SHARD)))
+    return (0, *(int(number) for number in key.removeprefix(E_STEP).split("-")))
+
+
+def _read(run: Path, name: str, digest: str) -> list[dict[str, Any]]:
+    path = run / STATE / name
+    if Path(name).name != name or not path.is_file() or hash_file(path) != digest:
+        raise DataError("missing, or its checksum does not match: train the run anew", path=path)
+    values: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return values

