@@ -3,7 +3,8 @@
 In: the prompts of a batch of questions and, step by step, the next tokens of each question's m branches.
 Out: the hidden state at the end of every branch. All branches of a question live in one row of the
 key-value cache: a branch sees the prompt and its own tokens and nobody else's, so the prompt is
-prefilled once and its cache is never repeated. The first prompts of a model, and the first after each fit,
+prefilled once and its cache is never repeated; branches that are alike are computed once while they are.
+The first prompts of a model, and the first after each fit,
 are also decoded without any of this; where the two differ, `branch_decoder` gives the plain way from then on.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from inspect import signature
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase
 
+Place: TypeAlias = tuple[int, int]
+"""(question, branch)."""
 _WRITTEN = 8
 """More tokens than the comparison of the two ways of decoding writes."""
 
@@ -45,11 +49,11 @@ class Decoder(ABC):
     @abstractmethod
     def choice_logits(
         self,
-        branches: Int[Tensor, "scored 2"],
+        branches: Sequence[Place],
         choices: Int[Tensor, " choices"],
         allowed: Bool[Tensor, "scored choices"],
     ) -> Float[Tensor, "scored choices"]:
-        """Logits behind `branches` (question, branch), each of which was fed something last time."""
+        """Logits behind `branches`, each of which was fed something last time."""
 
 
 def branch_decoder(model: LanguageModel, prompts: Sequence[Ints], branches: int) -> Decoder:
@@ -80,7 +84,7 @@ def _agrees(model: LanguageModel, prompt: Ints, other: Ints) -> bool:
     def decoded(kind: type[BranchDecoder] | type[SeparateDecoder]) -> Tensor:
         decoder, words = kind(model, [prompt, other], 2), prompt[:3].tolist()
         vocabulary = torch.arange(model.hf.get_input_embeddings().weight.shape[0], device=model.device)
-        branches = torch.tensor([[0, 1], [1, 0], [1, 1]], device=model.device)
+        branches = [(0, 1), (1, 0), (1, 1)]
         allowed = torch.ones(len(branches), len(vocabulary), dtype=torch.bool, device=model.device)
         decoder.feed([[words, words[:1]], [[], words]])
         decoder.feed([[words[-1:], words], [words, words[:1]]])
@@ -117,14 +121,14 @@ class SeparateDecoder(Decoder):
         sequence = self._sequences[question][branch]
         del sequence[len(sequence) - tokens :]
 
-    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
         self.model.note_fallbacks(len(branches) * self._is_fallback)
         last = (
             {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.hf.forward).parameters else {}
         )
         rows = []
-        for r, b in branches.tolist():
+        for r, b in branches:
             ids = torch.tensor([self._sequences[r][b]], device=self.model.device)
             with self.model.precision():
                 rows.append(self.model.hf(input_ids=ids, use_cache=False, **last).logits[0, -1].float())
@@ -178,19 +182,17 @@ class ClassedDecoder(Decoder):
         if length_class is not None:
             self._together[length_class].rewind(self._rows[length_class].index(question), branch, tokens)
 
-    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
         values = torch.empty(allowed.shape, device=allowed.device)
-        homes = [self._home.get(r) for r in branches[:, 0].tolist()]
+        homes = [self._home.get(r) for r, _ in branches]
         for length_class in set(homes):
-            chosen = torch.tensor(
-                [i for i, home in enumerate(homes) if home == length_class], device=branches.device
-            )
+            chosen = [i for i, home in enumerate(homes) if home == length_class]
+            places = [branches[i] for i in chosen]
             if length_class is None:
-                values[chosen] = self._plain.choice_logits(branches[chosen], choices, allowed[chosen])
+                values[chosen] = self._plain.choice_logits(places, choices, allowed[chosen])
                 continue
-            places = [[self._rows[length_class].index(r), b] for r, b in branches[chosen].tolist()]
-            local = torch.tensor(places, device=branches.device)
+            local = [(self._rows[length_class].index(r), b) for r, b in places]
             values[chosen] = self._together[length_class].choice_logits(local, choices, allowed[chosen])
         return values
 
@@ -198,79 +200,93 @@ class ClassedDecoder(Decoder):
 class BranchDecoder(Decoder):
     """Prefills `prompts` (each non-empty) once; `feed` then extends the branches.
 
-    The prompts' last tokens are held back and ride along with the first `feed`.
+    What branches of a question have in common is computed once, also where one comes later to what another
+    has written, or comes back to it: each question's tokens are a tree. The prompts' last tokens are held
+    back: they are the trees' roots, computed with the first `feed`.
     """
 
     @phase("prefill")
     def __init__(self, model: LanguageModel, prompts: Sequence[Ints], branches: int) -> None:
         self.model = model
-        self.branches = branches
-        self._states = torch.empty(0)
-        self._held = [int(p[-1]) for p in prompts]
-        self._lengths = np.tile(np.array([[len(p) - 1] for p in prompts]), (1, branches))
         rows, width = len(prompts), max(1, max(len(p) for p in prompts) - 1)
+        self._held = [int(p[-1]) for p in prompts]
+        self._lengths = np.array([len(p) - 1 for p in prompts])
+        self._nodes: list[dict[tuple[int, int], int]] = [{} for _ in prompts]
+        """By question the place behind the prompt of each token; its key: the place of the one before it (-1:
+        none) and the token."""
+        self._ways: list[list[list[int]]] = [[[] for _ in range(branches)] for _ in prompts]
+        """By question and branch the places of its tokens."""
+        self._states = torch.empty(0)
         tokens = np.full((rows, width), model.tokenizer.pad_id, np.int64)
         self._valid = np.zeros((rows, width), bool)
         for r, prompt in enumerate(prompts):
             tokens[r, : len(prompt) - 1] = prompt[:-1]
             self._valid[r, : len(prompt) - 1] = True
         self._positions = np.tile(np.arange(width), (rows, 1))
-        self._branch = np.full((rows, width), -1)
         self.cache = Cache(layer_class_to_replicate=RoomyLayer)
         model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
 
-    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
-        return self.model.choice_logits(self._states[branches[:, 0], branches[:, 1]], choices, allowed)
+        ends = [self._ways[r][b][-1] for r, b in branches]
+        states = self._states[[r for r, _ in branches], ends]
+        return self.model.choice_logits(states, choices, allowed)
 
     def feed(self, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
         """See `Decoder`."""
-        held = self._held
-        self._held = []
-        new = [[([held[r]] if held else []) + list(t) for t in row] for r, row in enumerate(tokens)]
-        step = max(1, max(len(t) for row in new for t in row))
-        rows = len(new)
-        ids = np.full((rows, self.branches, step), self.model.tokenizer.pad_id, np.int64)
-        counts = np.array([[len(t) for t in row] for row in new])
-        for r, row in enumerate(new):
-            for b, branch in enumerate(row):
-                ids[r, b, : len(branch)] = branch
-        # What pads a short feed stays at its branch's last position: it must not pass for a longer sequence.
-        positions = self._lengths[:, :, None] + np.minimum(np.arange(step), counts[:, :, None] - 1)
-        valid = np.arange(step) < counts[:, :, None]
-        self._lengths = self._lengths + counts
-        state = self._forward(ids, positions, valid)
-        last = torch.from_numpy(np.maximum(counts - 1, 0)).to(state.device)
-        self._states = state.gather(2, last[:, :, None, None].expand(-1, -1, 1, state.shape[-1]))[:, :, 0]
+        start = self._positions.shape[1] - self._valid.shape[1]  # places there are
+        new: list[list[tuple[int, list[int]]]] = [[] for _ in tokens]
+        """By question each token that is not computed yet, and the way to it."""
+        for r, row in enumerate(tokens):
+            for b, more in enumerate(row):
+                way = self._ways[r][b]
+                for token in more if way else [self._held[r], *more]:
+                    node = (way[-1] if way else -1, token)
+                    if node not in self._nodes[r]:
+                        self._nodes[r][node] = start + len(new[r])
+                        way.append(start + len(new[r]))
+                        new[r].append((token, list(way)))
+                    else:
+                        way.append(self._nodes[r][node])
+        if any(new):
+            self._compute(new)
+
+    @property
+    def cache_bytes(self) -> int:
+        """What keys and values take."""
+        tensors = [t for layer in self.cache.layers for t in (layer.keys, layer.values)]
+        return sum(t.numel() * t.element_size() for t in tensors)
 
     def rewind(self, question: int, branch: int, tokens: int) -> None:
-        """See `Decoder`. The cache keeps what was taken back; nothing sees it any more."""
-        self._lengths[question, branch] -= tokens
-        own = self._branch[question] == branch
-        self._valid[question] &= ~(own & (self._positions[question] >= self._lengths[question, branch]))
+        """See `Decoder`. What was taken back stays in the cache, for who comes back to it."""
+        way = self._ways[question][branch]
+        del way[len(way) - tokens :]
 
-    def _forward(self, ids: Ints, positions: Ints, valid: np.ndarray) -> Tensor:
-        """[questions branches step width]; the bookkeeping of the cache grows with it."""
-        rows, branches, step = ids.shape
-        queries = branches * step
-        owner = np.tile(np.repeat(np.arange(branches), step), (rows, 1))
-        flat_positions = positions.reshape(rows, queries)
-        self._valid = np.concatenate([self._valid, valid.reshape(rows, queries)], axis=1)
-        self._positions = np.concatenate([self._positions, flat_positions], axis=1)
-        self._branch = np.concatenate([self._branch, owner], axis=1)
-        own = (self._branch[:, None, :] == -1) | (self._branch[:, None, :] == owner[:, :, None])
-        past = self._positions[:, None, :] <= flat_positions[:, :, None]
-        visible = self._valid[:, None, :] & own & past
-        itself = np.arange(queries)
-        visible[:, itself, self._valid.shape[1] - queries + itself] = True  # pads must see something
+    def _compute(self, new: Sequence[Sequence[tuple[int, list[int]]]]) -> None:
+        """Append the states of new tokens, each of which sees its prompt and the way to it; what pads a
+        question's sees itself alone."""
+        rows, prompt, keys = len(new), self._valid.shape[1], self._positions.shape[1]
+        queries = max(map(len, new))
+        ids = np.full((rows, queries), self.model.tokenizer.pad_id, np.int64)
+        # What pads stays at its prompt's end: it must not pass for a longer sequence.
+        positions = np.tile(self._lengths[:, None], (1, queries))
+        visible = np.zeros((rows, queries, keys + queries), bool)
+        for r, row in enumerate(new):
+            for q, (token, way) in enumerate(row):
+                ids[r, q], positions[r, q] = token, self._lengths[r] + len(way) - 1
+                visible[r, q, :prompt] = self._valid[r]
+                visible[r, q, [prompt + place for place in way]] = True
+            padding = np.arange(len(row), queries)
+            visible[r, padding, keys + padding] = True
+        self._positions = np.concatenate([self._positions, positions], axis=1)
         hidden = self.model.hidden(
-            self._tensor(ids.reshape(rows, queries)),
-            self._tensor(flat_positions),
+            self._tensor(ids),
+            self._tensor(positions),
             self._tensor(visible),
             self._tensor(self._positions),
             self.cache,
         )
-        return hidden.reshape(rows, branches, step, -1)
+        self._states = torch.cat([self._states, hidden], 1) if self._states.numel() else hidden
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.model.device)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, no_type_check
+from typing import Any, TypeVar, no_type_check
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+_Item = TypeVar("_Item")
 
 
 def without_data() -> FakeTensorMode:
@@ -25,12 +27,21 @@ def without_data() -> FakeTensorMode:
 
 def most_bytes(work: Callable[[], object], held: Iterable[Tensor]) -> int:
     """The most bytes alive during `work`, the tensors `held` before it included."""
+    ((most, _),) = most_bytes_of_steps((work() for _ in range(1)), held)
+    return most
+
+
+def most_bytes_of_steps(steps: Iterable[_Item], held: Iterable[Tensor]) -> list[tuple[int, _Item]]:
+    """The most bytes alive during each of the `steps`, with what it gave; see `most_bytes`."""
     live = _LiveBytes()
     for tensor in held:
         live.see(tensor)
+    measured = []
     with live:
-        work()
-    return live.most
+        for item in steps:
+            measured.append((live.most, item))
+            live.forget_most()
+    return measured
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -41,6 +52,10 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.most = 0
         self._now = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
+
+    def forget_most(self) -> None:
+        """From here on, the most of what is alive from now on."""
+        self.most = self._now
 
     @no_type_check  # called for every tensor of every operation
     def see(self, tensor: Tensor) -> None:

@@ -26,7 +26,7 @@ from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.zero import zero_stage
-from ragdro.planning.live import most_bytes, without_data
+from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
 from ragdro.runs.models import ROLES, Role, settings_of
@@ -56,15 +56,18 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
     lower = {role: max(1, min(_DEPTHS[0], upper[role] - 1)) for role in ROLES}
     first, second = (_phases(config, questions, device, cut, processes) for cut in (lower, upper))
     phases = {}
-    for name, phase in first.items():
+    for name, steps in first.items():
         role = _ROLE_OF[name]
         more = 1 / max(1, upper[role] - lower[role])
-        whole = phase.deeper(second[name], more * (depths[role] - lower[role]))
-        if strategy == "fsdp2" and processes > 1:
-            deeper, half = phase.deeper(second[name], more), _computes_in_half(config, role, device)
-            layers = Layers(phase, deeper, depths[role], processes, half)
-            whole = layers.sharded(whole) if name.endswith("update") else layers.unsharded(whole)
-        phases[name] = whole
+        wholes = []
+        for phase, second_phase in zip(steps, second[name], strict=True):
+            whole = phase.deeper(second_phase, more * (depths[role] - lower[role]))
+            if strategy == "fsdp2" and processes > 1:
+                deeper, half = phase.deeper(second_phase, more), _computes_in_half(config, role, device)
+                layers = Layers(phase, deeper, depths[role], processes, half)
+                whole = layers.sharded(whole) if name.endswith("update") else layers.unsharded(whole)
+            wholes.append(whole)
+        phases[name] = max(wholes, key=lambda whole: whole.memory)
     others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
     described = {}
     for name, phase in phases.items():
@@ -104,8 +107,9 @@ _OTHER: dict[Role, Role] = {"selector": "generator", "generator": "selector"}
 
 def _phases(
     config: Config, questions: int, device: torch.device, layers: dict[Role, int], processes: int
-) -> dict[str, Phase]:
-    """Every phase of models cut to `layers`."""
+) -> dict[str, list[Phase]]:
+    """Every phase of models cut to `layers`: each of its steps, for one may be the worst of a shallow model
+    and another that of a deep one."""
     with without_data():
         selector, generator = stand_in_pair(config, device, layers)
 
@@ -123,17 +127,17 @@ def _phases(
         budget = config.e_step.max_tokens_per_micro_batch
         phases = {
             "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
-            "scoring": _scoring(_Side(config, "generator", generator.model, answers), shard, budget),
+            "scoring": [_scoring(_Side(config, "generator", generator.model, answers), shard, budget)],
         }
         if config.train_selector and algorithm_of(config).selects:
             side = _Side(config, "selector", selector.model, lists)
-            phases["selector update"] = _update(side, config.m_step.selector, processes)
+            phases["selector update"] = [_update(side, config.m_step.selector, processes)]
         if config.train_generator:
             side = _Side(config, "generator", generator.model, answers)
-            phases["generator update"] = _update(side, config.m_step.generator, processes)
+            phases["generator update"] = [_update(side, config.m_step.generator, processes)]
     return {
-        name: replace(phase, tokens=phase.tokens * questions, flops=phase.flops * questions)
-        for name, phase in phases.items()
+        name: [replace(p, tokens=p.tokens * questions, flops=p.flops * questions) for p in steps]
+        for name, steps in phases.items()
     }
 
 
@@ -186,21 +190,16 @@ class _Side:
         return self.one.head_flops(self.model)
 
 
-def _sampling(side: _Side, selector: Selector, shard: int) -> Phase:
-    """All lists of a batch, written as `Selector.sample` writes them; which is drawn changes no size."""
+def _sampling(side: _Side, selector: Selector, shard: int) -> list[Phase]:
+    """All lists of a batch, written as `Selector.sample` writes them, step by step."""
     config, model = side.config, selector.model
     prompt = selector.prompt(longest_tasks(config, 1)[0])
     rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.max_tokens_per_micro_batch)[0])
-    cache = 0
-
-    def write() -> None:
-        nonlocal cache
-        cache = selector.rehearse(prompt, rows, config.e_step.samples, config.top_n)
-
     model.hf.eval()
     with torch.no_grad():
-        most = most_bytes(write, side.held)
-    return side.phase(most, 1.0, kv_cache=cache, head=side.head)
+        steps = selector.rehearse(prompt, rows, config.e_step.samples, config.top_n)
+        measured = most_bytes_of_steps(steps, side.held)
+    return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in measured]
 
 
 def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:

@@ -8,10 +8,9 @@ greedy decoding and scoring agree to numerical precision because all three see t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.decoding import BranchDecoder, branch_decoder
@@ -158,21 +157,23 @@ class ListSelector(Selector):
         """Identifiers of several tokens may choose several times."""
         return self.grammar.longest(candidates)
 
-    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> int:
-        """See `Selector`: lists that branch as soon as they can."""
-        branches = range(samples)
-        states = [[self.grammar.begin(candidates, self.k) for _ in branches] for _ in range(rows)]
+    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> Iterator[int]:
+        """See `Selector`: lists that are alike in nothing, of the longest identifiers, to the end."""
+        state = self.grammar.begin(candidates, self.k)
+        longest = sorted(range(candidates), key=lambda i: -len(self.grammar.later[i]))
         decoder = BranchDecoder(self.model, [prompt] * rows, samples)
-        while any(w.competing is not None for row in states for w in row):
-            active = [(r, b) for r in range(rows) for b in branches if states[r][b].competing is not None]
-            decoder.feed([[w.pending if w.competing is not None else [] for w in row] for row in states])
-            sets = [c for r, b in active if (c := states[r][b].competing) is not None]
-            choices, allowed, _ = choice_table(sets)
-            decoder.choice_logits(torch.tensor(active), choices, allowed).double().log_softmax(-1)
-            for (r, b), competing in zip(active, sets, strict=True):
-                states[r][b].take(int(competing[b % len(competing)]))
-        tensors = [t for layer in decoder.cache.layers for t in (layer.keys, layer.values)]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        yield decoder.cache_bytes
+        places = [(r, b) for r in range(rows) for b in range(samples)]
+        decoder.feed([[state.pending] * samples] * rows)
+        while state.competing is not None:
+            choices, allowed, _ = choice_table([state.competing] * len(places))
+            decoder.choice_logits(places, choices, allowed).double().log_softmax(-1)
+            yield decoder.cache_bytes
+            place = len(state.chosen)
+            state.take(self.grammar.item(longest[place], first=not place)[len(state.path)])
+            apart = [[b, *state.pending[1:]] for b in range(samples)]  # a token that no other branch has
+            decoder.feed([apart] * rows)
+        yield decoder.cache_bytes
 
     def _write(
         self,

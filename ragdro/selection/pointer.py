@@ -10,7 +10,7 @@ shared context in this way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -197,12 +197,12 @@ class PointerSelector(Selector):
         """A place is one choice."""
         return 1
 
-    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> int:
+    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> Iterator[int]:
         """See `Selector`; nothing is cached."""
         ids = prompt.tolist()
         ends = list(range(1, candidates + 1))
         passage_scores(self.model, [EncodedPrompt(ids, ends, 0, range(len(ids) - 1, len(ids)))] * rows)
-        return 0
+        yield 0
 
     def _selection(self, scores: Scores, task: Task) -> Selection:
         return Selection(*greedy_list(scores, self.list_length(task.candidates)), self.k)

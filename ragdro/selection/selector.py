@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -222,9 +222,9 @@ class Selector(ABC):
         return self.k * self.steps(self.n)
 
     @abstractmethod
-    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> int:
-        """Compute what `sample` does for `rows` questions with this prompt, whatever is drawn; returns the
-        bytes of the key-value cache that takes."""
+    def rehearse(self, prompt: Ints, rows: int, samples: int, candidates: int) -> Iterator[int]:
+        """Compute the most that `sample` may for `rows` questions with this prompt, whatever is drawn; yields
+        after each forward pass the bytes of the key-value cache."""
 
     def rerank(
         self, question: str, passages: Sequence[PassageLike], *, samples: int = 64, seed: int = 0

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ragdro.lm.decoding import Decoder
+from ragdro.lm.decoding import Decoder, Place
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import choice_table
@@ -119,8 +119,8 @@ def write_lists(
 
 
 _Rows = list[list[GreedyList | DrawnList]]
-_Places = list[tuple[int, int]]
-"""(question, branch) of each list that has something to choose."""
+_Places = list[Place]
+"""Of each list that has something to choose."""
 
 
 def _active(rows: _Rows) -> _Places:
@@ -131,9 +131,7 @@ def _choose(decoder: Decoder, model: LanguageModel, rows: _Rows, active: _Places
     """One choice of every list that is not done."""
     sets = [c for r, b in active if (c := rows[r][b].competing) is not None]
     choices, allowed, _ = choice_table(sets)
-    logits = decoder.choice_logits(
-        torch.tensor(active, device=model.device), choices.to(model.device), allowed.to(model.device)
-    )
+    logits = decoder.choice_logits(active, choices.to(model.device), allowed.to(model.device))
     log_p = logits.cpu().double().log_softmax(-1).numpy()  # some devices have no float64
     columns, log_q = draw(log_p, active)
     ids, competes = choices.numpy(), allowed.numpy()

@@ -125,8 +125,8 @@ def test_weights_estimate_a_sum_over_all_lists_without_bias() -> None:
         assert first.permutation == greedy.permutation and not found.exact and found.count == 6
         assert sum(z.weight for z in found.lists) == pytest.approx(1)
         assert [np.exp(z.log_prior) for z in found.lists] == pytest.approx(
-            [p[z.permutation] for z in found.lists]
-        )
+            [p[z.permutation] for z in found.lists], rel=1e-5
+        )  # float32, computed in other company
         assert first.weight == pytest.approx(p[greedy.permutation] if others else 1)
         estimates.append(sum(z.weight * values[z.permutation] for z in found.lists))
     error, most = float(np.std(estimates)) / len(estimates) ** 0.5, p[greedy.permutation]

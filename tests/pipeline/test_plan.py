@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,6 +21,7 @@ from ragdro.config import Config
 from ragdro.planning import plan as planning
 from ragdro.planning.live import most_bytes
 from ragdro.planning.plan import plan
+from ragdro.planning.stand_in import longest_tasks, stand_in_pair
 from ragdro.profiling import Profile, profiled
 from reproductions.scaling import RECIPES
 from reproductions.scaling import config_of as recipe_config
@@ -59,6 +61,33 @@ def test_real_tensors_take_the_bytes_that_were_planned(variant: str) -> None:
     for phase in PHASES:
         real = most_bytes(lambda p=phase: work(config, p, 8), [])  # type: ignore[misc]
         assert planned(variant)[phase]["memory"] == pytest.approx(real, rel=0.2), phase
+
+
+@pytest.mark.parametrize("samples", [5, 12])
+def test_drawing_is_planned_as_if_no_two_lists_were_alike(samples: int) -> None:
+    """Measured with data: lists that differ from their first identifier on, as far as there are that many,
+    take no more than the plan says and nearly that; lists that are all alike take less."""
+    values = pocket("full", e_step={"samples": samples}, top_n=12).model_dump(mode="json")
+    values["selector"].update(passage_tokens=4, k=4)
+    config = Config.model_validate(values)
+    selector, _ = stand_in_pair(config, CPU, {"selector": 6, "generator": 1})
+    tasks = longest_tasks(config, 8)
+    apart = np.full((samples, selector.choices_per_list), 0.5)
+    apart[:, 0] = (np.arange(samples) + 0.5) / samples
+
+    def drawn(numbers: np.ndarray) -> float:
+        def draw() -> None:
+            lists = selector.sample(tasks, [numbers] * 8, temperature=1e9, max_tokens=4096)
+            assert {len({d.permutation for d in row}) for row in lists} == {len(np.unique(numbers[:, 0]))}
+
+        return most_bytes(draw, [*selector.model.hf.parameters(), *selector.model.hf.buffers()])
+
+    sampling = plan(config, 8, CPU)["phases"]["sampling"]
+    own = sampling["memory"] - sampling["weights"]
+    weights = sum(p.nbytes for p in selector.model.hf.parameters())
+    measured = drawn(apart) - weights
+    assert measured <= own <= 1.2 * measured
+    assert drawn(np.full_like(apart, 0.5)) - weights < 0.95 * measured
 
 
 def test_deeper_models_are_what_two_and_four_layers_say(monkeypatch: pytest.MonkeyPatch) -> None:

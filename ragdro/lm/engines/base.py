@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ragdro.errors import TrainingError
-from ragdro.lm.decoding import Decoder, SeparateDecoder, branch_decoder
+from ragdro.lm.decoding import Decoder, Place, SeparateDecoder, branch_decoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
 
@@ -76,12 +76,12 @@ class EngineDecoder(SeparateDecoder):
         super().__init__(model, prompts, branches)
         self._ask = ask
 
-    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
         ids, mask = choices.cpu().numpy(), allowed.cpu().numpy()
         rows = [
             Choice(tuple(self._sequences[r][b]), tuple(ids[m].tolist()))
-            for (r, b), m in zip(branches.tolist(), mask, strict=True)
+            for (r, b), m in zip(branches, mask, strict=True)
         ]
         distinct = list(dict.fromkeys(rows))
         log_probs = dict(zip(distinct, self._ask(distinct), strict=True))

@@ -29,7 +29,7 @@ def written(model: LanguageModel, kind: type[BranchDecoder] | type[SeparateDecod
     with torch.no_grad():
         for step in steps:
             decoder.feed(step)
-            branches = torch.tensor([(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t])
+            branches = [(r, b) for r, row in enumerate(step) for b, t in enumerate(row) if t]
             allowed = torch.ones(len(branches), 300, dtype=torch.bool)
             log_probs.append(decoder.choice_logits(branches, vocabulary, allowed).log_softmax(-1))
     return torch.cat(log_probs)
@@ -76,7 +76,7 @@ def test_a_roomy_layer_holds_what_was_appended_however_often_it_moved() -> None:
 def test_what_is_taken_back_is_as_if_it_had_never_been_fed(variant: str) -> None:
     model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
     prompts = [np.arange(5, 16), np.arange(40, 47)]
-    everywhere, vocabulary = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.arange(300)
+    everywhere, vocabulary = [(0, 0), (0, 1), (1, 0), (1, 1)], torch.arange(300)
     allowed = torch.ones(4, 300, dtype=torch.bool)
 
     def logits(decoder: BranchDecoder | SeparateDecoder) -> torch.Tensor:
@@ -95,3 +95,41 @@ def test_what_is_taken_back_is_as_if_it_had_never_been_fed(variant: str) -> None
             decoder.rewind(0, 1, 1)
             decoder.feed([[[9], [12]], [[6, 9], [13]]])
             assert torch.allclose(logits(decoder), logits(straight), atol=1e-4)
+
+
+def test_what_branches_have_in_common_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens counted by hand, roots among them; a question with fewer is padded to the other's."""
+    model, computed = random_model(byte_level()), []
+    hidden = model.hidden
+
+    def counted(tokens: torch.Tensor, *rest: object, **further: object) -> torch.Tensor:
+        computed.append(tuple(tokens.shape))
+        return hidden(tokens, *rest, **further)
+
+    prompts, vocabulary = [np.arange(5, 16), np.arange(40, 47)], torch.arange(300)
+    steps = [
+        [[[7, 8], [7, 8], [7, 9]], [[3], [], [3]]],  # root, 7, 8, 9; root, 3
+        [[[5], [6], [5]], [[4], [3, 4], []]],  # 5, 6, 5; 4: the second branch comes where the first is
+        [[[], [], []], [[], [], [4]]],  # nothing that is not there
+    ]
+    taken_back = [[[5], [], []], [[], [], []]]  # branch 0 goes over to branch 1's token and back
+    with torch.no_grad():
+        textbook = SeparateDecoder(model, prompts, 3)
+        monkeypatch.setattr(model, "hidden", counted)
+        decoder = BranchDecoder(model, prompts, 3)
+        for step in steps:
+            for one in (decoder, textbook):
+                one.feed(step)
+        for one in (decoder, textbook):
+            one.rewind(0, 0, 1)
+            one.feed([[[6], [], []], [[], [], []]])
+            one.rewind(0, 0, 1)
+            one.feed(taken_back)
+        assert computed == [(2, 10), (2, 4), (2, 3)]
+        branches = [(r, b) for r in range(2) for b in range(3)]
+        allowed = torch.ones(6, 300, dtype=torch.bool)
+        ours, theirs = (
+            one.choice_logits(branches, vocabulary, allowed).log_softmax(-1) for one in (decoder, textbook)
+        )
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert torch.equal(ours[3], ours[4]) and torch.equal(ours[4], ours[5])

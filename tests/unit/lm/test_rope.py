@@ -75,7 +75,7 @@ def test_what_is_decoded_is_the_models_own_at_every_step(kind: str) -> None:
     prompts = [rng.integers(5, 300, n) for n in (12, 50, SWITCH - 3, SWITCH, SWITCH + 1, 20)]
     decoder = branch_decoder(model, prompts, 2)
     written = [[p.tolist(), p.tolist()] for p in prompts]
-    branches = torch.tensor([(r, b) for r in range(len(prompts)) for b in range(2)])
+    branches = [(r, b) for r in range(len(prompts)) for b in range(2)]
     vocabulary, allowed = torch.arange(300), torch.ones(len(branches), 300, dtype=torch.bool)
     with torch.no_grad():
         for _ in range(3):
@@ -85,7 +85,7 @@ def test_what_is_decoded_is_the_models_own_at_every_step(kind: str) -> None:
                 for b, tokens in enumerate(row):
                     written[r][b] += tokens
             rows = decoder.choice_logits(branches, vocabulary, allowed)
-            for (r, b), logits in zip(branches.tolist(), rows, strict=True):
+            for (r, b), logits in zip(branches, rows, strict=True):
                 own = alone(kind, np.array(written[r][b]))[:300]
                 assert torch.allclose(logits.log_softmax(-1), own.log_softmax(-1), atol=1e-3), (r, b)
     assert model.shares_cache is True and model.fallbacks == 0

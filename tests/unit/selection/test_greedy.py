@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ragdro.lm.decoding import BranchDecoder, SeparateDecoder
+from ragdro.lm.decoding import BranchDecoder, Place, SeparateDecoder
 from ragdro.lm.engines.base import Choice, EngineDecoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
@@ -159,7 +159,7 @@ class FixedProbabilities(SeparateDecoder):
         self._start, self._items, self._p = len(prompts[0]), items, p
         self.asked: list[tuple[int, ...]] = []
 
-    def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+    def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
         path = tuple(self._sequences[0][0][self._start :])
         self.asked.append(path)
         mass = [
@@ -220,7 +220,7 @@ def test_a_list_that_may_end_ends_where_that_is_at_least_as_probable_as_going_on
             super().__init__(*rest)
             self._end = end
 
-        def choice_logits(self, branches: Tensor, choices: Tensor, allowed: Tensor) -> Tensor:
+        def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
             ends = choices == self.model.tokenizer.end_id
             p = torch.where(ends, self._end, (1 - self._end) / max(1, int((~ends).sum())))
             return p.log()[None].masked_fill(~allowed, -torch.inf)
