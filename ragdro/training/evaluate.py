@@ -25,6 +25,7 @@ from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training import diagnostics
 from ragdro.training.e_step import e_step
+from ragdro.training.known import Known
 from ragdro.training.loop import VANILLA, Training, stage_name
 from ragdro.training.parts import BEST
 from ragdro.training.proposals import proposals, uniforms
@@ -87,7 +88,7 @@ def test_best(training: Training) -> None:
     for role in training.models:
         training.snapshots[f"{BEST}{role}"].load()
     training.emit("on_measuring", stage_name(best["iteration"]))
-    metrics, records = _greedy(training.reported, training.system.predict, training.own_metrics)
+    metrics, records = _greedy(training.reported, _predict(training), training.own_metrics)
     measured = {**best, **metrics}
     sampled = {key: best[key] for key in SAMPLED}
     training.emit("on_evaluation", stage_name(best["iteration"]), "reported", {**metrics, **sampled}, records)
@@ -115,8 +116,18 @@ def _measure(training: Training, iteration: int) -> None:
     else:
         chosen = measured("validation", training.validation, read)
         alone = training.tests_the_best_alone and iteration
-        reported = dict(sampled) if alone else measured("reported", training.test, system.predict)
+        reported = dict(sampled) if alone else measured("reported", training.test, _predict(training))
     _record(training, iteration, reported, float(chosen[training.settings.evaluation.metric]))
+
+
+def _predict(training: Training) -> Predict:
+    """Answers from greedy selections, which a selector that never changes makes once."""
+    system = training.system
+
+    def predict(part: Sequence[Task]) -> list[Prediction]:
+        return system.read(part, training.known.of("selected", part, system.select))
+
+    return predict
 
 
 def _record(training: Training, iteration: int, metrics: dict[str, Any], score: float) -> None:
@@ -137,7 +148,14 @@ def _record(training: Training, iteration: int, metrics: dict[str, Any], score: 
 def _sampled(training: Training) -> tuple[Drawn, dict[str, float | None]]:
     """What was drawn, and every metric in `SAMPLED`."""
     settings = training.settings
-    drawn = draw(training.system, training.algorithm, settings.evaluation, settings.seed, training.validation)
+    drawn = draw(
+        training.system,
+        training.algorithm,
+        settings.evaluation,
+        settings.seed,
+        training.validation,
+        training.known,
+    )
     moved = _kl_to_previous(training)
     training.previous_samples = compared(drawn.weighted)
     training.checkpointer.save_samples(training.previous_samples)
@@ -158,17 +176,26 @@ def _greedy(
     return summarise(records), records
 
 
-def draw(rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks: Sequence[Task]) -> Drawn:
+def draw(
+    rag: Rag,
+    algorithm: Algorithm,
+    settings: Evaluation,
+    seed: int,
+    tasks: Sequence[Task],
+    known: Known | None = None,
+) -> Drawn:
     """Greedy selections, and weighted permutations from the random numbers that every stage has in common.
 
-    The questions of the tight bound have as many as it takes, the others `evaluation.samples`.
+    The questions of the tight bound have as many as it takes, the others `evaluation.samples`. `known`: what
+    a selector that never changes has drawn before.
     """
+    known = known or Known(used=False)
     tight = spaced(tasks, settings.tight_questions)
     chosen = {task.question.id for task in tight}
     others = [task for task in tasks if task.question.id not in chosen]
     most = max(settings.samples, settings.tight_samples or 0)
-    lists = _lists(rag, algorithm, settings, seed, tight, most)
-    lists |= _lists(rag, algorithm, settings, seed, others, settings.samples)
+    lists = _lists(rag, algorithm, settings, seed, tight, most, known)
+    lists |= _lists(rag, algorithm, settings, seed, others, settings.samples, known)
     weighted = e_step(
         rag.selector,
         rag.generator,
@@ -180,7 +207,13 @@ def draw(rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks:
 
 
 def _lists(
-    rag: Rag, algorithm: Algorithm, settings: Evaluation, seed: int, tasks: Sequence[Task], samples: int
+    rag: Rag,
+    algorithm: Algorithm,
+    settings: Evaluation,
+    seed: int,
+    tasks: Sequence[Task],
+    samples: int,
+    known: Known,
 ) -> dict[str, tuple[Selection, list[Draw]]]:
     """What is selected and so many draws, by question, a prompt read once."""
     selector, tokens = rag.selector, settings.max_tokens_per_micro_batch
@@ -194,7 +227,8 @@ def _lists(
         return selector.select_and_sample(part, numbers, tokens)
 
     names = (task.question.id for task in tasks)
-    return dict(zip(names, map_sharded(tasks, select_and_draw), strict=True))
+    lists = map_sharded(tasks, lambda part: known.of("drawn", part, select_and_draw))
+    return dict(zip(names, lists, strict=True))
 
 
 def sampled_metrics(
@@ -231,6 +265,8 @@ def _kl_to_previous(training: Training) -> float | None:
     previous, rag, settings = training.previous_samples, training.system, training.settings.evaluation
     if previous is None or not rag.selects:
         return None
+    if training.known.used:  # it has not moved
+        return 0.0
     m = settings.samples if training.algorithm.draws_lists else None
     kept = [w.samples[: 1 + max(w.drawn[:m])] for w in previous]  # samples are in the order first drawn
     groups = [

@@ -13,6 +13,7 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.system import Rag
 from ragdro.training.cross_fit import folds_of
+from ragdro.training.known import Known, is_frozen
 from ragdro.training.patience import best_iteration
 from ragdro.training.replay import Lists, earlier_name
 from ragdro.types import Task, WeightedTask
@@ -47,7 +48,8 @@ class LoopState:
 class TrainingParts:
     """What callbacks and checkpointers see. `reported`: the questions whose metrics are reported (the test
     questions where there are any); `snapshots`: other weights kept beside the pair; `history`: what earlier
-    iterations drew; `previous_samples`: what the stage before drew for validation questions."""
+    iterations drew; `previous_samples`: what the stage before drew for validation questions; `known`:
+    what a selector that never changes said of them."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class TrainingParts:
         self.snapshots = self._snapshots()
         self.history: dict[str, Lists] = {}
         self.previous_samples: list[WeightedTask] | None = None
+        self.known = Known(used=is_frozen(system, algorithm, settings))
 
     @property
     def reported(self) -> Sequence[Task]:
