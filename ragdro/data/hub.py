@@ -8,8 +8,10 @@ have only one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ragdro.errors import DataError
+from ragdro.hub import require_dataset
 
 PREFIX = "hf:"
 
@@ -22,6 +24,7 @@ def is_hub_name(source: object) -> bool:
 def _load(source: str) -> Iterable[dict[str, object]]:
     try:
         from datasets import Dataset, load_dataset
+        from datasets import config as datasets_config
         from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise DataError("needs the package `datasets`: pip install 'ragdro[hub]'", path=source) from error
@@ -30,6 +33,7 @@ def _load(source: str) -> Iterable[dict[str, object]]:
     if not name or len(rest) > 2 or not all(rest):
         raise DataError("must read hf:org/name, hf:org/name:split or hf:org/name:config:split", path=source)
     config, split = (rest[0], rest[1]) if len(rest) == 2 else (None, rest[0] if rest else None)
+    require_dataset(name, Path(datasets_config.HF_DATASETS_CACHE))
     try:
         loaded = load_dataset(name, config, split=split)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import regex
 
-from ragdro.errors import ConfigError, DataError
+from ragdro.errors import ConfigError, DataError, ModelError
 from ragdro.ingest.document import Document, Heading
 from ragdro.types import Passage, PassageSource
 
@@ -32,6 +32,7 @@ _LONG = 16
 _UNSPACED_CHARACTER = regex.compile(rf"[{_UNSPACED}]")
 _WORD = regex.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]{{1,{_LONG}}}")
 _LONGEST_TITLE = 120
+_TOKENIZER = "tokenizer.json"
 
 
 def count_words(text: str) -> int:
@@ -48,18 +49,14 @@ def count_words(text: str) -> int:
 def tokenizer_description(source: str) -> str:
     """What is in the `tokenizer.json` of a Hugging Face tokenizer: a folder or file of one, or a hub name.
 
-    Raises DataError where there is none that can be read.
+    Raises DataError where there is none that can be read, ModelError where there is none.
     """
     path = Path(source)
     if path.is_dir():
-        path = path / "tokenizer.json"
+        path = path / _TOKENIZER
     try:
         if not path.is_file():
-            if path.suffix or path.is_absolute() or source.startswith("."):
-                raise DataError("no such tokenizer: give a folder with a tokenizer.json", path=path)
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(source, "tokenizer.json"))
+            path = _of_hub(source)
         described = path.read_text(encoding="utf-8")
         token_counter(described)
     except (OSError, ValueError) as error:
@@ -68,6 +65,16 @@ def tokenizer_description(source: str) -> str:
             f"no tokenizer.json that can be read ({reason}): give a folder with one", path=source
         ) from error
     return described
+
+
+def _of_hub(source: str) -> Path:
+    """The `tokenizer.json` of a hub name. Raises ModelError."""
+    from ragdro.hub import find_file
+
+    found = find_file(source, _TOKENIZER, files=(_TOKENIZER,))
+    if found is None:
+        raise ModelError(f"{source}: holds no {_TOKENIZER}")
+    return found
 
 
 def token_counter(described: str) -> CountTokens:

@@ -7,7 +7,6 @@ they stand for, so that they can be trained.
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import atomic_folder, sync
+from ragdro.hub import find_checkpoint
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.load import DTYPES, first_line, refuse_gaps, unreadable
 from ragdro.lm.tokens import TextTokenizer
@@ -114,16 +114,15 @@ def _require_whole(file: Path) -> None:
 
 
 def _from_checkpoint(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    path = resolve(name)
-    if (os.sep in name or path != name) and not Path(path).is_dir() and Path(path).parent.is_dir():
-        raise ModelError(f"{name}: no such file or folder")
-    if (Path(path) / ADAPTER_FILE).is_file():
+    at = find_checkpoint(name, revision)
+    if (Path(at.path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{name}: an adapter, not a whole model; `ragdro export` merges it into one")
     with unreadable(f"{name}: cannot be imported"):
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(at.path, revision=revision, local_files_only=at.local)
         hf, report = AutoModelForCausalLM.from_pretrained(
-            path,
+            at.path,
             revision=revision,
+            local_files_only=at.local,
             dtype=DTYPES["float32"],
             use_safetensors=True,
             output_loading_info=True,

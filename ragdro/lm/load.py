@@ -6,7 +6,6 @@ be loaded.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,13 +20,13 @@ from transformers.utils import logging as transformers_logging
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import rename_durably, sync
+from ragdro.hub import find_checkpoint
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.chat import ChatOptions
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import save_projections
 from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
-from ragdro.sources import resolve
 
 transformers_logging.disable_progress_bar()  # It would write into the run's own progress display.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,8 +34,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
+    at = find_checkpoint(source)
     with unreadable(f"{source}: no tokenizer can be loaded"):
-        found = AutoTokenizer.from_pretrained(resolve(source), trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(at.path, trust_remote_code=False, local_files_only=at.local)
         return TextTokenizer(found, name=source)
 
 
@@ -82,10 +82,8 @@ def load_language_model(
     Raises `ModelError` for a checkpoint that lacks weights, `ConfigError` for a device that is not there.
     """
     require_device(device)
-    path = resolve(source)
-    if (os.sep in source or path != source) and not Path(path).is_dir():
-        raise ModelError(f"{source}: no such checkpoint folder")
-    if (Path(path) / ADAPTER_FILE).is_file():
+    at = find_checkpoint(source, settings.revision)
+    if (Path(at.path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
     quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
     verbosity = transformers_logging.get_verbosity()
@@ -93,11 +91,15 @@ def load_language_model(
     try:
         with unreadable(f"{source}: cannot be loaded"):
             tokenizer = AutoTokenizer.from_pretrained(
-                path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+                at.path,
+                revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                local_files_only=at.local,
             )
             hf, report = AutoModelForCausalLM.from_pretrained(
-                path,
+                at.path,
                 revision=settings.revision,
+                local_files_only=at.local,
                 trust_remote_code=settings.trust_remote_code,
                 dtype=weights_dtype(settings, trained=trained),
                 attn_implementation=settings.attention,

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,8 +19,8 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from ragdro.errors import ConfigError, ModelError
+from ragdro.hub import find_file
 from ragdro.lm.heads import HeadWeights
-from ragdro.sources import resolve
 
 PROJECTIONS_FILE = "projections.safetensors"
 """What the folder of a pointer's model has and that of another has not."""
@@ -85,7 +83,7 @@ def saved_projections(
     """Those that lie beside a model (a folder or hub name) of so many `hidden` dimensions, or the weights of
     its so many attention `heads`; None where there are neither. Raises `ModelError` for a file that is
     damaged or another model's."""
-    path = _file(source, revision)
+    path = find_file(source, PROJECTIONS_FILE, revision)
     if path is None:
         return None
     try:
@@ -101,13 +99,3 @@ def saved_projections(
         )
     made.load_state_dict(tensors)
     return made
-
-
-def _file(source: str, revision: str | None) -> Path | None:
-    folder = Path(resolve(source))
-    if folder.is_dir():
-        return folder / PROJECTIONS_FILE if (folder / PROJECTIONS_FILE).is_file() else None
-    try:
-        return Path(hf_hub_download(source, PROJECTIONS_FILE, revision=revision))
-    except EntryNotFoundError:
-        return None

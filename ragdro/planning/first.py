@@ -5,7 +5,7 @@ In: what the user said. Out: a commented config that `load_config` reads, and li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,8 @@ from ragdro.config.commented import commented
 from ragdro.config.load import load_config
 from ragdro.data import load_questions, read_corpus, recognise
 from ragdro.data.convert import write_questions
-from ragdro.data.inspect import whitespace_tokens
 from ragdro.data.split import split
-from ragdro.errors import ConfigError, ModelError
+from ragdro.errors import ConfigError
 from ragdro.files import write_atomically
 from ragdro.lm.load import load_tokenizer
 from ragdro.planning.look import look
@@ -26,8 +25,6 @@ from ragdro.sources import resolve
 from ragdro.types import Passage, Question
 
 _PASSAGES = 2_000
-_TOKENS_PER_WORD = 2
-"""What a word may take where the model's tokenizer cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +55,13 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
         raise ConfigError("--train and --model: both are needed")
     questions = load_questions(resolve(answers.train))
     corpus = _first_passages(answers.corpus)
-    count, told = _counter(answers.model)
+    tokenizer = load_tokenizer(answers.model)
+
+    def count(text: str) -> int:
+        return len(tokenizer.data(text))
+
     seen = look(questions, corpus, count)
-    lines = [f"{answers.train}: {recognise(resolve(answers.train))}", *seen.as_lines(), *told]
+    lines = [f"{answers.train}: {recognise(resolve(answers.train))}", *seen.as_lines()]
     if answers.corpus is not None:
         more = "at least " if len(corpus) == _PASSAGES else ""
         lines.append(
@@ -104,14 +105,3 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
 
 def _first_passages(source: str | None) -> Sequence[Passage]:
     return [] if source is None else list(islice(read_corpus(resolve(source)), _PASSAGES))
-
-
-def _counter(model: str) -> tuple[Callable[[str], int], list[str]]:
-    """What counts a text's tokens: the model's tokenizer; words where it cannot be loaded, which is said."""
-    try:
-        tokenizer = load_tokenizer(model)
-    except ModelError as error:
-        return lambda text: _TOKENS_PER_WORD * whitespace_tokens(text), [
-            f"tokens are guessed from words: {error}"
-        ]
-    return lambda text: len(tokenizer.data(text)), []

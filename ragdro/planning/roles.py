@@ -5,7 +5,6 @@ In: a config, a role, a few tasks. Out: `Finding`s, and the bytes that a model's
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragdro.config import Config
 from ragdro.errors import ModelError
+from ragdro.hub import Checkpoint, find_checkpoint
 from ragdro.lm.load import chat_options, weights_dtype
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.planning.findings import Finding, check_cuts, sample
@@ -21,7 +21,6 @@ from ragdro.planning.stand_in import cut_config, model_config
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.runs.models import Role, settings_of
-from ragdro.sources import resolve
 from ragdro.types import Task
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -40,14 +39,14 @@ def check_model(config: Config, role: Role) -> tuple[Finding, TextTokenizer | No
     if settings.scratch is not None:
         return Finding(role, "ok", f"a new {hf.model_type} model, random weights"), None
     assert settings.model is not None
-    source = resolve(settings.model)
-    if (os.sep in source) and not any(any(Path(source).glob(kind)) for kind in _WEIGHTS):
+    at = find_checkpoint(settings.model, settings.revision)
+    if Path(at.path).is_dir() and not any(any(Path(at.path).glob(kind)) for kind in _WEIGHTS):
         return Finding(role, "problem", f"{settings.model}: holds no weights (*.safetensors)"), None
     if type(hf) not in AutoModelForCausalLM._model_mapping and not settings.trust_remote_code:
         return Finding(
             role, "problem", f"{settings.model}: {hf.model_type} is no causal language model"
         ), None
-    tokenizer = _tokenizer(config, role, source)
+    tokenizer = _tokenizer(config, role, at)
     chat = "a chat template" if tokenizer.chat is not None else "plain prompts"
     end = tokenizer.hf.convert_ids_to_tokens(tokenizer.end_id)
     return Finding(
@@ -91,11 +90,14 @@ def parameter_bytes(config: Config, role: Role) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def _tokenizer(config: Config, role: Role, source: str) -> TextTokenizer:
+def _tokenizer(config: Config, role: Role, at: Checkpoint) -> TextTokenizer:
     settings = settings_of(config, role)
     try:
         found = AutoTokenizer.from_pretrained(
-            source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+            at.path,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            local_files_only=at.local,
         )
     except (OSError, ValueError, KeyError) as error:
         told = " ".join(str(error).split())[:200]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig
 
+from ragdro.errors import ModelError
+from ragdro.hub import find_checkpoint
 from ragdro.prompts import load_template
-from ragdro.sources import resolve
 
 _PART = 0.9
 """Of the positions; what the chat template and the stand-in of a plan add is not counted."""
@@ -40,11 +41,17 @@ class Room:
 
 
 def room_of(model: str, prompt: str, count: Callable[[str], int]) -> Room:
-    """The room in front of `model` with the template `prompt`, in the tokens that `count` counts."""
+    """The room in front of `model` with the template `prompt`, in the tokens that `count` counts.
+
+    Raises `ModelError` for a model without a config that can be read.
+    """
     template = load_template(prompt)
+    at = find_checkpoint(model)
     try:
-        hf = AutoConfig.from_pretrained(resolve(model)).get_text_config()
-    except (OSError, ValueError, KeyError):
-        return Room(None, 0, 0)  # the plan says that the model cannot be looked at
+        hf = AutoConfig.from_pretrained(at.path, local_files_only=at.local).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{model}: its config cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from error
     positions = getattr(hf, "max_position_embeddings", None)
     return Room(positions, count(template.user), count(template.passage.replace("{identifier}", "20")))

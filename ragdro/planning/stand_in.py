@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from ragdro.config import Config
 from ragdro.errors import ModelError
 from ragdro.generation.generator import Generator
+from ragdro.hub import find_checkpoint
 from ragdro.lm.adapters import with_adapter
 from ragdro.lm.head import LogitTransform
 from ragdro.lm.heads import HeadWeights
@@ -29,7 +30,6 @@ from ragdro.prompts import load_template
 from ragdro.runs.models import Role, settings_of
 from ragdro.runs.setup import behind_prompts
 from ragdro.selection.selector import Selector
-from ragdro.sources import resolve
 from ragdro.types import Candidates, Passage, Permutation, Question, Task
 
 _VOCABULARY = 1024
@@ -41,10 +41,12 @@ def model_config(config: Config, role: Role) -> PretrainedConfig:
     if settings.scratch is not None:
         return make_config(settings.scratch, settings.scratch.vocabulary)
     assert settings.model is not None
+    at = find_checkpoint(settings.model, settings.revision)
     try:
         return AutoConfig.from_pretrained(
-            resolve(settings.model),
+            at.path,
             revision=settings.revision,
+            local_files_only=at.local,
             trust_remote_code=settings.trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ragdro.config import Config
 from ragdro.config.load import describe
-from ragdro.errors import ConfigError, ModelError
+from ragdro.errors import ConfigError
 from ragdro.lm.load import pick_device
 from ragdro.planning.look import Seen
 from ragdro.planning.machine import memory_of
@@ -82,15 +82,11 @@ def starter(options: StarterOptions, seen: Seen, passages: int, room: Room) -> S
 def _trained(
     values: dict[str, Any], questions: int, device: torch.device, available: int | None
 ) -> tuple[dict[str, Any], str]:
-    """The first way to train that fits the memory, with the reason; the smallest where none does, or where
-    the model cannot be looked at."""
+    """The first way to train that fits the memory, with the reason; the smallest where none does."""
     ways = list(_ways(values))
     room = "unknown memory" if available is None else as_bytes(available)
     for name, changed in ways:
-        try:
-            needed = plan(_checked(changed), questions, device)["memory"]
-        except ModelError:
-            return ways[-1][1], "the model's size is not known: ragdro plan says whether all weights fit"
+        needed = plan(_checked(changed), questions, device)["memory"]
         if available is None or needed <= _ROOM * available:
             return changed, f"{name}: {as_bytes(needed)} of {room} by the plan"
     return ways[-1][1], f"the smallest way: {as_bytes(needed)} of {room} by the plan, which is too much"

@@ -16,8 +16,9 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules.dense import Dense
 
 from ragdro.config.encoder import BiEncoderSettings, EncoderSettings, TokenEncoderSettings
-from ragdro.errors import RetrievalError
+from ragdro.errors import ModelError, RetrievalError
 from ragdro.files import atomic_file
+from ragdro.hub import Checkpoint, find_checkpoint
 from ragdro.types import Passage
 
 PROBE_TEXT = "Which passage answers the question?"
@@ -32,12 +33,14 @@ def passage_text(passage: Passage) -> str:
 
 def load_bi_encoder(settings: BiEncoderSettings) -> SentenceTransformer:
     """The bi-encoder; RetrievalError names a model that cannot be loaded."""
+    at = _find(settings, SentenceTransformer.default_huggingface_organization)
     try:
         return SentenceTransformer(
-            settings.model,
+            at.path,
             device=settings.device,
             trust_remote_code=settings.trust_remote_code,
             revision=settings.revision,
+            local_files_only=at.local,
         )
     except (OSError, ValueError) as error:
         raise RetrievalError(f"retriever.model: {settings.model!r} cannot be loaded: {error}") from error
@@ -45,16 +48,29 @@ def load_bi_encoder(settings: BiEncoderSettings) -> SentenceTransformer:
 
 def load_token_encoder(settings: TokenEncoderSettings) -> MultiVectorEncoder:
     """The late-interaction encoder; RetrievalError names a model that cannot be loaded."""
+    at = _find(settings)
     try:
         encoder = MultiVectorEncoder(
-            settings.model,
+            at.path,
             device=settings.device,
             trust_remote_code=settings.trust_remote_code,
             revision=settings.revision,
+            local_files_only=at.local,
         )
         return _unprojected(encoder) if settings.projection == "none" else encoder
     except (OSError, ValueError) as error:
         raise RetrievalError(f"retriever.model: {settings.model!r} cannot be loaded: {error}") from error
+
+
+def _find(settings: EncoderSettings, organisation: str | None = None) -> Checkpoint:
+    """Where the encoder is; the library reads a name alone as one of `organisation`."""
+    name = settings.model
+    if organisation is not None and "/" not in name and not Path(name).exists():
+        name = f"{organisation}/{name}"
+    try:
+        return find_checkpoint(name, settings.revision, ("modules.json", "config.json"))
+    except ModelError as error:
+        raise RetrievalError(f"retriever.model: {error}") from error
 
 
 def _unprojected(encoder: MultiVectorEncoder) -> MultiVectorEncoder:

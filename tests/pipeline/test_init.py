@@ -13,7 +13,8 @@ import ragdro
 from ragdro.cli import app
 from ragdro.config.load import load_config
 from ragdro.data import load_questions
-from ragdro.errors import ConfigError, DataError, RagdroError
+from ragdro.errors import ConfigError, DataError, ModelError, RagdroError
+from tests.hubs import unreachable_hub
 from tests.pipeline.test_train import jsonl, write_config
 
 
@@ -89,12 +90,13 @@ def test_the_memory_says_what_is_trained(
     assert ("too much" in done.stdout) is (memory < 0.001)
 
 
-def test_a_model_that_cannot_be_looked_at_gets_an_adapter(tmp_path: Path) -> None:
-    words = [word for word in data(tmp_path) if not word.startswith("--model")]
-    done = init(tmp_path / "c.yaml", *words, "--model=./absent")
-    assert done.exit_code == 0 and "tokens are guessed from words" in done.stdout
-    assert "the model's size is not known" in done.stdout
-    assert load_config(tmp_path / "c.yaml").selector.adapter is not None
+@pytest.mark.parametrize("model", ["./absent", "absent", "org/absent"])
+def test_a_model_that_is_not_there_is_refused_before_anything_is_written(model: str, tmp_path: Path) -> None:
+    words = [word for word in data(tmp_path) if not word.startswith(("--model", "--validation"))]
+    before = sorted(tmp_path.rglob("*"))
+    with unreachable_hub(), pytest.raises(ModelError, match=f"^{model}: no such .*folder.* give"):
+        _raise(init(tmp_path / "c.yaml", *words, "--validation-fraction=0.3", f"--model={model}"))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("canned")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from ragdro.errors import ConfigError, DataError
+from ragdro.errors import ConfigError, DataError, ModelError
 from ragdro.ingest.cut import Cutter, count_words, token_counter, tokenizer_description
 from ragdro.ingest.document import Document, Heading, ReadOptions, Remarks
 from ragdro.ingest.text import read_markdown
@@ -140,7 +140,9 @@ def test_a_tokenizers_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="tokenizer"):
         tokenizer_description(str(tmp_path))
-    with pytest.raises(DataError, match="no such tokenizer"):
+    with pytest.raises(
+        ModelError, match=r"nowhere: no such checkpoint folder; give one with a tokenizer.json"
+    ):
         tokenizer_description(str(tmp_path / "nowhere"))
 
 

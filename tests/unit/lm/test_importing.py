@@ -183,7 +183,7 @@ def test_what_cannot_be_imported_is_refused_by_name(
         import_model(tmp_path, out)
     with pytest.raises(ModelError, match=r"none\.gguf: no such file"):
         import_model(tmp_path / "none.gguf", out)
-    with pytest.raises(ModelError, match="none: no such file or folder"):
+    with pytest.raises(ModelError, match="none: no such checkpoint folder"):
         import_model(tmp_path / "none", out)
     (tmp_path / "words.txt").write_text("hello")
     with pytest.raises(ModelError, match=r"words\.txt: no GGUF file"):
