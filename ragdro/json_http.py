@@ -15,6 +15,7 @@ import httpx
 
 from ragdro.config.http import HttpService
 from ragdro.errors import RagdroError
+from ragdro.units import counted
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 LONGEST_WAIT = 60.0
@@ -60,7 +61,7 @@ class JsonClient:
             if reply.status_code not in RETRIED_STATUS:
                 raise self._error(f"{url}: {cause}")
             wait = max(wait, _asked_wait(reply))
-        raise self._error(f"{url}: gave up after {service.retries + 1} tries: {cause}")
+        raise self._error(f"{url}: gave up after {counted(service.retries + 1, 'tries')}: {cause}")
 
     def _from_environment(self, value: str, key: str) -> str:
         """A header's value; `$NAME` stands for an environment variable, so that no config holds a secret."""

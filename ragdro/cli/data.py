@@ -11,6 +11,7 @@ import typer
 
 from ragdro.cli.fields import FieldsOption, field_names
 from ragdro.sources import resolve
+from ragdro.units import counted
 
 data_app = typer.Typer(help="Look into data files and convert them.", no_args_is_help=True)
 
@@ -48,7 +49,7 @@ def convert(
     done = run(resolve(file), out, as_corpus=corpus, skip_bad=skip_bad, aliases=aliases, fields=names)
     for problem in done.skipped:
         typer.echo(f"skipped: {problem}", err=True)
-    typer.echo(f"{out}: {done.records} records from {done.format}")
+    typer.echo(f"{out}: {counted(done.records, 'records')} from {done.format}")
 
 
 @data_app.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragdro.errors import ConfigError
+from ragdro.units import counted
 
 if TYPE_CHECKING:
     from ragdro.ingest import Ingested
@@ -70,13 +71,9 @@ def _report(done: Ingested) -> None:
     for line in lines:
         typer.echo(one_line(line), err=True)
     reused = f" ({done.reused} unchanged)" if done.reused else ""
-    passages, files = _counted(done.passages, "passage"), _counted(done.files, "file")
+    passages, files = counted(done.passages, "passages"), counted(done.files, "files")
     typer.echo(f"{done.out}: {passages} from {files}{reused}")
     typer.echo(f"look at it with: ragdro data inspect {done.out}", err=True)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:

@@ -13,6 +13,7 @@ import typer
 
 from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
 from ragdro.config import Config
+from ragdro.units import counted
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="config file; see configs/")]
 Overrides = Annotated[
@@ -139,7 +140,9 @@ def evaluate(
     found = evaluate_run(run, data, stage, out, corpus, how)
     if tables is not None:
         write_answering(
-            found["answering"], tables, f"{run.resolve().name} ({stage}): {found['questions']} questions"
+            found["answering"],
+            tables,
+            f"{run.resolve().name} ({stage}): {counted(found['questions'], 'questions')}",
         )
     if "answering" in found:
         found["answering"] = without_curves(found["answering"])

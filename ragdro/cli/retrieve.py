@@ -15,6 +15,7 @@ from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError
 from ragdro.sources import resolve
 from ragdro.types import Candidates
+from ragdro.units import counted
 
 _Kind = Annotated[
     str,
@@ -48,7 +49,7 @@ def index(
         if out is not None:
             raise ConfigError(f"--out: a retriever of kind {made.kind} has its index where its passages are")
         passages = fill_store(source, made, cache, fields=names)
-        typer.echo(f"{made.place}: {passages} passages", err=True)
+        typer.echo(f"{made.place}: {counted(passages, 'passages')}", err=True)
         return
     if not made.needs_corpus(()):
         raise ConfigError(f"a retriever of kind {chosen.kind} with these settings has no index")
@@ -59,7 +60,7 @@ def index(
         key = corpus_key(source, read_corpus, names)
         retriever.build(read_corpus(source, fields=names), out, corpus_key=key)
         retriever.open(out)
-    typer.echo(f"{out or cache}: {len(retriever.store)} passages, {retriever.kind}", err=True)
+    typer.echo(f"{out or cache}: {counted(len(retriever.store), 'passages')}, {retriever.kind}", err=True)
 
 
 def retrieve(
@@ -101,7 +102,7 @@ def retrieve(
         )
         found = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True, fields=names)
     count = write_candidates(out, recall.watch(asked, found))
-    typer.echo(f"{out}: {count} questions", err=True)
+    typer.echo(f"{out}: {counted(count)}", err=True)
     for line in recall.as_lines():
         typer.echo(line)
 
@@ -121,7 +122,7 @@ def passages(
     if not isinstance(retriever, DatabaseRetriever):
         raise ConfigError(f"--kind {retriever.kind}: keeps no passages in a database; postgres and qdrant do")
     retriever.check()
-    typer.echo(f"{out}: {write_passages(out, retriever.passages())} passages", err=True)
+    typer.echo(f"{out}: {counted(write_passages(out, retriever.passages()), 'passages')}", err=True)
 
 
 def retriever_settings(kind: str, file: Path | None, assignments: Sequence[str]) -> RetrieverSettings:

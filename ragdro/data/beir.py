@@ -22,6 +22,7 @@ from ragdro.data.record import Fields, Record, parse
 from ragdro.data.stream import lines
 from ragdro.errors import DataError, brief
 from ragdro.types import Passage, Question
+from ragdro.units import counted
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,9 @@ def _qrels_row(row: bytes, path: Path, line: int) -> tuple[str, str, str]:
     columns = text.split("\t") if "\t" in text else text.split()
     if len(columns) not in (3, 4):
         raise DataError(
-            f"must be query id, document id and score, has {len(columns)} columns", path=path, line=line
+            f"must be query id, document id and score, has {counted(len(columns), 'columns')}",
+            path=path,
+            line=line,
         )
     return columns[0], columns[-2], columns[-1].strip()
 

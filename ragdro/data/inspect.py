@@ -20,6 +20,7 @@ from ragdro.data.formats import Format, recognise
 from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.data.read import read_corpus, read_questions
 from ragdro.types import Passage, Question
+from ragdro.units import counted
 
 _WORD = re.compile(r"\w+")
 
@@ -117,10 +118,10 @@ class Inspection:
 
     def as_lines(self) -> list[str]:
         """The same as lines to read."""
-        lines = [f"{self.source}: {self.format}", f"{self.records} records"]
+        lines = [f"{self.source}: {self.format}", counted(self.records, "records")]
         for name, tally in self.fields.items():
             shown = ", ".join(f"{key} {value:g}" for key, value in tally.quantiles().items())
-            lines.append(f"  {name}: {tally.count} ({tally.repeats} repeats); tokens: {shown}")
+            lines.append(f"  {name}: {tally.count} ({counted(tally.repeats, 'repeats')}); tokens: {shown}")
         if self.format.kind != "corpus":
             lines.append(f"  without answers: {self.without_answers}; with gold passages: {self.with_gold}")
             for place in ("passages", "candidates"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ragdro.errors import DataError
 from ragdro.types import Passage
+from ragdro.units import counted
 
 COLUMNS = ("id", "text", "title")
 
@@ -43,7 +44,9 @@ def row_reader(header: bytes) -> Callable[[bytes, object, int], Passage]:
             message = f"is not UTF-8 (byte {error.start} of the record)"
             raise DataError(message, path=path, line=line) from error
         if len(fields) != width:
-            raise DataError(f"has {len(fields)} columns, the header {width}", path=path, line=line)
+            raise DataError(
+                f"has {counted(len(fields), 'columns')}, the header {width}", path=path, line=line
+            )
         passage_id, text = unquoted(fields[id_at]), unquoted(fields[text_at])
         title = "" if title_at is None else unquoted(fields[title_at])
         if not passage_id.strip():

@@ -18,6 +18,7 @@ from ragdro.data.psgs_tsv import unquoted
 from ragdro.data.record import texts_in
 from ragdro.data.stream import chunks, lines
 from ragdro.errors import DataError
+from ragdro.units import counted
 
 _DELIMITERS = {"csv": ",;", "tsv": "\t"}
 _LONGEST_NAME = 60
@@ -106,7 +107,9 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 def _row(names: list[str], fields: list[str], path: Path, line: int) -> dict[str, object] | DataError:
     if len(fields) != len(names):
-        return DataError(f"has {len(fields)} columns, the header {len(names)}", path=path, line=line)
+        return DataError(
+            f"has {counted(len(fields), 'columns')}, the header {len(names)}", path=path, line=line
+        )
     if any("\x00" in field for field in fields):
         return DataError("holds a NUL byte", path=path, line=line)
     return {name: field for name, field in zip(names, fields, strict=True) if field.strip()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ragdro.evaluation.evidence import Evidence, Finder
+from ragdro.units import counted
 
 Kind: TypeAlias = Literal["cause", "note"]
 
@@ -66,7 +67,7 @@ def low_ceiling(e: Evidence) -> str | None:
     if e.ceiling is None or e.ceiling >= LOW_CEILING:
         return None
     held = f"hold what is needed for {e.ceiling:.2f} of the questions"
-    return f"the retriever's {e.candidates} candidates {held}"
+    return f"the retriever's {counted(e.candidates, 'candidates')} {held}"
 
 
 def weak_generator(e: Evidence) -> str | None:
@@ -74,7 +75,7 @@ def weak_generator(e: Evidence) -> str | None:
     if e.context_use is None or e.read_questions < ENOUGH or e.context_use >= WEAK:
         return None
     return (
-        f"the generator answers {e.context_use:.2f} right of the {e.read_questions} questions for which it"
+        f"the generator answers {e.context_use:.2f} right of the {counted(e.read_questions)} for which it"
         " read what is needed"
     )
 
@@ -159,7 +160,7 @@ def warm_up_best(e: Evidence) -> str | None:
     """No iteration was better than the warm-up."""
     if not e.iterations or e.best_iteration:
         return None
-    done = _counted(e.iterations, "iteration")
+    done = counted(e.iterations, "iterations")
     return f"none of {done} was better on the validation questions than the warm-up"
 
 
@@ -167,7 +168,7 @@ def few_questions(e: Evidence) -> str | None:
     """Too few questions to tell."""
     if not _is_open(e) or e.detectable <= WORTH_SEEING:
         return None
-    too_few = f"{e.questions} questions are" if e.questions != 1 else "1 question is"
+    too_few = f"{counted(e.questions)} {'is' if e.questions == 1 else 'are'}"
     seen = "a difference of any size" if e.detectable >= 1 else f"one below {e.detectable:.2f}"
     return f"{too_few} too few to see {seen}; {WORTH_SEEING} takes about {e.questions_for(WORTH_SEEING):,}"
 
@@ -190,9 +191,8 @@ def stopped_early(e: Evidence) -> str | None:
     """Early stopping."""
     if e.iterations >= e.planned:
         return None
-    return (
-        f"stopped after {e.iterations} of {e.planned} iterations: the validation questions saw no better one"
-    )
+    done = f"{e.iterations} of {counted(e.planned, 'iterations')}"
+    return f"stopped after {done}: the validation questions saw no better one"
 
 
 def still_rising(e: Evidence) -> str | None:
@@ -207,7 +207,7 @@ def skipped(e: Evidence) -> str | None:
     if not e.skipped_updates:
         return None
     return (
-        f"{_counted(e.skipped_updates, 'update')} had a loss or gradient that is not finite and were left out"
+        f"{counted(e.skipped_updates, 'updates')} had a loss or gradient that is not finite and were left out"
     )
 
 
@@ -294,7 +294,3 @@ def _at_its_ceiling(e: Evidence) -> bool:
 def _is_open(e: Evidence) -> bool:
     """Whether the interval of the difference from vanilla RAG holds 0."""
     return e.gain.low <= 0 <= e.gain.high
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

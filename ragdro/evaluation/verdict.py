@@ -14,6 +14,7 @@ from ragdro.evaluation.diagnosis import faults
 from ragdro.evaluation.evidence import Evidence
 from ragdro.evaluation.rules import RULES, Rule
 from ragdro.evaluation.significance import Interval
+from ragdro.units import counted
 
 Level: TypeAlias = Literal["better", "open", "worse"]
 NAMES = {"exact_match": "exact match", "f1": "F1"}
@@ -75,7 +76,7 @@ def verdict(evidence: Evidence) -> Verdict:
 def headline(e: Evidence, level: Level) -> str:
     """The difference from vanilla RAG, with its interval and the questions that it is of."""
     name = NAMES.get(e.metric, e.metric)
-    on = f"on {e.questions:,} {e.split} {'question' if e.questions == 1 else 'questions'}"
+    on = f"on {counted(e.questions, f'{e.split} questions')}"
     scores = f"({e.score(e.vanilla):.2f} → {e.score(e.best):.2f})"
     if level == "open":
         return f"No better than vanilla RAG: {plus_minus(e.gain, sign=True)} {name} {on} {scores}."

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ragdro.errors import DataError
 from ragdro.ingest.formats import BY_SUFFIX, FileFormat, format_of
+from ragdro.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Listing:
         if self.other_suffixes:
             named = [f"{count} {suffix}" for suffix, count in self.other_suffixes.most_common(6)]
             more = len(self.other_suffixes) - len(named)
-            kinds = f" and {more} other kinds" if more > 0 else ""
+            kinds = f" and {counted(more, 'other kinds')}" if more > 0 else ""
             lines.append(f"not read, by suffix: {', '.join(named)}{kinds}")
         if self.hidden:
             lines.append(f"not read, files and folders that are hidden: {self.hidden}")

@@ -16,6 +16,7 @@ from ragdro.data.stream import lines
 from ragdro.errors import DataError
 from ragdro.ingest.decode import encoding_of, errors_for, plain
 from ragdro.ingest.document import Document, ReadOptions, Remarks, UnreadableError
+from ragdro.units import counted
 
 Row: TypeAlias = Mapping[str, object]
 
@@ -79,7 +80,9 @@ def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
 def _cells(table: Iterator[list[str]], columns: list[str], remarks: Remarks) -> Iterator[tuple[int, Row]]:
     for number, cells in enumerate((cells for cells in table if cells), start=1):
         if len(cells) > len(columns):
-            remarks.problem(f"row {number} has {len(cells)} cells, the first line names {len(columns)}")
+            remarks.problem(
+                f"row {number} has {counted(len(cells), 'cells')}, the first line names {len(columns)}"
+            )
         else:
             yield number, dict(zip(columns, cells, strict=False))
 

@@ -27,6 +27,7 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import save_projections
 from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
+from ragdro.units import counted
 
 transformers_logging.disable_progress_bar()  # It would write into the run's own progress display.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -186,7 +187,9 @@ def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
     """Leave the model its first decoder layers; its config says so wherever it is saved."""
     decoder, config = hf.get_decoder(), hf.config.get_text_config()
     if layers > len(decoder.layers):
-        raise ModelError(f"{source}: has {len(decoder.layers)} decoder layers, {layers} are asked for")
+        raise ModelError(
+            f"{source}: has {counted(len(decoder.layers), 'decoder layers')}, {layers} are asked for"
+        )
     decoder.layers = decoder.layers[:layers]
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):

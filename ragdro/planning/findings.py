@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, TypeVar
 from ragdro.evaluation.ranking import recall_at_k, support_scores
 from ragdro.prompts.template import CutCounts
 from ragdro.types import Question, Task
+from ragdro.units import counted
 
 Level: TypeAlias = Literal["problem", "note", "ok"]
 LEVELS: tuple[Level, ...] = ("problem", "note", "ok")
@@ -44,9 +45,9 @@ def check_answers(split: str, questions: Sequence[Question]) -> Finding:
     """Whether every question has an answer to learn or to be measured by."""
     without = [q for q in questions if not q.answers]
     if without:
-        text = f"{len(without)} of {len(questions)} questions have no answers, such as '{without[0].id}'"
+        text = f"without an answer: {len(without)} of {counted(len(questions))}, such as '{without[0].id}'"
         return Finding(split, "problem", text)
-    return Finding(split, "ok", f"{len(questions):,} questions, each with an answer")
+    return Finding(split, "ok", f"{counted(len(questions))}, each with an answer")
 
 
 def check_overlap(splits: Mapping[str, Sequence[Question]]) -> Finding:
@@ -54,7 +55,7 @@ def check_overlap(splits: Mapping[str, Sequence[Question]]) -> Finding:
     texts = {name: {_plain(q.question) for q in questions} for name, questions in splits.items()}
     names = list(texts)
     shared = [
-        f"{len(both)} questions are in both {one} and {other}, such as '{min(both)[:60]}'"
+        f"in both {one} and {other}: {counted(len(both))}, such as '{min(both)[:60]}'"
         for i, one in enumerate(names)
         for other in names[i + 1 :]
         if (both := texts[one] & texts[other])
@@ -71,7 +72,7 @@ def check_number(tasks: Sequence[Task], top_n: int) -> Finding:
     if max(counts) < 2:
         return Finding("candidates", "problem", "no question has two of them: there is nothing to select")
     if fewer:
-        text = f"{fewer} of {len(counts)} questions have fewer than N = {top_n} (the fewest: {min(counts)})"
+        text = f"fewer than N = {top_n}: {fewer} of {counted(len(counts))} (the fewest: {min(counts)})"
         return Finding("candidates", "note", f"{text}; all of them are taken")
     return Finding("candidates", "ok", f"N = {top_n} for each question")
 
@@ -80,7 +81,7 @@ def check_matches(tasks: Sequence[Task]) -> Finding:
     """Whether the retriever scores anything above 0: what matches nothing gets passages at random."""
     scored = [t.candidates.scores for t in tasks if t.candidates.scores]
     nothing = sum(not any(scores) for scores in scored)
-    text = f"{nothing} of {len(tasks)} questions match no passage (are both in one language?)"
+    text = f"no passage matches: {nothing} of {counted(len(tasks))} (are both in one language?)"
     if nothing > MANY * len(tasks):
         return Finding("matches", "problem", text)
     return Finding(
@@ -103,7 +104,7 @@ def check_recall(tasks: Sequence[Task]) -> Finding:
     if not found:
         return Finding("recall", "note", "not looked at: no question has an answer or a gold passage")
     ceiling = sum(found) / len(found)
-    text = f"{ceiling:.2f} of the {what} ({len(found)} questions): the ceiling of any selection"
+    text = f"{ceiling:.2f} of the {what} ({counted(len(found))}): the ceiling of any selection"
     return Finding("recall", "problem" if ceiling < LOW_RECALL else "ok", text)
 
 

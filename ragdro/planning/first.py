@@ -23,6 +23,7 @@ from ragdro.planning.room import room_of
 from ragdro.planning.starter import StarterOptions, prompts_of, starter
 from ragdro.sources import resolve
 from ragdro.types import Passage, Question
+from ragdro.units import counted
 
 _PASSAGES = 2_000
 
@@ -65,7 +66,8 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
     if answers.corpus is not None:
         more = "at least " if len(corpus) == _PASSAGES else ""
         lines.append(
-            f"{answers.corpus}: {recognise(resolve(answers.corpus))}, {more}{len(corpus):,} passages"
+            f"{answers.corpus}: {recognise(resolve(answers.corpus))},"
+            f" {more}{counted(len(corpus), 'passages')}"
         )
     train, validation = answers.train, answers.validation
     parts: dict[str, list[Question]] = {}
@@ -75,9 +77,8 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
         )
         parts = dict(zip((train, validation), split(questions, answers.fraction or 0), strict=True))
     for source in filter(None, (answers.validation, answers.test)):
-        lines.append(
-            f"{source}: {recognise(resolve(source))}, {len(load_questions(resolve(source))):,} questions"
-        )
+        number = counted(len(load_questions(resolve(source))))
+        lines.append(f"{source}: {recognise(resolve(source))}, {number}")
     options = StarterOptions(
         name=answers.name,
         train=train,
@@ -97,7 +98,7 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
     file.parent.mkdir(parents=True, exist_ok=True)
     for path, part in parts.items():
         write_questions(Path(path), part)
-        lines.append(f"{path}: {len(part):,} questions")
+        lines.append(f"{path}: {counted(len(part))}")
     write_atomically(file, text)
     load_config(file)
     return [*lines, *(f"{key}: {reason}" for key, reason in made.reasons.items()), f"wrote {file}"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ragdro.data import is_reference
 from ragdro.planning.findings import sample
 from ragdro.types import Passage, Question
+from ragdro.units import counted
 
 _HIGH = 0.98
 """Limits are chosen so that all but this fraction of texts are whole."""
@@ -50,9 +51,9 @@ class Seen:
         )
         brought = [f"{name} with {count:,} of them" for name, count in parts if count]
         return [
-            f"{self.questions:,} questions; {', '.join(brought) or 'none brings candidates or passages'}",
-            f"98 % have at most {self.question_tokens} tokens in the question, {self.answer_tokens} in the"
-            f" answer, {self.passage_tokens} in a passage",
+            f"{counted(self.questions)}; {', '.join(brought) or 'none brings candidates or passages'}",
+            f"98 % have at most {counted(self.question_tokens, 'tokens')} in the question,"
+            f" {self.answer_tokens} in the answer, {self.passage_tokens} in a passage",
         ]
 
 

@@ -19,7 +19,7 @@ from ragdro.lm.peak import measured_peak
 from ragdro.planning.findings import Finding
 from ragdro.progress import duration
 from ragdro.runs.models import ROLES, settings_of
-from ragdro.units import as_bytes, as_count
+from ragdro.units import as_bytes, as_count, counted
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -33,7 +33,7 @@ def check_device(config: Config) -> Finding:
         if (device.index or 0) >= torch.cuda.device_count():
             return Finding("device", "problem", f"{device}: there are {torch.cuda.device_count()} GPUs")
         return Finding("device", "ok", f"{device}: {torch.cuda.get_device_name(device)}")
-    return Finding("device", "ok", f"{device}, {os.cpu_count()} cores")
+    return Finding("device", "ok", f"{device}, {counted(os.cpu_count() or 1, 'cores')}")
 
 
 def is_there(device: torch.device) -> bool:

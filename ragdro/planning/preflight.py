@@ -30,6 +30,7 @@ from ragdro.runs.trackers import require_trackers
 from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.types import Candidates, Question, Task
+from ragdro.units import counted
 
 _PASSAGES = 1_000
 """Passages of a corpus that are read to see whether it can be."""
@@ -110,7 +111,9 @@ def _read_corpus(config: Config, found: list[Finding]) -> list[Any]:
     source, names = resolve(config.data.corpus), config.data.names
     passages = list(islice(read_corpus(source, fields=names), _PASSAGES))
     form = recognise(source, names)
-    found.append(Finding("data.corpus", "ok", f"{form}: the first {len(passages):,} passages can be read"))
+    found.append(
+        Finding("data.corpus", "ok", f"{form}: the first {counted(len(passages), 'passages')} can be read")
+    )
     return passages
 
 
@@ -121,7 +124,7 @@ def _read_store(config: Config, found: list[Finding]) -> list[Any]:
     assert isinstance(retriever, DatabaseRetriever)
     count = retriever.check()
     passages = list(islice(retriever.passages(), _PASSAGES))
-    found.append(Finding("passages", "ok", f"{retriever.place}: {count:,} passages"))
+    found.append(Finding("passages", "ok", f"{retriever.place}: {counted(count, 'passages')}"))
     return passages
 
 

@@ -17,6 +17,7 @@ from ragdro.runs.models import ROLES, settings_of
 from ragdro.training.callbacks import Callback
 from ragdro.training.limits import selector_cuts
 from ragdro.training.parts import TrainingParts
+from ragdro.units import counted
 
 
 class StartLines(Callback):
@@ -40,7 +41,7 @@ def lines(config: Config, training: TrainingParts) -> Iterator[str]:
     test = "none for a test" if training.test is None else f"{len(training.test):,} to test"
     numbers = f"N = {config.top_n} candidates, K = {config.selector.k} selected"
     folder = Path(config.runs) / config.name
-    yield f"on {len(training.train):,} questions, {len(training.validation):,} to validate, {test}; {numbers}"
+    yield f"on {counted(len(training.train))}, {len(training.validation):,} to validate, {test}; {numbers}"
     yield f"into {folder}"
     if config.warm_up.start is not None:
         yield f"from the pair in {config.warm_up.start}, without a warm-up of its own"

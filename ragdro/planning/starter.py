@@ -22,7 +22,7 @@ from ragdro.planning.look import Seen
 from ragdro.planning.machine import memory_of
 from ragdro.planning.plan import plan
 from ragdro.planning.room import Room
-from ragdro.units import as_bytes
+from ragdro.units import as_bytes, counted
 
 TINY = "tiny:base"
 _MOST_N, _MOST_K = 20, 5
@@ -102,11 +102,13 @@ def _of_data(
         raise ConfigError("--corpus: needed, for the candidates are ids of passages")
     there = seen.most_brought if given else passages
     if there < 2:
-        raise ConfigError(f"--corpus: {there} passages leave nothing to select from; at least 2 are needed")
+        raise ConfigError(
+            f"--corpus: {counted(there, 'passages')}: nothing to select from; at least 2 are needed"
+        )
     asked, read = _rounded(seen.question_tokens), _rounded(seen.passage_tokens)
     n, fitting = room.fit(min(_MOST_N, there), asked, read)
     k = max(1, min(_MOST_K, n // 2), min(seen.most_gold, _MOST_K, n))
-    said = f"a question brings {there} at most" if given else f"the corpus has {there:,} passages"
+    said = f"a question brings {there} at most" if given else f"the corpus has {counted(there, 'passages')}"
     retriever: dict[str, Any] = {"kind": "given"} if given else {"kind": "bm25"}
     if options.language is not None and not given:
         retriever["language"] = options.language

@@ -18,6 +18,7 @@ from ragdro.prompts import load_template
 from ragdro.report.predictions import read_records
 from ragdro.runs.models import Role, settings_of
 from ragdro.runs.status import read_json, read_results
+from ragdro.units import counted
 
 _OF_THE_MACHINE = {"runs", "cache", "device", "threads", "report_to"}
 _WHAT = {
@@ -90,7 +91,7 @@ def _table(run: Path, stage: str) -> list[str]:
     """A row a metric: vanilla RAG against the pair, counts where a metric is a yes or no."""
     after = "warm_up" if stage == "iteration-0" else stage
     records = [read_records(run, name) for name in ("vanilla_rag", after)]
-    rows = [f"| {len(records[1])} questions | retriever's order, warmed-up generator | this pair |"]
+    rows = [f"| {counted(len(records[1]))} | retriever's order, warmed-up generator | this pair |"]
     rows.append("|---|---|---|")
     rows += [f"| {name} | {_metric(records[0], name)} | {_metric(records[1], name)} |" for name in METRICS]
     return rows

@@ -18,6 +18,7 @@ from ragdro.evaluation.diagnosis import Record
 from ragdro.report.table import Cell, Table, shown
 from ragdro.runs.diagnose import DIAGNOSIS
 from ragdro.runs.status import read_json
+from ragdro.units import counted
 
 NAMES = {
     "closed_book": "no passages",
@@ -86,7 +87,8 @@ def with_inclusion(records: Sequence[Record], result: dict[str, Any] | None) -> 
 def print_diagnosis(result: dict[str, Any], console: Console | None = None) -> None:
     """The tables, and in one line each what else was found."""
     console = console or Console(highlight=False)
-    title = f"{result['stage']} on {result['questions']:,} questions ({result['split']}: {result['data']})"
+    number = counted(result["questions"])
+    title = f"{result['stage']} on {number} ({result['split']}: {result['data']})"
     console.print(f"[bold]{title}[/bold]")
     for table in (fault_table(result), probe_table(result)):
         _print(table, console)

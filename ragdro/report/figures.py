@@ -16,11 +16,11 @@ import numpy as np
 from ragdro.evaluation.diagnosis import Record, ceiling
 from ragdro.evaluation.significance import Interval, bootstrap_interval
 from ragdro.report.history import History, iteration_of, read_history
-from ragdro.report.plain import counted
 from ragdro.report.plot import Panel, Series, draw
 from ragdro.report.predictions import read_records
 from ragdro.report.tables import stages, validation_questions
 from ragdro.runs.status import read_results
+from ragdro.units import counted
 
 _ANSWERS = {"exact_match": "exact match", "f1": "F1"}
 _READING = {"recall_at_5": "recall@5", "answer_read": "an answer", "full_recall": "all gold"}

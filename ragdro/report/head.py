@@ -13,9 +13,9 @@ from ragdro.progress import duration
 from ragdro.report import html
 from ragdro.report.history import History
 from ragdro.report.html import Html
-from ragdro.report.plain import counted
 from ragdro.runs.models import ROLES, settings_of
 from ragdro.runs.status import read_json
+from ragdro.units import counted
 
 
 def verdict_box(verdict: Verdict) -> Html:
@@ -56,8 +56,8 @@ def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str
     yield (
         "training",
         f"objective {config.objective.kind}, m = {config.e_step.samples} lists a question, seed"
-        f" {config.seed}; {done} of {config.iterations} iterations in {duration(history.seconds())}; best on"
-        f" the validation questions: {name}",
+        f" {config.seed}; {done} of {counted(config.iterations, 'iterations')} in"
+        f" {duration(history.seconds())}; best on the validation questions: {name}",
     )
     environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
     if "command" in environment:

@@ -14,6 +14,7 @@ from typing import Any
 from ragdro.config import Config, load_config
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.runs.status import CONFIG, RunStatus, run_status
+from ragdro.units import counted
 
 METRICS = "metrics.jsonl"
 _WORDS, _NUMBERS = ("event", "stage"), ("seconds",)
@@ -68,7 +69,7 @@ class History:
         if last["event"] == "update":
             return f"{last['stage']}: {last['role']}, update {last['step']} of {last['steps']}"
         if last["event"] == "shard":
-            return f"{last['stage']}: E-step, {last['questions']} of {last['of']} questions"
+            return f"{last['stage']}: E-step, {last['questions']} of {counted(last['of'], 'questions')}"
         return f"{last['stage']}: {last['event'].replace('_', ' ')}"
 
     def iterations(self) -> int:

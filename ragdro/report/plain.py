@@ -13,11 +13,6 @@ from rich.markup import escape
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def counted(count: int, noun: str = "questions") -> str:
-    """A number and a noun given in the plural: '1 question', '2,000 test questions'."""
-    return f"{count:,} {noun.removesuffix('s') if count == 1 else noun}"
-
-
 def one_line(text: str) -> str:
     """`text` as it can be shown anywhere."""
     return harmless(" ".join(text.split()))

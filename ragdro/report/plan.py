@@ -14,7 +14,7 @@ from ragdro.data import load_questions
 from ragdro.planning.plan import plan
 from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
-from ragdro.units import as_bytes, as_count
+from ragdro.units import as_bytes, as_count, counted
 
 _COLUMNS = ("weights", "gradients", "optimiser", "kv_cache", "activations", "memory")
 
@@ -43,7 +43,7 @@ def _questions(config: Config) -> int:
 def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     """A device's memory at each phase's worst moment; tokens and FLOPs of the whole iteration."""
     phases = planned["phases"]
-    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {planned['questions']:,} questions")
+    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {counted(planned['questions'], 'questions')}")
     table.add_column("", no_wrap=True)
     for name in (*phases, "worst, sum"):
         table.add_column(name, justify="right")

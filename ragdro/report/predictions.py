@@ -17,6 +17,7 @@ from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
 from ragdro.selection.rerank import RankedPassage, Reranking
 from ragdro.types import Passage, Prediction, Task
+from ragdro.units import counted
 
 
 def as_record(prediction: Prediction, reranking: Reranking | None = None) -> dict[str, Any]:
@@ -62,13 +63,14 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
         )
         console.print(f"   {_in_words(place, entry)}", style="dim")
     if reranking is not None:
-        lists = f"all {reranking.lists}" if reranking.exact else f"{reranking.lists} drawn"
-        most = 3 / reranking.lists
+        count = reranking.lists
+        lists = f"all {counted(count, 'lists')}" if reranking.exact else counted(count, "drawn lists")
+        most = 3 / count
         how = (
             "exact" if reranking.exact else f"estimated, ± two standard errors (without ±: within {most:.2f})"
         )
         console.print(
-            f"\\[rank]: the retriever's. In the list: of being in it at all, {how}, from {lists} lists.",
+            f"\\[rank]: the retriever's. In the list: of being in it at all, {how}, from {lists}.",
             style="dim",
         )
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ragdro.planning.findings import Finding
 from ragdro.report.plain import one_line
+from ragdro.units import counted
 
 _COLOURS = {"problem": "bold red", "note": "yellow", "ok": "green"}
 
@@ -30,4 +31,4 @@ def print_findings(found: Sequence[Finding], console: Console | None = None) -> 
         lines = [f"{one.level:<8} {one.check}: {one_line(one.text)}" for one in found]
         console.print("\n".join(lines), markup=False, highlight=False, emoji=False, soft_wrap=True)
     problems = sum(one.level == "problem" for one in found)
-    console.print(f"{problems} {'problem' if problems == 1 else 'problems'}", highlight=False)
+    console.print(counted(problems, "problems"), highlight=False)

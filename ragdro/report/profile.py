@@ -22,6 +22,7 @@ from ragdro.files import write_atomically
 from ragdro.lm.load import matmul_dtype, pick_device
 from ragdro.lm.peak import measured_peak, synchronise
 from ragdro.profiling import Profile, profiled
+from ragdro.units import counted
 
 
 def profile_run(config: Config, folder: Path, run: Callable[[], object]) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def device_name(device: torch.device) -> str:
     """What the metrics are of: the GPU's name, or how many threads of the CPU."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    return f"{device.type}, {counted(torch.get_num_threads(), 'threads')}"
 
 
 def print_profile(summary: dict[str, Any], console: Console | None = None) -> None:

@@ -21,13 +21,13 @@ from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
 from ragdro.report.head import facts, verdict_box
 from ragdro.report.history import read_history
 from ragdro.report.html import Html
-from ragdro.report.plain import counted
 from ragdro.report.plot import Panel, render
 from ragdro.report.predictions import read_records
 from ragdro.report.sections import before_and_after, changed, light_rows, whose_fault
 from ragdro.report.studies import studies_beside, study_section
 from ragdro.report.tables import NOTES, results_table, validation_table
 from ragdro.runs.status import CONFIG, read_json, read_results
+from ragdro.units import counted
 
 PAGE = "report.html"
 _PROBABILITIES = (

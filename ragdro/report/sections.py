@@ -19,10 +19,10 @@ from ragdro.report.errors import answered, gold
 from ragdro.report.evidence import best_stage, drawn_by, held_out_samples
 from ragdro.report.history import History, iteration_of
 from ragdro.report.html import Html
-from ragdro.report.plain import counted
 from ragdro.report.table import Table
 from ragdro.runs.status import read_results
 from ragdro.training.lights import SIGNS, Colour, Light, lights
+from ragdro.units import counted
 
 _KINDS: dict[Colour, str] = {"green": "good", "yellow": "warn", "red": "bad"}
 

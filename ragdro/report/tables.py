@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ragdro.report.history import History, iteration_of, read_history
-from ragdro.report.plain import counted
 from ragdro.report.table import Cell, Table
 from ragdro.runs.status import read_results
+from ragdro.units import counted
 
 COLUMNS = {
     "exact_match": "EM",

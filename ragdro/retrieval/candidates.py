@@ -17,6 +17,7 @@ from ragdro.errors import DataError, brief
 from ragdro.files import atomic_file
 from ragdro.retrieval.store import decode_passage, encode_passage
 from ragdro.types import Candidates, Passage
+from ragdro.units import counted
 
 _LARGEST = 1e300
 """Scores beyond it, infinite ones and NaN are refused."""
@@ -83,7 +84,10 @@ def decode_line(line: bytes, seen: dict[Passage, Passage], path: Path, number: i
     scores = values.get("scores")
     if scores is not None and not _are_numbers(scores, len(passages)):
         raise DataError(
-            f"not {len(passages)} numbers: {brief(scores)}", path=path, line=number, field="scores"
+            f"not {counted(len(passages), 'numbers')}: {brief(scores)}",
+            path=path,
+            line=number,
+            field="scores",
         )
     return Candidates(
         question_id,

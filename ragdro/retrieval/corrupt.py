@@ -13,6 +13,7 @@ import numpy as np
 
 from ragdro.errors import RetrievalError
 from ragdro.types import Candidates, Passage
+from ragdro.units import counted
 
 
 def corrupt(candidates: Candidates, fraction: float, corpus: Sequence[Passage], seed: int) -> Candidates:
@@ -28,7 +29,8 @@ def corrupt(candidates: Candidates, fraction: float, corpus: Sequence[Passage], 
     kept = {passage.id for passage in passages}
     if len(corpus) < len(kept) + count:
         raise RetrievalError(
-            f"corrupt_candidates: {len(corpus)} passages are too few to replace {count} of {len(kept)}"
+            f"corrupt_candidates: {counted(len(corpus), 'passages')} in the corpus, too few to replace"
+            f" {count} of {len(kept)}"
         )
     for place in sorted(rng.choice(len(passages), size=count, replace=False).tolist()):
         while (other := corpus[int(rng.integers(len(corpus)))]).id in kept:

@@ -21,6 +21,7 @@ from ragdro.config.retriever import CustomSettings
 from ragdro.errors import RetrievalError, brief
 from ragdro.retrieval.base import Retriever
 from ragdro.types import Candidates, Passage, Question
+from ragdro.units import counted
 
 
 class CustomRetriever(Retriever[CustomSettings]):
@@ -51,7 +52,7 @@ class CustomRetriever(Retriever[CustomSettings]):
     def _search_batch(self, questions: Sequence[Question], top_n: int) -> list[Candidates]:
         results = self._own.search([question.question for question in questions], top_n)
         if not isinstance(results, Sequence) or len(results) != len(questions):
-            raise RetrievalError(f"{self.kind}: search gave no list of {len(questions)} lists")
+            raise RetrievalError(f"{self.kind}: search gave no list of {counted(len(questions), 'lists')}")
         return [
             self._checked(question, hits, top_n) for question, hits in zip(questions, results, strict=True)
         ]

@@ -30,6 +30,7 @@ from ragdro.retrieval.itself import asks_itself
 from ragdro.retrieval.manifest import FORMAT, LOCK
 from ragdro.retrieval.store import FILES, PassageStore
 from ragdro.types import Candidates, Passage, PassageSource, Question
+from ragdro.units import counted
 
 if TYPE_CHECKING:
     from ragdro.retrieval.embedding import Embedding, TokenEmbedding
@@ -175,7 +176,8 @@ class DatabaseRetriever(Retriever[StoreSettings]):
                 )
         if passages != manifest["passages"]:
             raise RetrievalError(
-                f"{self.place}: {passages} passages, and `ragdro index` wrote {manifest['passages']}: {again}"
+                f"{self.place}: {counted(passages, 'passages')}, and `ragdro index` wrote"
+                f" {manifest['passages']}: {again}"
             )
 
     def _make_ready(self) -> None:

@@ -36,6 +36,7 @@ from ragdro.retrieval.encoders import (
 )
 from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.retrieval.store import PassageStore
+from ragdro.units import counted
 
 INDEX, SHARDS, PROBE = "dense.faiss", "dense-shards", "dense-probe.npy"
 
@@ -108,7 +109,7 @@ class DenseRetriever(RowRetriever[DenseSettings]):
         if (rows < 0).any():
             least = int((rows >= 0).sum(axis=1).min())
             raise RetrievalError(
-                f"the {self.settings.index.type} index gave {least} of top_n = {top_n} passages: "
+                f"the {self.settings.index.type} index gave {least} of top_n = {counted(top_n, 'passages')}: "
                 "look into more of it (retriever.index.probes or ef_search)"
             )
         order = np.lexsort((rows, -scores), axis=1)
@@ -130,7 +131,7 @@ def _empty_index(settings: DenseSettings, shards: Sequence[Float32[np.ndarray, "
                 )
             sample = _evenly_spaced(shards, min(most, passages))
             if len(sample) < max(lists, 256):
-                needed = f"{lists} lists and 256 codes need at least {max(lists, 256)}"
+                needed = f"{counted(lists, 'lists')} and 256 codes need at least {max(lists, 256)}"
                 raise RetrievalError(f"retriever.index: {needed} training passages, there are {len(sample)}")
             inverted = faiss.index_factory(width, f"IVF{lists},PQ{code_bytes}np", faiss.METRIC_INNER_PRODUCT)
             inverted.train(sample)

@@ -21,6 +21,7 @@ from ragdro.retrieval.candidates import read_candidates
 from ragdro.retrieval.hashing import hash_file
 from ragdro.retrieval.store import PassageStore
 from ragdro.types import Candidates, Question
+from ragdro.units import counted
 
 
 class Hit(NamedTuple):
@@ -112,7 +113,7 @@ def read_trec_run(path: Path) -> dict[str, list[Hit]]:
     for number, line in lines(path):
         fields = line.decode("utf-8", "replace").split()
         if len(fields) != 6:
-            message = f"{len(fields)} fields, not 6 (qid Q0 docid rank score tag)"
+            message = f"{counted(len(fields), 'fields')}, not 6 (qid Q0 docid rank score tag)"
             raise DataError(message, path=path, line=number)
         question_id, _, passage_id, rank, score, _ = fields
         run.setdefault(question_id, []).append(

@@ -18,6 +18,7 @@ from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.hashing import hash_values
 from ragdro.retrieval.store import PassageStore
 from ragdro.types import Candidates, Passage, Question
+from ragdro.units import counted
 
 
 class HybridRetriever(Retriever[HybridSettings]):
@@ -32,7 +33,7 @@ class HybridRetriever(Retriever[HybridSettings]):
         self._members = members
         self._weights = settings.weights or (1.0,) * len(members)
         if len(self._weights) != len(members):
-            given = f"{len(self._weights)} weights for {len(members)} members"
+            given = f"{counted(len(self._weights), 'weights')} for {counted(len(members), 'members')}"
             raise RetrievalError(f"retriever.weights: {given}")
 
     def needs_corpus(self, questions: Sequence[Question]) -> bool:

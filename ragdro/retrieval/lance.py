@@ -24,6 +24,7 @@ from ragdro.errors import RetrievalError
 from ragdro.files import rename_durably
 from ragdro.progress import track
 from ragdro.retrieval.maxsim import TokenShard
+from ragdro.units import counted
 
 TABLE, ROW, VECTORS = "passages", "row", "vectors"
 
@@ -71,7 +72,9 @@ class LanceTable:
         hits = request.nprobes(self._settings.probes).limit(limit).select(columns).to_arrow()
         if len(hits) < top_n:
             hint = "look into more of it (retriever.index.probes)"
-            raise RetrievalError(f"the lance index gave {len(hits)} of top_n = {top_n} passages: {hint}")
+            raise RetrievalError(
+                f"the lance index gave {len(hits)} of top_n = {counted(top_n, 'passages')}: {hint}"
+            )
         rows: Int64[np.ndarray, " hits"] = hits[ROW].to_numpy()
         vectors = hits[VECTORS].combine_chunks()
         lengths = vectors.value_lengths().to_numpy()

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ragdro.config.http import Patience
 from ragdro.errors import RetrievalError
+from ragdro.units import counted
 
 LONGEST_WAIT = 60.0
 """Seconds; no wait between two tries is longer."""
@@ -37,4 +38,4 @@ def patiently(work: Callable[[], Result], patience: Patience, place: str) -> Res
         except UnavailableError as error:
             cause = error
     tries = patience.retries + 1
-    raise RetrievalError(f"{place}: gave up after {tries} {'try' if tries == 1 else 'tries'}: {cause}")
+    raise RetrievalError(f"{place}: gave up after {counted(tries, 'tries')}: {cause}")

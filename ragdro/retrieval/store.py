@@ -26,6 +26,7 @@ from ragdro.data.own import passage_source, source_object
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file, rename_durably
 from ragdro.types import Passage
+from ragdro.units import counted
 
 LINES, IDS, OFFSETS = "passages.jsonl", "passages.ids.npy", "passages.offsets.npy"
 FILES = (LINES, IDS, OFFSETS)
@@ -47,7 +48,7 @@ class PassageStore:
             raise RetrievalError(f"{folder}: no whole passage store here ({error})") from error
         if int(self._offsets[-1]) != len(self._lines) or self._ids.shape[1] != len(self):
             raise RetrievalError(
-                f"{lines}: {len(self._lines)} bytes, not the {int(self._offsets[-1])} indexed"
+                f"{lines}: {counted(len(self._lines), 'bytes')}, not the {int(self._offsets[-1])} indexed"
             )
 
     def __len__(self) -> int:
@@ -56,7 +57,7 @@ class PassageStore:
     def __getitem__(self, row: int) -> Passage:
         """The passage of a 0-based row; IndexError past the end."""
         if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)} passages")
+            raise IndexError(f"row {row} of {counted(len(self), 'passages')}")
         return decode_passage(json.loads(self._lines[int(self._offsets[row]) : int(self._offsets[row + 1])]))
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Passage]:

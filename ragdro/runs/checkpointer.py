@@ -27,6 +27,7 @@ from ragdro.training.evaluate import compared
 from ragdro.training.m_step import Update
 from ragdro.training.parts import BEST, TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
+from ragdro.units import counted
 
 _MOMENTS = "optimiser-"
 """An optimiser's moments, under its role."""
@@ -78,8 +79,8 @@ class RunCheckpointer(Checkpointer):
         if f"{_MOMENTS}{role}" in state.files and done and self._is_undivided(role):
             strategy = self._folder.config.parallel.strategy
             raise TrainingError(
-                f"parallel.strategy: {strategy} cannot resume the fit '{stage}: {role}' after {done} updates;"
-                " resume with ddp or fsdp2"
+                f"parallel.strategy: {strategy} cannot resume the fit '{stage}: {role}' after"
+                f" {counted(done, 'updates')}; resume with ddp or fsdp2"
             )
         if f"{_MOMENTS}{role}" in state.files and done:
             restore_optimiser(optimiser, self._store.tensors(state, f"{_MOMENTS}{role}"))

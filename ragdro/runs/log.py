@@ -17,6 +17,7 @@ from typing import Any
 from ragdro.errors import TrainingError
 from ragdro.runs.state import State
 from ragdro.runs.trackers import Tracker, numbers
+from ragdro.units import counted
 
 METRICS = "metrics.jsonl"
 
@@ -35,7 +36,8 @@ class MetricsLog:
         if held < state.metrics_bytes:
             self._file.close()
             raise TrainingError(
-                f"{path}: shorter than at the last saved state ({held} of {state.metrics_bytes} bytes)"
+                f"{path}: shorter than at the last saved state ({held:,} of"
+                f" {counted(state.metrics_bytes, 'bytes')})"
             )
         self._file.truncate(state.metrics_bytes)
         self._file.seek(0, os.SEEK_END)

@@ -72,7 +72,7 @@ class Selector(ABC):
         stop: bool = False,
     ) -> None:
         if k > n:
-            raise ConfigError(f"selector.k: K = {k} passages cannot be selected out of N = {n} candidates")
+            raise ConfigError(f"selector.k: K = {k} cannot be selected out of N = {n} candidates")
         self.model = model
         self.template = template
         self.k = k

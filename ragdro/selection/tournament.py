@@ -19,6 +19,7 @@ from ragdro.errors import ConfigError
 from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.selector import Selector
 from ragdro.types import Candidates, Permutation, Selection, Task
+from ragdro.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,8 @@ def _finalists(
             return alive
         if selector.k >= most:
             raise ConfigError(
-                f"{len(alive[crowded[0]])} passages: the selector reads {most} and selects {selector.k} of"
-                f" them, so it cannot choose from more; give {most} at most"
+                f"{counted(len(alive[crowded[0]]), 'passages')}: the selector reads {most} and selects"
+                f" {selector.k} of them, so it cannot choose from more; give {most} at most"
             )
         groups = [(at, group) for at in crowded for group in _dealt(alive[at], most)]
         results = play([_part(tasks[at], group) for at, group in groups])

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragdro.serve.meters import Meters
 from ragdro.serve.settings import ServeSettings
+from ragdro.units import counted
 
 log = logging.getLogger("ragdro.serve")
 _BODY_SECONDS = 30.0
@@ -121,7 +122,7 @@ class Guard:
         except TimeoutError as error:
             raise _RefusedError(408, f"the body did not come within {_BODY_SECONDS:g} s") from error
         if size > limit:
-            raise _RefusedError(413, f"the body is larger than {limit} bytes")
+            raise _RefusedError(413, f"the body is larger than {counted(limit, 'bytes')}")
         try:
             orjson.loads(read)
         except orjson.JSONDecodeError as error:

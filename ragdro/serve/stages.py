@@ -14,7 +14,7 @@ from ragdro.runs.load import load, over_corpus, retriever_of
 from ragdro.runs.stages import VANILLA, WARM_UP, checkpoint_of, config_of
 from ragdro.runs.status import RESULTS
 from ragdro.system import Rag
-from ragdro.units import as_bytes
+from ragdro.units import as_bytes, counted
 
 COMPARED = (VANILLA, WARM_UP, "best")
 """What stands side by side, in this order."""
@@ -71,4 +71,4 @@ def loaded(rag: Rag, served: Served) -> str:
     rags = [rag, *served.others.values()]
     models = {id(model.hf): model.hf for r in rags for model in (r.selector.model, r.generator.model)}
     size = as_bytes(sum(model.get_memory_footprint() for model in models.values()))
-    return f"{', '.join([served.stage, *served.others])}: {len(models)} models, {size}"
+    return f"{', '.join([served.stage, *served.others])}: {counted(len(models), 'models')}, {size}"

@@ -25,6 +25,7 @@ from ragdro.studies.plan import Plan, slug
 from ragdro.studies.records import Run
 from ragdro.studies.result import StudyResult
 from ragdro.studies.work import MEASURED, carry_out, measured_file, measuring_jobs, training_jobs
+from ragdro.units import counted
 
 
 def run_study(plan: Plan, *, jobs: int = 2, resume: bool = False, overwrite: bool = False) -> StudyResult:
@@ -96,7 +97,9 @@ def describe(plan: Plan, outcome: StudyResult) -> dict[str, Any]:
 def _title(plan: Plan) -> str:
     run = plan.runs[0].config
     many = "one seed" if len(plan.seeds) == 1 else f"{len(plan.seeds)} seeds, bars: 95 % intervals"
-    return f"{plan.study.name} ({Path(plan.config).stem}, up to {run.iterations} iterations; {many})"
+    return (
+        f"{plan.study.name} ({Path(plan.config).stem}, up to {counted(run.iterations, 'iterations')}; {many})"
+    )
 
 
 def _markdown(plan: Plan, outcome: StudyResult, notes: list[str]) -> str:

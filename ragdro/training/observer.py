@@ -16,6 +16,7 @@ from ragdro.training.loop import Training
 from ragdro.training.m_step import FitObserver, Update, question_names
 from ragdro.training.memory import limited_by
 from ragdro.training.warm_up import ObserverOf
+from ragdro.units import counted
 
 
 def observers(training: Training, stage: str) -> ObserverOf:
@@ -63,7 +64,7 @@ class StageObserver(FitObserver):
             names = question_names([one["question"] for one in sequences])
             raise TrainingError(
                 f"{self._stage}: {self._role}, update {step} of {steps}: {problem} at questions {names};"
-                f" {count} updates were not finite, more than bad_batches = {most}. Try a lower"
+                f" {counted(count, 'updates')} not finite, more than bad_batches = {most}. Try a lower"
                 " learning_rate, or"
                 " dtype=float32 or bfloat16 in place of float16"
             )

@@ -84,13 +84,11 @@ def test_problems_stand_first_and_strict_refuses(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     (tmp_path / "validation.jsonl").write_text((tmp_path / "train.jsonl").read_text())
     done = train(config, "--dry-run")
-    assert done.exit_code == 0 and done.stdout.startswith(
-        "problem  overlap: 4 questions are in both train and"
-    )
+    assert done.exit_code == 0 and done.stdout.startswith("problem  overlap: in both train and")
     for words in (["--dry-run", "--strict"], ["--strict"]):
         refused = train(config, *words)
         assert isinstance(refused.exception, ConfigError) and refused.exception.exit_code == 2
-        assert "--strict: overlap: 4 questions" in str(refused.exception)
+        assert "--strict: overlap: in both train and validation: 4 questions" in str(refused.exception)
     assert not (tmp_path / "runs").exists()
 
 
@@ -150,7 +148,7 @@ def test_questions_that_match_nothing_and_low_recall_are_problems(tmp_path: Path
     jsonl(tmp_path / "train.jsonl", strange)
     told = found(config)
     assert told["matches"][0] == "problem" and told["matches"][1].startswith(
-        "4 of 6 questions match no passage"
+        "no passage matches: 4 of 6 questions"
     )
     assert told["recall"][0] == "ok"  # of those with gold passages
     jsonl(tmp_path / "validation.jsonl", [{**strange[0], "id": "v", "question": "where is it?"}])
@@ -161,7 +159,7 @@ def test_questions_that_match_nothing_and_low_recall_are_problems(tmp_path: Path
 def test_a_corpus_smaller_than_n_is_a_note_and_a_slow_search_is_not_made(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     level, text = found(config, "top_n=20")["candidates"]
-    assert level == "note" and "6 of 6 questions have fewer than N = 20 (the fewest: 9)" in text
+    assert level == "note" and "fewer than N = 20: 6 of 6 questions (the fewest: 9)" in text
     level, text = found(
         config, "retriever={kind: external, source: {type: json, url: 'http://localhost:1'}}"
     )["candidates"]
@@ -202,6 +200,6 @@ def test_a_run_begins_with_a_few_lines_and_its_problems(tmp_path: Path) -> None:
         " by dro, on cpu",
         "ragdro: on 4 questions, 4 to validate, none for a test; N = 6 candidates, K = 3 selected",
         f"ragdro: into {tmp_path / 'runs' / 'run'}",
-        "ragdro: problem: overlap: 4 questions are in both train and validation, such as"
+        "ragdro: problem: overlap: in both train and validation: 4 questions, such as"
         " 'where does mara0 work?'",
     ]

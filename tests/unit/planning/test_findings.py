@@ -29,13 +29,13 @@ def test_questions_without_answers_are_a_problem() -> None:
     questions = [task.question for task in pocket_tasks(3, 5)]
     assert findings.check_answers("train", questions).level == "ok"
     found = findings.check_answers("train", [*questions, Question("bare", "why?", ())])
-    assert found == Finding("train", "problem", "1 of 4 questions have no answers, such as 'bare'")
+    assert found == Finding("train", "problem", "without an answer: 1 of 4 questions, such as 'bare'")
 
 
 def test_questions_of_two_splits_are_a_problem_whatever_their_case() -> None:
     one, two = [Question("a", "Who is it?", ("x",))], [Question("b", " who IS  it? ", ("y",))]
     found = findings.check_overlap({"train": one, "validation": two})
-    assert found.level == "problem" and "1 questions are in both train and validation" in found.text
+    assert found.level == "problem" and "in both train and validation: 1 question, such" in found.text
     other = [Question("c", "Who was it?", ("x",))]
     assert findings.check_overlap({"train": one, "validation": other}).level == "ok"
 
@@ -48,7 +48,7 @@ def test_fewer_candidates_are_a_note_and_single_ones_a_problem() -> None:
     assert findings.check_number(tasks, 5).level == "ok"
     found = findings.check_number([*tasks, *pocket_tasks(1, 4)], 5)
     assert found.level == "note" and found.text.startswith(
-        "1 of 4 questions have fewer than N = 5 (the fewest: 4)"
+        "fewer than N = 5: 1 of 4 questions (the fewest: 4)"
     )
 
 
