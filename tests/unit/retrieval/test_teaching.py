@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
 from scipy.special import log_softmax, softmax
 
 pytest.importorskip("sentence_transformers")
@@ -115,9 +114,15 @@ def _wasserstein(asked: Matrix, read: Matrix, labels: Matrix) -> float:
 
 def _w2(first: Matrix, second: Matrix) -> float:
     a, b = np.cov(first.T, bias=True), np.cov(second.T, bias=True)
-    root = np.real(sqrtm(a))
+    root = _root(a)
     means = np.square(first.mean(axis=0) - second.mean(axis=0)).sum()
-    return float(means + np.trace(a) + np.trace(b) - 2 * np.trace(np.real(sqrtm(root @ b @ root))))
+    return float(means + np.trace(a) + np.trace(b) - 2 * np.trace(_root(root @ b @ root)))
+
+
+def _root(matrix: Matrix) -> Matrix:
+    """Of a matrix that is symmetric and has no negative eigenvalue."""
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors @ np.diag(np.sqrt(values.clip(0))) @ vectors.T
 
 
 def test_the_distance_of_two_samples_is_that_of_the_matrix_formula() -> None:
@@ -161,7 +166,7 @@ def test_it_learns_what_it_is_taught(
         if late
         else DenseSettings(model=str(random_bert), device="cpu")
     )
-    training = RetrieverTraining(loss=name, passages=4, batch_size=5, epochs=20, learning_rate=1e-3)  # type: ignore[arg-type]
+    training = RetrieverTraining(loss=name, passages=4, batch_size=5, epochs=12, learning_rate=1e-3)  # type: ignore[arg-type]
     load: Any = load_token_encoder if late else load_bi_encoder
     before = _ranks_first(load(settings), labels, late)
     teach(labels, settings, training, tmp_path / "taught")
@@ -175,7 +180,9 @@ def test_what_cannot_be_trained_is_refused(random_colbert: Path, tmp_path: Path)
     with pytest.raises(RetrievalError, match="--loss margin: is for bi-encoders"):
         teach([labelled(0), labelled(1)], settings, RetrieverTraining(loss="margin", passages=4), tmp_path)
     with pytest.raises(RetrievalError, match="only 0 of the questions teach anything"):
-        teach([labelled(0, (1.0, 1.0))], settings, RetrieverTraining(), tmp_path)
+        teach([labelled(0, (1.0, 1.0))], settings, RetrieverTraining(passages=2), tmp_path)
+    with pytest.raises(RetrievalError, match="--passages 8: the questions have only 6 in all"):
+        teach([labelled(0)], settings, RetrieverTraining(), tmp_path)
     with pytest.raises(RetrievalError, match="cannot be loaded"):
         nowhere = DenseSettings(model=str(tmp_path / "nothing"))
         teach([labelled(0), labelled(1)], nowhere, RetrieverTraining(passages=4), tmp_path)
