@@ -81,14 +81,14 @@ def reshard(hf: torch.nn.Module) -> None:
         module.reshard()
 
 
-def weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
-    """The state of a sharded model that is whole, None for any other.
-
-    `state_dict` itself would put the parts back, in the one process that saves.
-    """
+def whole_weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
+    """The state of a sharded model, in the dtype that it is trained in, None for any other; its layers are in
+    parts afterwards. All processes have to ask for it; the main one has it, on its CPU."""
     if not is_sharded(hf):
         return None
-    state = {name: p.detach() for name, p in hf.named_parameters(remove_duplicate=False)}
+    reshard(hf)
+    own = {p: gather(p.detach()) for p in hf.parameters()}
+    state = {name: own[p] for name, p in hf.named_parameters(remove_duplicate=False)}
     for path, module in hf.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
             if name not in module._non_persistent_buffers_set:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ragdro.errors import TrainingError
 from ragdro.lm.snapshot import load_parameters, trained_parameters
-from ragdro.parallel.sharding import gather
+from ragdro.parallel.sharding import gather, unshard
 from ragdro.parallel.world import all_reduce_any, broadcast_from_rank0, is_rank0, world_size
 from ragdro.profiling import phase
 from ragdro.runs import shards
@@ -61,8 +61,11 @@ class RunCheckpointer(Checkpointer):
                     q: [tuple(z) for z in zs] for q, zs in lists.items()
                 }
         for role, model in training.models.items():
-            if role in state.files:
-                load_parameters(model, store.tensors(state, role), f"{role}.model")
+            saved = store.model(state, role) if role in state.models else {}
+            saved = {name: saved[name] for name in trained_parameters(model) if name in saved}
+            saved |= store.tensors(state, role) if role in state.files else {}
+            if saved:
+                load_parameters(model, saved, f"{role}.model")
         if state.checkpoint is not None:
             self._extend()
         if _SAMPLES in state.files:
@@ -137,8 +140,13 @@ class RunCheckpointer(Checkpointer):
         """Save the pair, and point `best` at the best so far; what the E-step drew and weighted stays, for
         a retriever to learn from."""
         state, training = self.state, self._training
-        if is_rank0():
-            self._folder.save_models(iteration, training.models)
+        for role, model in training.models.items():
+            written, _ = state.models.get(role, (None, {}))
+            if written != iteration:
+                self._folder.save_model(iteration, role, model)
+                unshard(model.hf)
+            if written not in (None, iteration):
+                self._refer(role, iteration)
         lasting = {*training.models, *training.snapshots, _SAMPLES}
         files = {_lasting_key(key, iteration): file for key, file in state.files.items()}
         state.files = {k: file for k, file in files.items() if k in lasting or k.startswith((_LISTS, E_STEP))}
@@ -148,28 +156,43 @@ class RunCheckpointer(Checkpointer):
     def finish(self) -> None:
         """The run is done: its results are written, and what is left to extend it from."""
         state, training = self.state, self._training
-        self._point_at_best()
         of_models = {*training.models, *(f"{BEST}{role}" for role in training.models)}
         state.files = {key: file for key, file in state.files.items() if key not in of_models}
+        state.models = {}
         state.checkpoint = state.finished
         self._commit()
+        self._store.keep_last()
+        self._point_at_best()
         if is_rank0():
             self._folder.write_results(state.results)
-        self._store.keep_last()
 
     def _extend(self) -> None:
         """A finished run goes further: from here on its state has the models, which were loaded from its last
         checkpoint."""
-        for role, model in self._training.models.items():
-            parameters = trained_parameters(model)
-            if parameters:
-                self._store.put_tensors(self.state, role, {name: gather(p) for name, p in parameters.items()})
+        assert self.state.checkpoint is not None
+        for role in self._training.models:
+            self._refer(role, self.state.checkpoint)
         self.state.checkpoint = None
         self._commit()
 
+    def _refer(self, role: str, iteration: int) -> None:
+        """Have the state's model of a role be the one in the checkpoint of an iteration, as it is now; what
+        that does not have is written beside."""
+        state, store = self.state, self._store
+        parameters = trained_parameters(self._training.models[role])
+        shapes = {name: p.shape for name, p in parameters.items()}
+        held = set(broadcast_from_rank0(partial(self._folder.held, iteration, role, shapes)))
+        state.models.pop(role, None)
+        state.files.pop(role, None)
+        if held:
+            store.put_model(state, role, iteration)
+        if parameters.keys() - held:
+            store.put_tensors(state, role, {n: gather(p) for n, p in parameters.items() if n not in held})
+
     def _point_at_best(self) -> None:
         if is_rank0():
-            self._folder.point_at_best(self.state.results, self.state.finished)
+            needed = self._store.needed_iterations()
+            self._folder.point_at_best(self.state.results, self.state.finished, needed)
 
     def _is_undivided(self, role: str) -> bool:
         """Whether the fit of `role` cannot be saved in its middle."""
@@ -181,11 +204,17 @@ class RunCheckpointer(Checkpointer):
             self._preemption.hold()
 
     def _save_fit(self, role: str, step: int, optimiser: Optimizer | None) -> None:
-        """A state after `step`; no optimiser: the fit is done."""
-        state, store = self.state, self._store
+        """A state after `step`; no optimiser: the fit is done, and the model is that of this iteration's
+        checkpoint (of ZeRO's parts: when they are whole again)."""
+        state, store, model = self.state, self._store, self._training.model(role)
         state.steps[role] = step
-        parameters = trained_parameters(self._training.model(role))
-        store.put_tensors(state, role, {name: gather(p) for name, p in parameters.items()})
+        if optimiser is None and role in self._training.models and not model.zero_stage:
+            self._folder.save_model(state.finished + 1, role, model)
+            self._refer(role, state.finished + 1)
+        else:
+            state.models.pop(role, None)
+            parameters = trained_parameters(model)
+            store.put_tensors(state, role, {name: gather(p) for name, p in parameters.items()})
         if optimiser is None:
             state.files.pop(f"{_MOMENTS}{role}", None)
         else:

@@ -16,19 +16,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import safe_open
+
 from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import resumed
 from ragdro.environment import environment
-from ragdro.files import remove_temporary_files, write_atomically
+from ragdro.files import remove_temporary_files, sync, write_atomically
 from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
-from ragdro.parallel.sharding import weights
+from ragdro.parallel.sharding import whole_weights
+from ragdro.parallel.world import is_rank0
 from ragdro.runs.lock import LOCK
 from ragdro.runs.log import finite
-from ragdro.runs.status import CONFIG, RESULTS
+from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, role_folder
 from ragdro.training.callbacks import BadBatch
 
-CHECKPOINTS = "checkpoints"
 BAD_BATCHES = "bad_batches"
 
 
@@ -65,21 +68,40 @@ class RunFolder:
         write_atomically(path, json.dumps({**record, "sequences": batch.sequences}) + "\n")
         return path
 
-    def save_models(self, iteration: int, models: Mapping[str, LanguageModel]) -> None:
-        """The checkpoint of an iteration (0: the warm-up)."""
-        for role, model in models.items():
-            folder = self.path / CHECKPOINTS / f"iteration-{iteration}" / role
-            save_language_model(model, folder, weights(model.hf))
+    def save_model(self, iteration: int, role: str, model: LanguageModel) -> None:
+        """The checkpoint of a role in an iteration (0: the warm-up). All processes give their parts of a
+        sharded model, whose layers nobody has whole afterwards; one writes."""
+        whole = whole_weights(model.hf)
+        if is_rank0():
+            folder = role_folder(self.path, iteration, role)
+            save_language_model(model, folder, whole)
+            for above in (folder.parent.parent, self.path):  # a state may need it
+                sync(above)
 
-    def point_at_best(self, results: Mapping[str, Any], finished: int) -> None:
-        """Point `best` where it belongs and remove the checkpoints that `checkpoints.keep` does not name."""
+    def held(self, iteration: int, role: str, parameters: Mapping[str, torch.Size]) -> list[str]:
+        """Which of these trained parameters a checkpoint has as they are: float32, under their own names. An
+        adapter's, a pointer's and those of an architecture that is renamed on disk have others."""
+        found: list[str] = []
+        for path in role_folder(self.path, iteration, role).glob("*.safetensors"):
+            with safe_open(path, "pt") as file:
+                slices = {name: file.get_slice(name) for name in parameters.keys() & set(file.keys())}
+            found += [
+                name
+                for name, one in slices.items()
+                if one.get_dtype() == "F32" and torch.Size(one.get_shape()) == parameters[name]
+            ]
+        return found
+
+    def point_at_best(self, results: Mapping[str, Any], finished: int, needed: set[int]) -> None:
+        """Point `best` where it belongs and remove the checkpoints that neither `checkpoints.keep` names nor
+        a state needs."""
         best = results["best"]
         if best is None:
             return
         checkpoints = self.path / CHECKPOINTS
         _point(self.path / "best", Path(CHECKPOINTS) / f"iteration-{best['iteration']}")
         if self.config.checkpoints.keep == "best_and_last":
-            kept = {f"iteration-{best['iteration']}", f"iteration-{finished}"}
+            kept = {f"iteration-{i}" for i in {best["iteration"], finished, *needed}}
             for folder in checkpoints.iterdir():
                 if folder.name not in kept:
                     shutil.rmtree(folder)

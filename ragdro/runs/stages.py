@@ -13,8 +13,7 @@ from ragdro.config import Config, load_config
 from ragdro.config.resume import located, root_of
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.exported import with_own_parts
-from ragdro.runs.folder import CHECKPOINTS
-from ragdro.runs.status import CONFIG
+from ragdro.runs.status import CHECKPOINTS, CONFIG
 
 WARM_UP = "warm-up"
 VANILLA = "vanilla"

@@ -4,10 +4,11 @@
 000012-selector.safetensors   the trained parameters of a model, 000012-optimiser.safetensors its optimiser's
 000009-shard-0.json           the weighted permutations of one shard of an E-step, which stay when it is done
 
-A state names an earlier state's file where nothing has changed since. Its files are on disk before it is,
-so what a kill or a full disk leaves is the state before, whole, and some files that no state names. The
-last two states are kept; of a finished run, which can be extended, the last one without the models, which are
-in its last checkpoint. Only JSON and safetensors are read.
+A state names an earlier state's file where nothing has changed since, and a checkpoint's files where a model
+is as these have it, so that it is written once. Its files are on disk before it is, so what a kill or a full
+disk leaves is the state before, whole, and some files that no state names. The last two states are kept; of a
+finished run, which can be extended, the last one without the models, which are in its last checkpoint. Only
+JSON and safetensors are read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from safetensors.torch import load_file, save_file
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, atomic_path
 from ragdro.parallel.sharding import gather, part_like
-from ragdro.runs.status import STATE
+from ragdro.runs.status import STATE, role_folder
 from ragdro.training.parts import LoopState
 
 _KEPT = 2
+_WEIGHTS = "*.safetensors"
 
 
 @dataclass(slots=True)
@@ -37,8 +40,9 @@ class State(LoopState):
     """Where a run stands: how far its loop is, and what is on disk.
 
     `metrics_bytes`, `records`, `seconds`: how far metrics.jsonl goes, and the time spent. `files`: key →
-    [file name, SHA-256]. `questions`: a hash of all questions and candidates. `checkpoint`: of a finished
-    run, the iteration whose checkpoint has the models.
+    [file name, SHA-256]. `models`: role → the iteration whose checkpoint has its trained parameters (but for
+    those that are in `files`), with the SHA-256 of each file there. `questions`: a hash of all questions and
+    candidates. `checkpoint`: of a finished run, the iteration whose checkpoint has the models.
     """
 
     serial: int = 0
@@ -47,6 +51,7 @@ class State(LoopState):
     seconds: float = 0.0
     questions: str = ""
     files: dict[str, list[str]] = field(default_factory=dict)
+    models: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     checkpoint: int | None = None
 
 
@@ -58,6 +63,7 @@ class StateStore:
 
     def __init__(self, run: Path, *, writes: bool = True) -> None:
         self.writes = writes
+        self._run = run
         self.folder = run / STATE
         self.folder.mkdir(exist_ok=True)
 
@@ -109,6 +115,26 @@ class StateStore:
         """What `put_tensors` wrote."""
         return load_file(self.folder / state.files[key][0])
 
+    def put_model(self, state: State, role: str, iteration: int) -> None:
+        """What the role's checkpoint of that iteration holds is part of the next `commit`."""
+        folder = role_folder(self._run, iteration, role)
+        files = {p.name: _file_hash(p) for p in sorted(folder.glob(_WEIGHTS))} if self.writes else {}
+        state.models[role] = (iteration, files)
+
+    def model(self, state: State, role: str) -> dict[str, torch.Tensor]:
+        """What the files hold that `put_model` named."""
+        iteration, files = state.models[role]
+        folder = role_folder(self._run, iteration, role)
+        return {name: tensor for file in files for name, tensor in load_file(folder / file).items()}
+
+    def needed_iterations(self) -> set[int]:
+        """The iterations whose checkpoints are needed by the states that are kept."""
+        needed: set[int] = set()
+        for path in self._states()[:_KEPT]:
+            with suppress(_DamagedError):
+                needed |= {iteration for iteration, _ in _load(path)["models"].values()}
+        return needed
+
     def json(self, state: State, key: str) -> Any:
         """What `put_json` wrote."""
         return json.loads((self.folder / state.files[key][0]).read_text(encoding="utf-8"))
@@ -150,9 +176,15 @@ class StateStore:
 
     def _read(self, path: Path) -> State:
         values = _load(path)
-        state = State(**{**values, "scores": [(i, score) for i, score in values["scores"]]})
-        for name, digest in state.files.values():
-            file = self.folder / name
+        models = {role: (int(iteration), files) for role, (iteration, files) in values["models"].items()}
+        scores = [(i, score) for i, score in values["scores"]]
+        state = State(**{**values, "scores": scores, "models": models})
+        needed = [(self.folder, name, digest) for name, digest in state.files.values()]
+        for role, (iteration, files) in models.items():
+            folder = role_folder(self._run, iteration, Path(role).name)
+            needed += [(folder, name, digest) for name, digest in files.items()]
+        for folder, name, digest in needed:
+            file = folder / name
             if Path(name).name != name or not file.is_file():
                 raise _DamagedError(f"{file}: missing, and {path.name} needs it")
             if _file_hash(file) != digest:

@@ -20,6 +20,7 @@ from ragdro.training.patience import is_exhausted
 CONFIG = "config.yaml"
 RESULTS = "results.json"
 STATE = "state"
+CHECKPOINTS = "checkpoints"
 RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
 
 
@@ -121,7 +122,12 @@ def kept_checkpoint(config: Config, *, resume: bool) -> Path | None:
     state = last_state(folder) if resume else None
     if state is None or state["checkpoint"] is None:
         return None
-    return folder / "checkpoints" / f"iteration-{state['checkpoint']}"
+    return folder / CHECKPOINTS / f"iteration-{state['checkpoint']}"
+
+
+def role_folder(run: Path, iteration: int, role: str) -> Path:
+    """Where the checkpoint of an iteration has a role's model."""
+    return run / CHECKPOINTS / f"iteration-{iteration}" / role
 
 
 def read_results(run: Path) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from typing import Any
 from ragdro.config import Config, load_config, with_prompt_date
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.prompts import load_template
-from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.models import ROLES, Role, settings_of
 from ragdro.runs.stages import WARM_UP, checkpoint_of, config_of
 from ragdro.runs.state import State
-from ragdro.runs.status import CONFIG
+from ragdro.runs.status import CHECKPOINTS, CONFIG
 
 KEY = "warm_up_from"
 """Where the results say it."""

@@ -33,9 +33,8 @@ from ragdro.files import write_atomically
 from ragdro.lm.groups import ScoredGroup, log_probs
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import trained_parameters
-from ragdro.runs.folder import CHECKPOINTS
 from ragdro.runs.setup import algorithm_of, build_rag, load_tasks
-from ragdro.runs.status import CONFIG
+from ragdro.runs.status import CHECKPOINTS, CONFIG
 from ragdro.system import Rag, reading
 from ragdro.training.proposals import proposals
 from ragdro.types import Task

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import ragdro
+from ragdro.config import load_config
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
 
 
@@ -60,6 +62,23 @@ def test_five_kills_at_random_times_change_nothing(
     assert killed >= 3
     assert finish(folder, "killed") == expected
     assert (folder / "runs/killed/results.json").read_bytes() == expected["results.json"]
+
+
+def test_a_model_is_written_once_an_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint is what a run resumes from, too; only in the middle of a fit there is another file."""
+    written: list[str] = []
+    replace = Path.replace
+
+    def replaced(self: Path, target: Path) -> Path:
+        written.append(str(Path(target).relative_to(tmp_path)))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    ragdro.run(load_config(small_run(tmp_path), ["checkpoints.every=1000"]))
+    models = [name for name in written if "iteration-" in name and "predictions" not in name]
+    roles = [f"runs/run/checkpoints/iteration-{i}/{r}" for i in range(3) for r in ("selector", "generator")]
+    assert models == roles
+    assert not [name for name in written if "/state/" in name and name.endswith(".safetensors")]
 
 
 @pytest.mark.parametrize("number", [3, 40])

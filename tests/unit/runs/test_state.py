@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.optim import AdamW
 
 from ragdro.config import Optimisation, load_config
@@ -114,6 +115,59 @@ def test_a_state_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
     said: list[str] = []
     state = store.newest(said.append)
     assert state is not None and state.serial == 2 and "elsewhere" in said[0]
+
+
+def in_a_checkpoint(folder: Path) -> Path:
+    """A fourth state, whose generator is that of a checkpoint."""
+    three_states(folder)
+    path = folder / "checkpoints/iteration-1/generator/model.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file({"w": torch.full((3,), 7.0)}, path)
+    store = StateStore(folder)
+    state = store.newest(pytest.fail)
+    assert state is not None
+    store.put_model(state, "generator", 1)
+    store.commit(state)
+    return path
+
+
+def test_a_model_in_a_checkpoint_is_the_states_own(tmp_path: Path) -> None:
+    in_a_checkpoint(tmp_path)
+    store = StateStore(tmp_path)
+    state = store.newest(pytest.fail)
+    assert state is not None and state.serial == 4
+    assert store.model(state, "generator")["w"].tolist() == [7, 7, 7]
+    assert store.needed_iterations() == {1}
+    assert not list(store.folder.glob("*generator*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+def test_a_damaged_checkpoint_of_a_state_is_named(damage: str, tmp_path: Path) -> None:
+    path = in_a_checkpoint(tmp_path)
+    path.unlink() if damage == "gone" else path.write_bytes(
+        path.read_bytes()[:-1] + (b"" if damage == "cut" else b"\x01")
+    )
+    said: list[str] = []
+    state = StateStore(tmp_path).newest(said.append)
+    assert state is not None and state.serial == 3 and said[0].startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(("role", "name"), [("generator", "../w.safetensors"), ("../generator", "w")])
+def test_a_state_cannot_name_a_checkpoint_elsewhere(role: str, name: str, tmp_path: Path) -> None:
+    from ragdro.runs import state as states
+
+    in_a_checkpoint(tmp_path)
+    elsewhere = tmp_path / "checkpoints/iteration-1/w.safetensors"
+    save_file({"w": torch.zeros(3)}, elsewhere)
+    path = tmp_path / "state/000004.json"
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    values["models"] = {role: [1, {name: states._file_hash(elsewhere)}]}
+    values["sha256"] = states._value_hash(values)
+    path.write_text(json.dumps(values))
+    said: list[str] = []
+    state = StateStore(tmp_path).newest(said.append)
+    assert state is not None and state.serial == 3 and "iteration-1" in said[0]
 
 
 _CODE_BOOK = torch.linspace(-1, 1, 256)
