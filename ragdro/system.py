@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ragdro.config.answering import Answering, AnsweringKind, as_answering
+from ragdro.config.answering import Answering, AnsweringKind, as_answering, changed
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError
 from ragdro.generation.generator import Generator, Reading
@@ -103,14 +103,20 @@ class Rag:
         select: bool = True,
         answering: Answering | AnsweringKind | None = None,
     ) -> list[Prediction]:
-        """Selections and answers (`answering`: None as the system does); `select` false is vanilla RAG: the
-        retriever's first K are read."""
-        how = self.answering if answering is None else as_answering(answering)
+        """Selections and answers; `select` false is vanilla RAG: the retriever's first K are read.
+
+        `answering`: None as the system does; a kind alone keeps its samples, threshold and seed.
+        """
+        how = self._way(answering)
         if how.kind == "greedy":
             return self.read(tasks, self.select(tasks) if select else self._first(tasks))
         return marginal_predictions(
             self.selector, self.generator, tasks, how, self.max_tokens, selects=select and self.selects
         )
+
+    def _way(self, asked: Answering | AnsweringKind | None) -> Answering:
+        """The system's own way, another one whole, or of the other kind with the system's own settings."""
+        return asked if isinstance(asked, Answering) else changed(self.answering, asked)
 
     def select(self, tasks: Sequence[Task]) -> list[Selection]:
         """Greedy selections; the retriever's first K where nothing is ever selected.

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ragdro.config.objective import ObjectiveSettings
+from ragdro.errors import ConfigError
 from ragdro.types import Task, WeightedTask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ragdro.algorithms.examples import TrainingExample
+    from ragdro.config import Config
     from ragdro.generation.generator import Generator
     from ragdro.selection.selector import Draw, Selector
 
@@ -88,3 +90,12 @@ class Algorithm(ObjectiveSettings, ABC):
         from ragdro.algorithms.warnings import warnings
 
         return warnings(metrics, samples)
+
+
+def algorithm_of(config: Config) -> Algorithm:
+    """The objective. Raises `ConfigError` for a class of somebody's that is no `Algorithm`."""
+    if not isinstance(config.objective, Algorithm):
+        raise ConfigError(
+            f"objective.kind: {config.objective.kind} is no subclass of ragdro.algorithms.Algorithm"
+        )
+    return config.objective

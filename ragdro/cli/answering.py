@@ -6,7 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from ragdro.config.answering import Answering, as_answering
+from ragdro.config.answering import Answering, changed
+from ragdro.errors import ConfigError
 
 AnsweringOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -25,8 +26,8 @@ ThresholdOption = Annotated[
 def answering_of(own: Answering, kind: str | None, samples: int | None, threshold: float | None) -> Answering:
     """The run's own way of answering with what the command line changes of it.
 
-    Raises `ConfigError` for a kind that there is not, and for a threshold of greedy answers.
+    Raises `ConfigError` for a kind that there is not, and for samples or a threshold of greedy answers.
     """
-    if kind == "greedy" and threshold is None:
-        threshold = 0.0  # the run's is of marginal answers
-    return as_answering(own, kind=kind, samples=samples, threshold=threshold)
+    if samples is not None and (kind or own.kind) == "greedy":
+        raise ConfigError("--samples: a greedy answer draws no lists; add --answering marginal")
+    return changed(own, kind, samples=samples, threshold=threshold)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
+from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def answer(
     Standard input has a question a line, or JSON lines ({"id", "question", "passages"}, the question alone is
     needed); each is answered in one line (with --json: one JSON object), in their order.
     """
+    require_stage(run, stage)
+    require_sources(corpus, passages)
     import ragdro
     from ragdro.data import read_corpus
     from ragdro.errors import ConfigError

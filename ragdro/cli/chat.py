@@ -10,6 +10,7 @@ import typer
 
 from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
 from ragdro.cli.ask import Corpus
+from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def chat(
 
     Each answer has its sources: their number, the probability of being chosen there, where they are from.
     """
+    require_stage(run, stage)
+    require_sources(corpus, passages)
     import ragdro
     from ragdro.data import read_corpus
     from ragdro.errors import ConfigError

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
 
 
@@ -29,6 +30,8 @@ def diagnose(
     Asks the generator again with its reading changed: without passages, from behind, with one wrong passage
     more, with the gold passages alone. RUN/diagnosis.json has the result; `ragdro report` shows it.
     """
+    require_stage(run, stage)
+    require_sources(data, corpus)
     from ragdro.report.diagnosis import print_diagnosis
     from ragdro.runs.diagnose import diagnose_run
 

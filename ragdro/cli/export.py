@@ -7,11 +7,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from ragdro.cli.checks import require_stage
 from ragdro.cli.models import RunPath, Stage
 
 
 def merge(run: RunPath, stage: Stage = "best") -> None:
     """Write both models with plain weights into RUN/merged (adapters are merged into their base)."""
+    require_stage(run, stage)
     from ragdro.report.export import export_run
 
     _say(export_run(run, run / "merged", stage, overwrite=True))
@@ -31,6 +33,7 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="new repositories on the hub are public")] = False,
 ) -> None:
     """Write both models with plain weights, tokenizer and model card into FOLDER; push them to a hub."""
+    require_stage(run, stage)
     from ragdro.report.export import export_run, push_to_hub, repositories
 
     names = None if push is None else repositories(push)

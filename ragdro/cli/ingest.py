@@ -39,7 +39,7 @@ def ingest(
     strict: Annotated[bool, typer.Option("--strict", help="give up at the first bad file")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes; by default one a core")] = None,
 ) -> None:
-    """Cut documents into a corpus of passages; a killed run goes on, a second one reads what is new."""
+    """Cut documents into a corpus of passages; a killed run continues, a second one reads what is new."""
     from ragdro.ingest import IngestSettings
     from ragdro.ingest import ingest as run
 

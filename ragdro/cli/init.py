@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ragdro.cli.checks import require_sources
 from ragdro.errors import ConfigError
 
 _FRACTION = 0.1
@@ -50,8 +51,6 @@ def init(
 
     Asks for what is not given where it is started from a terminal.
     """
-    from ragdro.planning.first import Answers, write_first_config
-
     if file.exists() and not overwrite:
         raise ConfigError(f"{file}: exists; name another file or pass --overwrite")
     train = train or _ask("train", "questions with answers to train on")
@@ -59,6 +58,14 @@ def init(
         validation_fraction = _ask_fraction()
     if corpus is None and not candidates:
         corpus = _ask("corpus", "passages to retrieve from (empty: questions bring candidates)", empty=True)
+    model = model or _ask("model", "causal LM: hub name, folder or tiny:base")
+    from ragdro.hub import find_checkpoint
+
+    require_sources(train, validation, test, corpus)
+    if model is not None:
+        find_checkpoint(model)
+    from ragdro.planning.first import Answers, write_first_config
+
     answers = Answers(
         train=train,
         validation=validation,
@@ -66,7 +73,7 @@ def init(
         test=test,
         corpus=corpus,
         given=candidates or corpus is None,
-        model=model or _ask("model", "causal LM: hub name, folder or tiny:base"),
+        model=model,
         device=device,
         memory=memory,
         language=language,

@@ -12,6 +12,7 @@ from typing import Annotated, Optional
 import typer
 
 from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
+from ragdro.cli.checks import require_parts, require_run, require_sources, require_stage
 from ragdro.config import Config
 from ragdro.units import counted
 
@@ -59,6 +60,8 @@ def train(
             raise ConfigError("--show-config goes with --dry-run: it prints the resolved config and stops")
         typer.echo(dump_config(settings), nl=False)
         return
+    if not (dry_run or resume or env_rank()):  # a finished run needs its data no more
+        require_parts(settings)
     if not env_rank() and sys.stderr.isatty():  # torch takes seconds to load
         typer.echo(f"ragdro: {config}: loading", err=True)
     if (dry_run or strict) and not env_rank():  # one process reports
@@ -128,6 +131,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a run, or an exported folder, on a set of questions; prints one JSON object."""
+    require_stage(run, stage)
+    require_sources(data, corpus)
     from ragdro.errors import ConfigError
     from ragdro.evaluation.answering import without_curves
     from ragdro.report.answering import write_answering
@@ -152,6 +157,7 @@ def evaluate(
 def report(run: RunPath) -> None:
     """Print a run's table, an example and a verdict; write its page (RUN/report.html) and curves
     (RUN/curves.png)."""
+    require_run(run)
     from ragdro.report.evidence import judge
     from ragdro.report.figures import draw_curves
     from ragdro.report.predictions import print_example

@@ -26,9 +26,11 @@ def plan(
     from a machine without one.
     """
     from ragdro.config import load_config
+
+    settings = load_config(config, overrides or ())
     from ragdro.report.plan import plan_config, print_plan
 
-    found = plan_config(load_config(config, overrides or ()), questions, processes)
+    found = plan_config(settings, questions, processes)
     if json_:
         typer.echo(json.dumps(found))
     else:

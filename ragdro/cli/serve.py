@@ -10,6 +10,7 @@ import typer
 
 from ragdro.cli.answering import AnsweringOption, ThresholdOption, answering_of
 from ragdro.cli.ask import Corpus
+from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
 from ragdro.errors import ConfigError
 from ragdro.serve.settings import KEY_VARIABLE, LOOPBACK, ServeSettings, refuse_workers, require_key
@@ -58,6 +59,8 @@ def serve(
 ) -> None:
     """Serve a run or an exported folder: a page to ask it on, /v1/rerank, /v1/chat/completions and more."""
     refuse_workers(workers)
+    require_stage(run, stage)
+    require_sources(corpus)
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     from ragdro.runs.stages import config_of
 

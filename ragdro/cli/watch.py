@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ragdro.cli.checks import require_run
 from ragdro.cli.models import RunPath
 from ragdro.config import Config
 
@@ -35,6 +36,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="print one picture and leave")] = False,
 ) -> None:
     """Follow a run: curves, effective sample size, last examples, time left. Ctrl-C leaves it alone."""
+    require_run(run)
     from ragdro.report.watch import watch_run
 
     watch_run(run, once=once)

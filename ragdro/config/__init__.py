@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ragdro.config.answering import Answering, AnsweringSettings
-from ragdro.config.base import Settings
+from ragdro.config.base import NAME, Settings
 from ragdro.config.dates import with_prompt_date
 from ragdro.config.load import dump_config, load_config
 from ragdro.config.models import (
@@ -96,7 +96,7 @@ _OF_THE_BASE = tuple(key for key in ModelSettings.model_fields if key not in _IT
 class Config(TrainingSettings):
     """Everything a run is made of; a run folder holds it resolved as `config.yaml`."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder's name")
+    name: str = Field("run", pattern=NAME, description="the run folder's name")
     runs: str = Field("runs", description="the folder that holds run folders")
     cache: str = Field("runs/cache", description="folder of indexes and candidates, shared between runs")
     device: str = Field("auto", description="torch device; 'auto' takes a GPU if there is one")

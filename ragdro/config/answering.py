@@ -40,6 +40,25 @@ AnsweringSettings: TypeAlias = Annotated[Answering, BeforeValidator(named)]
 """The settings, or the kind alone."""
 
 
+def changed(
+    own: Answering,
+    kind: str | None = None,
+    *,
+    samples: int | None = None,
+    threshold: float | None = None,
+) -> Answering:
+    """A run's `own` way of answering with what is asked for in its place (None: as it is).
+
+    Raises `ConfigError` for a kind that there is not, and for samples or a threshold of greedy answers.
+    """
+    greedy = (kind or own.kind) == "greedy"
+    if greedy and samples is not None:
+        raise ConfigError("samples: a greedy answer draws no lists; they go with answering: marginal")
+    if greedy and threshold is None:
+        threshold = 0.0  # the run's is of marginal answers
+    return as_answering(own, kind=kind, samples=samples, threshold=threshold)
+
+
 def as_answering(value: Answering | AnsweringKind, **changes: Any) -> Answering:
     """The settings that a kind stands for, with `changes` (None: no change).
 

@@ -12,6 +12,10 @@ IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Something of a user's package: `package.module:name`."""
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""A run's name, which is a folder's."""
+
+
 class Settings(BaseModel):
     """Base of all config sections; unknown keys and values out of range are errors."""
 

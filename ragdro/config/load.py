@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ragdro.config.base import fields_by_key
 from ragdro.config.objective import objective_keys
+from ragdro.config.words import in_words
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
 
@@ -102,7 +103,7 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         near = near or [k for k in known if k.rpartition(".")[2] == where[-1]][:1]
         return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
-    message = first["msg"].removeprefix("Value error, ")
+    key, message = in_words(first, key)
     shown = "" if isinstance(first["input"], Mapping) else f" (value: {brief(first['input'])})"
     return f"{key}: {message}{shown}" if key else message
 

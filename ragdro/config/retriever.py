@@ -17,6 +17,7 @@ from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
 from ragdro.config.stores import PostgresSettings, QdrantSettings
+from ragdro.config.words import in_words
 from ragdro.errors import ConfigError, brief
 
 DEFAULT_KIND = "bm25"
@@ -255,4 +256,5 @@ def parse_settings(values: Mapping[str, Any]) -> RetrieverSettings:
         first = error.errors(include_url=False)[0]
         key = ".".join(["retriever", *(str(part) for part in first["loc"])])
         shown = "" if isinstance(first["input"], Mapping) else f" (value: {brief(first['input'])})"
-        raise ConfigError(f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}") from error
+        key, message = in_words(first, key)
+        raise ConfigError(f"{key}: {message}{shown}") from error

@@ -45,8 +45,14 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"{name}: not a YAML file: longer than {_MAX_CHARACTERS} characters")
     try:
         values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        said = " ".join(" ".join(filter(None, (error.context, error.problem))).split())
+        raise ConfigError(f"{name}: not a YAML file: {place}{said[:300]}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        said = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise ConfigError(f"{name}: not a YAML file: {said[:300]}") from error
     except ValueError as error:  # a date or a number that looks like one and is none
         raise ConfigError(f"{name}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
     except RecursionError as error:

@@ -83,7 +83,9 @@ def token_counter(described: str) -> CountTokens:
 
     try:
         tokenizer = Tokenizer.from_str(described)
-    except Exception as error:  # the library raises this one itself
+    except Exception as error:
+        if type(error) is not Exception:  # the library has no class of its own for its errors
+            raise
         raise ValueError(str(error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
 from ragdro.lm.batching import batches_by_tokens
@@ -30,7 +31,6 @@ from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
 from ragdro.runs.models import ROLES, Role, settings_of
-from ragdro.runs.setup import algorithm_of
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
 

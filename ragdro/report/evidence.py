@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ragdro.algorithms.base import algorithm_of
+from ragdro.config import Config
 from ragdro.evaluation.evidence import Evidence
 from ragdro.evaluation.verdict import Verdict, verdict
 from ragdro.report.history import History, iteration_of, read_history
 from ragdro.report.predictions import read_records
-from ragdro.runs.setup import algorithm_of
 from ragdro.runs.status import read_results
 
 
@@ -38,7 +39,7 @@ def read_evidence(run: Path) -> Evidence:
         samples=samples,
         held_out_samples=held_out_samples(history) or samples,
         candidates=config.top_n,
-        selected=config.selector.k,
+        selected=_chosen_at_once(config),
         selects=algorithm_of(config).selects,
         training=training,
         held_out=held_out,
@@ -62,6 +63,11 @@ def last_pair(history: History) -> tuple[dict[str, Any], dict[str, Any]]:
     return (e_steps[-1], {}) if e_steps else ({}, {})
 
 
+def last_e_step(history: History) -> dict[str, Any]:
+    """What the last E-step said; nothing before the first."""
+    return next((r for r in reversed(history.records) if r["event"] == "e_step"), {})
+
+
 def drawn_by(e_step: dict[str, Any], history: History) -> int:
     """How many lists of a question an E-step weighted: what it drew and replayed, or all that there are."""
     return int(e_step.get("samples", history.config.e_step.samples))
@@ -77,6 +83,11 @@ def best_stage(results: dict[str, Any]) -> str:
     """The name of the best stage's files."""
     best = results["best"]["iteration"]
     return f"iteration-{best}" if best else "warm_up"
+
+
+def _chosen_at_once(config: Config) -> int:
+    """How many passages one draw chooses: K, or one where passages are independent of one another."""
+    return 1 if algorithm_of(config).independent else config.selector.k
 
 
 def _cut(history: History) -> dict[str, float]:

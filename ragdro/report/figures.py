@@ -15,6 +15,7 @@ import numpy as np
 
 from ragdro.evaluation.diagnosis import Record, ceiling
 from ragdro.evaluation.significance import Interval, bootstrap_interval
+from ragdro.report.evidence import held_out_samples
 from ragdro.report.history import History, iteration_of, read_history
 from ragdro.report.plot import Panel, Series, draw
 from ragdro.report.predictions import read_records
@@ -44,7 +45,7 @@ def run_panels(run: Path) -> list[Panel]:
     measured = {_place(stage["stage"]): stage for stage in history.evaluations(history.chosen_by)}
     reported = counted(len(vanilla), f"{history.split} questions")
     sampled = counted(validation_questions(history, results), "validation questions")
-    m, fraction = history.config.evaluation.samples, "fraction of 1"
+    m, fraction = held_out_samples(history), "fraction of 1"
     panels = [
         Panel(
             f"Right answers\n{reported}",
@@ -71,7 +72,7 @@ def run_panels(run: Path) -> list[Panel]:
         Panel(
             f"Effective sample size\n{sampled}",
             "iteration",
-            f"of m = {m}",
+            "lists" if m is None else f"of m = {m}",
             _apart("ESS", {x: stage["effective_sample_size"] for x, stage in measured.items()}),
         ),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ragdro.config import Config
 from ragdro.evaluation.verdict import Verdict
 from ragdro.progress import duration
 from ragdro.report import html
@@ -55,7 +56,7 @@ def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str
     name = f"iteration {best}" if best else "the warm-up"
     yield (
         "training",
-        f"objective {config.objective.kind}, m = {config.e_step.samples} lists a question, seed"
+        f"objective {config.objective.kind}{_drawn(config)}, seed"
         f" {config.seed}; {done} of {counted(config.iterations, 'iterations')} in"
         f" {duration(history.seconds())}; best on the validation questions: {name}",
     )
@@ -67,6 +68,11 @@ def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str
     if "packages" in environment:
         versions = ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v)
         yield "made with", f"{versions}; commit {str(environment.get('commit') or 'unknown')[:10]}"
+
+
+def _drawn(config: Config) -> str:
+    """How many lists of a question are drawn, where any are."""
+    return f", m = {config.e_step.samples} lists a question" if config.objective.draws_lists else ""
 
 
 def _model(history: History, role: Any) -> str:

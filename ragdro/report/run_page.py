@@ -34,7 +34,7 @@ _PROBABILITIES = (
     "A passage is chosen with a probability given those before it, so a later one may be certain only because"
     " of an earlier one; the probability of being in the list at all (in the list) adds up all lists."
 )
-_NOT_DIAGNOSED = "It is not known here: run `ragdro diagnose RUN`, then `ragdro report RUN`."
+_NOT_DIAGNOSED = "It is not known here: run “ragdro diagnose RUN”, then “ragdro report RUN”."
 
 
 def write_report(run: Path) -> Path:
@@ -85,7 +85,7 @@ def _probed(diagnosis: dict[str, Any] | None) -> list[Html]:
     if diagnosis is None:
         return [
             html.paragraph(
-                "Noise, order, self-knowledge: run `ragdro diagnose RUN`, then `ragdro report RUN`.", "dim"
+                "Noise, order, self-knowledge: run “ragdro diagnose RUN”, then “ragdro report RUN”.", "dim"
             )
         ]
     of = counted(diagnosis["questions"], f"{diagnosis['split']} questions")

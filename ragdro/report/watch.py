@@ -22,6 +22,7 @@ from ragdro.data.record import parse
 from ragdro.data.stream import lines
 from ragdro.errors import RagdroError
 from ragdro.progress import duration
+from ragdro.report.evidence import drawn_by, held_out_samples, last_e_step
 from ragdro.report.history import History, read_history
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import CONFIG
@@ -104,12 +105,10 @@ def _curves(history: History) -> Table:
         "exact match": history.curve("evaluation", "exact_match", split=split),
         "F1": history.curve("evaluation", "f1", split=split),
         "bound (nats)": history.curve("evaluation", "bound", split=split),
-        f"effective sample size (of {history.config.evaluation.samples})": history.curve(
+        f"effective sample size{_of(held_out_samples(history))}": history.curve(
             "evaluation", "effective_sample_size", split=split
         ),
-        f"the same in training (of {history.config.e_step.samples})": history.curve(
-            "e_step", "effective_sample_size"
-        ),
+        f"the same in training{_of(_drawn_last(history))}": history.curve("e_step", "effective_sample_size"),
         "impossible questions": history.curve("e_step", "impossible_questions"),
         "updates skipped": history.curve("bad_batch", "step"),
     }
@@ -121,6 +120,16 @@ def _curves(history: History) -> Table:
         elif values:
             table.add_row(name, f"{values[-1]:.3f}", sparkline(values))
     return table
+
+
+def _of(samples: int | None) -> str:
+    return "" if samples is None else f" (of {samples})"
+
+
+def _drawn_last(history: History) -> int | None:
+    """How many lists of a question the last E-step weighted; None before the first."""
+    last = last_e_step(history)
+    return drawn_by(last, history) if last else None
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:

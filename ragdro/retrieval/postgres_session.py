@@ -84,10 +84,14 @@ class PostgresSession:
             connection = psycopg.connect(
                 **given, autocommit=True, prepare_threshold=None, client_encoding="utf8"
             )
+            try:
+                with _watched(connection, self._settings.timeout_seconds + _GRACE):
+                    if self._prepare is not None:
+                        self._prepare(connection)
+            except BaseException:  # whatever it was: a connection that is not prepared is not used
+                connection.close()
+                raise
             self._connection = connection
-            with _watched(connection, self._settings.timeout_seconds + _GRACE):
-                if self._prepare is not None:
-                    self._prepare(connection)
         return self._connection
 
     def _refused(self, error: psycopg.Error) -> RetrievalError:

@@ -17,23 +17,21 @@ from ragdro.errors import ConfigError
 from ragdro.files import write_atomically
 from ragdro.prompts import load_template
 from ragdro.retrieval.cache import cached_retriever
-from ragdro.runs.models import ROLES, Role, settings_of
+from ragdro.runs.models import ROLES, settings_of
+from ragdro.runs.own_parts import CORPUS, PROMPTS, prompt_file, with_own_corpus
 from ragdro.runs.status import CONFIG
 from ragdro.sources import resolve
 
-_PROMPTS = "prompts"
-_CORPUS = "corpus.jsonl"
-_INDEX = "index"
 _WITHOUT_INDEX = ("given", "external", "postgres", "qdrant")
 
 
 def write_exported_config(config: Config, folder: Path) -> None:
     """Write the config and the prompts into `folder`."""
-    (folder / _PROMPTS).mkdir(parents=True, exist_ok=True)
+    (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
     plain: dict[str, Any] = {}
     for role in ROLES:
         settings = settings_of(config, role)
-        write_atomically(_prompt(folder, role), load_template(settings.prompt).as_yaml())
+        write_atomically(prompt_file(folder, role), load_template(settings.prompt).as_yaml())
         changes = {"model": role, "scratch": None, "layers": None, "adapter": None, "quantisation": None}
         plain[role] = settings.model_copy(update=changes)
     write_atomically(
@@ -52,32 +50,7 @@ def write_index(config: Config, folder: Path) -> int:
             f"--index: this run searches no corpus of its own (retriever: {config.retriever.kind}); leave it"
             " out, and ask with --corpus FILE"
         )
-    count = write_corpus(folder / _CORPUS, read_corpus(resolve(source), fields=config.data.names))
-    own = _with_own_corpus(config, folder)
+    count = write_corpus(folder / CORPUS, read_corpus(resolve(source), fields=config.data.names))
+    own = with_own_corpus(config, folder)
     cached_retriever(own.data.corpus, own.retriever, Path(own.cache))
     return count
-
-
-def _with_own_corpus(config: Config, folder: Path) -> Config:
-    """The config with the corpus and the index that `folder` brings, where it does."""
-    corpus = folder / _CORPUS
-    if not corpus.is_file():
-        return config
-    data = config.data.model_copy(update={"corpus": str(corpus), "fields": {}})
-    return config.model_copy(update={"data": data, "cache": str(folder / _INDEX)})
-
-
-def with_own_parts(config: Config, folder: Path) -> Config:
-    """The config with the prompts, and the corpus if there is one, that `folder` brings; as it is for a run
-    folder, which brings none."""
-    config = _with_own_corpus(config, folder)
-    changes: dict[str, Any] = {}
-    for role in ROLES:
-        path = _prompt(folder, role)
-        if path.is_file():
-            changes[role] = settings_of(config, role).model_copy(update={"prompt": str(path)})
-    return config.model_copy(update=changes)
-
-
-def _prompt(folder: Path, role: Role) -> Path:
-    return folder / _PROMPTS / f"{role}.yaml"

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
-from ragdro.config.answering import Answering, AnsweringKind, as_answering
+from ragdro.config.answering import Answering, AnsweringKind, changed
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.errors import ConfigError, brief
 from ragdro.evaluation.answering import compare_ways
@@ -20,7 +21,7 @@ from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
-from ragdro.runs.setup import algorithm_of, build_rag, corruption, load_tasks
+from ragdro.runs.setup import build_rag, corruption, load_tasks
 from ragdro.runs.stages import VANILLA, checkpoint_of, config_of
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve, as_retrieve
@@ -43,8 +44,8 @@ def load(
     `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with
     `search(queries, top_n)` as `ragdro.retrieval.custom` says, or a function from questions to candidates),
     or in what the run was trained on; none of it is opened before it is needed. `device` and
-    `answering` ('greedy' or 'marginal'): None as in the config. Raises `ConfigError` for a folder that is
-    neither, `ModelError` for a checkpoint that is missing.
+    `answering` (a kind alone keeps the config's samples, threshold and seed): None as in the config. Raises
+    `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is missing.
     """
     path = Path(folder)
     config = config_of(path)
@@ -53,7 +54,7 @@ def load(
     retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
     rag = build_rag(config, checkpoint_of(path, stage), retrieve)
     rag.selects = rag.selects and stage != VANILLA
-    rag.answering = config.answering if answering is None else as_answering(answering)
+    rag.answering = answering if isinstance(answering, Answering) else changed(config.answering, answering)
     return rag
 
 

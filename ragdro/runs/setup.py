@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ragdro.algorithms.base import Algorithm
+from ragdro.algorithms.base import Algorithm, algorithm_of
 from ragdro.config import Config
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import ConfigError
@@ -100,15 +100,6 @@ def load_splits(config: Config) -> tuple[list[Task], list[Task], list[Task] | No
     validation = load_tasks(config, data.validation)[: config.evaluation.questions]
     test = None if data.test is None else load_tasks(config, data.test)[: config.evaluation.questions]
     return train, validation, test
-
-
-def algorithm_of(config: Config) -> Algorithm:
-    """The objective. Raises `ConfigError` for a class of somebody's that is no `Algorithm`."""
-    if not isinstance(config.objective, Algorithm):
-        raise ConfigError(
-            f"objective.kind: {config.objective.kind} is no subclass of ragdro.algorithms.Algorithm"
-        )
-    return config.objective
 
 
 @phase("retrieve")

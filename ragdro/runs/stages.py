@@ -1,7 +1,7 @@
 """The stages of a run folder: its config, and where the pair of each stage is.
 
 In: a run folder, or one that `ragdro export` wrote, and the name of a stage. Out: a `Config`, a folder that
-holds both models. No model is loaded.
+holds both models. No model is loaded, no torch imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from ragdro.config import Config, load_config
 from ragdro.config.resume import located, root_of
 from ragdro.errors import ConfigError, ModelError, brief
-from ragdro.runs.exported import with_own_parts
+from ragdro.runs.own_parts import with_own_parts
 from ragdro.runs.status import CHECKPOINTS, CONFIG
 
 WARM_UP = "warm-up"
@@ -37,14 +37,17 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
 
     Raises `ModelError` where there is none.
     """
+    exported = not (folder / CHECKPOINTS).is_dir() and (folder / "selector").is_dir()
+    if exported and stage == "best":
+        return folder
+    if exported:
+        raise ModelError(f"--stage {stage}: {folder} is an exported folder: its one pair has no stages")
     if not re.fullmatch(r"best|warm-up|vanilla|iteration-[0-9]+", stage):
         raise ModelError(
             f"{brief(stage)}: no such stage; there are 'best', 'warm-up', 'vanilla' and 'iteration-N'"
         )
     if stage == "best":
         path = folder / "best"
-        if not path.is_dir() and (folder / "selector").is_dir():
-            return folder
     else:
         path = folder / CHECKPOINTS / ("iteration-0" if stage in (WARM_UP, VANILLA) else stage)
     if not path.is_dir():

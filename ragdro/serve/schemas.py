@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ragdro.config.answering import Answering, AnsweringKind, as_answering
+from ragdro.config.answering import Answering, AnsweringKind, changed
 from ragdro.dialogue import as_question
 from ragdro.types import Passage
 
@@ -116,8 +116,8 @@ class _Asks(_Body):
     def changed(self, own: Answering, samples: int | None = None) -> Answering:
         """The server's own way with the request's changes. Raises `ConfigError` for a threshold of greedy
         answers."""
-        threshold = 0.0 if self.answering == "greedy" else self.threshold
-        return as_answering(own, kind=self.answering, threshold=threshold, samples=samples)
+        drawn = None if (self.answering or own.kind) == "greedy" else samples
+        return changed(own, self.answering, threshold=self.threshold, samples=drawn)
 
 
 class ChatRequest(_Asks):

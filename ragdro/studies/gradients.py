@@ -28,12 +28,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ragdro.algorithms import weights as formulas
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config, EStep, load_config
 from ragdro.files import write_atomically
 from ragdro.lm.groups import ScoredGroup, log_probs
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import trained_parameters
-from ragdro.runs.setup import algorithm_of, build_rag, load_tasks
+from ragdro.runs.setup import build_rag, load_tasks
 from ragdro.runs.status import CHECKPOINTS, CONFIG
 from ragdro.system import Rag, reading
 from ragdro.training.proposals import proposals

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.evaluation.significance import Interval
 from ragdro.report.history import History, read_history
 from ragdro.report.predictions import read_records
 from ragdro.report.table import estimate
-from ragdro.runs.setup import algorithm_of
 from ragdro.runs.status import read_json, read_results
 
 METRICS = {

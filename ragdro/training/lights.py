@@ -51,8 +51,8 @@ def lights(
 
     `held_out`: what the stage before measured on validation questions, by the same models, from
     `held_out_samples` draws (None: as many). A bound from more draws is larger, so that it is not compared
-    with one from fewer. What was not measured has no light, and with one sample a question there is nothing
-    to compare.
+    with one from fewer; one that is not finite is trouble of its own. What was not measured has no light, and
+    with one sample a question there is nothing to compare.
     """
     if samples < 2:
         return []
@@ -66,9 +66,11 @@ def lights(
     moved, bound = (None if held_out is None else held_out.get(key) for key in ("kl_to_previous", "bound"))
     if moved is not None:
         found.append(Light("KL", _high(moved, FAR, TOO_FAR), f"{moved:.2f} nats"))
-    comparable = held_out_samples is None or samples <= held_out_samples
-    if comparable and bound is not None and training["bound"] is not None:
-        gap = training["bound"] - bound
+    own = training["bound"]
+    if own is None or not math.isfinite(own):
+        found.append(Light("bound in training", "red", "−∞ (no list gives the answer of a question)"))
+    elif bound is not None and (held_out_samples is None or samples <= held_out_samples):
+        gap = own - bound
         found.append(Light("training − held out", _high(gap, APART, FAR_APART), f"{gap:+.2f} nats"))
     return found
 

@@ -55,6 +55,8 @@ def test_answer(folder: Path, marginal: Prediction) -> None:
     assert invoke(*words, "--threshold", 1) == "no answer\n"
     shown = invoke(*words, "--threshold", 1, "--show-selection")
     assert shown.startswith(f"no answer  ({marginal.answer}: p 0.")
+    with pytest.raises(ConfigError, match="--samples: a greedy answer draws no lists; add --ans"):
+        invoke("answer", folder, QUESTIONS[1], "--samples", 4)
     with pytest.raises(ConfigError, match="threshold: a greedy answer has no confidence"):
         invoke("answer", folder, QUESTIONS[1], "--threshold", 0.5)
     with pytest.raises(ConfigError, match=r"answering\.kind"):
@@ -67,7 +69,8 @@ def test_the_configs_way_is_the_default(tmp_path: Path) -> None:
     greedy = json.loads(invoke("answer", folder, QUESTIONS[1], "--answering", "greedy", "--json"))
     assert greedy["answer"] and "confidence" not in greedy
     assert ragdro.load(folder).answering.samples == 3
-    assert ragdro.load(folder, answering="greedy").answering == Answering()
+    assert ragdro.load(folder, answering="greedy").answering == Answering(samples=3)
+    assert ragdro.load(folder, answering="marginal").answering == ragdro.load(folder).answering
 
 
 def test_evaluate_measures_both_ways(folder: Path, tmp_path: Path) -> None:

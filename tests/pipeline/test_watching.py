@@ -59,7 +59,7 @@ def test_runs_are_listed_with_state_and_best_score(tmp_path: Path) -> None:
     )
     watched = CliRunner().invoke(app, ["watch", str(tmp_path / "runs/cut")], catch_exceptions=False)
     assert "interrupted" in watched.stdout and "loss, selector" in watched.stdout
-    with pytest.raises(RagdroError, match="not a run folder"):
+    with pytest.raises(RagdroError, match="neither a run folder nor an exported one"):
         CliRunner().invoke(app, ["watch", str(tmp_path / "runs")], catch_exceptions=False)
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.evaluation.metrics import exact_match, f1
 from ragdro.lm.scoring import SequenceGroup, score_all
-from ragdro.runs.setup import algorithm_of
 from ragdro.system import Rag, reading
 from ragdro.training.e_step import e_step
 from ragdro.training.loop import Training

@@ -228,6 +228,50 @@ def test_broken_yaml_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
     assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 600
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("name: x\ndata: [\n", "line 3, column 1"),
+        ("name: x\n bad: : y\n", "line 2"),
+        ("a: *nowhere", "line 1"),
+        ("a: \x01", "position 3"),
+    ],
+)
+def test_what_is_no_yaml_is_said_of_the_file_and_the_line(text: str, place: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: not a YAML file: ") and place in message
+    assert "<" not in message.replace("'<stream end>'", "").replace("'<block mapping start>'", "")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("retriever.kind=bm52", "retriever.kind: no such kind 'bm52'; there are bm25, dense, colbert,"),
+        ("retriever.kind=bm52", "given, or a class of your own as package.module:Name"),
+        ("retriever=5", "retriever: must be a mapping that names its kind"),
+        (
+            "retriever={kind: dense, model: m, index: {type: flt}}",
+            "no such type 'flt'; there are flat,",
+        ),
+        ("retriever={kind: hybrid, members: [{kind: bm2}]}", "retriever.members.0.kind: no such kind 'bm2'"),
+        ("name=../w", "name: must be letters, digits, '.', '_' and '-' alone, and begin with a letter or"),
+        (
+            "evaluation.metrics=[x]",
+            "evaluation.metrics.0: must be an import path, such as package.module:Name",
+        ),
+    ],
+)
+def test_a_kind_or_a_form_is_said_in_words(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(Path(__file__).parents[3] / "configs/tiny.yaml", [override])
+    assert said in str(refused.value)
+    assert not any(inner in str(refused.value) for inner in ("_kind_of", "[A-Za-z", "discriminator", "tag"))
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
 def test_other_encodings_are_refused_in_one_line(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"

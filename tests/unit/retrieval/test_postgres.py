@@ -16,12 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragdro.config.retriever import parse_settings
+from ragdro.config.stores import PostgresSettings
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.cache import cached_candidates, fill_store
 from ragdro.retrieval.database import DatabaseRetriever
 from ragdro.retrieval.hybrid import fuse
 from ragdro.retrieval.postgres_fill import _Fill
+from ragdro.retrieval.postgres_session import PostgresSession
 from ragdro.types import Passage, PassageSource, Question
 from tests.databases import Postgres
 from tests.unit.retrieval.conftest import generated_corpus, generated_questions
@@ -375,6 +377,26 @@ def test_vectors_of_another_width_are_refused(dsn: str, postgres: Postgres, rand
         RetrievalError, match=r"retriever.vectors.model: .* column v has vectors of 3 numbers, .* 32"
     ):
         ids(retriever, "river")
+
+
+def test_a_connection_that_was_not_prepared_is_not_used(dsn: str) -> None:
+    settings = parse_settings({"kind": "postgres", "dsn": dsn, **QUICK})
+    assert isinstance(settings, PostgresSettings)
+    seen: list[psycopg.Connection[Any]] = []
+
+    def refuse_once(connection: psycopg.Connection[Any]) -> None:
+        seen.append(connection)
+        if len(seen) == 1:
+            connection.execute("SELECT nonesuch")
+        connection.execute("SET search_path = prepared")
+
+    session = PostgresSession(settings, refuse_once)
+    with pytest.raises(RetrievalError, match="nonesuch"):
+        session.run(lambda connection: connection.execute("SHOW search_path").fetchone())
+    assert seen[0].closed
+    assert session.run(lambda connection: connection.execute("SHOW search_path").fetchone()) == ("prepared",)
+    assert len(seen) == 2
+    session.close()
 
 
 def test_a_user_without_rights_is_told(

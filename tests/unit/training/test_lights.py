@@ -46,6 +46,13 @@ def test_a_bound_of_more_samples_is_not_compared_with_one_of_fewer() -> None:
     assert ["training − held out" in row for row in names] == [False, True, True]
 
 
+@pytest.mark.parametrize("bound", [-math.inf, math.nan, None])
+def test_a_training_bound_that_is_not_finite_is_red_whatever_it_is_compared_with(bound: float | None) -> None:
+    for row in (lights(8, {**GOOD, "bound": bound}, HELD_OUT, m) for m in (4, 8)):
+        assert [light.colour for light in row if "bound" in light.name or "held out" in light.name] == ["red"]
+    assert lights(8, {**GOOD, "bound": bound})[-1].colour == "red"
+
+
 def test_a_row_says_the_numbers_and_fits_a_terminal() -> None:
     row = as_row(lights(8, GOOD, HELD_OUT))
     assert row.startswith("● entropy 1.00 nats  ● distinct lists 4.0 of 8  ● ESS 5.0 of 8  ● KL 0.50 nats")

@@ -1,0 +1,46 @@
+"""What a command refuses before torch is imported, which takes seconds: names of what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ragdro.config import Config
+
+
+def require_run(run: Path) -> None:
+    """Raises `ConfigError` for a folder that is neither a run's nor an exported one."""
+    from ragdro.runs.stages import config_of
+
+    config_of(run)
+
+
+def require_stage(run: Path, stage: str) -> None:
+    """The same, and `ModelError` for a stage that the run does not have."""
+    from ragdro.runs.stages import checkpoint_of
+
+    require_run(run)
+    checkpoint_of(run, stage)
+
+
+def require_sources(*sources: str | None, fields: Mapping[str, str] | None = None) -> None:
+    """Raises `DataError` for a file or folder that is not there or in no format that we read. Datasets of
+    the hub are left for later."""
+    from ragdro.data import recognise
+    from ragdro.data.hub import is_hub_name
+    from ragdro.sources import resolve
+
+    for source in sources:
+        if source is not None and not is_hub_name(source):
+            recognise(resolve(source), fields or {})
+
+
+def require_parts(config: Config) -> None:
+    """Raises a `RagdroError` for data or a model that the config names and that is not there."""
+    from ragdro.hub import find_checkpoint
+
+    data = config.data
+    require_sources(data.train, data.validation, data.test, data.corpus, fields=data.names)
+    for settings in (config.selector, config.generator):
+        if settings.model is not None:
+            find_checkpoint(settings.model, settings.revision)

@@ -1,0 +1,86 @@
+"""What is misspelt or not there is refused before torch is loaded, which takes seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_TINY = Path(__file__).parents[2] / "configs/tiny.yaml"
+_REFUSED = {
+    "train TINY selctor.k=3": "unknown key 'selctor'",
+    "train nowhere.yaml": "nowhere.yaml: no such config file",
+    "train TINY data.train=nowhere.jsonl": "nowhere.jsonl: no such file",
+    "train TINY selector.model=./nowhere": "./nowhere: no such checkpoint folder",
+    "train TINY --dry-run top_n=1": "top_n",
+    "plan TINY selctor.k=3": "unknown key 'selctor'",
+    "answer nowhere why?": "nowhere: neither a run folder nor an exported one",
+    "chat nowhere": "nowhere: neither a run folder nor an exported one",
+    "evaluate nowhere": "nowhere: neither a run folder nor an exported one",
+    "diagnose nowhere": "nowhere: neither a run folder nor an exported one",
+    "report nowhere": "nowhere: neither a run folder nor an exported one",
+    "serve nowhere": "nowhere: neither a run folder nor an exported one",
+    "merge nowhere": "nowhere: neither a run folder nor an exported one",
+    "export nowhere out": "nowhere: neither a run folder nor an exported one",
+    "watch nowhere": "nowhere: neither a run folder nor an exported one",
+    "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint",
+    "answer RUN why? --stage best-one": "'best-one': no such stage",
+    "chat RUN --stage iteration-9": "iteration-9: no such checkpoint",
+    "evaluate RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
+    "answer RUN why? --corpus nowhere.jsonl": "nowhere.jsonl: no such file",
+    "answer RUN why? --passages nowhere.jsonl": "nowhere.jsonl: no such file",
+    "answer EXPORTED why? --stage iteration-1": "is an exported folder: its one pair has no stages",
+    "diagnose RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
+    "serve RUN --corpus nowhere.jsonl": "nowhere.jsonl: no such file",
+    "init c.yaml --train nowhere.jsonl --validation x --corpus y --model tiny:base": "nowhere.jsonl: no such",
+    "index --corpus nowhere.jsonl --out index": "nowhere.jsonl: no such file",
+    "retrieve --questions nowhere.jsonl --out c.jsonl --corpus tiny:corpus": "nowhere.jsonl: no such file",
+    "study nonesuch": "nonesuch",
+}
+_SCRIPT = """
+import json, sys
+from typer.testing import CliRunner
+from ragdro.cli import app
+found = {}
+for command in json.loads(sys.stdin.read()):
+    done = CliRunner().invoke(app, command)
+    found[" ".join(command)] = [str(done.exception), done.output, "torch" in sys.modules]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str, bool]]:
+    """What each command says, and whether torch was loaded by then: all in one process, for it takes long to
+    start, in the order above."""
+    folder = tmp_path_factory.mktemp("refused")
+    from ragdro.config import dump_config, load_config
+
+    for name in ("run/best/selector", "run/checkpoints/iteration-2", "exported/selector"):
+        (folder / name).mkdir(parents=True)
+    for name in ("run", "exported"):
+        (folder / name / "config.yaml").write_text(dump_config(load_config(_TINY)))
+    places = {"TINY": str(_TINY), "RUN": str(folder / "run"), "EXPORTED": str(folder / "exported")}
+    commands = [[places.get(word, word) for word in command.split()] for command in _REFUSED]
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    return dict(zip(_REFUSED, said.values(), strict=True))
+
+
+@pytest.mark.parametrize("command", _REFUSED)
+def test_it_is_refused_in_one_line_without_torch(
+    command: str, refused: dict[str, tuple[str, str, bool]]
+) -> None:
+    error, output, torch = refused[command]
+    assert _REFUSED[command] in error and "\n" not in error, (error, output)
+    assert not torch
