@@ -7,12 +7,13 @@ prompts and routes of the settings or of the checkpoint.
 A question is compared with n of its passages (`rows_of`): half the best, half negatives, which are the ones
 that are worth nothing (no list chose them), the retriever's highest first. The losses:
 
-    kl           KL(y / sum y || softmax(s))      (DistillKLDivLoss)
+    kl           KL(y / sum y || softmax(s)), s of all passages of the batch (ours: `ragdro.retrieval.losses`)
     infonce      each positive against its negatives and those of the batch (MultipleNegativesRankingLoss)
     margin       (s_1 - s_j - m (y_1 - y_j))², the best passage against each other one (MarginMSELoss)
-    wasserstein  see `ragdro.retrieval.wasserstein`
+    wasserstein  distributions of scores and of labels (ours)
 
-s = 20 cos for a bi-encoder (margin: cos, m = 0.3), MaxSim for ColBERT, which takes the first two.
+s = 20 cos for a bi-encoder (margin: cos, m = 0.3). ColBERT takes the first two, with s = MaxSim and, for kl,
+the question's own passages alone (MultiVectorDistillKLDivLoss).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import RetrievalError
 from ragdro.progress import display
 from ragdro.retrieval.encoders import check_projection, load_bi_encoder, load_token_encoder, passage_text
-from ragdro.retrieval.wasserstein import WassersteinLoss
+from ragdro.retrieval.losses import ListwiseLoss, WassersteinLoss
 from ragdro.types import Passage, RelevanceLabels
 
 SCALE = 20.0
@@ -87,7 +88,7 @@ def teach(
         trainer = (_TokenTrainer if late else _BiTrainer)(
             model=model,
             args=_arguments(model, settings, training, scratch),
-            train_dataset=_dataset(rows, training),
+            train_dataset=_dataset(rows, training, late),
             loss=_loss(model, training),
             callbacks=[_Shown()] if show_progress else [],
         )
@@ -158,7 +159,7 @@ def _loaded(settings: DenseSettings | ColbertSettings) -> Any:
     return encoder
 
 
-def _dataset(rows: Sequence[Row], training: RetrieverTraining) -> Any:
+def _dataset(rows: Sequence[Row], training: RetrieverTraining, late: bool = False) -> Any:
     """Columns `query`, `passage_1` …, and `label` where the loss takes labels."""
     from datasets import Dataset
 
@@ -166,11 +167,11 @@ def _dataset(rows: Sequence[Row], training: RetrieverTraining) -> Any:
     for place in range(training.passages):
         columns[f"passage_{place + 1}"] = [texts[place] for _, texts, _ in rows]
     match training.loss:
-        case "kl":
+        case "kl" if late:
             columns["label"] = [[math.log(max(v, _LEAST)) for v in values] for _, _, values in rows]
         case "margin":
             columns["label"] = [[MARGIN * v for v in values] for _, _, values in rows]
-        case "wasserstein":
+        case "kl" | "wasserstein":
             columns["label"] = [values for _, _, values in rows]
     return Dataset.from_dict(columns)
 
@@ -182,18 +183,13 @@ def _loss(model: SentenceTransformer | MultiVectorEncoder, training: RetrieverTr
         return token_losses.MultiVectorMultipleNegativesRankingLoss(model)
     match training.loss:
         case "kl":
-            return losses.DistillKLDivLoss(model, similarity_fct=scaled_cosine)
+            return ListwiseLoss(model, SCALE)
         case "infonce":
             return losses.MultipleNegativesRankingLoss(model, scale=SCALE)
         case "margin":
             return losses.MarginMSELoss(model, similarity_fct=pairwise_cos_sim)
         case "wasserstein":
             return WassersteinLoss(model, SCALE)
-
-
-def scaled_cosine(first: Any, second: Any) -> Any:
-    """The score of pairs of vectors that goes into a softmax."""
-    return SCALE * pairwise_cos_sim(first, second)
 
 
 def _arguments(
@@ -219,7 +215,7 @@ def _arguments(
             name: prompt for name, prompt in zip(columns, [asked, *[read] * training.passages]) if prompt
         },
         router_mapping={name: "document" if name != "query" else "query" for name in columns},
-        batch_sampler="no_duplicates" if training.loss == "infonce" else "batch_sampler",
+        batch_sampler="no_duplicates" if training.loss in ("kl", "infonce") else "batch_sampler",
         use_cpu=str(model.device) == "cpu",
         save_strategy="no",
         logging_strategy="no",

@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(config: Path, tmp_path: Path
         "--epochs: Input should be greater than 0"
     )
     other = ("--out", tmp_path / "other", "--passages", 4)
-    assert "cannot be loaded" in refused(run, "--model", tmp_path / "nothing", *other)
+    assert "no such checkpoint folder" in refused(run, "--model", tmp_path / "nothing", *other)
     assert [path.name for path in tmp_path.iterdir()] == []
     (tmp_path / "there").mkdir()
     there = refused(run, "--model", MINILM, "--out", tmp_path / "there")

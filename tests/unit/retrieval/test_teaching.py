@@ -17,8 +17,8 @@ from ragdro.config.retriever import ColbertSettings, DenseSettings
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.encoders import load_bi_encoder, load_token_encoder
+from ragdro.retrieval.losses import squared_distance
 from ragdro.retrieval.teaching import MARGIN, SCALE, _dataset, _loss, rows_of, teach
-from ragdro.retrieval.wasserstein import squared_distance
 from ragdro.types import Passage, Question, RelevanceLabels
 from tests.unit.retrieval.conftest import WORDS, generated_corpus
 
@@ -89,9 +89,13 @@ def _cosines(asked: Matrix, read: Matrix) -> Matrix:
 
 
 def _kl(asked: Matrix, read: Matrix, labels: Matrix) -> float:
+    """Passages of the other questions are worth nothing."""
     target = labels / labels.sum(axis=1, keepdims=True)
-    log_p = log_softmax(SCALE * _cosines(asked, read), axis=1)
-    terms = [t * (np.log(t) - p) for t, p in zip(target.ravel(), log_p.ravel(), strict=True) if t > 0]
+    terms = []
+    for i, question in enumerate(asked):
+        log_p = log_softmax(SCALE * read.reshape(-1, read.shape[-1]) @ question)
+        own = log_p[i * labels.shape[1] : (i + 1) * labels.shape[1]]
+        terms += [t * (np.log(t) - p) for t, p in zip(target[i], own, strict=True) if t > 0]
     return float(sum(terms) / len(labels))
 
 
@@ -183,6 +187,6 @@ def test_what_cannot_be_trained_is_refused(random_colbert: Path, tmp_path: Path)
         teach([labelled(0, (1.0, 1.0))], settings, RetrieverTraining(passages=2), tmp_path)
     with pytest.raises(RetrievalError, match="--passages 8: the questions have only 6 in all"):
         teach([labelled(0)], settings, RetrieverTraining(), tmp_path)
-    with pytest.raises(RetrievalError, match="cannot be loaded"):
+    with pytest.raises(RetrievalError, match="no such checkpoint folder"):
         nowhere = DenseSettings(model=str(tmp_path / "nothing"))
         teach([labelled(0), labelled(1)], nowhere, RetrieverTraining(passages=4), tmp_path)
