@@ -31,19 +31,15 @@ if [ "$part" != benchmarks ]; then
         else $python -m ragdro model import "$folder"/*.gguf $model || exit; fi
     fi
     if [ -d "$folder/data/prepared" ]; then mkdir -p runs/pretrained && cp -r "$folder/data/prepared" runs/pretrained/data; fi
-    rows() { # SET ROW...: the warm-up first, which the others start from; then all of them at once
-        set=$1
-        shift
-        run="timeout ${SECONDS_PRETRAINED:-330} $python reproductions/pretrained.py $folder/data --sets $set
-            --size large --device cuda --threads 1"
-        $run --rows warm-up >"$out/$set-warm-up.log" 2>&1
-        for row in "$@"; do $run --rows "$row" >"$out/$set-$row.log" 2>&1 & done
-        wait
+    row() { # SET ROW: one that starts from the warm-up of its set waits for it
+        wait=$([ "$2" = warm-up ] || echo --wait)
+        timeout "${SECONDS_PRETRAINED:-330}" $python reproductions/pretrained.py "$folder/data" --sets "$1" --rows "$2" \
+            $wait --size large --device cuda --threads 1 >"$out/$1-$2.log" 2>&1 &
     }
-    rows hotpotqa zero-shot dro dro-seed-1 selector-frozen generator-frozen sft &
-    rows 2wiki zero-shot dro dro-seed-1 &
-    rows nq zero-shot dro dro-seed-1 &
+    for set in hotpotqa 2wiki nq; do
+        for name in warm-up dro dro-seed-1; do row $set $name; done
+    done
+    for name in zero-shot selector-frozen generator-frozen sft; do row hotpotqa $name; done
     wait
-    $python reproductions/pretrained.py "$folder/data" --table >"$out/table.txt" 2>&1
-    cat "$out/table.txt"
+    $python reproductions/pretrained.py "$folder/data" --table 2>&1 | tee "$out/table.txt"
 fi

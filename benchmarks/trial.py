@@ -223,6 +223,20 @@ def same(what: str, ours: Any, reference: Any, tolerance: float) -> None:
     assert a.shape == b.shape and worst <= tolerance, f"{what}: the sides differ by {worst:.3g}"
 
 
+def that_fit(sides: dict[str, Side]) -> dict[str, Side]:
+    """The sides whose job fits the device's memory: `ours` must."""
+    there = {}
+    for name, side in sides.items():
+        try:
+            side()
+            there[name] = side
+        except torch.OutOfMemoryError:
+            if name == "ours":
+                raise
+            torch.cuda.empty_cache()
+    return there
+
+
 def timed(trial: Trial, sides: dict[str, Side]) -> dict[str, list[float]]:
     """Seconds of each side, turn by turn."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -251,12 +265,17 @@ def compare(trial: Trial, sides: dict[str, Side], *, memory: bool = False) -> di
     """Times, ratios of each other side over `ours`, our utilisation, and (if asked for) peak memory."""
     if trial.only:
         return {"peak_mib": _peak_mib(trial, sides[trial.only])}
+    asked = list(sides)
+    if trial.device.type == "cuda":
+        sides = that_fit(sides)
     seconds = timed(trial, sides)
     result: dict[str, Any] = {
         "ratio": {name: ratio(seconds, name, "ours") for name in sides if name != "ours"},
         "seconds": middle(seconds),
         **_rates(trial, sides["ours"], middle(seconds)["ours"]),
     }
+    if len(sides) < len(asked):
+        result["out_of_memory"] = [name for name in asked if name not in sides]
     if memory and trial.model != "smallest":
         result["peak_mib"] = {name: _peak_of(trial, name, side) for name, side in sides.items()}
     return result

@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,18 @@ SIZES: Mapping[str, Sequence[str]] = {
         *(f"{role}.question_tokens=48" for role in ("selector", "generator")),
     ],
     "large": [
-        "data.train_questions=1600",
-        "e_step.questions=640",
+        "iterations=2",
+        "data.train_questions=960",
+        "e_step.questions=240",
         "evaluation.questions=500",
         "e_step.max_tokens_per_micro_batch=65536",
         "evaluation.max_tokens_per_micro_batch=65536",
+        "generator.gradient_checkpointing=true",
+        "warm_up.generator.batch_size=32",
+        "warm_up.generator.learning_rate=3e-4",
+        "m_step.generator.batch_size=16",
         *(
-            f"{step}.{role}.max_tokens_per_micro_batch=16384"
+            f"{step}.{role}.max_tokens_per_micro_batch=20480"
             for step in ("warm_up", "m_step")
             for role in ("selector", "generator")
         ),
@@ -230,11 +236,14 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--wait", action="store_true", help="until the set's warm-up is there")
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
     parser.add_argument("--overrides", nargs="*", default=[], help="dotted.key=value of the config")
     options = parser.parse_args()
     if not options.table:
         for name in options.sets:
+            while options.wait and not (options.runs / f"{name}-warm-up/results.json").is_file():
+                time.sleep(0.2)
             keys = prepare(options.data, options.runs / "data", name, options.size)
             for row in options.rows:
                 ragdro.run(config_of(row, name, keys, options), resume=True)

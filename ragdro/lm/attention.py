@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
@@ -51,15 +52,16 @@ class BlockMask:
     first: int
     last: int
     keys: tuple[int, ...]
-    visible: Tensor | None
+    visible: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionSchedule:
-    """A row cut into pieces of `sizes` nodes, and the blocks that cover it in order."""
+    """A row cut into pieces of `sizes` nodes, the blocks that cover it in order, and their masks."""
 
     sizes: list[int]
     blocks: list[BlockMask]
+    masks: list[Tensor | None]
 
 
 class Plan(ABC):
@@ -112,12 +114,12 @@ class AttentionPlan(Plan):
         keys, values = torch.split(key, schedule.sizes, 2), torch.split(value, schedule.sizes, 2)
         queries = torch.split(query, [sum(schedule.sizes[b.first : b.last]) for b in schedule.blocks], 2)
         outputs = []
-        for q, block in zip(queries, schedule.blocks, strict=True):
+        for q, block, mask in zip(queries, schedule.blocks, schedule.masks, strict=True):
             k, v = _joined(keys, block.keys), _joined(values, block.keys)
-            grouped = block.visible is None and groups > 1 and _takes_groups(q)
+            grouped = mask is None and groups > 1 and takes_groups(q)
             if groups > 1 and not grouped:
                 k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            if block.visible is None:  # causal kernels want as many queries as keys: the first are made up
+            if mask is None:  # causal kernels want as many queries as keys: the first are made up
                 lead = k.shape[2] - q.shape[2]
                 q = F.pad(q, (0, 0, lead, 0)) if lead else q
                 out = F.scaled_dot_product_attention(
@@ -125,7 +127,7 @@ class AttentionPlan(Plan):
                 )[:, :, lead:]
             else:
                 out = F.scaled_dot_product_attention(
-                    q, k, v, attn_mask=block.visible, dropout_p=dropout, scale=scaling
+                    q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling
                 )
             outputs.append(out)
         return torch.cat(outputs, 2)
@@ -158,7 +160,7 @@ def tree_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-def _takes_groups(query: Tensor) -> bool:
+def takes_groups(query: Tensor) -> bool:
     """Whether a fast causal kernel takes fewer keys than queries: on a GPU flash attention alone does, which
     needs 16 bits; without it, plain attention would hold all pairs."""
     if query.device.type != "cuda":
@@ -194,10 +196,11 @@ def _schedule(tree: TokenTree, window: int | None, device: torch.device) -> Atte
         blocks.append(
             BlockMask(i, last, _seen(tree, pieces[:last], first), None)
             if i in causal
-            else _masked_block(tree, pieces[:last], first, window, device)
+            else _masked_block(tree, pieces[:last], first, window)
         )
         first = last
-    return AttentionSchedule([stop - start for start, stop in pieces], blocks)
+    masks = [None if b.visible is None else torch.from_numpy(b.visible).to(device) for b in blocks]
+    return AttentionSchedule([stop - start for start, stop in pieces], blocks, masks)
 
 
 def _masked_block(
@@ -205,7 +208,6 @@ def _masked_block(
     pieces: Sequence[tuple[int, int]],
     first: int,
     window: int | None,
-    device: torch.device,
 ) -> BlockMask:
     """The block of the pieces from `first` on: which of all pieces so far they see, and the mask."""
     begin, stop = pieces[first][0], pieces[-1][1]
@@ -217,7 +219,7 @@ def _masked_block(
     visible = tree.visible(slice(begin, stop), keys)
     if window is not None:
         visible &= tree.positions[begin:stop, None] - tree.positions[keys] < window
-    return BlockMask(first, len(pieces), chosen, torch.from_numpy(visible).to(device))
+    return BlockMask(first, len(pieces), chosen, visible)
 
 
 def _seen(tree: TokenTree, pieces: Sequence[tuple[int, int]], first: int) -> tuple[int, ...]:

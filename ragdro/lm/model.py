@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ragdro.lm.attention import AttentionPlan, Plan, attend_in_blocks
+from ragdro.lm.attention import Plan, attend_in_blocks
+from ragdro.lm.batched_attention import attention_plan
 from ragdro.lm.block_attention import BlockPlan
 from ragdro.lm.blocks import BlockRow
 from ragdro.lm.dropout import switch_off, switched_on
@@ -55,7 +56,10 @@ class LanguageModel:
         self._adapted: Any = next((m for m in hf.modules() if hasattr(m, "lora_A")), None)
         self._weights: int | None = None
         self._rotation: Rotation | None = None
-        self._in_blocks = attend_in_blocks(hf)
+        self.shows_attention = attend_in_blocks(hf)
+        """Whether plans and probes see its layers: where they run sdpa."""
+        self.batches_attention = hf.device.type == "cuda"
+        """Whether a tree's blocks are computed in batches, where a call takes longer than a block."""
         self.dropout_sites = switch_off(hf)
         """Where the model has dropout, and how much."""
         self.length_classes = length_classes(hf)
@@ -109,11 +113,6 @@ class LanguageModel:
         """How many attention heads all layers have together."""
         config = self._hf.config.get_text_config()
         return int(config.num_hidden_layers * config.num_attention_heads)
-
-    @property
-    def shows_attention(self) -> bool:
-        """Whether a probe sees its layers: where they run sdpa."""
-        return self._in_blocks
 
     @property
     def max_positions(self) -> int | None:
@@ -187,10 +186,10 @@ class LanguageModel:
             return self.block_hidden(tree)
         tokens = torch.from_numpy(tree.tokens).to(self.device)[None]
         positions = torch.from_numpy(tree.positions).to(self.device)[None]
-        if not self._in_blocks:
+        if not self.shows_attention:
             visible = torch.from_numpy(tree.visible()).to(self.device)[None]
             return self.hidden(tokens, positions, visible)[0]
-        return self._planned(tokens, positions, AttentionPlan(tree, self.device))
+        return self._planned(tokens, positions, attention_plan(tree, self.device, self.batches_attention))
 
     def block_hidden(
         self, row: BlockRow, kept: dict[int, tuple[Tensor, Tensor]] | None = None

@@ -100,6 +100,7 @@ def _model(
             model = with_adapter(base, role, settings.adapter, seed=0)
     # A run checks that sharing is exact; it nearly always is.
     model.shares_prefixes = model.shares_blocks = model.shares_cache = True
+    model.batches_attention = device.type == "cuda"
     model.logit_transform = LogitTransform()
     return model
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from ragdro.lm import attention
+from ragdro.lm.batched_attention import attention_plan
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.lm.tree import ScoredSequence, TokenTree
@@ -71,14 +72,15 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("block", [4, attention.QUERIES_PER_BLOCK])
+@pytest.mark.parametrize(("block", "batched"), [(4, False), (attention.QUERIES_PER_BLOCK, False), (16, True)])
 @pytest.mark.parametrize("constrained", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_shared_equals_separate_with_gradients(
-    variant: str, constrained: bool, block: int, monkeypatch: pytest.MonkeyPatch
+    variant: str, constrained: bool, block: int, batched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
     model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
+    model.batches_attention = batched
     if variant == "llama-checkpointing":
         model.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.hf.train()
@@ -133,10 +135,11 @@ def test_a_tree_holds_each_shared_token_once() -> None:
                 assert np.flatnonzero(built.visible()[node]).tolist() == sorted(path[: depth + 1].tolist())
 
 
+@pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("block", [3, 16])
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_in_blocks_is_attention_under_a_mask(
-    block: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+    block: int, window: int | None, batched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random packed tries; the whole mask is built from the paths, node by node."""
     monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
@@ -153,7 +156,7 @@ def test_attention_in_blocks_is_attention_under_a_mask(
                 seen[node, path[: depth + 1][-(window or len(path)) :]] = True
         query = torch.randn(1, 4, len(tree), 8, requires_grad=True)
         key, value = (torch.randn(1, 2, len(tree), 8, requires_grad=True) for _ in range(2))
-        plan = attention.AttentionPlan(tree, torch.device("cpu"))
+        plan = attention_plan(tree, torch.device("cpu"), batched)
         ours, _ = attention.tree_attention(
             torch.nn.Module(), query, key, value, None, scaling=0.5, plan=plan, sliding_window=window
         )
