@@ -67,6 +67,7 @@ SIZES: Mapping[str, Sequence[str]] = {
         "data.train_questions=200",
         "e_step.questions=64",
         "evaluation.questions=200",
+        "evaluation.test=best",
         "selector.passage_tokens=40",
         "generator.answer_tokens=12",
         *(f"{role}.question_tokens=48" for role in ("selector", "generator")),
@@ -74,7 +75,7 @@ SIZES: Mapping[str, Sequence[str]] = {
     "large": [
         "iterations=2",
         "data.train_questions=960",
-        "e_step.questions=240",
+        "e_step.questions=200",
         "evaluation.questions=500",
         "e_step.max_tokens_per_micro_batch=65536",
         "evaluation.max_tokens_per_micro_batch=65536",
@@ -152,7 +153,6 @@ def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namesp
         f"cache={options.runs / 'cache'}",
         f"device={options.device}",
         f"threads={options.threads}",
-        "evaluation.test=best",
     ]
     return ragdro.load_config(
         CONFIG, [*keys, *own, *SIZES[options.size], *ROWS[row], *start, *options.overrides]
@@ -162,14 +162,20 @@ def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namesp
 def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
     """What a finished run has to show: for each stage its metrics and its record of every question."""
     results = read_results(folder)
-    best = results["best"]["iteration"]
     shown = {
         "zero-shot": [("zero-shot vanilla RAG", "vanilla_rag", results["vanilla_rag"])],
         "warm-up": [
             ("warmed-up vanilla RAG", "vanilla_rag", results["vanilla_rag"]),
             ("warm-up", "warm_up", results["warm_up"]),
         ],
-    }.get(row, [(f"{row}, iteration {best}", f"iteration-{best}" if best else "warm_up", results["best"])])
+    }.get(row)
+    if shown is None:
+        best = results["best"]["iteration"]
+        shown = [
+            (f"{row}, iteration {i}{', best' * (i == best)}", f"iteration-{i}", measured)
+            for measured in results["iterations"]
+            if (i := measured["iteration"])
+        ]
     found = {}
     for label, stage, metrics in shown:
         file = folder / f"predictions-{stage}.jsonl"
