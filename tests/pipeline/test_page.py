@@ -13,6 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from ragdro.report import html
+from ragdro.report.table import Table
 from ragdro.runs.load import load
 from ragdro.system import Rag
 from tests.serving import HOSTILE, PASSAGES, QUESTIONS, Server, run_folder
@@ -435,3 +437,22 @@ def test_where_an_answer_stands(opened: Callable[..., Page]) -> None:
     long = "word " * 200
     start, end = page.evaluate(call, ["windowOf", [long, [500, 504]]])
     assert start <= 500 and end >= 504 and end - start < 240 and long[end] == " "
+
+
+def test_a_reports_tables_on_a_phone_keep_their_first_column_and_show_their_values(browser: Browser) -> None:
+    numbers = tuple(f"column number {i}" for i in range(9))
+    tables = (
+        Table(("of 210 test questions", ""), (("K-precision: words of the answer that were read", 0.5),)),
+        Table(("stage", *numbers), (("iteration 5 *", *(0.5 for _ in numbers)),)),
+    )
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    page.set_content(html.page("a report", [html.table(table) for table in tables]))
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    value = page.locator("td").nth(1).bounding_box()
+    assert value is not None and value["x"] + value["width"] <= 360
+    wide = page.locator(".wide").nth(1)
+    wide.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    first, last = (wide.locator(f"td:{place}-child").bounding_box() for place in ("first", "last"))
+    assert first is not None and last is not None
+    assert 0 <= first["x"] < 30 and last["x"] + last["width"] <= 360
+    page.close()
