@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 JOBS: Sequence[tuple[str, Sequence[str]]] = (
-    ("kernels", ("--model", "llama-1b")),
+    ("attention_kernels", ("--model", "llama-1b")),
     ("m_step_selector", ("--model", "llama-1b", "--repeats", "3")),
     ("m_step_generator", ("--model", "llama-1b", "--questions", "4", "--repeats", "3")),
     ("e_step_sample", ("--model", "llama-1b", "--repeats", "3")),

@@ -1,6 +1,6 @@
 """Whether text in a passage sways a trained pair: measured, not promised.
 
-    python benchmarks/injection.py runs/demo --questions 100
+    python -m benchmarks.injection runs/demo --questions 100
 
 In front of one passage of each question that holds no answer, a sentence is written that asks to be selected
 or to answer something else. Rows compare each attack with a harmless sentence in the same place: how often

@@ -1,6 +1,6 @@
 """What our BM25 costs over bare bm25s: time and peak memory for one job, in one run, as one JSON line.
 
-    python benchmarks/retrieval.py [--passages 1000000] [--questions 200] [--top-n 20]
+    python -m benchmarks.retrieval [--passages 1000000] [--questions 200] [--top-n 20]
 
 The job, on the same generated file: read the passages, index them (stemmed, without stop words), save the
 index, open it memory-mapped, and give the top-N passages, with their texts, of each question. Bare bm25s is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,14 @@ NAMES = [
 def run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--size", "tiny"])
     import_module(f"benchmarks.{name}").main()
+
+
+@pytest.mark.slow
+def test_a_benchmark_starts_as_a_file_too() -> None:
+    """Its folder comes first on the path then: no file of it may have the name of a library's package."""
+    path = Path(__file__).parents[2] / "benchmarks/injection.py"
+    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,6 @@
 """Shared prefixes in the device's own precision, under each of its attention kernels, as one JSON line.
 
-    python -m benchmarks.kernels [--device cuda --model llama-1b]
+    python -m benchmarks.attention_kernels [--device cuda --model llama-1b]
 
 Log-probabilities of m lists and of m answers, and a gradient of each, computed shared and computed one
 sequence after another, under `flash` (masked blocks by the memory-efficient kernel: flash takes no mask)
@@ -110,7 +110,7 @@ def main() -> None:
     del selector
     generator = generator_of(trial)
     found["answers"] = case(generator.model, generator.group([reading(task, z) for z in lists]))
-    report(trial, "kernels", **found)
+    report(trial, "attention_kernels", **found)
 
 
 if __name__ == "__main__":
