@@ -23,21 +23,21 @@ from pathlib import Path
 import torch
 
 JOBS: Sequence[tuple[str, Sequence[str]]] = (
+    ("m_step_selector", ("--model", "llama-8b", "--lora", "--repeats", "3")),
+    ("m_step_selector", ("--model", "llama-8b", "--lora", "--amp", "bfloat16", "--repeats", "3")),
+    ("m_step_generator", ("--model", "llama-8b", "--lora", "--questions", "1", "--repeats", "2")),
     ("attention_kernels", ("--model", "llama-1b")),
     ("m_step_selector", ("--model", "llama-1b", "--repeats", "3")),
     ("m_step_generator", ("--model", "llama-1b", "--questions", "4", "--repeats", "3")),
     ("e_step_sample", ("--model", "llama-1b", "--repeats", "3")),
     ("e_step_score", ("--model", "llama-1b", "--repeats", "3")),
-    ("m_step_selector", ("--model", "llama-8b", "--lora", "--repeats", "3")),
-    ("m_step_selector", ("--model", "llama-8b", "--lora", "--amp", "bfloat16", "--repeats", "3")),
-    ("m_step_generator", ("--model", "llama-8b", "--lora", "--questions", "4", "--repeats", "2")),
     ("plan", ("--size", "llama-1b")),
     ("iteration", ("--model", "llama-1b", "--repeats", "2")),
     ("e_step_sample", ("--model", "llama-8b", "--lora", "--questions", "2", "--repeats", "2")),
     ("e_step_score", ("--model", "llama-8b", "--lora", "--questions", "2", "--repeats", "2")),
-    ("plan", ("--size", "llama-8b", "--variant", "lora-bf16")),
     ("blocks", ("--model", "llama-1b", "--repeats", "2")),
     ("iteration", ("--model", "llama-8b", "--lora", "--repeats", "1")),
+    ("plan", ("--size", "llama-8b", "--variant", "lora-bf16")),
     ("blocks", ("--model", "llama-8b", "--lora", "--repeats", "1")),
     ("growth", ("--model", "llama-1b", "--repeats", "2")),
 )

@@ -164,12 +164,13 @@ def slope(model: LanguageModel) -> Tensor:
 
 @contextmanager
 def compared(*models: LanguageModel) -> Iterator[float]:
-    """How far apart two ways to one number may be (see `same`), in float32 where the weights are."""
+    """How far apart two ways to one number may be (see `same`), in float32 where the weights are. In 16 bits
+    this finds gross faults alone: `kernels` holds rounding against rounding."""
     autocasts = [model.autocast for model in models]
     exact = all(p.dtype == torch.float32 for model in models for p in model.hf.parameters())
     for model in models:
         model.autocast = None if exact else model.autocast
-    yield 2e-4 if exact else 0.05
+    yield 2e-4 if exact else 0.25
     for model, autocast in zip(models, autocasts, strict=True):
         model.autocast = autocast
 
