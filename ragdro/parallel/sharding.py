@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from ragdro.config import Parallel
@@ -106,12 +106,11 @@ def gather(tensor: Tensor) -> Tensor:
     return whole.cpu() if is_rank0() else whole.new_empty(0)
 
 
-def part_like(whole: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a tensor that every process has, sharded as `like` is."""
-    if not isinstance(like, DTensor) or whole.shape != like.shape:
-        return whole
-    on_device = whole.to(like.device)
-    return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
+def own_parts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What this process has of the tensors to save: its part of those that FSDP2 shards, all of whole ones;
+    of ZeRO-3's the main process has all and the others none."""
+    parts = {name: gather_zero(t) if hasattr(t, "ds_id") else t.detach() for name, t in tensors.items()}
+    return {name: part for name, part in parts.items() if is_rank0() or not hasattr(tensors[name], "ds_id")}
 
 
 def _shards(hf: torch.nn.Module) -> Iterator[FSDPModule]:

@@ -74,6 +74,12 @@ def _own_gpu(device: str) -> bool:
     return True
 
 
+def own_group() -> dist.ProcessGroup | None:
+    """All processes in another group, over gloo, for what they say to one another while training does; None
+    where there is one alone."""
+    return dist.new_group(backend="gloo", timeout=_PATIENCE) if dist.is_initialized() else None
+
+
 def world_size() -> int:
     """How many processes there are."""
     return int(dist.get_world_size()) if dist.is_initialized() else 1

@@ -13,15 +13,16 @@ from functools import partial
 from torch.optim import Optimizer
 
 from ragdro.errors import TrainingError
-from ragdro.lm.snapshot import load_parameters, trained_parameters
-from ragdro.parallel.sharding import gather, unshard
-from ragdro.parallel.world import all_reduce_any, broadcast_from_rank0, is_rank0, world_size
+from ragdro.lm.snapshot import trained_parameters
+from ragdro.parallel.sharding import own_parts, reshard, unshard
+from ragdro.parallel.world import all_reduce_any, broadcast_from_rank0, is_rank0, own_group, world_size
 from ragdro.profiling import phase
 from ragdro.runs import shards
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
 from ragdro.runs.signals import Preemption
-from ragdro.runs.state import State, StateStore, optimiser_tensors, restore_optimiser
+from ragdro.runs.state import State, StateStore
+from ragdro.runs.tensors import optimiser_tensors, restore_optimiser
 from ragdro.training.callbacks import Checkpointer
 from ragdro.training.evaluate import compared
 from ragdro.training.m_step import Update
@@ -46,13 +47,13 @@ class RunCheckpointer(Checkpointer):
     def __init__(self, folder: RunFolder, state: State, log: MetricsLog, preemption: Preemption) -> None:
         self.state: State = state
         self._folder, self._log, self._preemption = folder, log, preemption
-        self._store = StateStore(folder.path, writes=is_rank0())
+        self._store = StateStore(folder.path, writes=is_rank0(), group=own_group())
 
     def restore(self, training: TrainingParts) -> None:
         """Put the models, the snapshots and what was drawn where they stood."""
         self._training, state, store = training, self.state, self._store
         for name, snapshot in training.snapshots.items():
-            if name in state.files:
+            if name in state.tensors:
                 snapshot.weights = store.tensors(state, name)
         for key in state.files:
             if key.startswith(_LISTS):
@@ -61,11 +62,14 @@ class RunCheckpointer(Checkpointer):
                     q: [tuple(z) for z in zs] for q, zs in lists.items()
                 }
         for role, model in training.models.items():
-            saved = store.model(state, role) if role in state.models else {}
-            saved = {name: saved[name] for name in trained_parameters(model) if name in saved}
-            saved |= store.tensors(state, role) if role in state.files else {}
-            if saved:
-                load_parameters(model, saved, f"{role}.model")
+            if role in state.tensors:
+                reshard(model.hf)
+                parameters = {name: p.detach() for name, p in trained_parameters(model).items()}
+                saved = store.kinds(state, role)
+                if any(name not in saved or saved[name][0] != p.shape for name, p in parameters.items()):
+                    raise TrainingError(f"{role}.model: the saved state is of another model")
+                store.read_into(state, role, parameters)
+                unshard(model.hf)
         if state.checkpoint is not None:
             self._extend()
         if _SAMPLES in state.files:
@@ -79,14 +83,16 @@ class RunCheckpointer(Checkpointer):
         """
         state, done = self.state, self.state.steps.get(role, 0)
         self._hold_together()
-        if f"{_MOMENTS}{role}" in state.files and done and self._is_undivided(role):
+        moments = f"{_MOMENTS}{role}"
+        if moments in state.tensors and done and self._is_undivided(role):
             strategy = self._folder.config.parallel.strategy
             raise TrainingError(
                 f"parallel.strategy: {strategy} cannot resume the fit '{stage}: {role}' after"
                 f" {counted(done, 'updates')}; resume with ddp or fsdp2"
             )
-        if f"{_MOMENTS}{role}" in state.files and done:
-            restore_optimiser(optimiser, self._store.tensors(state, f"{_MOMENTS}{role}"))
+        if moments in state.tensors and done:
+            read = partial(self._store.read_into, state, moments)
+            restore_optimiser(optimiser, self._store.kinds(state, moments), read)
         return done
 
     def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer) -> None:
@@ -116,7 +122,7 @@ class RunCheckpointer(Checkpointer):
 
     def save_snapshot(self, name: str) -> None:
         """See `Checkpointer`."""
-        self._store.put_tensors(self.state, name, self._training.snapshots[name].weights)
+        self._store.put_tensors(self.state, {name: self._training.snapshots[name].weights})
 
     def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
         """See `Checkpointer`."""
@@ -141,7 +147,7 @@ class RunCheckpointer(Checkpointer):
         a retriever to learn from."""
         state, training = self.state, self._training
         for role, model in training.models.items():
-            written, _ = state.models.get(role, (None, {}))
+            written = state.iteration_of(role)
             if written != iteration:
                 self._folder.save_model(iteration, role, model)
                 unshard(model.hf)
@@ -150,21 +156,27 @@ class RunCheckpointer(Checkpointer):
         lasting = {*training.models, *training.snapshots, _SAMPLES}
         files = {_lasting_key(key, iteration): file for key, file in state.files.items()}
         state.files = {k: file for k, file in files.items() if k in lasting or k.startswith((_LISTS, E_STEP))}
+        state.tensors = {key: files for key, files in state.tensors.items() if key in lasting}
         self._commit()
+        self._store.settle()
         self._point_at_best()
 
     def finish(self) -> None:
         """The run is done: its results are written, and what is left to extend it from."""
         state, training = self.state, self._training
         of_models = {*training.models, *(f"{BEST}{role}" for role in training.models)}
-        state.files = {key: file for key, file in state.files.items() if key not in of_models}
-        state.models = {}
+        state.tensors = {key: files for key, files in state.tensors.items() if key not in of_models}
         state.checkpoint = state.finished
         self._commit()
+        self._store.settle()
         self._store.keep_last()
         self._point_at_best()
         if is_rank0():
             self._folder.write_results(state.results)
+
+    def close(self) -> None:
+        """Wait for what is still being written."""
+        self._store.settle()
 
     def _extend(self) -> None:
         """A finished run goes further: from here on its state has the models, which were loaded from its last
@@ -182,12 +194,14 @@ class RunCheckpointer(Checkpointer):
         parameters = trained_parameters(self._training.models[role])
         shapes = {name: p.shape for name, p in parameters.items()}
         held = set(broadcast_from_rank0(partial(self._folder.held, iteration, role, shapes)))
-        state.models.pop(role, None)
-        state.files.pop(role, None)
+        state.tensors.pop(role, None)
         if held:
             store.put_model(state, role, iteration)
-        if parameters.keys() - held:
-            store.put_tensors(state, role, {n: gather(p) for n, p in parameters.items() if n not in held})
+        rest = {name: p for name, p in parameters.items() if name not in held}
+        if rest:
+            beside = state.tensors.get(role, {})
+            store.put_tensors(state, {role: own_parts(rest)})
+            state.tensors[role] |= beside
 
     def _point_at_best(self) -> None:
         if is_rank0():
@@ -212,13 +226,12 @@ class RunCheckpointer(Checkpointer):
             self._folder.save_model(state.finished + 1, role, model)
             self._refer(role, state.finished + 1)
         else:
-            state.models.pop(role, None)
-            parameters = trained_parameters(model)
-            store.put_tensors(state, role, {name: gather(p) for name, p in parameters.items()})
+            parts = {role: own_parts(trained_parameters(model))}
+            if optimiser is not None:
+                parts[f"{_MOMENTS}{role}"] = optimiser_tensors(optimiser)
+            store.put_tensors(state, parts)
         if optimiser is None:
-            state.files.pop(f"{_MOMENTS}{role}", None)
-        else:
-            store.put_tensors(state, f"{_MOMENTS}{role}", optimiser_tensors(optimiser))
+            state.tensors.pop(f"{_MOMENTS}{role}", None)
         self._commit()
 
     def _commit(self) -> None:

@@ -93,6 +93,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         if is_rank0():
             own += [FolderCallback(folder, shown), DisplayCallback(shown), LightsCallback(shown)]
         checkpointer = RunCheckpointer(folder, state, log, preemption)
+        stack.callback(checkpointer.close)
         training = Training(
             setup.rag,
             setup.algorithm,

@@ -111,8 +111,8 @@ def train(
 def expectation_maximisation(training: Training) -> dict[str, Any]:
     """Algorithm 1, from wherever the training stands."""
     system, settings, state = training.system, training.settings, training.state
-    training.checkpointer.restore(training)
     apply_parallelism(settings.parallel, training.models)
+    training.checkpointer.restore(training)
     training.emit("on_train_begin", training)
     if state.finished < 0:
         training.ask_teacher()

@@ -154,7 +154,8 @@ def on_update(number: int, act: Any) -> None:
 def test_sigterm_at_one_of_them_saves_and_stops_both(alone: Path) -> None:
     running = start(alone, "term", "checkpoints.every=1000", prepare=terminated_in_update, given=5)
     assert running.wait() == [75, 75], running.said
-    assert list((alone / "runs/term/state").glob("*-optimiser-*.safetensors"))
+    files = sorted(p.name[:11] for p in (alone / "runs/term/state").glob("*/*.safetensors"))
+    assert files == ["shard-00001", "shard-00002"]  # each process its part
     again = start(alone, "term", "--resume", "checkpoints.every=1")
     assert again.wait() == [0, 0], again.said
     assert_equal_runs(alone / "runs/alone", alone / "runs/term")
@@ -200,6 +201,20 @@ def test_parts_of_a_model_leave_what_whole_ones_leave_also_after_a_stop(alone: P
     again = start(alone, strategy, sharded, "--resume")
     assert again.wait(300) == [0, 0], again.said
     assert_equal_runs(alone / "runs/alone", alone / "runs" / strategy)
+
+
+def test_a_fit_goes_on_under_another_strategy_in_another_number_of_processes(alone: Path) -> None:
+    """Stopped in the middle of a fit in two processes that share out the model, then in one that has it all,
+    then finished in two again."""
+    sharded, whole = "parallel.strategy=fsdp2", "parallel.strategy=ddp"
+    running = start(alone, "moved", sharded, prepare=terminated_in_update, given=5)
+    assert running.wait(300) == [75, 75], running.said
+    arguments = ("train", str(alone / "config.yaml"), "name=moved", whole, "--resume")
+    one = Command(alone, *arguments, prepare=terminated_in_update, given=2)
+    assert one.wait() == 75, one.said
+    again = start(alone, "moved", sharded, "--resume")
+    assert again.wait(300) == [0, 0], again.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs/moved")
 
 
 @pytest.fixture(scope="module")

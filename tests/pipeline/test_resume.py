@@ -15,6 +15,7 @@ import pytest
 
 import ragdro
 from ragdro.config import load_config
+from ragdro.runs.state import StateStore
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
 
 
@@ -39,7 +40,7 @@ def finish(folder: Path, name: str) -> dict[str, bytes]:
     assert running.wait() == 0, running.said
     run = folder / "runs" / name
     assert len(list((run / "state").glob("[0-9]*.json"))) >= 1 and not list(run.rglob("*.tmp"))
-    assert not list((run / "state").glob("*.safetensors"))  # the checkpoint has the models
+    assert not list((run / "state").rglob("*.safetensors"))  # the checkpoint has the models
     return outcome(run)
 
 
@@ -73,12 +74,14 @@ def test_a_model_is_written_once_an_iteration(tmp_path: Path, monkeypatch: pytes
         written.append(str(Path(target).relative_to(tmp_path)))
         return replace(self, target)
 
+    saved: list[str] = []
+    monkeypatch.setattr(StateStore, "put_tensors", lambda store, state, parts: saved.extend(parts))
     monkeypatch.setattr(Path, "replace", replaced)
     ragdro.run(load_config(small_run(tmp_path), ["checkpoints.every=1000"]))
     models = [name for name in written if "iteration-" in name and "predictions" not in name]
     roles = [f"runs/run/checkpoints/iteration-{i}/{r}" for i in range(3) for r in ("selector", "generator")]
     assert models == roles
-    assert not [name for name in written if "/state/" in name and name.endswith(".safetensors")]
+    assert saved == []
 
 
 @pytest.mark.parametrize("number", [3, 40])
@@ -140,7 +143,7 @@ def test_sigterm_saves_and_leaves_with_75(reference: tuple[Path, dict[str, bytes
     assert running.said.rstrip().endswith(f"stopped by SIGTERM; resume with: {command}")
     assert "Traceback" not in running.said
     run = folder / "runs/term"
-    assert list((run / "state").glob("*-optimiser-*.safetensors"))  # in the middle of the second fit
+    assert list((run / "state").glob("*-generator/*.safetensors"))  # in the middle of the second fit
     assert b'"role": "generator", "step": 2,' in (run / "metrics.jsonl").read_bytes()
     assert start(folder, "term", "--resume", prepare=terminated_in_evaluation).wait() == 75
     assert finish(folder, "term") == expected
@@ -181,8 +184,9 @@ def test_an_altered_state_is_refused_by_name_and_the_one_before_it_used(
     assert start(folder, "altered", prepare=die_at_sync, given=100).wait() == KILLED
     states = folder / "runs/altered/state"
     newest = max(p for p in states.glob("*.json") if p.stem.isdigit())
-    files = {name for name, _ in json.loads(newest.read_text())["files"].values()}
-    newest = states / max(name for name in files if name.startswith(newest.stem))
+    saved = json.loads(newest.read_text())["tensors"]
+    names = {name for files in saved.values() for name in files if name.startswith(f"state/{newest.stem}")}
+    newest = states.parent / max(names)
     data = newest.read_bytes()
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     running = start(folder, "altered", "--resume")

@@ -15,20 +15,23 @@ from ragdro.runs.state import State
 
 
 def checkpointer(
-    *, steps: dict[str, int], files: dict[str, list[str]], zero_stage: int | None
+    *, steps: dict[str, int], files: dict[str, dict[str, str]], zero_stage: int | None
 ) -> RunCheckpointer:
     """Of a run whose selector is fitted under ZeRO of `zero_stage`."""
     made: Any = RunCheckpointer.__new__(RunCheckpointer)
-    made.state = State(steps=steps, files=files)
+    made.state = State(steps=steps, tensors=files)
     made._training = SimpleNamespace(model=lambda role: SimpleNamespace(zero_stage=zero_stage))
-    made._store = SimpleNamespace(tensors=lambda state, key: {"0.step": torch.tensor(3.0)})
+    made._store = SimpleNamespace(
+        kinds=lambda state, key: {"0.step": (torch.Size(()), torch.float32)},
+        read_into=lambda state, key, tensors: tensors["0.step"].fill_(3),
+    )
     made._folder = SimpleNamespace(
         config=SimpleNamespace(parallel=SimpleNamespace(strategy="deepspeed-zero2"))
     )
     return cast(RunCheckpointer, made)
 
 
-def resumed(zero_stage: int | None, steps: dict[str, int], files: dict[str, list[str]]) -> int:
+def resumed(zero_stage: int | None, steps: dict[str, int], files: dict[str, dict[str, str]]) -> int:
     made = checkpointer(steps=steps, files=files, zero_stage=zero_stage)
     return made.resume_fit("warm_up", "selector", optimiser())
 
@@ -38,7 +41,9 @@ def optimiser() -> Optimizer:
 
 
 def test_zero_does_not_resume_in_the_middle_of_a_fit_that_another_strategy_saved() -> None:
-    moments = {"optimiser-selector": ["000003-optimiser-selector.safetensors", ""]}
+    moments = {
+        "optimiser-selector": {"state/000003-selector/shard-00001-model-00001-of-00001.safetensors": ""}
+    }
     with pytest.raises(TrainingError, match="'warm_up: selector' after 3 updates; resume with ddp or fsdp2"):
         resumed(2, {"selector": 3}, moments)
     assert resumed(None, {"selector": 3}, moments) == 3
@@ -46,13 +51,17 @@ def test_zero_does_not_resume_in_the_middle_of_a_fit_that_another_strategy_saved
 
 def test_under_zero_a_fit_is_done_or_begins() -> None:
     assert resumed(2, {"selector": 3}, {}) == 3
-    moments = {"optimiser-selector": ["000003-optimiser-selector.safetensors", ""]}
+    moments = {
+        "optimiser-selector": {"state/000003-selector/shard-00001-model-00001-of-00001.safetensors": ""}
+    }
     assert resumed(2, {"generator": 3}, moments) == 0
 
 
 def test_another_roles_moments_are_left_alone() -> None:
     """The selector's fit is done, the generator's, of another size, stood in its middle."""
-    moments = {"optimiser-generator": ["000004-optimiser-generator.safetensors", ""]}
+    moments = {
+        "optimiser-generator": {"state/000004-generator/shard-00001-model-00001-of-00001.safetensors": ""}
+    }
     made = checkpointer(steps={"selector": 3, "generator": 1}, files=moments, zero_stage=None)
     unused = optimiser()
     assert made.resume_fit("warm_up", "selector", unused) == 3

@@ -1,0 +1,111 @@
+"""Tensors in a folder, each process its part of them: `torch.distributed.checkpoint` over safetensors files.
+
+In: tensors by name, whole (then the same in every process) or sharded. Out: a folder with a file a process,
+which any number of processes reads back, sharded in whatever way. Nothing in it is pickled. A folder of
+safetensors files from elsewhere, such as a model's, is read in the same way.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.tensor import DTensor
+
+from ragdro.parallel.world import rank, world_size
+
+Kinds: TypeAlias = dict[str, tuple[torch.Size, torch.dtype]]
+Group: TypeAlias = dist.ProcessGroup | None
+"""The processes that save, in a group of their own: they talk while training does. None: one process."""
+
+
+def begin_writing(folder: Path, tensors: Mapping[str, Tensor], group: Group) -> Future[Any]:
+    """Copy the tensors to the CPU and begin to write them; they may change as soon as this returns.
+
+    All processes of the group call it, for one folder at a time. See `written` for how it ends.
+    """
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():  # of an attempt that was killed, maybe of more processes
+            path.unlink()
+    _say_nothing_of_being_alone()
+    begun = async_save(
+        dict(tensors),
+        storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
+        process_group=group,
+        no_dist=group is None,
+    )
+    return cast("Future[Any]", begun)
+
+
+def written(folder: Path, begun: Future[Any]) -> list[Path]:
+    """Wait until it is; this process's files in the folder. Raises `OSError` where the disk refuses."""
+    try:
+        begun.result()
+    except CheckpointException as error:
+        causes = [cause for cause, _ in error.failures.values()]
+        raise next((cause for cause in causes if isinstance(cause, OSError)), causes[0]) from error
+    return sorted(folder.glob(f"shard-{rank() + 1:05d}-*.safetensors"))
+
+
+def kinds(folder: Path) -> Kinds:
+    """The shape and dtype of every tensor in the folder."""
+    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    tensors = cast("dict[str, TensorStorageMetadata]", found)
+    return {name: (one.size, one.properties.dtype) for name, one in tensors.items()}
+
+
+def read_into(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Fill the tensors from those of their names in the folder, of which each process reads its part."""
+    if tensors:
+        _say_nothing_of_being_alone()
+        reader = HuggingFaceStorageReader(str(folder))
+        load(dict(tensors), storage_reader=reader, no_dist=world_size() == 1)
+
+
+def _say_nothing_of_being_alone() -> None:
+    """One process is no accident here. (A filter for good: the warning comes from another thread, too.)"""
+    warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable", UserWarning)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's moments and step counts, as `index.name` → tensor, sharded as it has them.
+
+    A count that is an int becomes a tensor of one.
+    """
+    return {
+        f"{i}.{name}": torch.tensor(value) if isinstance(value, int) else value
+        for i, moments in optimiser.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, saved: Kinds, read: Callable[[Mapping[str, Tensor]], None]
+) -> None:
+    """The inverse of `optimiser_tensors`, into a fresh optimiser over the same parameters: `read` fills the
+    tensors that it is given, which are of the `saved` kinds and sharded as the parameters are now."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    tensors: dict[str, Tensor] = {}
+    for key, (size, kind) in saved.items():
+        like = parameters[int(key.split(".")[0])]
+        sharded = isinstance(like, DTensor) and like.shape == size
+        tensors[key] = torch.zeros_like(like, dtype=kind) if sharded else torch.empty(size, dtype=kind)
+    read(tensors)
+    states: dict[int, dict[str, Tensor | int]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        count = value.ndim == 0 and value.dtype == torch.int64
+        states.setdefault(int(index), {})[name] = int(value) if count else value
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
