@@ -86,7 +86,7 @@ class Zero:
     def _zero_optimiser(self) -> Any:
         return self._engine.optimizer
 
-    def backward(self, compute: Callable[[], Tensor], *, last: bool) -> float:
+    def backward(self, compute: Callable[[], Tensor], *, last: bool) -> Tensor:
         """Add the gradient of the loss that `compute` gives, a part of the update's; returns that loss.
 
         All processes make as many calls; `last` ends the update's. A loss that is not finite makes the
@@ -96,8 +96,8 @@ class Zero:
         loss: Tensor = self._engine(compute)
         value = loss.detach()
         # DeepSpeed takes the mean over the processes, an update is a sum over their questions.
-        self._engine.backward(loss * (world_size() if bool(value.isfinite()) else float("nan")))
-        return float(value)
+        self._engine.backward(loss * torch.where(value.isfinite(), float(world_size()), float("nan")))
+        return value
 
     def step(self) -> float:
         """Clip the gradient and take the update; returns the norm before, in nats a question.

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ragdro.algorithms.examples import TrainingExample
@@ -30,6 +31,7 @@ from ragdro.parallel.sharding import is_sharded, reshard, unshard
 from ragdro.parallel.world import all_reduce_any, all_reduce_max, all_reduce_sum, local_shard
 from ragdro.parallel.zero import Zero
 from ragdro.training.optimisers import make_optimiser
+from ragdro.training.prefetch import prefetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,46 +92,47 @@ def fit(
     _refuse_half(model)
     parameters = list(trained_parameters(model).values())
     optimiser = make_optimiser(model, settings, sharded=sharded)
-    steps = max(1, math.ceil(settings.epochs * questions / settings.batch_size))
-    order, noise = _order(questions, rng), rng.spawn(1)[0]
-    begun = observer.begin(optimiser)
+    schedule = _schedule(questions, settings, rng)
+    steps, begun = len(schedule), observer.begin(optimiser)
     zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
     model.hf.train()
-    for step in range(steps):
-        chosen = [next(order) for _ in range(min(settings.batch_size, questions))]
-        torch.manual_seed(int(noise.integers(2**63)))  # dropout's, so that a fit that resumes has the same
-        if step < begun:
-            continue
-        fraction = rate_at(step, steps, settings)
-        for place in optimiser.param_groups:
-            place["lr"] = place["peak"] * fraction
-        rate = settings.learning_rate * fraction
-        batch = [build(i) for i in local_shard(chosen)]
-        idle = partial(build, chosen[0])
-        with observer.computing():
-            local_loss = _accumulate(
-                model, batch, len(chosen), settings.max_tokens_per_micro_batch, idle, zero
-            )
-        loss, tokens = all_reduce_sum(local_loss, sum(len(w.group) for w in batch))
-        if zero is not None:
-            norm = zero.step()
-        else:
-            all_reduce_gradients(parameters)
-            norm = clip(parameters, settings.max_grad_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            problem = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
-            observer.skipped(step + 1, steps, problem, batch)
-        elif zero is None:
+    batches = prefetched(schedule[begun:], lambda drawn: [build(i) for i in local_shard(drawn.questions)])
+    with closing(batches):
+        for step, (drawn, batch) in enumerate(batches, start=begun):
+            torch.manual_seed(drawn.seed)
+            fraction = rate_at(step, steps, settings)
+            for place in optimiser.param_groups:
+                place["lr"] = place["peak"] * fraction
+            idle = partial(build, drawn.questions[0])
             with observer.computing():
-                optimiser.step()
-        if zero is None:
-            optimiser.zero_grad(set_to_none=True)
-        observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
+                losses = _accumulate(
+                    model, batch, len(drawn.questions), settings.max_tokens_per_micro_batch, idle, zero
+                )
+            norm = _norm(parameters, settings.max_grad_norm) if zero is None else zero.step()
+            # Behind the norm: reading a number waits for the device, which has to be done by then anyway.
+            local_loss = sum(torch.stack(losses).tolist()) if losses else 0.0
+            loss, tokens = all_reduce_sum(local_loss, sum(len(w.group) for w in batch))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                problem = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
+                observer.skipped(step + 1, steps, problem, batch)
+            elif zero is None:
+                with observer.computing():
+                    optimiser.step()
+            if zero is None:
+                optimiser.zero_grad(set_to_none=True)
+            rate = settings.learning_rate * fraction
+            observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
     if zero is not None:
         zero.close()
     unshard(model.hf)
     model.hf.eval()
     model.recheck()
+
+
+def _norm(parameters: Sequence[Parameter], longest: float) -> float:
+    """The norm of the gradients of all processes, which are clipped to `longest`."""
+    all_reduce_gradients(parameters)
+    return clip(parameters, longest)
 
 
 def _refuse_half(model: LanguageModel) -> None:
@@ -159,14 +162,14 @@ def _accumulate(
     max_tokens: int,
     idle: Callable[[], TrainingExample],
     zero: Zero | None,
-) -> float:
+) -> list[Tensor]:
     """Gradients of the loss of `batch`, summed and over the update's `questions`, a micro-batch at a time;
-    returns that loss, or at once one that is not finite.
+    returns each one's part of that loss, still on the device: none is waited for.
 
     The layers of a sharded model are gathered by all processes together: one that has fewer micro-batches
     than another goes along with `idle`, which counts for nothing.
     """
-    accumulated, sharded = 0.0, is_sharded(model.hf) or zero is not None
+    losses, sharded = list[Tensor](), is_sharded(model.hf) or zero is not None
     packs = batches_of([w.group for w in batch], max_tokens)
     rounds = all_reduce_max(len(packs)) if sharded else len(packs)
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
@@ -175,15 +178,12 @@ def _accumulate(
         dropout = nullcontext() if any(w.compares for w in together) else model.dropout()
         with dropout:  # behind the backward pass, which may compute layers again
             if zero is not None:
-                accumulated += zero.backward(mean, last=done == rounds)
+                losses.append(zero.backward(mean, last=done == rounds))
                 continue
             loss = mean()
-            value = float(loss.detach())
-            if not (math.isfinite(value) or sharded):
-                return value
+            losses.append(loss.detach())
             loss.backward()  # type: ignore[no-untyped-call]
-        accumulated += value
-    return accumulated
+    return losses
 
 
 def _loss(model: LanguageModel, together: Sequence[TrainingExample], questions: float) -> Tensor:
@@ -215,6 +215,22 @@ def _agree(model: LanguageModel, weighted: TrainingExample) -> None:
             f"{model.tokenizer.name}: its sequences have to be computed separately, so parallel.strategy must"
             " be ddp"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """An update's questions, and the seed of its dropout, so that a fit that resumes has the same."""
+
+    questions: list[int]
+    seed: int
+
+
+def _schedule(questions: int, settings: Optimisation, rng: np.random.Generator) -> list[_Drawn]:
+    """Every update of a fit."""
+    order, noise = _order(questions, rng), rng.spawn(1)[0]
+    steps = max(1, math.ceil(settings.epochs * questions / settings.batch_size))
+    count = min(settings.batch_size, questions)
+    return [_Drawn([next(order) for _ in range(count)], int(noise.integers(2**63))) for _ in range(steps)]
 
 
 def _order(questions: int, rng: np.random.Generator) -> Iterator[int]:
