@@ -6,7 +6,8 @@
 # FOLDER may hold `wheels/` (what the machine lacks, ragdro among it: pip wheel --no-deps .), SmolLM2-135M as a
 # folder `smollm2-135m-instruct/` or as a .gguf file, and `data/` (reproductions/pretrained.py's DATA, or its
 # prepared files in `data/prepared/`). OUT gets results.jsonl, a line a benchmark; table.txt, the figures of the
-# pretrained model; and a log of each. Without a word both parts run.
+# pretrained model; and a log of each. Without a word both parts run. ROWS="warm-up dro sft …" asks for other rows
+# of the pretrained model, all at once on the card; what its time has cut off resumes with the same command.
 set -u
 folder=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd) part=${3:-all}
 cd "$(dirname "$0")/.." || exit
@@ -37,9 +38,8 @@ if [ "$part" != benchmarks ]; then
             $wait --size large --device cuda --threads 1 >"$out/$1-$2.log" 2>&1 &
     }
     for set in hotpotqa 2wiki nq; do
-        for name in warm-up dro dro-seed-1; do row $set $name; done
+        for name in ${ROWS:-warm-up dro}; do row $set $name; done
     done
-    for name in zero-shot selector-frozen generator-frozen sft; do row hotpotqa $name; done
     wait
     $python reproductions/pretrained.py "$folder/data" --table 2>&1 | tee "$out/table.txt"
 fi

@@ -165,7 +165,7 @@ def slope(model: LanguageModel) -> Tensor:
 @contextmanager
 def compared(*models: LanguageModel) -> Iterator[float]:
     """How far apart two ways to one number may be (see `same`), in float32 where the weights are. In 16 bits
-    this finds gross faults alone: `kernels` holds rounding against rounding."""
+    this finds gross faults alone: `attention_kernels` holds rounding against rounding."""
     autocasts = [model.autocast for model in models]
     exact = all(p.dtype == torch.float32 for model in models for p in model.hf.parameters())
     for model in models:

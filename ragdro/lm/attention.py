@@ -34,7 +34,14 @@ QUERIES_PER_BLOCK = 192
 
 
 def attend_in_blocks(hf: PreTrainedModel) -> bool:
-    """Let `hf` take plans wherever it used `sdpa`; false for a model that runs another attention."""
+    """Let `hf` take plans wherever it used `sdpa`; false for a model that runs another attention.
+
+    On a GPU cuDNN's kernel, which torch would prefer there, is switched off for the process: its backward
+    pass gives gradients that are not numbers where a head pays all attention to one token, as heads of
+    pretrained models do (pytorch #196678; seen with SmolLM2 on an H100 under torch 2.11).
+    """
+    if hf.device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)  # type: ignore[no-untyped-call]
     AttentionInterface.register(TREE_ATTENTION, tree_attention)
     AttentionMaskInterface.register(TREE_ATTENTION, AttentionMaskInterface()["sdpa"])
     if hf.config._attn_implementation == "sdpa":  # where it cannot be set, the library leaves it as it is
