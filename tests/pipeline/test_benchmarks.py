@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import serving
+from benchmarks import saving, serving
 from ragdro.lm.model import LanguageModel
 
 NAMES = [
@@ -85,3 +85,12 @@ def test_a_server_gives_many_clients_what_it_gives_one(
     run("serving", monkeypatch)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["benchmark"] == "serving" and found["throughput"][0] > 0
+
+
+@pytest.mark.slow
+def test_every_save_of_a_training_is_timed(tmp_path: Path) -> None:
+    waited = saving.trained(saving.HERE, saving.world(tmp_path, width=96, layers=1), 1)
+    names = [name for name, _ in waited]
+    assert names.count("save_fit") == 6 and names[-2:] == ["finish", "close"] and "save_iteration" in names
+    assert all(seconds >= 0 for _, seconds in waited)
+    assert saving.summary([waited])["wait"] >= saving.summary([waited])["end_of_a_fit"]
