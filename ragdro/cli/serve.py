@@ -59,9 +59,9 @@ def serve(
 ) -> None:
     """Serve a run or an exported folder: a page to ask it on, /v1/rerank, /v1/chat/completions and more."""
     refuse_workers(workers)
+    key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     require_stage(run, stage)
     require_sources(corpus)
-    key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     from ragdro.runs.stages import config_of
 
     try:

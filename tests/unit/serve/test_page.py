@@ -146,6 +146,6 @@ def test_the_stages_of_a_run(tmp_path: Path) -> None:
         assert (found.answer, found.selection) == (expected.answer, expected.selection)
     rag, served = open_stages(run, stage="vanilla", compare=True)
     assert not rag.selects and [o.selects for o in served.others.values()] == [True, True]
-    with pytest.raises(ModelError, match="no such checkpoint"):
+    with pytest.raises(ModelError, match="is an exported folder"):
         open_stages(exported_folder(tmp_path / "exported"), compare=True)
     assert ragdro.load(run, stage="vanilla").selects is False
