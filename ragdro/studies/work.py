@@ -158,7 +158,8 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 def _refuse_failure(job: Job, code: int) -> None:
     if code == 0 and job.done() >= job.units:
         return
-    lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    said = job.log.read_text(encoding="utf-8", errors="replace") if job.log.is_file() else ""  # it never ran
+    lines = said.strip().splitlines()
     last = lines[-1].removeprefix("ragdro: error: ")[:300] if lines else "it said nothing"
     raise TrainingError(f"{job.name}: ended with exit code {code}: {last} (all of it: {job.log})")
 

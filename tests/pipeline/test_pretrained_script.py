@@ -62,8 +62,10 @@ def test_questions_held_out_are_kept_apart_and_every_row_resolves(
             part: {q.id for q in read_questions(getattr(config.data, part))}
             for part in ("train", "validation", "test")
         }
-        assert len(splits["validation"]) == script.VALIDATION[size] and len(splits["test"]) == 300
-        assert len(splits["train"]) == 300 * len(spec["train"]) - 200
+        kept_out = spec.get("kept_out", 0)
+        assert len(splits["validation"]) == script.VALIDATION[size] and len(splits["test"]) == 300 + kept_out
+        assert len(splits["train"]) == 300 * len(spec["train"]) - 200 - kept_out
+        assert not splits["validation"] & splits["test"]
         assert not splits["train"] & splits["validation"] and not splits["train"] & splits["test"]
 
 

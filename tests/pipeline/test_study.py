@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from ragdro.cli import app
 from ragdro.errors import RagdroError, TrainingError
+from ragdro.studies import work
 from ragdro.studies.catalogue import STUDIES
 from ragdro.studies.training import ABLATION
 from tests.pipeline.test_train import write_config
@@ -107,6 +108,12 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("")
     with pytest.raises(TrainingError, match=r"-0: ended with exit code 2: .*corpus\.jsonl"):
         study("ablation", config, *SMALL, "--seeds", "0")
+
+
+def test_a_run_that_never_began_is_named(tmp_path: Path) -> None:
+    job = work.Job("dro-0", ("ragdro",), 1, lambda: 0, tmp_path / "dro-0.log")
+    with pytest.raises(TrainingError, match="dro-0: ended with exit code 1: it said nothing"):
+        work._refuse_failure(job, 1)
 
 
 def test_a_terminated_study_leaves_no_process_behind(tmp_path: Path) -> None:
