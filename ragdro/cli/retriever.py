@@ -7,8 +7,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from ragdro.cli.checks import require_run
 from ragdro.cli.models import RunPath
 from ragdro.config.teaching import LabelSource, RetrieverLoss, RetrieverTraining
+from ragdro.units import counted
 
 retriever_app = typer.Typer(no_args_is_help=True, help="A retriever that learns from a run.")
 _DEFAULTS = RetrieverTraining()
@@ -50,8 +52,8 @@ def train(
 
     from ragdro.config.load import describe
     from ragdro.errors import ConfigError
-    from ragdro.runs.teach import teach_retriever
 
+    require_run(run)
     values = {
         "labels": labels,
         "loss": loss,
@@ -68,8 +70,8 @@ def train(
     except ValidationError as error:
         key, _, what = describe(error, RetrieverTraining).partition(":")
         raise ConfigError(f"--{key.replace('_', '-')}:{what}") from error
+    from ragdro.runs.teach import teach_retriever
+
     made = teach_retriever(run, training, model=model, out=out, overwrite=overwrite, show_progress=True)
-    typer.echo(
-        f"{made.folder}: {made.model}, taught by {made.questions} questions, mean loss {made.loss:.4f}"
-    )
+    typer.echo(f"{made.folder}: {made.model}, taught by {counted(made.questions)}, mean loss {made.loss:.4f}")
     typer.echo(f"next: ragdro train CONFIG name=NEW retriever.kind={made.kind} retriever.model={made.folder}")

@@ -25,6 +25,7 @@ _REFUSED = {
     "serve nowhere": "nowhere: neither a run folder nor an exported one",
     "merge nowhere": "nowhere: neither a run folder nor an exported one",
     "export nowhere out": "nowhere: neither a run folder nor an exported one",
+    "retriever train nowhere": "nowhere: neither a run folder nor an exported one",
     "watch nowhere": "nowhere: neither a run folder nor an exported one",
     "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint",
     "answer RUN why? --stage best-one": "'best-one': no such stage",
