@@ -21,15 +21,17 @@ class RetrieverTraining(Settings):
         " read it), 'gold' (the data's labels) or 'distant' (it holds an answer)",
     )
     loss: RetrieverLoss = Field(
-        default="kl",
-        description="'kl' (list-wise, graded), 'infonce' (one positive, hard and in-batch negatives),"
+        default="infonce",
+        description="'infonce' (one positive, hard and in-batch negatives), 'kl' (list-wise, graded),"
         " 'margin' (differences of labels) or 'wasserstein' (multi-level)",
     )
     epochs: float = Field(default=1.0, gt=0, description="passes over the questions; fractions are fine")
     learning_rate: float = Field(default=2e-5, gt=0, description="peak learning rate, linear to 0")
     batch_size: int = Field(default=16, ge=2, description="questions an update")
     passages: int = Field(
-        default=8, ge=2, description="passages a question is compared with: half the best, half negatives"
+        default=8,
+        ge=2,
+        description="passages a question is compared with: half the best (infonce: one), the rest negatives",
     )
     max_tokens: int | None = Field(
         default=None,

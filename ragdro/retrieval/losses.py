@@ -4,8 +4,8 @@ In: the token ids of a batch of questions and of n passages each (columns: the q
 best first), and labels [questions, n]. Out: a number to make small.
 
     ListwiseLoss     KL(y_i / sum y_i || softmax over all passages of the batch of s_i), a mean over i. With
-                     one passage worth anything this is InfoNCE with hard and in-batch negatives; against its
-                     own few passages alone, a question would lose what it knows of all others.
+                     one passage worth anything this is InfoNCE with hard and in-batch negatives. With
+                     several it asks for the scores of equal ones to be equal, so it pulls the first down.
     WassersteinLoss  The matrices of scores (softmax over a question's own passages) and of labels (made to
                      sum to 1) are read as samples of n-dimensional normal distributions. Their distance is
 

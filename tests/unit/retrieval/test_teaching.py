@@ -38,7 +38,7 @@ def texts(one: RelevanceLabels, *places: int) -> list[str]:
 
 def test_half_are_the_best_and_half_are_those_that_no_list_chose() -> None:
     one = labelled(0)
-    (row,) = rows_of([one], RetrieverTraining(passages=4))
+    (row,) = rows_of([one], RetrieverTraining(passages=4, loss="kl"))
     assert row == ("Which river?", texts(one, 2, 4, 1, 3), [0.9, 0.6, 0.0, 0.0])
 
 
@@ -50,7 +50,7 @@ def test_infonce_has_a_row_for_each_likely_passage_and_never_another_positive_in
 
 def test_questions_with_few_candidates_are_filled_up_with_passages_of_others() -> None:
     few, other = labelled(0, (1.0, 0.0)), labelled(1)
-    rows = rows_of([few, other], RetrieverTraining(passages=4))
+    rows = rows_of([few, other], RetrieverTraining(passages=4, loss="kl"))
     _, passages, values = rows[0]
     assert passages[0] == few.passages[0].text and values == [1.0, 0.0, 0.0, 0.0]
     assert set(passages) - set(texts(few, 0, 1)) <= set(texts(other, *range(6))) and len(set(passages)) == 4
