@@ -172,9 +172,9 @@ def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[
     if shown is None:
         best = results["best"]["iteration"]
         shown = [
-            (f"{row}, iteration {i}{', best' * (i == best)}", f"iteration-{i}", measured)
-            for measured in results["iterations"]
-            if (i := measured["iteration"])
+            (f"{row}, iteration {i}{', best' * (i == best)}", f"iteration-{i}" if i else "warm_up", measured)
+            for measured in results["iterations"] or [results["best"]]  # the warm-up, where that was best
+            for i in [measured["iteration"]]
         ]
     found = {}
     for label, stage, metrics in shown:

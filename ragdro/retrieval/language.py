@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import Stemmer
-from bm25s.tokenization import Tokenizer
 
 from ragdro.config.retriever import AUTO, Bm25Settings
 from ragdro.errors import RetrievalError
+from ragdro.retrieval.bm25_library import Tokenizer
 from ragdro.retrieval.words import is_unspaced, stem_spaced, words
 
 DEFAULT = "english"

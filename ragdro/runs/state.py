@@ -18,7 +18,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -193,9 +193,12 @@ class StateStore:
         self._committing = self._worker.submit(finish)
 
     def settle(self) -> None:
-        """Wait until the state that was committed last is on disk. Raises OSError where the disk refuses."""
-        committing, self._committing = self._committing, None
+        """Wait until the state that was committed last is on disk; a wait that a signal ends can be taken up
+        again. Raises OSError where the disk refuses."""
+        committing = self._committing
         if committing is not None:
+            wait([committing])
+            self._committing = None
             committing.result()
 
     def _hashes(self, folder: Path, own: list[Path]) -> dict[str, str]:

@@ -69,6 +69,15 @@ def test_questions_held_out_are_kept_apart_and_every_row_resolves(
         assert not splits["train"] & splits["validation"] and not splits["train"] & splits["test"]
 
 
+def test_a_row_whose_best_is_the_warm_up_stays_in_the_table(script: ModuleType, tmp_path: Path) -> None:
+    """Else the table would show the runs that came out well alone."""
+    best = {"iteration": 0, "bound": -7.0}
+    results = {"vanilla_rag": {}, "warm_up": {"bound": -7.0}, "iterations": [], "best": best}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "predictions-warm_up.jsonl").write_text('{"id": "a"}\n')
+    assert script.stages(tmp_path, "dro") == {"dro, iteration 0, best": (best, [{"id": "a"}])}
+
+
 def test_a_table_of_nothing_is_empty(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, tmp_path, "--runs", tmp_path / "runs", "--table"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -250,12 +250,13 @@ def test_searching_before_opening_is_refused() -> None:
         module.Bm25Retriever(Bm25Settings()).search([Question("q", "x", ())], 1)
 
 
-def test_a_jax_that_is_installed_is_not_called(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["bm25", "sparse", "language"])
+def test_a_jax_that_is_installed_is_not_called(module: str, tmp_path: Path) -> None:
     """It would take most of a GPU's memory."""
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax/__init__.py").write_text("raise AssertionError('jax was imported')")
     code = (
-        "import ragdro.retrieval.bm25, sys; assert 'jax' not in sys.modules; import bm25s;"
+        f"import ragdro.retrieval.{module}, sys; assert 'jax' not in sys.modules; import bm25s;"
         " assert not bm25s.selection.JAX_IS_AVAILABLE"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(ragdro.__file__).parents[1]}"}

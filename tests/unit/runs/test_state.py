@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -119,6 +121,38 @@ def test_a_state_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
     said: list[str] = []
     state = store.newest(said.append)
     assert state is not None and state.serial == 2 and "elsewhere" in said[0]
+
+
+def test_a_signal_in_a_wait_for_the_disk_loses_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM ends the wait; what closes the run waits for the rest, before it lets go of the folder."""
+    from ragdro.runs import state as states
+
+    disk, hash_of = threading.Event(), states._file_hash
+
+    def slowly(path: Path) -> str:
+        disk.wait(10)
+        return hash_of(path)
+
+    def asked(number: int, frame: Any) -> None:
+        raise SystemExit(75)
+
+    monkeypatch.setattr(states, "_file_hash", slowly)
+    store, state = StateStore(tmp_path), State(questions="q")
+    store.put_tensors(state, {"selector": {"w": torch.zeros(3)}})
+    store.commit(state)
+    before = signal.signal(signal.SIGALRM, asked)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(SystemExit):
+            store.settle()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    threading.Timer(0.2, disk.set).start()
+    store.settle()
+    again = StateStore(tmp_path).newest(pytest.fail)
+    assert again is not None and again.serial == 1
 
 
 def in_a_checkpoint(folder: Path) -> Path:
