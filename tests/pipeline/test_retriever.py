@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import runpy
 import shutil
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -141,3 +144,32 @@ def test_other_questions_and_damaged_files_are_refused(config: Path, tmp_path: P
     assert f"{shard}: missing, or its checksum does not match" in refused(
         run, "--model", MINILM, "--out", tmp_path / "new"
     )
+
+
+@pytest.mark.slow
+def test_the_script_compares_the_teachers(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = (config.parent / "corpus.jsonl").read_bytes()
+    for name, content in {
+        "multihop/2wiki_dev.jsonl": (config.parent / "validation.jsonl").read_bytes(),
+        "corpora/2wiki.jsonl": corpus,
+        "more/corpus_2wiki_more.jsonl.gz": gzip.compress(corpus),
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    arguments = f"--sets 2wiki --run 2wiki={config.parent / 'runs/run'} --pool 3 --passages 2 --max-tokens 8"
+    script = Path(__file__).parents[2] / "reproductions/retriever.py"
+    monkeypatch.setattr(
+        sys, "argv", ["retriever.py", str(tmp_path), str(tmp_path / "out"), *arguments.split()]
+    )
+    runpy.run_path(str(script), run_name="__main__")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:3]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ")
+    ]
+    taught = [["MiniLM, posterior", "4"], ["MiniLM, distant", "4"], ["MiniLM, gold", "4"]]
+    assert rows == [["", "taught by"], ["BM25", ""], ["MiniLM", ""], *taught]
+    saved = json.loads((tmp_path / "out/2wiki.json").read_text())
+    assert all(len(row["scores"]["R@5"]) == 2 for row in saved.values())
