@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from sentence_transformers import (
     MultiVectorEncoder,
     MultiVectorEncoderTrainer,
@@ -33,6 +34,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 from sentence_transformers.multi_vector_encoder import losses as token_losses
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import pairwise_cos_sim
@@ -215,13 +217,34 @@ def _arguments(
             name: prompt for name, prompt in zip(columns, [asked, *[read] * training.passages]) if prompt
         },
         router_mapping={name: "document" if name != "query" else "query" for name in columns},
-        batch_sampler="no_duplicates" if training.loss in ("kl", "infonce") else "batch_sampler",
+        batch_sampler=_EveryRow if training.loss in ("kl", "infonce") else "batch_sampler",
         use_cpu=str(model.device) == "cpu",
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
+
+
+class _EveryRow(NoDuplicatesBatchSampler):  # type: ignore[misc]
+    """Batches in which no text occurs twice, every row in one of them: the same in every epoch, in an order
+    of its own.
+
+    The library's own sampler ends an epoch after rows / batch size batches, however many rows are left then:
+    most, where questions share passages.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._batches: list[list[int]] = []
+        self._batches = list(super().__iter__())
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = torch.Generator().manual_seed(self.seed + self.epoch)
+        return (self._batches[i] for i in torch.randperm(len(self), generator=rng).tolist())
 
 
 class _BiTrainer(SentenceTransformerTrainer):  # type: ignore[misc]

@@ -16,6 +16,7 @@ pytest.importorskip("sentence_transformers")
 from ragdro.config.retriever import ColbertSettings, DenseSettings
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import RetrievalError
+from ragdro.retrieval import teaching
 from ragdro.retrieval.encoders import load_bi_encoder, load_token_encoder
 from ragdro.retrieval.losses import squared_distance
 from ragdro.retrieval.teaching import MARGIN, SCALE, _dataset, _loss, rows_of, teach
@@ -177,6 +178,26 @@ def test_it_learns_what_it_is_taught(
     taught = load(settings.model_copy(update={"model": str(tmp_path / "taught")}))
     assert _ranks_first(taught, labels, late) >= max(0.8, before)
     assert before < 0.8
+
+
+@pytest.mark.parametrize("loss", ["kl", "infonce"])
+def test_an_epoch_has_every_question_also_where_they_share_passages(
+    loss: Any, random_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        made = _loss(*arguments)
+        made.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0][0]["input_ids"])))
+        return made
+
+    monkeypatch.setattr(teaching, "_loss", counted)
+    shared = labelled(0, (1.0, 0.0, 0.0, 0.0)).passages
+    questions = [Question(f"q{i}", f"Which {WORDS[i]}?", ("a",)) for i in range(4)]
+    labels = [RelevanceLabels(q, shared, (1.0, 0.0, 0.0, 0.0)) for q in questions]
+    training = RetrieverTraining(loss=loss, passages=4, batch_size=4, epochs=2)
+    teach(labels, DenseSettings(model=str(random_bert), device="cpu"), training, tmp_path / "taught")
+    assert asked == [1] * 8
 
 
 def test_what_cannot_be_trained_is_refused(random_colbert: Path, tmp_path: Path) -> None:
