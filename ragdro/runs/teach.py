@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.config.retriever import ColbertSettings, DenseSettings, HybridSettings, RetrieverSettings
 from ragdro.config.teaching import RetrieverTraining
@@ -21,6 +22,8 @@ from ragdro.training.relevance import distant_labels, gold_labels, posterior_lab
 from ragdro.types import RelevanceLabels
 
 FOLDER = "retriever"
+_MODULES = "modules.json"
+"""What every folder of sentence-transformers has: nothing else is replaced."""
 Trainable = DenseSettings | ColbertSettings
 
 
@@ -56,6 +59,10 @@ def teach_retriever(
     if folder.exists() and not overwrite:
         raise ConfigError(
             f"{folder}: exists; pass --overwrite to replace it, or give another one: --out FOLDER"
+        )
+    if folder.exists() and not (folder / _MODULES).is_file():
+        raise ConfigError(
+            f"{folder}: no retriever's folder (it has no {_MODULES}); give another: --out FOLDER"
         )
     labels = labels_of(run, config, training)
     try:
@@ -105,6 +112,12 @@ def labels_of(run: Path, config: Config, training: RetrieverTraining) -> list[Re
     """The labels of the run's training questions that have any. Raises `ConfigError` where none has."""
     match training.labels:
         case "posterior":
+            if not algorithm_of(config).selects:
+                raise ConfigError(
+                    f"--labels posterior: {run} draws no lists, it reads the retriever's first"
+                    f" {config.selector.k} (objective.kind: {config.objective.kind}); take --labels distant"
+                    " or gold"
+                )
             labels = posterior_labels(weighted_lists(run, config))
             missing = "every answer was impossible under every list"
         case "gold":

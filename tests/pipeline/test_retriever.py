@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import ragdro
 from ragdro.cli import app
 from ragdro.config.teaching import RetrieverTraining
-from ragdro.errors import RagdroError
+from ragdro.errors import ConfigError, RagdroError
 from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.runs.teach import labels_of, trainable
 from tests.pipeline.test_train import write_config
@@ -121,6 +121,16 @@ def test_what_cannot_be_used_is_refused_in_one_line(config: Path, tmp_path: Path
     (tmp_path / "there").mkdir()
     there = refused(run, "--model", MINILM, "--out", tmp_path / "there")
     assert there.startswith(f"{tmp_path / 'there'}: exists; pass --overwrite")
+    whole = refused(run, "--model", MINILM, "--out", run, "--overwrite")  # which would be gone
+    assert whole.startswith(f"{run}: no retriever's folder") and (run / "config.yaml").is_file()
+
+
+def test_a_run_that_selects_nothing_has_no_posterior(config: Path) -> None:
+    """Its one list is the retriever's own: the retriever would learn what it says already."""
+    run, sft = config.parent / "runs/run", ragdro.load_config(config, ["objective.kind=sft"])
+    with pytest.raises(ConfigError, match="draws no lists, it reads the retriever's first 3"):
+        labels_of(run, sft, RetrieverTraining())
+    assert labels_of(run, sft, RetrieverTraining(labels="gold"))
 
 
 def test_a_run_without_an_e_step_is_refused(config: Path, tmp_path: Path) -> None:
