@@ -35,7 +35,7 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
     """The folder of a stage's pair ('best', 'warm-up', 'vanilla', 'iteration-N'); an exported folder is its
     only one.
 
-    Raises `ModelError` where there is none.
+    Raises `ModelError` where there is none, or one of the pair is not written yet.
     """
     exported = not (folder / CHECKPOINTS).is_dir() and (folder / "selector").is_dir()
     if exported and stage == "best":
@@ -55,4 +55,9 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
         raise ModelError(
             f"{path}: no such checkpoint (kept: {there}; `checkpoints: {{keep: all}}` keeps every one)"
         )
+    for role in ("selector", "generator"):
+        if not (path / role).is_dir():  # each is written when its own fit is over
+            raise ModelError(
+                f"{path}: has no {role}: its run has not got so far; resume it, or take an earlier stage"
+            )
     return path

@@ -72,9 +72,6 @@ def warm_start(config: Config) -> WarmStart | None:
     if run.resolve() == (Path(config.runs) / config.name).resolve():
         raise ConfigError(f"warm_up.from: {named} is this run's own folder; give the run another name")
     checkpoint = checkpoint_of(run, stage)
-    for role in ROLES:
-        if not (checkpoint / role).is_dir():
-            raise ConfigError(f"warm_up.from: {checkpoint} has no {role}: its run has not got so far")
     _refuse_another_pair(config, config_of(run), run)
     return WarmStart(run, stage, checkpoint)
 

@@ -28,6 +28,7 @@ _REFUSED = {
     "retriever train nowhere": "nowhere: neither a run folder nor an exported one",
     "watch nowhere": "nowhere: neither a run folder nor an exported one",
     "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint",
+    "answer RUN why? --stage iteration-2": "iteration-2: has no generator: its run has not got so far",
     "answer RUN why? --stage best-one": "'best-one': no such stage",
     "chat RUN --stage iteration-9": "iteration-9: no such checkpoint",
     "evaluate RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
@@ -60,7 +61,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, st
     folder = tmp_path_factory.mktemp("refused")
     from ragdro.config import dump_config, load_config
 
-    for name in ("run/best/selector", "run/checkpoints/iteration-2", "exported/selector"):
+    half = "run/checkpoints/iteration-2/selector"  # of a run in the middle of the generator's fit
+    for name in ("run/best/selector", "run/best/generator", half, "exported/selector"):
         (folder / name).mkdir(parents=True)
     for name in ("run", "exported"):
         (folder / name / "config.yaml").write_text(dump_config(load_config(_TINY)))
