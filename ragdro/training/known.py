@@ -13,7 +13,7 @@ from ragdro.algorithms.base import Algorithm
 from ragdro.config import TrainingSettings
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.system import Rag
-from ragdro.types import Candidates, Task
+from ragdro.types import Task
 
 _Value = TypeVar("_Value")
 
@@ -23,7 +23,7 @@ class Known:
 
     def __init__(self, *, used: bool) -> None:
         self.used = used
-        self._values: dict[tuple[str, str], tuple[Candidates, Any]] = {}
+        self._values: dict[tuple[str, str], tuple[Task, Any]] = {}
 
     def of(
         self, name: str, tasks: Sequence[Task], compute: Callable[[Sequence[Task]], Sequence[_Value]]
@@ -33,12 +33,12 @@ class Known:
             return list(compute(tasks))
         missing = [task for task in tasks if not self._has(name, task)]
         for task, value in zip(missing, compute(missing) if missing else [], strict=True):
-            self._values[name, task.question.id] = (task.candidates, value)
+            self._values[name, task.question.id] = (task, value)
         return [self._values[name, task.question.id][1] for task in tasks]
 
     def _has(self, name: str, task: Task) -> bool:
         kept = self._values.get((name, task.question.id))
-        return kept is not None and kept[0] == task.candidates
+        return kept is not None and kept[0] == task
 
 
 def is_frozen(system: Rag, algorithm: Algorithm, settings: TrainingSettings) -> bool:

@@ -107,3 +107,14 @@ def test_other_candidates_are_asked_about_again() -> None:
     assert known.of("a", [task("x")], compute) == known.of("a", [task("x")], compute) == ["x"]
     assert known.of("a", [task("y")], compute) == ["y"] and known.of("b", [task("y")], compute) == ["y"]
     assert asked == [1, 1, 1]
+
+
+def test_questions_of_two_files_that_share_an_id_are_told_apart() -> None:
+    read = Candidates("q1", (Passage("1", "Mill", "Teme built the mill."),))
+    built, burnt = (Task(Question("q1", f"Who {did} the mill?", ("a",)), read) for did in ("built", "burnt"))
+    known = Known(used=True)
+
+    def asked(tasks: Sequence[Task]) -> list[str]:
+        return [task.question.question for task in tasks]
+
+    assert known.of("selected", [built], asked) != known.of("selected", [burnt], asked)
