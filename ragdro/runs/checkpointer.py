@@ -146,6 +146,7 @@ class RunCheckpointer(Checkpointer):
         """Save the pair, and point `best` at the best so far; what the E-step drew and weighted stays, for
         a retriever to learn from."""
         state, training = self.state, self._training
+        self._store.settle()  # what the end of a fit has saved is known by then
         for role, model in training.models.items():
             written = state.iteration_of(role)
             if written != iteration:
