@@ -131,7 +131,7 @@ def _empty_index(settings: DenseSettings, shards: Sequence[Float32[np.ndarray, "
                 )
             sample = _evenly_spaced(shards, min(most, passages))
             if len(sample) < max(lists, 256):
-                needed = f"{counted(lists, 'lists')} and 256 codes need at least {max(lists, 256)}"
+                needed = f"{counted(lists, 'lists')} and 256 codes need at least {max(lists, 256):,}"
                 raise RetrievalError(f"retriever.index: {needed} training passages, there are {len(sample)}")
             inverted = faiss.index_factory(width, f"IVF{lists},PQ{code_bytes}np", faiss.METRIC_INNER_PRODUCT)
             inverted.train(sample)

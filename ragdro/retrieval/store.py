@@ -48,7 +48,7 @@ class PassageStore:
             raise RetrievalError(f"{folder}: no whole passage store here ({error})") from error
         if int(self._offsets[-1]) != len(self._lines) or self._ids.shape[1] != len(self):
             raise RetrievalError(
-                f"{lines}: {counted(len(self._lines), 'bytes')}, not the {int(self._offsets[-1])} indexed"
+                f"{lines}: {counted(len(self._lines), 'bytes')}, not the {int(self._offsets[-1]):,} indexed"
             )
 
     def __len__(self) -> int:

@@ -52,7 +52,7 @@ def test_the_commands_take_them(tmp_path: Path) -> None:
     run = CliRunner().invoke
     assert run(data_app, ["convert", str(path), "--out", str(out), *names]).exit_code == 0
     assert list(read_questions(out)) == [Question("question-0", "Wer?", ("Dell",))]
-    assert "1 records" in run(data_app, ["inspect", str(path), *names]).output
+    assert "1 record\n" in run(data_app, ["inspect", str(path), *names]).output
     failed = run(data_app, ["inspect", str(path), "--fields", "question"])
     assert isinstance(failed.exception, ConfigError) and "not of the form ours=theirs" in str(
         failed.exception

@@ -33,6 +33,6 @@ def test_every_candidate_is_as_likely_to_be_replaced() -> None:
 
 
 def test_a_corpus_that_is_too_small_is_refused() -> None:
-    with pytest.raises(RetrievalError, match="corrupt_candidates: 24 passages are too few"):
+    with pytest.raises(RetrievalError, match="corrupt_candidates: 24 passages in the corpus, too few"):
         corrupt(CANDIDATES, 0.25, CORPUS[:24], seed=0)
     assert corrupt(CANDIDATES, 0.25, CORPUS[:25], seed=0) != CANDIDATES

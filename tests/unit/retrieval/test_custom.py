@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(kind: str, arguments: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("gives", "message"),
     [
-        ([], "search gave no list of 1 lists"),
+        ([], "search gave no list of 1 list"),
         ([5], "question 'a': search gave no list, but 5"),
         ([["x", "y"]], r"neither a Passage nor \(Passage, score\): 'x'"),
         ([[(SHELF[0], 1), SHELF[1]]], "scores on some passages and not on others"),

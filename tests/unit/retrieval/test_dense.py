@@ -255,7 +255,7 @@ def test_an_index_does_not_open_with_other_weights(
         (IvfPqIndex(code_bytes=5), "code_bytes: 5 does not divide width 32"),
         (
             IvfPqIndex(code_bytes=8),
-            "4096 lists and 256 codes need at least 4096 training passages, there are 60",
+            "4,096 lists and 256 codes need at least 4,096 training passages, there are 60",
         ),
     ],
 )

@@ -70,5 +70,5 @@ def test_the_depth_is_cut_to_what_the_corpus_has(
 
 
 def test_weights_must_match_the_members() -> None:
-    with pytest.raises(RetrievalError, match="2 weights for 1 members"):
+    with pytest.raises(RetrievalError, match="2 weights for 1 member"):
         make_retriever(HybridSettings(members=(Bm25Settings(),), weights=(1.0, 2.0)))

@@ -68,5 +68,5 @@ def test_a_store_cut_short_is_refused(tmp_path: Path, corpus: list[Passage]) -> 
     write_store(corpus, tmp_path)
     lines = (tmp_path / LINES).read_bytes()
     (tmp_path / LINES).write_bytes(lines[:-5])
-    with pytest.raises(RetrievalError, match=f"{len(lines) - 5} bytes, not the {len(lines)}"):
+    with pytest.raises(RetrievalError, match=f"{len(lines) - 5:,} bytes, not the {len(lines):,}"):
         PassageStore(tmp_path)

@@ -146,7 +146,7 @@ def test_what_cannot_be_reranked_is_named(checkpoint: Path, tmp_path: Path) -> N
     ("settings", "said"),
     [
         ({"k": 0}, "k: at least 1"),
-        ({"k": 3, "n": 2}, "K = 3 passages cannot be selected out of N = 2"),
+        ({"k": 3, "n": 2}, "K = 3 cannot be selected out of N = 2"),
         ({"dtype": "int8"}, "dtype: must be 'auto', 'float32', 'bfloat16', 'float16', not 'int8'"),
         ({"prompt": "unknown"}, "no prompt template named 'unknown'"),
         ({"passage_tokens": 0}, "passage_tokens: must be at least 1, is 0"),
