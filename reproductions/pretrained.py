@@ -27,7 +27,7 @@ from ten_paragraphs import bm25_orders, record
 import ragdro
 from ragdro.data import read_questions
 from ragdro.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
-from ragdro.files import atomic_file
+from ragdro.files import atomic_file, write_atomically
 from ragdro.runs.status import read_results
 
 CONFIG = Path(__file__).parents[1] / "configs/smollm2-135m.yaml"
@@ -102,11 +102,12 @@ def lines(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
-    """Write the set's training, validation and test questions and its corpus, once; the keys that name
-    them."""
+    """Write the set's training, validation and test questions and its corpus, once, and again where `SETS`
+    says otherwise than it did then; the keys that name them."""
     spec = SETS[name]
     files = {part: out / f"{name}-{part}.jsonl" for part in ("train", f"validation-{size}", "test", "corpus")}
-    if not files["test"].is_file():
+    made, as_now = out / f"{name}.json", json.dumps([spec, VALIDATION])
+    if not made.is_file() or made.read_text() != as_now:
         out.mkdir(parents=True, exist_ok=True)
         if "corpus" in spec:
             train = list(lines([data / path for path in spec["train"]]))
@@ -131,6 +132,7 @@ def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
         for part, rows in (*parts.items(), ("test", test)):
             with atomic_file(out / f"{name}-{part}.jsonl") as file:
                 file.writelines(rows)
+        write_atomically(made, as_now)
     where = {"train": files["train"], "validation": files[f"validation-{size}"], "test": files["test"]}
     retrieval = (
         [f"data.corpus={files['corpus']}"]

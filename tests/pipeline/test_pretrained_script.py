@@ -67,6 +67,10 @@ def test_questions_held_out_are_kept_apart_and_every_row_resolves(
         assert len(splits["train"]) == 300 * len(spec["train"]) - 200 - kept_out
         assert not splits["validation"] & splits["test"]
         assert not splits["train"] & splits["validation"] and not splits["train"] & splits["test"]
+    script.SETS[name]["kept_out"] = 10  # other questions than were asked for before: they are made anew
+    script.prepare(tmp_path / "data", tmp_path / "runs/data", name, size)
+    spec["kept_out"] = kept_out
+    assert len(list(read_questions(tmp_path / f"runs/data/{name}-test.jsonl"))) == 310
 
 
 def test_a_row_whose_best_is_the_warm_up_stays_in_the_table(script: ModuleType, tmp_path: Path) -> None:
