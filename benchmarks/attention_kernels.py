@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.trial import generator_of, lists_of, parse, report, selector_of, slope, world
+from benchmarks.timing import report
+from benchmarks.trial import generator_of, lists_of, parse, selector_of, slope, world
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.parity import separate_log_probs
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs

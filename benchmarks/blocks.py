@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.trial import Side, Trial, compare, compared, parse, random_model, report, same, slope, world
+from benchmarks.timing import Side, compare, report, same
+from benchmarks.trial import Trial, compared, parse, random_model, slope, world
 from ragdro.generation.generator import Generator
 from ragdro.lm.parity import separate_log_probs
 from ragdro.lm.scoring import sequence_log_probs

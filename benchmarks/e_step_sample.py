@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from benchmarks.trial import compare, compared, parse, report, selector_of, world
+from benchmarks.timing import compare, report
+from benchmarks.trial import compared, parse, selector_of, world
 from ragdro.selection.identifiers import DecodingState, IdentifierGrammar
 from ragdro.selection.selector import Selector
 from ragdro.types import Permutation, Task

@@ -13,20 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.trial import (
-    CONCENTRATED,
-    Side,
-    Trial,
-    compare,
-    compared,
-    distinct,
-    generator_of,
-    lists_of,
-    parse,
-    report,
-    same,
-    world,
-)
+from benchmarks.timing import Side, compare, report, same
+from benchmarks.trial import CONCENTRATED, Trial, compared, distinct, generator_of, lists_of, parse, world
 from ragdro.generation.generator import Generator
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import score_all

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What needs a GPU, in ten minutes on one card; no network, and torch and transformers as the machine has them.
+# What needs a GPU, cut off after about ten minutes on one card; no network, and torch and transformers as the machine has them.
 #
 #   sh benchmarks/gpu.sh FOLDER OUT [benchmarks | pretrained]
 #

@@ -13,20 +13,8 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.trial import (
-    Side,
-    Trial,
-    compared,
-    lists_of,
-    middle,
-    parse,
-    ratio,
-    report,
-    same,
-    selector_of,
-    timed,
-    world,
-)
+from benchmarks.timing import Side, middle, ratio, report, same, timed
+from benchmarks.trial import Trial, compared, lists_of, parse, selector_of, world
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.selection.selector import Selector

@@ -18,17 +18,14 @@ from torch import Tensor
 from benchmarks.e_step_sample import generate
 from benchmarks.e_step_score import CASES, textbook
 from benchmarks.m_step_selector import textbook as textbook_selections
+from benchmarks.timing import Side, compare, report, same
 from benchmarks.trial import (
-    Side,
     Trial,
-    compare,
     compared,
     distinct,
     generator_of,
     lists_of,
     parse,
-    report,
-    same,
     selector_of,
     slope,
     world,

@@ -12,20 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.e_step_score import CASES, textbook
-from benchmarks.trial import (
-    Side,
-    Trial,
-    compare,
-    compared,
-    distinct,
-    generator_of,
-    lists_of,
-    parse,
-    report,
-    same,
-    slope,
-    world,
-)
+from benchmarks.timing import Side, compare, report, same
+from benchmarks.trial import Trial, compared, distinct, generator_of, lists_of, parse, slope, world
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import sequence_log_probs
 from ragdro.system import reading

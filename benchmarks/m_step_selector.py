@@ -12,18 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.trial import (
-    compare,
-    compared,
-    lists_of,
-    parse,
-    report,
-    same,
-    selector_of,
-    slope,
-    that_fit,
-    world,
-)
+from benchmarks.timing import compare, report, same, that_fit
+from benchmarks.trial import compared, lists_of, parse, selector_of, slope, world
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.lm.tree import ScoredSequence

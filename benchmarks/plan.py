@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.trial import resident
+from benchmarks.timing import resident
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import Config
 from ragdro.lm.scoring import SequenceGroup, score_all

@@ -116,26 +116,16 @@ class AttentionPlan(Plan):
     ) -> Tensor:
         """One layer's attention."""
         schedule = self.schedule(window)
-        groups = query.shape[1] // key.shape[1]
         # Split rather than sliced: the gradient of a split is one concatenation, that of a slice a whole row.
         keys, values = torch.split(key, schedule.sizes, 2), torch.split(value, schedule.sizes, 2)
         queries = torch.split(query, [sum(schedule.sizes[b.first : b.last]) for b in schedule.blocks], 2)
         outputs = []
         for q, block, mask in zip(queries, schedule.blocks, schedule.masks, strict=True):
             k, v = _joined(keys, block.keys), _joined(values, block.keys)
-            grouped = mask is None and groups > 1 and takes_groups(q)
-            if groups > 1 and not grouped:
-                k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            if mask is None:  # causal kernels want as many queries as keys: the first are made up
-                lead = k.shape[2] - q.shape[2]
-                q = F.pad(q, (0, 0, lead, 0)) if lead else q
-                out = F.scaled_dot_product_attention(
-                    q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=grouped
-                )[:, :, lead:]
-            else:
-                out = F.scaled_dot_product_attention(
-                    q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling
-                )
+            lead = 0 if mask is not None else k.shape[2] - q.shape[2]
+            if lead:  # causal kernels want as many queries as keys: the first are made up
+                q = F.pad(q, (0, 0, lead, 0))
+            out = grouped_attention(q, k, v, mask, dropout, scaling)[:, :, lead:]
             outputs.append(out)
         return torch.cat(outputs, 2)
 
@@ -167,9 +157,25 @@ def tree_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-def takes_groups(query: Tensor) -> bool:
-    """Whether a fast causal kernel takes fewer keys than queries: on a GPU flash attention alone does, which
-    needs 16 bits; without it, plain attention would hold all pairs."""
+def grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scaling: float | None
+) -> Tensor:
+    """softmax(q k' + mask) v of [rows, heads, width, channels], causal without a mask.
+
+    Keys may have fewer heads than queries. They are repeated where no fast kernel takes them so: plain
+    attention would hold all pairs.
+    """
+    groups = query.shape[1] // key.shape[1]
+    grouped = mask is None and groups > 1 and _takes_groups(query)
+    if groups > 1 and not grouped:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    return F.scaled_dot_product_attention(
+        query, key, value, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped
+    )
+
+
+def _takes_groups(query: Tensor) -> bool:
+    """On a GPU flash attention alone takes grouped queries, without a mask and in 16 bits."""
     if query.device.type != "cuda":
         return True
     halves = query.dtype in (torch.float16, torch.bfloat16)

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ragdro.lm.attention import AttentionPlan, AttentionSchedule, takes_groups
+from ragdro.lm.attention import AttentionPlan, AttentionSchedule, grouped_attention
 from ragdro.lm.tree import Ints, TokenTree
 
 _LEAST_FULL = 0.75
@@ -42,7 +41,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Schedule:
+class BatchSchedule:
     """All batches, and for each node its place among their queries, one batch behind another."""
 
     batches: list[Batch]
@@ -50,10 +49,10 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Block:
+class _BlockNodes:
     keys: Ints
     queries: Ints
-    wanted: Ints
+    read: Ints
     """Those of the queries whose outputs are read, by their places."""
     visible: np.ndarray | None
 
@@ -64,7 +63,7 @@ class BatchedAttentionPlan(AttentionPlan):
     def __init__(self, tree: TokenTree, device: torch.device) -> None:
         super().__init__(tree, torch.device("cpu"))
         self._onto = device
-        self._batched: dict[int | None, Schedule] = {}
+        self._batched: dict[int | None, BatchSchedule] = {}
 
     def attend(
         self,
@@ -78,21 +77,14 @@ class BatchedAttentionPlan(AttentionPlan):
     ) -> Tensor:
         """One layer's attention."""
         schedule = self._batches(window)
-        groups = query.shape[1] // key.shape[1]
         outputs = []
         for batch in schedule.batches:
             q, k, v = _rows(query, batch.queries), _rows(key, batch.keys), _rows(value, batch.keys)
-            causal = batch.visible is None
-            grouped = causal and groups > 1 and takes_groups(q)
-            if groups > 1 and not grouped:
-                k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            out = F.scaled_dot_product_attention(
-                q, k, v, batch.visible, dropout, is_causal=causal, scale=scaling, enable_gqa=grouped
-            )
+            out = grouped_attention(q, k, v, batch.visible, dropout, scaling)
             outputs.append(out.transpose(0, 1).flatten(1, 2))
         return torch.cat(outputs, 1).index_select(1, schedule.places)[None]
 
-    def _batches(self, window: int | None) -> Schedule:
+    def _batches(self, window: int | None) -> BatchSchedule:
         if window not in self._batched:
             self._batched[window] = _batched(self.schedule(window), self._onto)
         return self._batched[window]
@@ -107,11 +99,11 @@ def _rows(states: Tensor, nodes: Nodes) -> Tensor:
     """[blocks, heads, width, channels] of [1, heads, nodes, channels]."""
     if isinstance(nodes, slice):
         return states[:, :, nodes]
-    found = states[0].index_select(1, nodes.flatten())
-    return found.view(len(found), *nodes.shape, found.shape[-1]).transpose(0, 1)
+    rows = states[0].index_select(1, nodes.flatten())
+    return rows.view(len(rows), *nodes.shape, rows.shape[-1]).transpose(0, 1)
 
 
-def _batched(schedule: AttentionSchedule, device: torch.device) -> Schedule:
+def _batched(schedule: AttentionSchedule, device: torch.device) -> BatchSchedule:
     blocks = _blocks_of(schedule)
     batches: list[Batch] = []
     places = np.empty(sum(schedule.sizes), np.int64)
@@ -119,29 +111,29 @@ def _batched(schedule: AttentionSchedule, device: torch.device) -> Schedule:
     for chosen in _alike(blocks):
         queries, keys = max(len(b.queries) for b in chosen), len(chosen[0].keys)
         for i, block in enumerate(chosen):
-            places[block.queries[block.wanted]] = begin + i * queries + block.wanted
+            places[block.queries[block.read]] = begin + i * queries + block.read
         begin += len(chosen) * queries
         batches.append(_padded(chosen, queries, keys, device))
-    return Schedule(batches, torch.from_numpy(places).to(device))
+    return BatchSchedule(batches, torch.from_numpy(places).to(device))
 
 
-def _blocks_of(schedule: AttentionSchedule) -> list[_Block]:
+def _blocks_of(schedule: AttentionSchedule) -> list[_BlockNodes]:
     ends = np.cumsum(schedule.sizes)
     starts = ends - schedule.sizes
-    found = []
+    blocks = []
     for block in schedule.blocks:
         keys: Ints = np.concatenate([np.arange(starts[i], ends[i]) for i in block.keys])
         queries: Ints = np.arange(starts[block.first], ends[block.last - 1])
         if block.visible is None:  # the queries are the last of the keys: those before them are made up
-            found.append(_Block(keys, keys, np.arange(len(keys) - len(queries), len(keys)), None))
+            blocks.append(_BlockNodes(keys, keys, np.arange(len(keys) - len(queries), len(keys)), None))
         else:
-            found.append(_Block(keys, queries, np.arange(len(queries)), block.visible))
-    return found
+            blocks.append(_BlockNodes(keys, queries, np.arange(len(queries)), block.visible))
+    return blocks
 
 
-def _alike(blocks: Sequence[_Block]) -> list[list[_Block]]:
+def _alike(blocks: Sequence[_BlockNodes]) -> list[list[_BlockNodes]]:
     """Blocks of one kind and of about as many keys, the longest first."""
-    batches: list[list[_Block]] = []
+    batches: list[list[_BlockNodes]] = []
     for causal in (True, False):
         kind = [b for b in blocks if (b.visible is None) == causal]
         for block in sorted(kind, key=lambda b: -len(b.keys)):
@@ -156,20 +148,21 @@ def _alike(blocks: Sequence[_Block]) -> list[list[_Block]]:
     return batches
 
 
-def _padded(blocks: Sequence[_Block], queries: int, keys: int, device: torch.device) -> Batch:
+def _padded(blocks: Sequence[_BlockNodes], queries: int, keys: int, device: torch.device) -> Batch:
     """What is made up reads the row's first node; nothing reads it."""
-    at, asked = (np.zeros((len(blocks), width), np.int64) for width in (keys, queries))
+    key_nodes, query_nodes = (np.zeros((len(blocks), width), np.int64) for width in (keys, queries))
     visible = None
     if blocks[0].visible is not None:
         visible = np.zeros((len(blocks), 1, queries, keys), bool)
         visible[..., 0] = True  # a query that sees nothing would not be a number
     for i, block in enumerate(blocks):
-        at[i, : len(block.keys)], asked[i, : len(block.queries)] = block.keys, block.queries
+        key_nodes[i, : len(block.keys)] = block.keys
+        query_nodes[i, : len(block.queries)] = block.queries
         if visible is not None:
             visible[i, 0, : len(block.queries)] = False
             visible[i, 0, : len(block.queries), : len(block.keys)] = block.visible
     seen = None if visible is None else torch.from_numpy(visible).to(device)
-    return Batch(_nodes(at, device), _nodes(asked, device), seen)
+    return Batch(_nodes(key_nodes, device), _nodes(query_nodes, device), seen)
 
 
 def _nodes(which: Ints, device: torch.device) -> Nodes:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import Module
 
-from ragdro.lm.attention import Plan
+from ragdro.lm.attention import Plan, grouped_attention
 from ragdro.lm.blocks import BlockList, BlockRow
 from ragdro.lm.rotation import Angles, Rotation
 
@@ -131,9 +131,7 @@ def _within(
     """A block's attention to itself."""
     length, groups = q.shape[2], q.shape[1] // k.shape[1]
     if window is None or window >= length:
-        return F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
-        )
+        return grouped_attention(q, k, v, None, dropout, scaling)
     at = torch.arange(length, device=q.device)
     behind = at[:, None] - at
     seen = ((behind >= 0) & (behind < window)).repeat(groups, 1)

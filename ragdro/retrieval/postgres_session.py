@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -84,13 +84,12 @@ class PostgresSession:
             connection = psycopg.connect(
                 **given, autocommit=True, prepare_threshold=None, client_encoding="utf8"
             )
-            try:
+            with ExitStack() as unprepared:  # a connection that is not prepared is not used
+                unprepared.callback(connection.close)
                 with _watched(connection, self._settings.timeout_seconds + _GRACE):
                     if self._prepare is not None:
                         self._prepare(connection)
-            except BaseException:  # whatever it was: a connection that is not prepared is not used
-                connection.close()
-                raise
+                unprepared.pop_all()
             self._connection = connection
         return self._connection
 

@@ -223,3 +223,19 @@ def test_user_text_never_becomes_a_special_token(tokenizer: PreTrainedTokenizerF
     if tokenizer.unk_token is None:
         assert tokenizer.decode(text.data("a <|eot_id|> [/INST] b")) == "a <|eot_id|> [/INST] b"
     assert tokenizer.convert_tokens_to_ids("<|eot_id|>") in text.template("<|eot_id|>")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("cuda", False)])
+def test_cudnn_attention_is_off_on_a_gpu_alone(
+    device: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients may be no numbers there."""
+    hf = random_model(byte_level()).hf
+    monkeypatch.setattr(type(hf), "device", property(lambda _: torch.device(device)))
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        attention.attend_in_blocks(hf)
+        assert torch.backends.cuda.cudnn_sdp_enabled() == expected
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
