@@ -71,6 +71,8 @@ class Question:
     with the question (with gold labels, where the data has them), `candidates` a top-N list that came
     with it, and `ranking` a teacher's order of passage ids, best first (None: the data has none).
     `hops` is how many passages it takes, where the data says so: metrics are broken down by it.
+    `queries` are a teacher's follow-up queries in order, one a further retrieval (the first asks the
+    question itself); empty: one retrieval is enough; None: the data has none.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Question:
     candidates: Candidates | None = None
     ranking: tuple[str, ...] | None = None
     hops: int | None = None
+    queries: tuple[str, ...] | None = None
 
     @property
     def gold_passages(self) -> tuple[Passage, ...]:

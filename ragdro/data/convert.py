@@ -115,6 +115,8 @@ def question_object(question: Question) -> dict[str, object]:
         written["ranking"] = list(question.ranking)
     if question.hops is not None:
         written["hops"] = question.hops
+    if question.queries is not None:
+        written["queries"] = list(question.queries)
     return written
 
 

@@ -1,9 +1,10 @@
 """Our own JSONL: questions with answers, passages, candidates and rankings; corpora of passages.
 
 A question: `{"id", "question", "answers": [str], "passages": [{"id"?, "title", "text", "gold"?}],
-"candidates": [{"id"?, "title", "text", "score"?}] or [corpus id], "ranking": [passage id], "hops": n}`;
-everything after `answers` is optional. A passage of a corpus: `{"id", "title"?, "text", "source"?}`. Unknown
-fields are ignored, and so is a `source` that is not of the form that `ragdro ingest` writes.
+"candidates": [{"id"?, "title", "text", "score"?}] or [corpus id], "ranking": [passage id], "hops": n,
+"queries": [str]}`; everything after `answers` is optional. A passage of a corpus: `{"id", "title"?, "text",
+"source"?}`. Unknown fields are ignored, and so is a `source` that is not of the form that `ragdro ingest`
+writes.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def question(record: Record) -> Question:
         candidates=candidates(record, question_id),
         ranking=ranking,
         hops=hops,
+        queries=record.texts("queries") if record.has("queries") else None,
     )
 
 

@@ -1,6 +1,11 @@
 """2WikiMultiHopQA JSON (Alab-NII/2wikimultihop): HotpotQA's fields, and `evidences`, `evidences_id`,
 `answer_id`, `entity_ids`; with an alias file of `{"Q_id", "aliases": [], "demonyms": []}` lines.
 
+An evidence is a triple `[subject, relation, object]`. In a chain the first half can be asked for by what the
+question names, the second half only by what the first half says: these become the follow-up queries (subject
+and relation). A comparison names both subjects, and needs none. The hub's copy has `evidences` as columns
+`fact`, `relation`, `entity`.
+
 An answer's aliases are gold answers too (the official evaluation v1.1). They follow the answer itself,
 in the alias file's order.
 """
@@ -45,7 +50,32 @@ def read_aliases(path: Path) -> Aliases:
 
 def question(record: Record) -> Question:
     """One question, its answer without aliases."""
-    return hotpotqa.question(record)
+    return replace(hotpotqa.question(record), queries=_follow_up_queries(record))
+
+
+def _follow_up_queries(record: Record) -> tuple[str, ...] | None:
+    evidences = _evidences(record)
+    if not evidences:
+        return None
+    if record.fields.get("type") == "comparison":
+        return ()
+    return tuple(f"{subject} {relation}" for subject, relation in evidences[len(evidences) // 2 :])
+
+
+def _evidences(record: Record) -> list[tuple[str, str]]:
+    """Subject and relation of each evidence."""
+    if isinstance(record.fields.get("evidences"), dict):
+        columns = record.record("evidences")
+        subjects, relations = columns.texts("fact"), columns.texts("relation")
+        if len(subjects) != len(relations):
+            raise record.error("has columns of different lengths", "evidences")
+        return list(zip(subjects, relations, strict=True))
+    pairs = []
+    for index, value in enumerate(record.items("evidences")):
+        if not (isinstance(value, list) and len(value) == 3 and all(isinstance(part, str) for part in value)):
+            raise record.error("must be three strings", f"evidences[{index}]")
+        pairs.append((value[0], value[1]))
+    return pairs
 
 
 def with_aliases(question: Question, record: Record, aliases: Aliases) -> Question:

@@ -28,6 +28,7 @@ OWN = {
     ],
     "ranking": ["p9", "c7"],
     "hops": 2,
+    "queries": ["Visk source"],
 }
 NQ_OPEN = {"question": "who founded arlen", "answer": ["Mara Dell", "M. Dell"]}
 DPR_RETRIEVER = {

@@ -201,6 +201,7 @@ FIELDS = st.sampled_from(
             "response",
         }
         | {"prompt", "answer", "passages", "candidates", "supporting_facts", "evidences", "metadata", "hops"}
+        | {"queries", "question_decomposition", "fact", "relation", "type", "entity_ids", "title"}
     )
 )
 

@@ -65,6 +65,7 @@ def test_own_questions(tmp_path: Path) -> None:
         ),
         ("p9", "c7"),
         2,
+        ("Visk source",),
     )
 
 
@@ -134,8 +135,51 @@ def test_2wiki_with_aliases_named_and_beside(tmp_path: Path) -> None:
 def test_musique(tmp_path: Path) -> None:
     (question,) = questions(tmp_path, o.jsonl(o.MUSIQUE))
     assert question.answers == ("Vesk", "Land of Vesk") and question.hops == 2
+    assert question.queries == ("Mara Dell place of birth",)
     assert question.passages[2] == Passage("2hop__1_2:2", "Mara Dell", "She was born in Vesk.", True)
     assert [p.id for p in question.gold_passages] == ["2hop__1_2:0", "2hop__1_2:2"]
+
+
+def test_musique_without_steps_and_with_numbers_that_are_no_references(tmp_path: Path) -> None:
+    asked = (
+        "Arlen >> founded by",
+        "is #1 in the #2 team of #3",
+        "#2 >> rival of #1",
+        "when did #12 play #3 ?",
+    )
+    steps = [
+        {"question": text, "answer": answer}
+        for text, answer in zip(asked, ("Dell", "Visk", "Oster", "1"), strict=True)
+    ]
+    plain = {name: value for name, value in o.MUSIQUE.items() if name != "question_decomposition"}
+    without, four = questions(tmp_path, o.jsonl(plain, {**o.MUSIQUE, "question_decomposition": steps}))
+    assert without.queries is None and without.hops is None
+    assert four.hops == 4
+    assert four.queries == ("is Dell in the #2 team of #3", "Visk rival of Dell", "when did #12 play Oster ?")
+
+
+def test_2wiki_follow_up_queries_by_type_and_layout(tmp_path: Path) -> None:
+    pairs = [
+        ["Arlen", "mayor", "Dell"],
+        ["Oster", "mayor", "Finn"],
+        ["Dell", "born", "1900"],
+        ["Finn", "born", "1901"],
+    ]
+    columns = {
+        "fact": ["Arlen", "Mara Dell"],
+        "relation": ["founded by", "place of birth"],
+        "entity": ["Mara Dell", "Vesk"],
+    }
+    records: list[dict[str, object]] = [
+        o.TWOWIKI,
+        {**o.TWOWIKI, "evidences": columns},
+        {**o.TWOWIKI, "type": "bridge_comparison", "evidences": pairs},
+        {**o.TWOWIKI, "type": "comparison"},
+        {**o.TWOWIKI, "evidences": []},
+    ]
+    chain = ("Mara Dell place of birth",)
+    expected = [chain, chain, ("Dell born", "Finn born"), (), None]
+    assert [question.queries for question in questions(tmp_path, o.jsonl(*records))] == expected
 
 
 def test_flashrag(tmp_path: Path) -> None:

@@ -36,6 +36,20 @@ from tests.unit.data.test_readers import put
             b'{"id": "a", "question": "q", "candidates": [{"text": "t", "score": 1}, {"text": "u"}]}',
             "field 'candidates': has scores on some entries",
         ),
+        (b'{"id": "a", "question": "q", "queries": "r"}', "field 'queries': must be a list, is a string"),
+        (b'{"id": "a", "question": "q", "queries": ["r", " "]}', r"field 'queries\[1\]': is empty"),
+        (
+            o.jsonl({**o.MUSIQUE, "question_decomposition": [{"question": "a"}, {"question": "#1 b"}]}),
+            r"field 'question_decomposition\[0\].answer': is missing",
+        ),
+        (
+            o.jsonl({**o.TWOWIKI, "evidences": [["Arlen", "mayor", "Dell"], ["Dell", "born"]]}),
+            r"field 'evidences\[1\]': must be three strings",
+        ),
+        (
+            o.jsonl({**o.TWOWIKI, "evidences": {"fact": ["Arlen"], "relation": []}}),
+            "field 'evidences': has columns of different lengths",
+        ),
         (b'{"id": "a", "text": "t"}\n', "holds a corpus"),
         (b'{"colour": 1}\n', "file:1: is in no format that we read: JSON lines with fields colour"),
     ],
