@@ -21,6 +21,10 @@ ThresholdOption = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(min=0, max=1, help="marginal: with less confidence than this there is no answer"),
 ]
+PassageAttentionOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="read passages with 'full' attention or in 'blocks'; default: as the run does"),
+]
 
 
 def answering_of(own: Answering, kind: str | None, samples: int | None, threshold: float | None) -> Answering:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
+from ragdro.cli.answering import (
+    AnsweringOption,
+    PassageAttentionOption,
+    SamplesOption,
+    ThresholdOption,
+    answering_of,
+)
 from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
 
@@ -43,6 +49,7 @@ def answer(
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
     threshold: ThresholdOption = None,
+    passage_attention: PassageAttentionOption = None,
 ) -> None:
     """Answer with a trained pair, or with an exported one.
 
@@ -61,7 +68,7 @@ def answer(
             "--corpus and --passages: give one, a corpus to search in or passages to answer from"
         )
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
-    rag = ragdro.load(run, stage=stage, corpus=corpus)
+    rag = ragdro.load(run, stage=stage, corpus=corpus, passage_attention=passage_attention)
     rag.answering = answering_of(rag.answering, answering, samples, threshold)
     if question != STANDARD_INPUT:
         _print(rag, rag.answer(question, given), as_json, show_selection, indent=2)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
+from ragdro.cli.answering import (
+    AnsweringOption,
+    PassageAttentionOption,
+    SamplesOption,
+    ThresholdOption,
+    answering_of,
+)
 from ragdro.cli.ask import Corpus
 from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
@@ -36,6 +42,7 @@ def chat(
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
     threshold: ThresholdOption = None,
+    passage_attention: PassageAttentionOption = None,
 ) -> None:
     """Ask a run, or an exported folder, turn by turn. Earlier turns stand before the question, as in
     /v1/chat/completions.
@@ -54,7 +61,7 @@ def chat(
             "--corpus and --passages: give one, a corpus to search in or passages to answer from"
         )
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
-    rag = ragdro.load(run, stage=stage, corpus=corpus)
+    rag = ragdro.load(run, stage=stage, corpus=corpus, passage_attention=passage_attention)
     rag.answering = answering_of(rag.answering, answering, samples, threshold)
     if sys.stdin.isatty():
         if find_spec("readline") is not None:

@@ -11,7 +11,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from ragdro.cli.answering import AnsweringOption, SamplesOption, ThresholdOption, answering_of
+from ragdro.cli.answering import (
+    AnsweringOption,
+    PassageAttentionOption,
+    SamplesOption,
+    ThresholdOption,
+    answering_of,
+)
 from ragdro.cli.checks import require_parts, require_run, require_sources, require_stage
 from ragdro.config import Config
 from ragdro.units import counted
@@ -125,6 +131,7 @@ def evaluate(
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
     threshold: ThresholdOption = None,
+    passage_attention: PassageAttentionOption = None,
     tables: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="marginal: write table and figure of the confidence into this folder"),
@@ -137,12 +144,12 @@ def evaluate(
     from ragdro.evaluation.answering import without_curves
     from ragdro.report.answering import write_answering
     from ragdro.runs.load import evaluate_run
-    from ragdro.runs.stages import config_of
+    from ragdro.runs.stages import config_of, reading_in
 
-    how = answering_of(config_of(run).answering, answering, samples, threshold)
+    how = answering_of(reading_in(config_of(run), passage_attention).answering, answering, samples, threshold)
     if tables is not None and how.kind != "marginal":
         raise ConfigError("--tables: greedy answers have no confidence; it goes with --answering marginal")
-    found = evaluate_run(run, data, stage, out, corpus, how)
+    found = evaluate_run(run, data, stage, out, corpus, how, passage_attention)
     if tables is not None:
         write_answering(
             found["answering"],

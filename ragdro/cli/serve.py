@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ragdro.cli.answering import AnsweringOption, ThresholdOption, answering_of
+from ragdro.cli.answering import AnsweringOption, PassageAttentionOption, ThresholdOption, answering_of
 from ragdro.cli.ask import Corpus
 from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
@@ -55,6 +55,7 @@ def serve(
         typer.Option(min=1, help="marginal: lists drawn for each question"),
     ] = None,
     threshold: ThresholdOption = None,
+    passage_attention: PassageAttentionOption = None,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
 ) -> None:
     """Serve a run or an exported folder: a page to ask it on, /v1/rerank, /v1/chat/completions and more."""
@@ -62,7 +63,7 @@ def serve(
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     require_stage(run, stage)
     require_sources(corpus)
-    from ragdro.runs.stages import config_of
+    from ragdro.runs.stages import config_of, reading_in
 
     try:
         from ragdro.serve.run import serve as start
@@ -83,5 +84,14 @@ def serve(
         timeout=timeout,
         samples=samples,
     )
-    how = answering_of(config_of(run).answering, answering, answer_samples, threshold)
-    start(Path(run), settings, stage=stage, corpus=corpus, compare=compare, answering=how)
+    config = reading_in(config_of(run), passage_attention)
+    how = answering_of(config.answering, answering, answer_samples, threshold)
+    start(
+        Path(run),
+        settings,
+        stage=stage,
+        corpus=corpus,
+        compare=compare,
+        answering=how,
+        passage_attention=passage_attention,
+    )

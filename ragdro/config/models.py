@@ -147,6 +147,10 @@ class SelectorSettings(ModelSettings):
         return values
 
 
+PassageAttention: TypeAlias = Literal["full", "blocks", "blocks-then-full"]
+"""What a passage sees, in training and where answers are read."""
+
+
 class GeneratorSettings(ModelSettings):
     """The generator: reads the selected passages, writes the answer."""
 
@@ -154,15 +158,16 @@ class GeneratorSettings(ModelSettings):
     order: Literal["selected", "retriever"] = Field(
         "selected", description="of the passages it reads; by the retriever's rank, a list is but a set"
     )
-    passage_attention: Literal["full", "blocks"] = Field(
+    passage_attention: PassageAttention = Field(
         "full",
         description="what a passage sees: all that stands before it, or itself alone ('blocks'): then each"
-        " passage is computed once for all lists of a question, and the question and the answer see them all",
+        " passage is computed once for all lists of a question, and the question and the answer see them all;"
+        " 'blocks-then-full' is trained with both in turn and computes in blocks elsewhere",
     )
     prompt: str = Field("generator", description="template by name, or path of a YAML file")
 
     @model_validator(mode="after")
     def _blocks_need_sdpa(self) -> GeneratorSettings:
-        if self.passage_attention == "blocks" and self.attention != "sdpa":
-            raise ValueError("passage_attention: blocks need `attention: sdpa`")
+        if self.passage_attention != "full" and self.attention != "sdpa":
+            raise ValueError(f"passage_attention: {self.passage_attention} needs `attention: sdpa`")
         return self

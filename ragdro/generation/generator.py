@@ -7,6 +7,7 @@ not be the likelihood of anything).
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ragdro.config.models import PassageAttention
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.lm.argmax import Argmax
@@ -71,8 +73,9 @@ class Generator:
     """`model` behind the prompt `template`; answers take at most `answer_tokens` tokens.
 
     `order`: whether passages are read as they were selected or by the retriever's rank. `passage_attention`:
-    whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`).
-    Raises `ConfigError` for a model or a template that cannot do that.
+    whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`);
+    'blocks-then-full' reads in blocks and is trained with both (`turns`). Raises `ConfigError` for a model or
+    a template that cannot do that.
     """
 
     def __init__(
@@ -83,15 +86,15 @@ class Generator:
         budget: Budget,
         answer_tokens: int,
         order: Literal["selected", "retriever"] = "selected",
-        passage_attention: Literal["full", "blocks"] = "full",
+        passage_attention: PassageAttention = "full",
     ) -> None:
         self.model = model
         self.template = template
         self.budget = budget
         self.answer_tokens = answer_tokens
         self.order = order
-        self._in_blocks = passage_attention == "blocks"
-        if self._in_blocks:
+        self.passage_attention = passage_attention
+        if passage_attention != "full":
             require_blocks(model)
             template.require_blocks()
         self._start = template.output_start(model.tokenizer)
@@ -102,6 +105,16 @@ class Generator:
             eos_token_id=model.tokenizer.end_ids,
             pad_token_id=model.tokenizer.pad_id,
         )
+
+    @property
+    def turns(self) -> tuple[Generator, ...]:
+        """As whom it is fitted: update u of a fit (from 0) reads as number u modulo their count. Of
+        'blocks-then-full' there are two, of the same model."""
+        if self.passage_attention != "blocks-then-full":
+            return (self,)
+        other = copy.copy(self)
+        other.passage_attention = "full"
+        return self, other
 
     def ordered(self, permutation: Permutation) -> Permutation:
         """The selection as it is read: by the retriever's rank all orders of a set are one."""
@@ -114,7 +127,7 @@ class Generator:
     @phase("tokenise")
     def _prompt(self, reading: Reading) -> _Prompt:
         """The same, and where its blocks end."""
-        encode = self.template.encode_blocks if self._in_blocks else self.template.encode
+        encode = self.template.encode if self.passage_attention == "full" else self.template.encode_blocks
         ids = encode(
             self.model.tokenizer,
             reading.question.question,
@@ -220,7 +233,7 @@ class Generator:
         prompt: str = "generator",
         question_tokens: int = 256,
         passage_tokens: int = 512,
-        passage_attention: Literal["full", "blocks"] = "full",
+        passage_attention: PassageAttention = "full",
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,

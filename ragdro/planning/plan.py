@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
+from ragdro.generation.generator import Generator
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.groups import ScoredGroup, batches_of, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype
@@ -117,9 +119,9 @@ def _phases(
             tasks = longest_tasks(config, count)
             return [selector.group(t, z) for t, z in zip(tasks, unlike_lists(config, count), strict=True)]
 
-        def answers(count: int) -> list[ScoredGroup]:
+        def answers(count: int, reader: Generator = generator) -> list[ScoredGroup]:
             return [
-                generator.group([reading(task, z) for z in drawn])
+                reader.group([reading(task, z) for z in drawn])
                 for task, drawn in zip(longest_tasks(config, count), unlike_lists(config, count), strict=True)
             ]
 
@@ -133,7 +135,8 @@ def _phases(
             side = _Side(config, "selector", selector.model, lists)
             phases["selector update"] = [_update(side, config.m_step.selector, processes)]
         if config.train_generator:
-            side = _Side(config, "generator", generator.model, answers)
+            costliest = partial(answers, reader=generator.turns[-1])
+            side = _Side(config, "generator", generator.model, costliest)
             phases["generator update"] = [_update(side, config.m_step.generator, processes)]
     return {
         name: [replace(p, tokens=p.tokens * questions, flops=p.flops * questions) for p in steps]

@@ -22,7 +22,7 @@ from ragdro.files import write_atomically
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
 from ragdro.runs.setup import build_rag, corruption, load_tasks
-from ragdro.runs.stages import VANILLA, checkpoint_of, config_of
+from ragdro.runs.stages import VANILLA, checkpoint_of, config_of, reading_in
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve, as_retrieve
 from ragdro.training.evaluate import draw, sampled_metrics
@@ -37,18 +37,20 @@ def load(
     retriever: Any = None,
     device: str | None = None,
     answering: Answering | AnsweringKind | None = None,
+    passage_attention: str | None = None,
 ) -> Rag:
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
     `stage` is 'best', 'warm-up', 'vanilla' or 'iteration-N' (of a run). Questions are searched for in
     `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with
     `search(queries, top_n)` as `ragdro.retrieval.custom` says, or a function from questions to candidates),
-    or in what the run was trained on; none of it is opened before it is needed. `device` and
-    `answering` (a kind alone keeps the config's samples, threshold and seed): None as in the config. Raises
+    or in what the run was trained on; none of it is opened before it is needed. `device`, `answering` (a kind
+    alone keeps the config's samples, threshold and seed) and `passage_attention` ('full' or 'blocks', which a
+    generator trained with 'blocks-then-full' reads as well): None as in the config. Raises
     `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is missing.
     """
     path = Path(folder)
-    config = config_of(path)
+    config = reading_in(config_of(path), passage_attention)
     if device is not None:
         config = config.model_copy(update={"device": device})
     retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
@@ -120,14 +122,16 @@ def evaluate_run(
     out: Path | None,
     corpus: str | None = None,
     answering: Answering | None = None,
+    passage_attention: str | None = None,
 ) -> dict[str, Any]:
     """The metrics of a stage on `data` (None: as in the run, on the questions that it reports on, what
     samples say on the validation questions), with candidates from `corpus` (None: as in the run).
 
-    `answering`: None as in the config. Marginal answers are measured beside the greedy ones: `answering` in
-    the result has both ways.
+    `passage_attention`: as of `load`. `answering`: None as in the config. Marginal answers are measured
+    beside the greedy ones: `answering` in the result has both ways.
     """
-    config = config_of(run) if corpus is None else over_corpus(config_of(run), corpus)
+    config = reading_in(config_of(run), passage_attention)
+    config = config if corpus is None else over_corpus(config, corpus)
     checkpoint, algorithm, measuring = checkpoint_of(run, stage), algorithm_of(config), config.evaluation
     tasks = load_tasks(config, data) if data else _reported(config)
     rag = build_rag(config, checkpoint)

@@ -31,6 +31,21 @@ def config_of(folder: Path) -> Config:
     return with_own_parts(config, folder)
 
 
+def reading_in(config: Config, passage_attention: str | None) -> Config:
+    """The config of a generator that answers with this attention to passages (None: as it is).
+
+    Raises `ConfigError` for another than 'full' and 'blocks'.
+    """
+    if passage_attention is None:
+        return config
+    if passage_attention not in ("full", "blocks"):
+        raise ConfigError(
+            f"passage_attention: answers are read with 'full' or 'blocks', not {brief(passage_attention)}"
+        )
+    generator = config.generator.model_copy(update={"passage_attention": passage_attention})
+    return config.model_copy(update={"generator": generator})
+
+
 def checkpoint_of(folder: Path, stage: str) -> Path:
     """The folder of a stage's pair ('best', 'warm-up', 'vanilla', 'iteration-N'); an exported folder is its
     only one.

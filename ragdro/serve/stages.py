@@ -33,9 +33,15 @@ class Served:
 
 
 def open_stages(
-    folder: Path, *, stage: str = "best", corpus: str | None = None, compare: bool = False
+    folder: Path,
+    *,
+    stage: str = "best",
+    corpus: str | None = None,
+    compare: bool = False,
+    passage_attention: str | None = None,
 ) -> tuple[Rag, Served]:
     """The system of `stage`, and with `compare` those of vanilla RAG, the warm-up and the best iteration.
+    `passage_attention`: as of `load`.
 
     An index is opened where there is one: what cannot be loaded or searched is said now, not at a request.
     Raises a `RagdroError` for it.
@@ -50,7 +56,12 @@ def open_stages(
     stages: dict[str, Rag] = {}
     for name, checkpoint in checkpoints.items():
         if checkpoint not in pairs:
-            pairs[checkpoint] = load(folder, stage=WARM_UP if name == VANILLA else name, retriever=retriever)
+            pairs[checkpoint] = load(
+                folder,
+                stage=WARM_UP if name == VANILLA else name,
+                retriever=retriever,
+                passage_attention=passage_attention,
+            )
         pair = pairs[checkpoint]
         selects = pair.selects and name != VANILLA
         stages[name] = Rag(

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from ragdro.algorithms.examples import TrainingExample
 from ragdro.config.training import TrainingSettings
 from ragdro.generation.generator import Generator
 from ragdro.lm.model import LanguageModel
@@ -22,7 +21,7 @@ from ragdro.profiling import phase
 from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training.e_step import Scores, answer_log_likelihoods
-from ragdro.training.m_step import fit
+from ragdro.training.m_step import Build, fit
 from ragdro.training.teachers import Orders
 from ragdro.training.warm_up import ObserverOf, warm_up
 from ragdro.types import Task
@@ -80,12 +79,12 @@ def warm_up_folds(
 def fit_folds(
     folds: Sequence[Fold],
     tasks: Sequence[Task],
-    build: Callable[[int], TrainingExample],
+    builds: Sequence[Build],
     settings: TrainingSettings,
     iteration: int,
     observe: ObserverOf,
 ) -> None:
-    """Each fold's M-step of the generator; `build` makes the generator's example of question i."""
+    """Each fold's M-step of the generator; `builds` make the generator's example of question i, in turn."""
     for number, fold in enumerate(folds):
         own = fold.fitted_to(tasks)
         if own:
@@ -94,7 +93,7 @@ def fit_folds(
                 fit(
                     fold.model,
                     len(own),
-                    lambda i, own=own: build(own[i]),  # type: ignore[misc]
+                    [lambda i, own=own, build=build: build(own[i]) for build in builds],  # type: ignore[misc]
                     settings.m_step.generator,
                     rng,
                     observe(fold.name),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 
 from ragdro.algorithms.base import Algorithm
 from ragdro.algorithms.dro import Dro
+from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import TrainingSettings
 from ragdro.config.load import describe
 from ragdro.config.objective import check_proposals
@@ -182,11 +184,12 @@ def _maximisation(training: Training, iteration: int, weighted: Sequence[Weighte
                 observe("selector"),
             )
     if settings.train_generator:
+        answers = [partial(_answer, algorithm, turn, weighted) for turn in generator.turns]
         with phase("generator update"):
             fit(
                 generator.model,
                 len(weighted),
-                lambda i: algorithm.generator_example(generator, weighted[i]),
+                answers,
                 settings.m_step.generator,
                 np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
                 observe("generator"),
@@ -194,11 +197,17 @@ def _maximisation(training: Training, iteration: int, weighted: Sequence[Weighte
         fit_folds(
             training.folds,
             [w.task for w in weighted],
-            lambda i: algorithm.generator_example(generator, weighted[i]),
+            answers,
             settings,
             iteration,
             observe,
         )
+
+
+def _answer(
+    algorithm: Algorithm, generator: Generator, weighted: Sequence[WeightedTask], i: int
+) -> TrainingExample:
+    return algorithm.generator_example(generator, weighted[i])
 
 
 def _settings(

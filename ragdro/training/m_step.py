@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -46,6 +47,10 @@ class Update:
     tokens: int
 
 
+Build: TypeAlias = Callable[[int], TrainingExample]
+"""Makes the example of question i."""
+
+
 class FitObserver:
     """What sees a fit and lets it resume; this one keeps nothing."""
 
@@ -72,12 +77,14 @@ class FitObserver:
 def fit(
     model: LanguageModel,
     questions: int,
-    build: Callable[[int], TrainingExample],
+    build: Build | Sequence[Build],
     settings: Optimisation,
     rng: np.random.Generator,
     observer: FitObserver | None = None,
 ) -> None:
     """Take the updates that `settings` ask for over `questions` questions, in an order drawn from `rng`.
+
+    `build` makes the example of question i; of several, update u (from 0) takes number u modulo their count.
 
     An update whose loss or gradient is not finite goes to `observer.skipped`. A fit that resumes draws the
     same order and takes the updates that are left. The model's dropout is on where the
@@ -85,9 +92,10 @@ def fit(
     of 16 bits, which steps of a usual size leave as they are.
     """
     observer = observer or FitObserver()
-    sharded = is_sharded(model.hf)
+    sharded, builds = is_sharded(model.hf), (build,) if callable(build) else tuple(build)
     if sharded or model.zero_stage:
-        _agree(model, build(0))
+        for each in builds:
+            _agree(model, each(0))
     reshard(model.hf)
     _refuse_half(model)
     parameters = list(trained_parameters(model).values())
@@ -96,14 +104,18 @@ def fit(
     steps, begun = len(schedule), observer.begin(optimiser)
     zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
     model.hf.train()
-    batches = prefetched(schedule[begun:], lambda drawn: [build(i) for i in local_shard(drawn.questions)])
+
+    def examples(drawn: _Drawn) -> list[TrainingExample]:
+        return [builds[drawn.update % len(builds)](i) for i in local_shard(drawn.questions)]
+
+    batches = prefetched(schedule[begun:], examples)
     with closing(batches):
         for step, (drawn, batch) in enumerate(batches, start=begun):
             torch.manual_seed(drawn.seed)
             fraction = rate_at(step, steps, settings)
             for place in optimiser.param_groups:
                 place["lr"] = place["peak"] * fraction
-            idle = partial(build, drawn.questions[0])
+            idle = partial(builds[drawn.update % len(builds)], drawn.questions[0])
             with observer.computing():
                 losses = _accumulate(
                     model, batch, len(drawn.questions), settings.max_tokens_per_micro_batch, idle, zero
@@ -219,8 +231,10 @@ def _agree(model: LanguageModel, weighted: TrainingExample) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """An update's questions, and the seed of its dropout, so that a fit that resumes has the same."""
+    """An update's number (from 0) and questions, and the seed of its dropout, so that a fit that resumes has
+    the same."""
 
+    update: int
     questions: list[int]
     seed: int
 
@@ -230,7 +244,10 @@ def _schedule(questions: int, settings: Optimisation, rng: np.random.Generator) 
     order, noise = _order(questions, rng), rng.spawn(1)[0]
     steps = max(1, math.ceil(settings.epochs * questions / settings.batch_size))
     count = min(settings.batch_size, questions)
-    return [_Drawn([next(order) for _ in range(count)], int(noise.integers(2**63))) for _ in range(steps)]
+    return [
+        _Drawn(update, [next(order) for _ in range(count)], int(noise.integers(2**63)))
+        for update in range(steps)
+    ]
 
 
 def _order(questions: int, rng: np.random.Generator) -> Iterator[int]:

@@ -7,6 +7,7 @@ what the teacher selects (`teachers`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -51,8 +52,8 @@ def warm_up(
             return TrainingExample(name, selector.group(tasks[i], lists), (1 / len(lists),) * len(lists))
         return TrainingExample(name, selector.taught(tasks[i], teacher[i], whole=whole), (1.0,))
 
-    def answer(i: int) -> TrainingExample:
-        sequence = generator.scored(reading(tasks[i], generator.ordered(teacher[i])))
+    def answer(reader: Generator, i: int) -> TrainingExample:
+        sequence = reader.scored(reading(tasks[i], reader.ordered(teacher[i])))
         group = SequenceGroup.of([sequence.whole() if whole else sequence])
         return TrainingExample(tasks[i].question.id, group, (1.0,))
 
@@ -61,4 +62,5 @@ def warm_up(
             fit(selector.model, len(tasks), selection, settings.selector, rng, observe("selector"))
     if settings.generator is not None:
         with phase("generator update"):
-            fit(generator.model, len(tasks), answer, settings.generator, rng, observe("generator"))
+            answers = [partial(answer, reader) for reader in generator.turns]
+            fit(generator.model, len(tasks), answers, settings.generator, rng, observe("generator"))

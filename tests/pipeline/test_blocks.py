@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ragdro.cli import app
@@ -16,23 +17,33 @@ from tests.pipeline.test_train import write_config
 BLOCKS = "generator.passage_attention=blocks"
 
 
-def test_a_run_in_blocks_trains_measures_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: list[int] = []
+def test_a_run_with_both_in_turn_trains_measures_and_answers_with_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[bool] = []
     block_hidden = LanguageModel.block_hidden
     monkeypatch.setattr(
         LanguageModel,
         "block_hidden",
-        lambda self, row, *rest: rows.append(len(row)) or block_hidden(self, row, *rest),
+        lambda self, *row: rows.append(torch.is_grad_enabled()) or block_hidden(self, *row),
     )
     config = write_config(tmp_path, iterations=1)
-    result = CliRunner().invoke(app, ["train", str(config), BLOCKS], catch_exceptions=False)
+    change = [f"{BLOCKS}-then-full", "m_step.generator.epochs=2"]
+    result = CliRunner().invoke(app, ["train", str(config), *change], catch_exceptions=False)
     assert result.exit_code == 0
-    trained, run = len(rows), tmp_path / "runs" / "run"
-    assert trained > 10
+    run = tmp_path / "runs" / "run"
+    updates = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    fitted = [u for u in updates if u["event"] == "update" and u["role"] == "generator"]
+    assert len(fitted) == 6 and sum(rows) == sum(u["step"] % 2 for u in fitted)
     best = json.loads((run / "results.json").read_text())["best"]
     assert best["fallbacks"] == 0 and best["bound"] < 0
-    asked = CliRunner().invoke(app, ["answer", str(run), "Where does Mara1 work?"], catch_exceptions=False)
-    assert asked.exit_code == 0 and len(rows) > trained
+    asked = ["answer", str(run), "Where does Mara1 work?"]
+    for further, in_blocks in (([], True), (["--passage-attention", "full"], False)):
+        rows.clear()
+        answered = CliRunner().invoke(app, [*asked, *further], catch_exceptions=False)
+        assert answered.exit_code == 0 and bool(rows) is in_blocks
+    refused = CliRunner().invoke(app, ["evaluate", str(run), "--passage-attention", "both"])
+    assert "'full' or 'blocks', not 'both'" in str(refused.exception)
 
 
 def test_blocks_from_a_warm_up_without_them(tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_log_likelihoods_are_those_of_whole_passes() -> None:
     assert score_all(full.model, [full.group(reads)], 5000)[0] != pytest.approx(expected, abs=1e-2)
 
 
+def test_with_both_it_is_fitted_as_either_in_turn_and_reads_in_blocks() -> None:
+    model, read = random_model(byte_level()), readings()[2]
+    settings = {"budget": BUDGET, "answer_tokens": 6}
+    template = load_template("tiny-generator")
+    both, blocks, full = (
+        Generator(model, template, passage_attention=how, **settings)  # type: ignore[arg-type]
+        for how in ("blocks-then-full", "blocks", "full")
+    )
+    assert both.scored(read).blocks is not None and blocks.turns == (blocks,) and full.turns == (full,)
+    for turn, like in zip(both.turns, (blocks, full), strict=True):
+        ours, alone = ([generator.group([read])] for generator in (turn, like))
+        assert score_all(model, ours, 5000) == score_all(model, alone, 5000)
+        assert turn.model is model and turn.template.counts is both.template.counts
+
+
 def test_every_answer_is_scored_under_every_reading() -> None:
     generator = blocks_generator()
     task = pocket_tasks(1, 5)[0]

@@ -59,7 +59,7 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
     before = weights(rag.generator.model)
     folds = folds_of(rag.generator.model, tasks)
     warm_up_folds(folds, rag, tasks, config, lambda role: FitObserver())
-    fit_folds(folds, tasks, lambda i: target(rag, tasks[i]), config, 1, lambda role: FitObserver())
+    fit_folds(folds, tasks, [lambda i: target(rag, tasks[i])], config, 1, lambda role: FitObserver())
     assert all(torch.equal(a, b) for a, b in zip(before, weights(rag.generator.model), strict=True))
     draws = proposals(Dro(), EStep(samples=3), 0, 1)(rag.selector, tasks)
     scores_by_question = held_out_log_likelihoods(folds, rag.generator, tasks, draws, 9999)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,35 @@ def test_an_update_is_read_once_however_many_micro_batches_it_has(monkeypatch: p
         found[micro_batches] = np.diff(seen.reads).tolist(), seen.losses
     assert found[1][0][1:] == found[8][0][1:] == [2, 2]
     assert found[1][1] == pytest.approx(found[8][1], rel=1e-4)
+
+
+class _Resumed(FitObserver):
+    def __init__(self, begun: int) -> None:
+        self.begun = begun
+
+    def begin(self, optimiser: Any) -> int:
+        return self.begun
+
+
+def test_builders_take_turns_by_the_update_also_in_a_fit_that_resumes() -> None:
+    model = random_model(byte_level(), initializer_range=0.05)
+
+    def built(begun: int) -> list[tuple[str, int]]:
+        seen: list[tuple[str, int]] = []
+
+        def build(name: str, i: int) -> TrainingExample:
+            seen.append((name, i))
+            return question(i)
+
+        builds = [partial(build, name) for name in "ab"]
+        settings = Optimisation(learning_rate=1e-5, batch_size=2, epochs=2)
+        fit(model, 5, builds, settings, np.random.default_rng(0), _Resumed(begun))
+        return seen
+
+    whole = built(0)
+    assert [name for name, _ in whole] == list("aabb" * 2 + "aa")
+    assert len({i for _, i in whole[:5]}) == 5
+    assert built(3) == whole[6:]
 
 
 def test_the_next_is_made_while_one_is_worked_on_and_no_more() -> None:
