@@ -88,6 +88,8 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
     tags = _TAGS.get(where[0] if where else "", ())
     tag = next((place for place, part in enumerate(where) if part in tags), len(where))
     del where[tag : tag + 1]  # what names the kind; a key behind it may have the same name
+    if "first_stage" in where:
+        del where[(behind := where.index("first_stage") + 1) : behind + 1]
     if first["type"] == "nested":
         inner = first["ctx"]
         where += [str(p) for p in inner["place"]]

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from ragdro.config.base import IMPORT_PATH, Settings, kind_or
 from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
+from ragdro.config.indexes import ExactMaxSim, FlatIndex, HnswIndex, IvfPqIndex, LanceIndex
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.config.words import in_words
 from ragdro.errors import ConfigError, brief
@@ -51,38 +52,7 @@ class Bm25Settings(Settings):
     )
 
 
-class FlatIndex(Settings):
-    """Exact inner-product search."""
-
-    type: Literal["flat"] = "flat"
-
-
-class IvfPqIndex(Settings):
-    """Inverted lists over product-quantised vectors: small and fast, approximate."""
-
-    type: Literal["ivfpq"] = "ivfpq"
-    lists: int = Field(default=4096, ge=1, description="inverted lists (about 4 to 16 times sqrt(passages))")
-    probes: Annotated[int, Changes.CANDIDATES] = Field(
-        default=64, ge=1, description="lists looked into per question"
-    )
-    code_bytes: int = Field(default=64, ge=1, description="bytes per vector; must divide the vector's width")
-    training_passages: int = Field(
-        default=500_000, ge=1, description="most vectors the quantiser is trained on"
-    )
-
-
-class HnswIndex(Settings):
-    """A navigable small-world graph: fast, approximate, large."""
-
-    type: Literal["hnsw"] = "hnsw"
-    neighbours: int = Field(default=32, ge=2, description="edges per vector")
-    ef_construction: int = Field(default=200, ge=1, description="candidates looked at per inserted vector")
-    ef_search: Annotated[int, Changes.CANDIDATES] = Field(
-        default=128, ge=1, description="candidates looked at per question"
-    )
-
-
-class DenseSettings(BiEncoderSettings):
+class DenseVectors(BiEncoderSettings):
     """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS."""
 
     kind: Literal["dense"] = "dense"
@@ -94,32 +64,61 @@ class DenseSettings(BiEncoderSettings):
     )
 
 
-class ExactMaxSim(Settings):
-    """Every passage scored: for corpora up to some hundred thousand passages."""
+class _FirstStage(Settings):
+    """What finds the passages that are then scored: only those are encoded."""
 
-    type: Literal["exact"] = "exact"
+    top: Annotated[int, Changes.CANDIDATES] = Field(
+        default=200, ge=1, description="passages of a question that are scored (at least top_n are)"
+    )
+    cache_gb: Annotated[float, Changes.NOTHING] = Field(
+        default=20.0,
+        ge=0,
+        description="disk (10^9 bytes) that vectors of encoded passages may take; the oldest make room",
+    )
 
 
-class LanceIndex(Settings):
-    """A LanceDB multi-vector table: for large corpora, approximate once it has more than `exact_below`."""
+class Bm25FirstStage(_FirstStage, Bm25Settings):
+    """The best passages by BM25."""
 
-    type: Literal["lance"] = "lance"
-    partitions: int = Field(default=256, ge=1, description="inverted lists of the index")
-    sub_vectors: int = Field(
-        default=16, ge=1, description="product-quantiser parts; must divide the vector's width"
+
+class DenseFirstStage(_FirstStage, DenseVectors):
+    """The nearest passages by another bi-encoder's vectors."""
+
+
+FirstStageSettings: TypeAlias = Bm25FirstStage | DenseFirstStage
+_FIRST_STAGE = "what finds the passages that are scored; null: all passages are encoded and indexed"
+
+
+def _check_stages(settings: DenseSettings | ColbertSettings, own_index: str) -> None:
+    """ValueError for a first stage that leaves another setting without meaning."""
+    first = settings.first_stage
+    if first is None:
+        return
+    if settings.index.type != own_index:
+        raise ValueError(
+            f"index: {settings.index.type} and first_stage do not go together: what a first stage finds is"
+            " scored exactly, without an index; leave one of them out (a dense first stage has its own:"
+            " first_stage.index)"
+        )
+    if first.kind == settings.kind and first.model == settings.model:
+        raise ValueError(
+            f"first_stage.model: the same as model ({settings.model}): the order would be the first stage's"
+            " own; leave first_stage out, or name another model"
+        )
+
+
+class DenseSettings(DenseVectors):
+    """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS or scored behind a
+    first stage."""
+
+    first_stage: FirstStageSettings | None = Field(
+        default=None, discriminator="kind", description=_FIRST_STAGE
     )
-    probes: Annotated[int, Changes.CANDIDATES] = Field(
-        default=32, ge=1, description="lists looked into per query token"
-    )
-    overfetch: Annotated[int, Changes.CANDIDATES] = Field(
-        default=5, ge=1, description="hits fetched per wanted one, re-scored with exact MaxSim before the cut"
-    )
-    training_rounds: int = Field(
-        default=20, ge=1, description="most k-means rounds when clusters are trained"
-    )
-    exact_below: int = Field(
-        default=5_000, ge=0, description="tables with fewer passages are scanned instead of indexed"
-    )
+
+    @model_validator(mode="after")
+    def _stages_go_together(self) -> DenseSettings:
+        _check_stages(self, "flat")
+        return self
 
 
 class ColbertSettings(TokenEncoderSettings):
@@ -132,6 +131,14 @@ class ColbertSettings(TokenEncoderSettings):
     index: ExactMaxSim | LanceIndex = Field(
         default_factory=ExactMaxSim, discriminator="type", description="how token vectors are searched"
     )
+    first_stage: FirstStageSettings | None = Field(
+        default=None, discriminator="kind", description=_FIRST_STAGE
+    )
+
+    @model_validator(mode="after")
+    def _stages_go_together(self) -> ColbertSettings:
+        _check_stages(self, "exact")
+        return self
 
 
 class TrecRun(Settings):

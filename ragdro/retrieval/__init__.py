@@ -14,7 +14,9 @@ from ragdro.config.retriever import (
     ColbertSettings,
     CustomSettings,
     DenseSettings,
+    DenseVectors,
     ExternalSettings,
+    FirstStageSettings,
     GivenSettings,
     HybridSettings,
     RetrieverSettings,
@@ -32,7 +34,9 @@ _EXTRAS = {"faiss": "dense", "sentence_transformers": "dense", "lancedb": "colbe
 _EXTRAS |= {"psycopg": "postgres", "qdrant_client": "qdrant"}
 
 
-def make_retriever(settings: RetrieverSettings, *, show_progress: bool = False) -> Retriever[Any]:
+def make_retriever(
+    settings: RetrieverSettings | FirstStageSettings, *, show_progress: bool = False
+) -> Retriever[Any]:
     """The retriever of these settings, with no index open yet.
 
     RetrievalError for settings that cannot be, and where a library that the kind needs is not installed.
@@ -45,13 +49,18 @@ def make_retriever(settings: RetrieverSettings, *, show_progress: bool = False) 
         raise RetrievalError(needed + (f": pip install 'ragdro[{extra}]'" if extra else "")) from error
 
 
-def _make(settings: RetrieverSettings, show_progress: bool) -> Retriever[Any]:
+def _make(settings: RetrieverSettings | FirstStageSettings, show_progress: bool) -> Retriever[Any]:
     match settings:
         case Bm25Settings():
             from ragdro.retrieval.bm25 import Bm25Retriever
 
             return Bm25Retriever(settings, show_progress=show_progress)
-        case DenseSettings():
+        case DenseSettings() | ColbertSettings() if settings.first_stage is not None:
+            from ragdro.retrieval.staged import StagedRetriever
+
+            first = make_retriever(settings.first_stage, show_progress=show_progress)
+            return StagedRetriever(settings, first, show_progress=show_progress)
+        case DenseVectors():
             from ragdro.retrieval.dense import DenseRetriever
 
             return DenseRetriever(settings, show_progress=show_progress)

@@ -80,6 +80,9 @@ class Retriever(ABC, Generic[Settings]):
     def _searched(self, questions: int) -> None:
         """All questions of a search, so many, have their candidates."""
 
+    def share(self, folder: Path) -> None:
+        """Where what belongs to no single index is kept; without it, in the index's folder."""
+
     def fingerprint(self) -> str:
         """What the results depend on beyond the settings' values, such as a file that they name."""
         return ""

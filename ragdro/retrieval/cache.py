@@ -8,6 +8,7 @@ earlier call with the same input found is read back instead of searched again. L
     candidates/<key>.jsonl   key: the same, the settings that change what is found, top_n and the questions;
                              renamed into place when whole
     filling/<key>/           the passages that a database is being filled with
+    vectors/<key>.sqlite     vectors of passages that were scored behind a first stage; key: the model
     candidates/<key>.jsonl.partial   what a killed search had found: the next one resumes from there
 
 Settings that change neither (`ragdro.config.changes`) are in no key, nor is where a model's folder lies.
@@ -195,6 +196,7 @@ def _open_cached(
     folder = cache_folder / "indexes" / key.index
     if not is_finished(folder):
         retriever.build(read(source), folder, corpus_key=key.corpus)
+    retriever.share(cache_folder)
     retriever.open(folder)
 
 

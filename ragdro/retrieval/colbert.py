@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from sentence_transformers import MultiVectorEncoder
 
-from ragdro.config.retriever import ColbertSettings, LanceIndex
+from ragdro.config.indexes import LanceIndex
+from ragdro.config.retriever import ColbertSettings
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 from ragdro.progress import track

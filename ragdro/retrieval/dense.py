@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from sentence_transformers import SentenceTransformer
 
-from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
+from ragdro.config.indexes import HnswIndex, IvfPqIndex
+from ragdro.config.retriever import DenseVectors
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file, rename_durably
 from ragdro.progress import track
@@ -41,7 +42,7 @@ from ragdro.units import counted
 INDEX, SHARDS, PROBE = "dense.faiss", "dense-shards", "dense-probe.npy"
 
 
-class DenseRetriever(RowRetriever[DenseSettings]):
+class DenseRetriever(RowRetriever[DenseVectors]):
     """A sentence-transformers bi-encoder over a FAISS index."""
 
     batch_size: ClassVar[int] = 256
@@ -116,7 +117,7 @@ class DenseRetriever(RowRetriever[DenseSettings]):
         return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def _empty_index(settings: DenseSettings, shards: Sequence[Float32[np.ndarray, "_ width"]]) -> faiss.Index:
+def _empty_index(settings: DenseVectors, shards: Sequence[Float32[np.ndarray, "_ width"]]) -> faiss.Index:
     """The index of the settings, trained where it needs that, without a vector in it."""
     width, passages = shards[0].shape[1], sum(len(shard) for shard in shards)
     match settings.index:

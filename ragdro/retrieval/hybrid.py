@@ -43,6 +43,10 @@ class HybridRetriever(Retriever[HybridSettings]):
         for member in self._members:
             member._searched(questions)
 
+    def share(self, folder: Path) -> None:
+        for member in self._members:
+            member.share(folder)
+
     def fingerprint(self) -> str:
         return hash_values(member.fingerprint() for member in self._members)
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 from lancedb.index import IvfPq
 
-from ragdro.config.retriever import LanceIndex
+from ragdro.config.indexes import LanceIndex
 from ragdro.errors import RetrievalError
 from ragdro.files import rename_durably
 from ragdro.progress import track
-from ragdro.retrieval.maxsim import TokenShard
+from ragdro.retrieval.maxsim import TokenShard, max_sim_of
 from ragdro.units import counted
 
 TABLE, ROW, VECTORS = "passages", "row", "vectors"
@@ -79,8 +79,7 @@ class LanceTable:
         vectors = hits[VECTORS].combine_chunks()
         lengths = vectors.value_lengths().to_numpy()
         flat = vectors.flatten().flatten().to_numpy().reshape(-1, query.shape[1]).astype(np.float32)
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        scores = np.maximum.reduceat(flat @ query.T, starts, axis=0).sum(axis=1)
+        scores = max_sim_of(query, flat, lengths)
         order = np.lexsort((rows, -scores))[:top_n]
         return rows[order], scores[order]
 

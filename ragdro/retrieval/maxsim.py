@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int64
+from jaxtyping import Float16, Float32, Int64, Integer
 
 CHUNK_TOKENS, QUERY_TOKENS = 1 << 16, 64
 """Tokens of passages and of questions scored at once: a product takes 4 bytes for each pair of them."""
@@ -48,6 +48,18 @@ class TokenShard:
             last = max(first + 1, int(np.searchsorted(ends, ends[first] + CHUNK_TOKENS, side="right")) - 1)
             yield slice(first, last), slice(int(ends[first]), int(ends[last]))
             first = last
+
+
+def max_sim_of(
+    query: Float32[np.ndarray, "query_tokens width"],
+    vectors: Float32[np.ndarray, "tokens width"],
+    lengths: Integer[np.ndarray, " passages"],
+) -> Float32[np.ndarray, " passages"]:
+    """The score of each passage for one question; `vectors` are the passages' tokens, one passage after the
+    other, of which each has `lengths` (at least 1)."""
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    scores: Float32[np.ndarray, " passages"] = np.maximum.reduceat(vectors @ query.T, starts, axis=0).sum(1)
+    return scores
 
 
 def max_sim(

@@ -40,6 +40,10 @@ def test_configs_resolve_and_read_back_the_same(path: Path, tmp_path: Path) -> N
         ("m_step.selector.learning_rate=-1", "m_step.selector.learning_rate"),
         ("retriever.k1=-2", "retriever.k1"),
         ("retriever.kind=bm26", "retriever"),
+        (
+            "retriever={kind: dense, model: m, first_stage: {kind: bm25, topp: 3}}",
+            "unknown key 'retriever.first_stage.topp'; did you mean 'retriever.first_stage.top'",
+        ),
         ("iterations=three", "iterations"),
         ("nonsense", "dotted.key=value"),
         ("selector.model=null", "model"),

@@ -25,12 +25,12 @@ from tests.unit.retrieval.test_cache import write_corpus
 
 NEITHER = {
     *("device", "encode_batch_size", "shard_size", "batch_size", "concurrency", "api_key"),
-    *("timeout_seconds", "retries", "backoff_seconds", "model", "path"),
+    *("timeout_seconds", "retries", "backoff_seconds", "model", "path", "cache_gb"),
 }
 """`model` and `path`: where they lie; they are other copies of the same files here."""
 FOUND = {
     *("probes", "ef_search", "overfetch", "exact", "query_prompt", "weight", "weights", "constant", "depth"),
-    *("rank", "normalisation"),
+    *("rank", "normalisation", "top"),
 }
 """What changes the candidates alone; so does all else of `external`, which has no index."""
 
@@ -45,6 +45,8 @@ KINDS: list[dict[str, Any]] = [
     {**_DENSE, "index": {"type": "hnsw"}},
     {**_LANCE, "index": {"type": "exact"}},
     _LANCE,
+    {**_LANCE, "index": {"type": "exact"}, "first_stage": _DENSE},
+    {**_DENSE, "first_stage": {"kind": "bm25", "stemmer": "english", "stopwords": "english"}},
     {"kind": "external", "source": _FILE},
     {"kind": "external", "source": {"type": "candidates", "path": "FILE"}},
     {"kind": "external", "source": {"type": "dpr", "path": "FILE"}},

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
-from ragdro.config.retriever import ColbertSettings, LanceIndex
+from ragdro.config.indexes import LanceIndex
+from ragdro.config.retriever import ColbertSettings
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 from ragdro.retrieval import colbert, maxsim

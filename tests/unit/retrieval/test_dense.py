@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("faiss")
 pytest.importorskip("sentence_transformers")
 
-from ragdro.config.retriever import DenseSettings, HnswIndex, IvfPqIndex
+from ragdro.config.indexes import HnswIndex, IvfPqIndex
+from ragdro.config.retriever import DenseSettings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval import open_retriever
 from ragdro.retrieval.dense import DenseRetriever

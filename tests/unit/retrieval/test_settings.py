@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from ragdro.config.retriever import Bm25Settings, DenseSettings, HnswIndex, HybridSettings, parse_settings
+from ragdro.config.indexes import HnswIndex
+from ragdro.config.retriever import Bm25Settings, DenseSettings, HybridSettings, parse_settings
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.retrieval import make_retriever
 
