@@ -1,4 +1,5 @@
-"""Names of what comes with the package: `tiny:base` and `tiny:train|validation|test|corpus`."""
+"""Names of what comes with the package: `tiny:base`, `tiny:train|validation|test|corpus` and the same of the
+world that is asked twice, `tiny:far-train` and so on."""
 
 from __future__ import annotations
 
@@ -6,12 +7,11 @@ from importlib.resources import files
 
 from ragdro.errors import ConfigError
 
+_FILES = ("train", "validation", "test", "corpus")
 _TINY = {
     "base": "base",
-    "train": "world/train.jsonl",
-    "validation": "world/validation.jsonl",
-    "test": "world/test.jsonl",
-    "corpus": "world/corpus.jsonl",
+    **{name: f"world/{name}.jsonl" for name in _FILES},
+    **{f"far-{name}": f"far/{name}.jsonl" for name in _FILES},
 }
 
 

@@ -14,17 +14,19 @@ tiny_app = typer.Typer(
 
 @tiny_app.command()
 def build(
-    out: Annotated[Path, typer.Option(help="folder that gets world/ and base/")] = Path("runs/tiny"),
+    out: Annotated[Path, typer.Option(help="folder that gets world/, far/ and base/")] = Path("runs/tiny"),
     seed: Annotated[int, typer.Option(help="seed of the worlds and of the base model")] = 0,
     world_only: Annotated[
-        bool, typer.Option(help="leave the base model alone (the world takes a second)")
+        bool, typer.Option(help="leave the base model alone (the worlds take a second)")
     ] = False,
 ) -> None:
-    """Make the world and the base checkpoint anew from a seed (a quarter of an hour on two cores)."""
+    """Make the worlds and the base checkpoint anew from a seed (a quarter of an hour on two cores)."""
+    from ragdro.tiny.far import write_far
     from ragdro.tiny.world import write_world
 
-    write_world(out / "world", seed)
-    typer.echo(f"wrote {out / 'world'}")
+    for name, write in {"world": write_world, "far": write_far}.items():
+        write(out / name, seed)
+        typer.echo(f"wrote {out / name}")
     if not world_only:
         from ragdro.tiny.base import build_base
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,16 +33,37 @@ from ragdro.tiny.words import (
     all_names,
 )
 
-PEOPLE = 12
-ENTITIES_PER_KIND = 3
 NOUNS_PER_WORLD = 6
 WORLDS_PER_NOUN = 3
-ONE_HOP = 12
-TWO_HOP = 30
-"""Questions of a world."""
 
-SPLITS = {"train": 9, "validation": 2, "test": 5}
-"""How many worlds each split has: a fact is needed in one split only."""
+
+@dataclass(frozen=True)
+class Shape:
+    """How many people, entities of a kind, nouns and questions a world has, and how many worlds each split
+    has: a fact is needed in one split only. `queries`: whether its questions have follow-up queries."""
+
+    people: int
+    entities_per_kind: int
+    nouns: int
+    one_hop: int
+    two_hop: int
+    splits: Mapping[str, int]
+    queries: bool = False
+
+    @property
+    def names(self) -> int:
+        """How many names a world takes."""
+        return self.people + self.entities_per_kind * len(RELATIONS)
+
+
+DEMO = Shape(
+    people=12,
+    entities_per_kind=3,
+    nouns=NOUNS_PER_WORLD,
+    one_hop=12,
+    two_hop=30,
+    splits={"train": 9, "validation": 2, "test": 5},
+)
 
 
 @dataclass(frozen=True)
@@ -80,25 +101,23 @@ class DemoWorld:
     questions: dict[str, list[dict[str, object]]]
 
 
-def make_world(rng: random.Random, names: Sequence[str], nouns: Sequence[str]) -> World:
-    """A world with 36 of `names` (all different) and these 6 `nouns`; every draw comes from `rng`."""
-    people = list(names[:PEOPLE])
-    kinds = len(RELATIONS)
-    entities = [
-        list(names[PEOPLE + k * ENTITIES_PER_KIND : PEOPLE + (k + 1) * ENTITIES_PER_KIND])
-        for k in range(kinds)
-    ]
+def make_world(rng: random.Random, names: Sequence[str], nouns: Sequence[str], shape: Shape = DEMO) -> World:
+    """A world with `names` (all different, as many as the shape takes) and `nouns`; every draw comes from
+    `rng`."""
+    people = list(names[: shape.people])
+    kinds, size = len(RELATIONS), shape.entities_per_kind
+    entities = [list(names[shape.people + k * size : shape.people + (k + 1) * size]) for k in range(kinds)]
     noun_facts = _noun_facts(rng, [e for group in entities for e in group], nouns)
     person_facts = {
-        (person, k): _person_fact(rng, person, k, entities[k][(i + k) % ENTITIES_PER_KIND])
+        (person, k): _person_fact(rng, person, k, entities[k][(i + k) % size])
         for k in range(kinds)
         for i, person in enumerate(rng.sample(people, len(people)))
     }
-    asked = rng.sample(list(person_facts.items()), TWO_HOP)
+    asked = rng.sample(list(person_facts.items()), shape.two_hop)
     two_hop = [_two_hop(k, fact, noun_facts[fact.object]) for (_, k), fact in asked]
     one_hop = [
         WorldQuestion(NOUN_QUESTION.format(n=f.relation, e=f.subject), f.object, (f,))
-        for f in rng.sample(list(noun_facts.values()), ONE_HOP)
+        for f in rng.sample(list(noun_facts.values()), shape.one_hop)
     ]
     return World((*person_facts.values(), *noun_facts.values()), (*two_hop, *one_hop))
 
@@ -127,55 +146,64 @@ def _two_hop(kind: int, first: Fact, second: Fact) -> WorldQuestion:
     return WorldQuestion(question, second.object, (first, second))
 
 
-def make_worlds(rng: random.Random, count: int, names: Sequence[str], nouns: Sequence[str]) -> list[World]:
-    """`count` worlds with no name in common; each of `nouns` is used by at most `WORLDS_PER_NOUN` of them."""
-    size = PEOPLE + ENTITIES_PER_KIND * len(RELATIONS)
+def make_worlds(
+    rng: random.Random, count: int, names: Sequence[str], nouns: Sequence[str], shape: Shape = DEMO
+) -> list[World]:
+    """`count` worlds with no name in common; the uses of any two of `nouns` differ by one world at most."""
+    size = shape.names
     drawn = rng.sample(names, count * size)
     used = dict.fromkeys(nouns, 0)
     worlds = []
     for i in range(count):
         # The least used first (ties by chance): a greedy draw at random could leave too few different nouns.
         order = sorted(rng.sample(nouns, len(nouns)), key=used.__getitem__)
-        chosen = order[:NOUNS_PER_WORLD]
+        chosen = order[: shape.nouns]
         for noun in chosen:
             used[noun] += 1
-        worlds.append(make_world(rng, drawn[i * size : (i + 1) * size], chosen))
+        worlds.append(make_world(rng, drawn[i * size : (i + 1) * size], chosen, shape))
     return worlds
 
 
-def build_world(seed: int) -> DemoWorld:
-    """The demo: 16 worlds, 1,920 passages; train 378, validation 84, test 210 questions. Same seed, same
-    records."""
+def build_world(seed: int, shape: Shape = DEMO, nouns: Sequence[str] = NOUNS) -> DemoWorld:
+    """All worlds of a shape. The demo: 16 worlds, 1,920 passages; train 378, validation 84, test 210
+    questions. Same seed, same records."""
     rng = random.Random(seed)
-    worlds = make_worlds(rng, sum(SPLITS.values()), all_names(), NOUNS)
+    worlds = make_worlds(rng, sum(shape.splits.values()), all_names(), nouns, shape)
     facts = [fact for world in worlds for fact in world.facts]
     rng.shuffle(facts)
     corpus = [{"id": f"p{i:04d}", "title": fact.subject, "text": fact.text} for i, fact in enumerate(facts)]
     questions: dict[str, list[dict[str, object]]] = {}
-    for split, count in SPLITS.items():
+    for split, count in shape.splits.items():
         drawn = [question for world in worlds[:count] for question in world.questions]
         worlds = worlds[count:]
         rng.shuffle(drawn)
         questions[split] = [
-            _question_record(f"{split}-{i:03d}", question) for i, question in enumerate(drawn)
+            _question_record(f"{split}-{i:03d}", question, queries=shape.queries)
+            for i, question in enumerate(drawn)
         ]
     return DemoWorld(corpus, questions)
 
 
-def _question_record(identifier: str, question: WorldQuestion) -> dict[str, object]:
+def _question_record(identifier: str, question: WorldQuestion, *, queries: bool) -> dict[str, object]:
+    follow_up = [f"{fact.subject} {fact.relation}" for fact in question.facts[1:]]
     return {
         "id": identifier,
         "question": question.question,
         "answers": [question.answer],
         "passages": [{"title": fact.subject, "text": fact.text, "gold": True} for fact in question.facts],
         "hops": len(question.facts),
+        **({"queries": follow_up} if queries else {}),
     }
 
 
 def write_world(folder: Path, seed: int = 0) -> None:
     """Write `corpus.jsonl` and `train.jsonl`, `validation.jsonl`, `test.jsonl` of `build_world(seed)` to
     `folder`."""
-    demo = build_world(seed)
+    write_records(folder, build_world(seed))
+
+
+def write_records(folder: Path, demo: DemoWorld) -> None:
+    """Write a world's corpus and the questions of each split to `folder`, a file each."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, Sequence[object]] = {"corpus": demo.corpus, **demo.questions}
     for name, records in files.items():
