@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "reproductions/ceilings.py"
 CORPUS = [
     ("Arlen", "Arlen is a town that was founded by Mara Dell."),
     ("Mara Dell (baker)", "She came from Vesk and kept bees."),
-    ("Oster", "Oster is a hill where the town of Arlen keeps goats."),
+    ("Oster", "Oster is a hill where people keep goats."),
     ("Firms", "A founder begins a firm, and another founder another."),
 ]
 STEPS = [
