@@ -32,7 +32,10 @@ class OpenAiEngine(HttpService):
 
     kind: Literal["openai-compatible"] = "openai-compatible"
     model: str = Field(description="the model's name on the server: a selector with the same tokenizer")
-    concurrency: int = Field(32, ge=1, description="requests under way at once")
+    concurrency: int = Field(4, ge=1, description="requests under way at once, of up to 64 beginnings each")
+    timeout_seconds: float = Field(
+        300.0, gt=0, description="longest wait for one reply; a server compiles something for its first"
+    )
 
 
 EngineSettings: TypeAlias = Annotated[

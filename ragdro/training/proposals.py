@@ -15,6 +15,7 @@ their lists are of every length alike. Every random number is a function of
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,14 +58,16 @@ def proposals(
         proposed = algorithm.propose(selector, tasks, settings.max_tokens_per_micro_batch)
         if proposed is not None:
             return proposed
+        own = decoder is branch_decoder
         draws = selector.sample(
             tasks,
             uniforms(selector, tasks, settings.samples, seed, stream),
             temperature=settings.temperature,
-            max_tokens=settings.max_tokens_per_micro_batch,
+            # An engine minds its own memory, and is the quicker the more it is asked at once.
+            max_tokens=settings.max_tokens_per_micro_batch if own else sys.maxsize,
             decoder=decoder,
         )
-        if decoder is not branch_decoder:
+        if not own:
             return _rescored(selector, tasks, draws, settings.max_tokens_per_micro_batch)
         if settings.mixture is None:
             return draws

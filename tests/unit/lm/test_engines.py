@@ -23,6 +23,7 @@ from ragdro.config.engine import OpenAiEngine, VllmEngine
 from ragdro.errors import ConfigError, ModelError, TrainingError
 from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
+from ragdro.lm.engines.http import requests_of
 from ragdro.lm.model import LanguageModel
 from ragdro.system import Rag
 from ragdro.training.e_step import e_step
@@ -63,20 +64,20 @@ def completions(hf: Any, raw: bool = False) -> Any:
     def answer(path: str, body: Any) -> Reply:
         assert path == "/v1/completions" and body["model"] == "selector"
         assert {k: body[k] for k in NEUTRAL} == NEUTRAL and body["return_tokens_as_token_ids"]
-        log_probs = top_log_probs(hf, body["prompt"], body["allowed_token_ids"], body["logprobs"], raw)
-        top = {f"token_id:{token}": max(value, -9999.0) for token, value in log_probs.items()}
-        first = next(iter(top))
-        logprobs = {
-            "tokens": [first],
-            "token_logprobs": [top[first]],
-            "top_logprobs": [top],
-            "text_offset": [0],
-        }
-        return (
-            200,
-            {},
-            {"choices": [{"index": 0, "text": "?", "logprobs": logprobs, "finish_reason": "length"}]},
-        )
+        assert body["logprobs"] <= 20 and len(body["prompt"]) <= 64  # what any server gives, and takes
+        choices = []
+        for index, prompt in enumerate(body["prompt"]):
+            log_probs = top_log_probs(hf, prompt, body["allowed_token_ids"], body["logprobs"], raw)
+            top = {f"token_id:{token}": max(value, -9999.0) for token, value in log_probs.items()}
+            first = next(iter(top))
+            logprobs = {
+                "tokens": [first],
+                "token_logprobs": [top[first]],
+                "top_logprobs": [top],
+                "text_offset": [0],
+            }
+            choices.append({"index": index, "text": "?", "logprobs": logprobs, "finish_reason": "length"})
+        return (200, {}, {"choices": choices[::-1]})
 
     return answer
 
@@ -118,7 +119,19 @@ def test_a_server_with_the_selectors_weights_samples_as_the_selector(
     samples = sampled(rag, http(server), temperature)
     assert_equal_samples(samples, sampled(rag, None, temperature))
     # Five or so choices of six branches each, and beginnings that branches share are asked about once.
-    assert len(server.requests) < sum(s.count for w in samples for s in w.samples) * 2
+    prompts = sum(len(body["prompt"]) for _, _, body in server.requests)
+    assert len(server.requests) < prompts < sum(s.count for w in samples for s in w.samples) * 2
+
+
+def test_requests_are_few_and_need_no_more_log_probabilities_than_any_server_gives() -> None:
+    assert requests_of([], 4) == []
+    assert requests_of([(1, 2)] * 7, 1) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert requests_of([(1, 2)] * 7, 3) == [[0, 1, 2], [3, 4, 5], [6]]  # no more than three, all under way
+    assert [len(g) for g in requests_of([(1,)] * 300, 2)] == [64, 64, 64, 64, 44]
+    first, second, third = tuple(range(15)), tuple(range(3, 18)), tuple(range(6, 21))
+    assert requests_of([third, first, second, first], 1) == [[1, 3, 2], [0]]  # 18 tokens, and 21 are too many
+    many = tuple(range(30))
+    assert requests_of([many, many[:1]], 1) == [[1, 0]]  # where one alone needs 30, the others may too
 
 
 def test_an_older_models_samples_are_corrected_for(server: StandIn) -> None:  # noqa: F811
@@ -148,8 +161,11 @@ def test_overload_is_waited_out_and_what_is_no_reply_named(server: StandIn, wait
     server.answer = lambda path, body: (failures.pop(), {}, {}) if failures else right(path, body)
     assert_equal_samples(sampled(rag, http(server)), sampled(rag, None))
     assert len(waits) == 3
-    server.answer = lambda path, body: (200, {}, {"choices": []})
-    with pytest.raises(TrainingError, match=r"/v1/completions: unexpected reply: IndexError"):
+    server.answer = lambda path, body: (200, {}, {"choices": [{"index": 0}]})
+    with pytest.raises(TrainingError, match=r"/v1/completions: unexpected reply: KeyError"):
+        sampled(rag, http(server))
+    server.answer = lambda path, body: (200, {}, {"choices": right(path, body)[2]["choices"][1:]})
+    with pytest.raises(TrainingError, match=r"/v1/completions: \d choices for \d prompts"):
         sampled(rag, http(server))
     server.answer = lambda path, body: (404, {}, {"error": "no model 'selector'"})
     with pytest.raises(TrainingError, match=r"status 404.*no model"):
