@@ -48,6 +48,11 @@ class Profile:
         self._stack: list[tuple[str, bool]] = [(OTHER, False)]
         self._since = clock()
 
+    @property
+    def phase(self) -> str:
+        """What time passes in at the moment."""
+        return self._stack[-1][0]
+
     def enter(self, name: str, whole: bool) -> None:
         """A phase begins."""
         self.settle()

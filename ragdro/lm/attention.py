@@ -200,16 +200,17 @@ def _schedule(tree: TokenTree, window: int | None, device: torch.device) -> Atte
             steps = range(start, stop, QUERIES_PER_BLOCK)
             pieces.extend((begin, min(begin + QUERIES_PER_BLOCK, stop)) for begin in steps)
     blocks: list[BlockMask] = []
-    first = 0
+    first, begins = 0, np.array([start for start, _ in pieces])
     for i in range(len(pieces)):
         last = i + 1
         goes_on = last < len(pieces) and causal.isdisjoint((i, last))
         if goes_on and pieces[last][1] - pieces[first][0] <= QUERIES_PER_BLOCK:
             continue
+        seen = _seen(tree, begins[:last], first)
         blocks.append(
-            BlockMask(i, last, _seen(tree, pieces[:last], first), None)
+            BlockMask(i, last, seen, None)
             if i in causal
-            else _masked_block(tree, pieces[:last], first, window)
+            else _masked_block(tree, pieces[:last], first, window, seen)
         )
         first = last
     masks = [None if b.visible is None else torch.from_numpy(b.visible).to(device) for b in blocks]
@@ -221,10 +222,10 @@ def _masked_block(
     pieces: Sequence[tuple[int, int]],
     first: int,
     window: int | None,
+    chosen: tuple[int, ...],
 ) -> BlockMask:
-    """The block of the pieces from `first` on: which of all pieces so far they see, and the mask."""
+    """The block of the pieces from `first` on: which of the `chosen` ones so far they see, and the mask."""
     begin, stop = pieces[first][0], pieces[-1][1]
-    chosen = _seen(tree, pieces, first)
     if window is not None:
         reach = tree.positions[begin:stop].min() - window
         chosen = tuple(i for i in chosen if tree.positions[pieces[i][1] - 1] > reach)
@@ -235,8 +236,7 @@ def _masked_block(
     return BlockMask(first, len(pieces), chosen, visible)
 
 
-def _seen(tree: TokenTree, pieces: Sequence[tuple[int, int]], first: int) -> tuple[int, ...]:
-    """Which pieces those from `first` on descend from, or are."""
+def _seen(tree: TokenTree, begins: Ints, first: int) -> tuple[int, ...]:
+    """Which of the pieces that begin there those from `first` on descend from, or are."""
     # A piece is part of a chain, so its nodes have one subtree end: if one of them is an ancestor, all are.
-    starts = np.array(pieces)[:, 0]
-    return tuple(np.flatnonzero(tree.ends[starts] > pieces[first][0]).tolist())
+    return tuple(np.flatnonzero(tree.ends[begins] > begins[first]).tolist())

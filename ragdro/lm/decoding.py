@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from inspect import signature
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -271,13 +272,17 @@ class BranchDecoder(Decoder):
         # What pads stays at its prompt's end: it must not pass for a longer sequence.
         positions = np.tile(self._lengths[:, None], (1, queries))
         visible = np.zeros((rows, queries, keys + queries), bool)
-        for r, row in enumerate(new):
-            for q, (token, way) in enumerate(row):
-                ids[r, q], positions[r, q] = token, self._lengths[r] + len(way) - 1
-                visible[r, q, :prompt] = self._valid[r]
-                visible[r, q, [prompt + place for place in way]] = True
-            padding = np.arange(len(row), queries)
-            visible[r, padding, keys + padding] = True
+        real = np.arange(queries) < np.array([len(row) for row in new])[:, None]
+        r, q = np.nonzero(real)  # each token, in the order in which they are in `new`
+        ways = [way for row in new for _, way in row]
+        lengths = np.array([len(way) for way in ways])
+        ids[r, q] = [token for row in new for token, _ in row]
+        positions[r, q] = self._lengths[r] + lengths - 1
+        visible[r, q, :prompt] = self._valid[r]
+        of = np.arange(len(r)).repeat(lengths)
+        visible[r[of], q[of], prompt + np.fromiter(chain.from_iterable(ways), np.int64)] = True
+        padded, place = np.nonzero(~real)
+        visible[padded, place, keys + place] = True
         self._positions = np.concatenate([self._positions, positions], axis=1)
         hidden = self.model.hidden(
             self._tensor(ids),

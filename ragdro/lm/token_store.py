@@ -28,17 +28,16 @@ class TokenStore:
     """Looks texts up in a folder that `token_stores` made; holds nothing in memory itself."""
 
     def __init__(self, folder: Path) -> None:
-        self._ids = np.load(folder / "ids.npy", mmap_mode="r")
-        self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
-        self._keys = np.load(folder / "keys.npy", mmap_mode="r")
+        self._ids, self._offsets = _mapped(folder / "ids.npy"), _mapped(folder / "offsets.npy")
+        self._first, self._second = _mapped(folder / "keys.npy")
 
     def get(self, text: str) -> list[int] | None:
         """The ids of `text` on a line of its own (none where they depend on the place), None where the store
         has not got it."""
-        first, second = np.array(_key(text), np.uint64)
-        row = int(np.searchsorted(self._keys[0], first))
-        while row < self._keys.shape[1] and self._keys[0, row] == first:
-            if self._keys[1, row] == second:
+        first, second = _key(text)
+        row = int(self._first.searchsorted(np.uint64(first)))
+        while row < len(self._first) and self._first[row] == first:
+            if self._second[row] == second:
                 return list(self._ids[self._offsets[row] : self._offsets[row + 1]].tolist())
             row += 1
         return None
@@ -59,6 +58,11 @@ def token_stores(tokenizers: Sequence[TextTokenizer], texts: Iterable[str], cach
                 _write(making, keys, _lines(tokenizer, [text for _, text in keyed]))
         folders.append(folder)
     return folders
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """The array of a file, as plain as one in memory: each piece of a `memmap` costs microseconds."""
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _lines(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[NDArray[np.int32]]:

@@ -62,6 +62,7 @@ class TextTokenizer:
         self._data_cached = lru_cache(maxsize=50_000)(self._encode_data)
         self._template_cached = lru_cache(maxsize=10_000)(self._encode_template)
         self._segment_cached = lru_cache(maxsize=50_000)(self._encode_segment)
+        self._continued_cached = lru_cache(maxsize=10_000)(self._continued)
         self._length_cached = lru_cache(maxsize=200_000)(lambda text: len(self.data(text)))
         self._cut_cached = lru_cache(maxsize=200_000)(self._cut)
         self.memory: Callable[[str], list[int] | None] = lambda text: None
@@ -163,11 +164,14 @@ class TextTokenizer:
     def continuation(self, before: str, text: str) -> list[int]:
         """Ids of a user's `text` as a model writes it behind `before`, which is ours: those that it has in
         the whole text or, where the border is inside a token of that, those behind an end token."""
+        return list(self._continued_cached(before, text))
+
+    def _continued(self, before: str, text: str) -> tuple[int, ...]:
         for ours in (before, str(self.hf.eos_token)):
             head, whole = self.template(ours), self.vocabulary.joined((ours, text, ""))
             if whole[: len(head)] == head:
-                return whole[len(head) :]
-        return self.data(text)
+                return tuple(whole[len(head) :])
+        return tuple(self.data(text))
 
     def length(self, text: str) -> int:
         """How many tokens a user's `text` is by itself."""

@@ -19,6 +19,7 @@ from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LightsCallback, LogCallback
 from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.folder import RunFolder
+from ragdro.runs.garbage import settled, uncollected
 from ragdro.runs.lock import RunLock
 from ragdro.runs.log import MetricsLog, SilentLog, finite
 from ragdro.runs.setup import Setup, set_up
@@ -49,7 +50,10 @@ def run(
             return done
         dated_config = broadcast_from_rank0(partial(dated, config, resume=resume))
         checkpoint = broadcast_from_rank0(partial(kept_checkpoint, config, resume=resume))
-        return _run(dated_config, _set_up(dated_config, checkpoint), resume, callbacks)
+        with uncollected():
+            setup = _set_up(dated_config, checkpoint)
+        with settled():
+            return _run(dated_config, setup, resume, callbacks)
 
 
 def _set_up(config: Config, checkpoint: Path | None) -> Setup:

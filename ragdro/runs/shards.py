@@ -7,11 +7,14 @@ the shortest digits that read back as the same float).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from operator import attrgetter
 from typing import Any
 
 from ragdro.errors import TrainingError
 from ragdro.types import RejectedAnswer, Task, WeightedSample, WeightedTask
+
+_sample = attrgetter(*WeightedSample.__slots__)
+_rejected = attrgetter(*RejectedAnswer.__slots__)
 
 
 def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
@@ -19,12 +22,12 @@ def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
     return [
         {
             "id": w.task.question.id,
-            "samples": [astuple(s) for s in w.samples],
+            "samples": [_sample(s) for s in w.samples],
             "bound": w.bound,
             "effective_sample_size": w.effective_sample_size,
             "impossible": w.impossible,
             "drawn": w.drawn,
-            "rejected": None if w.rejected is None else astuple(w.rejected),
+            "rejected": None if w.rejected is None else _rejected(w.rejected),
         }
         for w in weighted
     ]

@@ -119,7 +119,7 @@ class StateStore:
         if not self.writes:
             return
         with atomic_file(path, "w") as file:
-            json.dump(value, file)
+            file.write(json.dumps(value))  # json.dump goes a number at a time
         state.files[key] = [path.name, _file_hash(path)]
 
     def put_model(self, state: State, role: str, iteration: int) -> None:
@@ -215,7 +215,7 @@ class StateStore:
         if self.writes:
             values["sha256"] = _value_hash(values)
             with atomic_file(self._path(values["serial"]), "w") as file:
-                json.dump(values, file)
+                file.write(json.dumps(values))
             self._prune()
 
     def keep_last(self) -> None:

@@ -105,7 +105,7 @@ class Checkpointer:
         """What an iteration drew, by question id, for replay; it belongs to the next thing that is saved."""
 
     def save_teacher(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
-        """What a teacher that is a model says so far, by question id: as `save_history`, but at once."""
+        """What a teacher that is a model says of some questions, by id: as `save_history`, but at once."""
 
     def save_samples(self, weighted: Sequence[WeightedTask]) -> None:
         """What was drawn for validation questions, for the next stage to compare with; it belongs to the next

@@ -26,8 +26,8 @@ from ragdro.training.teachers import model_orders, teacher_permutation
 from ragdro.types import Permutation, Task, WeightedTask
 
 VANILLA = "vanilla_rag"
-TEACHER = "teacher"
-"""What the teacher's orders are saved as."""
+TEACHER = "teacher-"
+"""What the teacher's orders are saved as: a shard of questions under the number of its first one."""
 TRAIN_STREAM = 2
 """Streams of random numbers: what each is for keeps its own, whatever the others take."""
 
@@ -73,22 +73,24 @@ class Training(TrainingParts):
         drawn = step.mixture is not None and step.mixture.teacher > 0
         if not (settings.asks_a_model and (settings.fits or drawn)):
             return
-        known = dict(self.history.get(TEACHER, {}))
+        known = self.model_orders
         missing = [task for task in self.train if task.question.id not in known]
         for start in range(0, len(missing), step.questions_per_shard):
             shard = missing[start : start + step.questions_per_shard]
             tokens = step.max_tokens_per_micro_batch
             orders = model_orders(self.system.generator, shard, settings, tokens)
-            known |= {task.question.id: [order] for task, order in zip(shard, orders, strict=True)}
-            self.history[TEACHER] = known
-            self.checkpointer.save_teacher(TEACHER, known)
-            self.emit("on_teacher", len(known), len(self.train))
+            done = len(known) + start
+            name = f"{TEACHER}{done}"
+            self.history[name] = {t.question.id: [order] for t, order in zip(shard, orders, strict=True)}
+            self.checkpointer.save_teacher(name, self.history[name])
+            self.emit("on_teacher", done + len(shard), len(self.train))
 
     @property
     def model_orders(self) -> dict[str, Permutation]:
         """What a teacher that is a model says: an order of each training question's candidates; empty where
         none was asked."""
-        return {name: lists[0] for name, lists in self.history.get(TEACHER, {}).items()}
+        shards = (of for name, of in self.history.items() if name.startswith(TEACHER))
+        return {question: lists[0] for of in shards for question, lists in of.items()}
 
     @property
     def orders(self) -> dict[str, Permutation]:
