@@ -3,12 +3,13 @@
     python -m benchmarks.flight [--questions 90185 --fractions 16 4 1]
 
 Each size is generated (20 passages a question, none of them twice), trained by `ragdro train` with m = 8,
-ended by SIGTERM in the middle of the selector's M-step and resumed. Of each: processor seconds and milliseconds
-a question by phase (all threads of the process; the model is one layer of width 8, so nearly all of it is our
-own work), resident memory of each phase when it was first and last looked at and its peak, files and bytes in
-the run folder and the cache, what it takes until the resumed run takes its next update. `exponent`, of three
-sizes or more: the slope of log seconds over log questions, once what no question causes is taken off; 1 is
-linear. `--an-iteration` has an iteration take a part of the questions: what is held and prepared is all of them.
+ended by SIGTERM in the middle of the selector's M-step and resumed. Of each: processor seconds and
+milliseconds a question by phase (all threads of the process; the model is one layer of width 8, so nearly all
+of it is our own work), resident memory of each phase when it was first and last looked at and its peak, files
+and bytes in the run folder and the cache, what it takes until the resumed run takes its next update.
+`exponent`, of three sizes or more: the slope of log seconds over log questions, once what no question causes
+is taken off; 1 is linear. `--an-iteration` has an iteration take a part of the questions: all are still
+prepared and held.
 A full flight takes an hour of one core and more.
 """
 
@@ -220,8 +221,8 @@ def flown(count: int, folder: Path, options: argparse.Namespace) -> dict[str, An
 
 
 def exponents(flights: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """By phase: the slope of log seconds over log questions between what the last two sizes have more than the
-    size before each."""
+    """By phase: the slope of log seconds over log questions between what the last two sizes have more than
+    the size before each."""
     found = {}
     for name in flights[-1]["processor_seconds"]:
         points = [(f["questions"], f["processor_seconds"].get(name, 0.0)) for f in flights]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import saving, serving
+from benchmarks import flight, saving, serving
 from ragdro.lm.model import LanguageModel
 
 NAMES = [
@@ -94,3 +95,20 @@ def test_every_save_of_a_training_is_timed(tmp_path: Path) -> None:
     assert names.count("save_fit") == 6 and names[-2:] == ["finish", "close"] and "save_iteration" in names
     assert all(seconds >= 0 for _, seconds in waited)
     assert saving.summary([waited])["wait"] >= saving.summary([waited])["end_of_a_fit"]
+
+
+def test_the_exponent_is_that_of_what_questions_cause() -> None:
+    flights = [
+        {"questions": n, "processor_seconds": {"line": 5 + 0.01 * n, "square": 5 + 1e-6 * n**2, "none": 0.01}}
+        for n in (1000, 4000, 16000)
+    ]
+    assert flight.exponents(flights) == {"line": 1.0, "square": 2.0}
+
+
+@pytest.mark.slow
+def test_a_flight_is_stopped_in_the_middle_and_resumed(tmp_path: Path) -> None:
+    options = argparse.Namespace(iterations=1, an_iteration=None, no_warm_up=True)
+    found = flight.flown(200, tmp_path, options)
+    assert found["questions"] == 200 and len(found["peak_mib"]) == 2
+    assert {"decode", "score", "selector update", "generator update"} <= found["processor_seconds"].keys()
+    assert found["state_in_the_middle"]["files"] > 1 and found["resume_to_first_update"]["processor"] > 0

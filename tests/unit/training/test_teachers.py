@@ -18,8 +18,9 @@ from ragdro.generation.generator import Generator
 from ragdro.generation.query_likelihood import TEMPLATE, query_log_likelihoods
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.prompts.template import Budget
-from ragdro.training.callbacks import Callback
+from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.em import train
+from ragdro.training.parts import TrainingParts
 from ragdro.training.proposals import log_plackett_luce, log_proposals, proposals
 from ragdro.training.teachers import fused, model_orders, teacher_permutation
 from ragdro.types import Permutation, WeightedTask
@@ -107,6 +108,37 @@ def test_a_training_teaches_the_models_order(teacher: str) -> None:
     )
     assert events.done == [(3, 4), (4, 4)]
     assert [s.permutation for s in rag.selector.greedy(tasks, 100_000)] == [order[:2] for order in orders]
+
+
+class Saved(Checkpointer):
+    """Gives a training the orders in `known`, and notes how many questions each save has."""
+
+    def __init__(self, known: Mapping[str, Mapping[str, Sequence[Permutation]]]) -> None:
+        super().__init__()
+        self.lists, self.sizes = dict(known), list[int]()
+
+    def restore(self, training: TrainingParts) -> None:
+        training.history.update(self.lists)
+
+    def save_teacher(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
+        self.lists[name] = dict(lists)
+        self.sizes.append(len(lists))
+
+
+def test_orders_are_saved_once_each_and_a_training_that_resumes_asks_for_the_rest() -> None:
+    rag, tasks = pocket_rag(), pocket_tasks(7, 5)
+    settings = TrainingSettings(
+        warm_up=WarmUp(teacher="query-likelihood", selector=Optimisation(), generator=None),
+        iterations=0,
+        e_step=EStep(questions_per_shard=2),
+    )
+    whole = Saved({})
+    train(rag.selector, rag.generator, tasks, checkpointer=whole, settings=settings)
+    assert whole.sizes == [2, 2, 2, 1]
+    rag = pocket_rag()
+    begun = Saved(dict(list(whole.lists.items())[:2]))
+    train(rag.selector, rag.generator, tasks, checkpointer=begun, settings=settings)
+    assert begun.sizes == [2, 1] and begun.lists == whole.lists
 
 
 def test_no_model_is_asked_where_nothing_goes_by_it() -> None:
