@@ -8,8 +8,8 @@ milliseconds a question by phase (all threads of the process; the model is one l
 of it is our own work), resident memory of each phase when it was first and last looked at and its peak, files
 and bytes in the run folder and the cache, what it takes until the resumed run takes its next update.
 `exponent`, of three sizes or more: the slope of log seconds over log questions, once what no question causes
-is taken off; 1 is linear. `--an-iteration` has an iteration take a part of the questions: all are still
-prepared and held.
+is taken off; 1 is linear. `--an-iteration` has an iteration take (and measure) a part of the questions: all
+are still read, tokenised and held.
 A full flight takes an hour of one core and more.
 """
 
@@ -98,6 +98,7 @@ def world(folder: Path, count: int, options: argparse.Namespace) -> Path:
         "warm_up": fit,
         "iterations": options.iterations,
         "e_step": {"questions": options.an_iteration},
+        "evaluation": {"questions": options.an_iteration and max(2, options.an_iteration // VALIDATION)},
     }
     path = folder / "config.yaml"  # JSON is YAML
     path.write_text(json.dumps(config), encoding="utf-8")
