@@ -25,6 +25,10 @@ PassageAttentionOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="read passages with 'full' attention or in 'blocks'; default: as the run does"),
 ]
+PassageMemoryOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(min=0, help="GiB for passages read in blocks, kept for later questions; default: the run's"),
+]
 
 
 def answering_of(own: Answering, kind: str | None, samples: int | None, threshold: float | None) -> Answering:

@@ -13,6 +13,7 @@ import typer
 from ragdro.cli.answering import (
     AnsweringOption,
     PassageAttentionOption,
+    PassageMemoryOption,
     SamplesOption,
     ThresholdOption,
     answering_of,
@@ -50,6 +51,7 @@ def answer(
     samples: SamplesOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
+    passage_memory: PassageMemoryOption = None,
 ) -> None:
     """Answer with a trained pair, or with an exported one.
 
@@ -68,7 +70,9 @@ def answer(
             "--corpus and --passages: give one, a corpus to search in or passages to answer from"
         )
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
-    rag = ragdro.load(run, stage=stage, corpus=corpus, passage_attention=passage_attention)
+    rag = ragdro.load(
+        run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
+    )
     rag.answering = answering_of(rag.answering, answering, samples, threshold)
     if question != STANDARD_INPUT:
         _print(rag, rag.answer(question, given), as_json, show_selection, indent=2)

@@ -11,6 +11,7 @@ import typer
 from ragdro.cli.answering import (
     AnsweringOption,
     PassageAttentionOption,
+    PassageMemoryOption,
     SamplesOption,
     ThresholdOption,
     answering_of,
@@ -43,6 +44,7 @@ def chat(
     samples: SamplesOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
+    passage_memory: PassageMemoryOption = None,
 ) -> None:
     """Ask a run, or an exported folder, turn by turn. Earlier turns stand before the question, as in
     /v1/chat/completions.
@@ -61,7 +63,9 @@ def chat(
             "--corpus and --passages: give one, a corpus to search in or passages to answer from"
         )
     given = None if passages is None else tuple(read_corpus(resolve(passages)))
-    rag = ragdro.load(run, stage=stage, corpus=corpus, passage_attention=passage_attention)
+    rag = ragdro.load(
+        run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
+    )
     rag.answering = answering_of(rag.answering, answering, samples, threshold)
     if sys.stdin.isatty():
         if find_spec("readline") is not None:

@@ -14,6 +14,7 @@ import typer
 from ragdro.cli.answering import (
     AnsweringOption,
     PassageAttentionOption,
+    PassageMemoryOption,
     SamplesOption,
     ThresholdOption,
     answering_of,
@@ -132,6 +133,7 @@ def evaluate(
     samples: SamplesOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
+    passage_memory: PassageMemoryOption = None,
     tables: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="marginal: write table and figure of the confidence into this folder"),
@@ -146,10 +148,11 @@ def evaluate(
     from ragdro.runs.load import evaluate_run
     from ragdro.runs.stages import config_of, reading_in
 
-    how = answering_of(reading_in(config_of(run), passage_attention).answering, answering, samples, threshold)
+    own = reading_in(config_of(run), passage_attention, passage_memory).answering
+    how = answering_of(own, answering, samples, threshold)
     if tables is not None and how.kind != "marginal":
         raise ConfigError("--tables: greedy answers have no confidence; it goes with --answering marginal")
-    found = evaluate_run(run, data, stage, out, corpus, how, passage_attention)
+    found = evaluate_run(run, data, stage, out, corpus, how, passage_attention, passage_memory)
     if tables is not None:
         write_answering(
             found["answering"],

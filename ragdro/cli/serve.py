@@ -8,7 +8,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from ragdro.cli.answering import AnsweringOption, PassageAttentionOption, ThresholdOption, answering_of
+from ragdro.cli.answering import (
+    AnsweringOption,
+    PassageAttentionOption,
+    PassageMemoryOption,
+    ThresholdOption,
+    answering_of,
+)
 from ragdro.cli.ask import Corpus
 from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
@@ -56,6 +62,7 @@ def serve(
     ] = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
+    passage_memory: PassageMemoryOption = None,
     workers: Annotated[int, typer.Option(hidden=True)] = 1,
 ) -> None:
     """Serve a run or an exported folder: a page to ask it on, /v1/rerank, /v1/chat/completions and more."""
@@ -84,7 +91,7 @@ def serve(
         timeout=timeout,
         samples=samples,
     )
-    config = reading_in(config_of(run), passage_attention)
+    config = reading_in(config_of(run), passage_attention, passage_memory)
     how = answering_of(config.answering, answering, answer_samples, threshold)
     start(
         Path(run),
@@ -94,4 +101,5 @@ def serve(
         compare=compare,
         answering=how,
         passage_attention=passage_attention,
+        passage_memory=passage_memory,
     )

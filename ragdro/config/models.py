@@ -164,10 +164,22 @@ class GeneratorSettings(ModelSettings):
         " passage is computed once for all lists of a question, and the question and the answer see them all;"
         " 'blocks-then-full' is trained with both in turn and computes in blocks elsewhere",
     )
+    passage_memory: float = Field(
+        0.0,
+        ge=0,
+        description="GiB for the keys and values of passages read in blocks, kept from question to question"
+        " for as long as the weights are the same; 0: none are kept",
+    )
     prompt: str = Field("generator", description="template by name, or path of a YAML file")
 
     @model_validator(mode="after")
     def _blocks_need_sdpa(self) -> GeneratorSettings:
         if self.passage_attention != "full" and self.attention != "sdpa":
             raise ValueError(f"passage_attention: {self.passage_attention} needs `attention: sdpa`")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_are_kept(self) -> GeneratorSettings:
+        if self.passage_memory and self.passage_attention == "full":
+            raise ValueError("passage_memory: only passages read with `passage_attention: blocks` are kept")
         return self

@@ -23,6 +23,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
         "*.max_tokens_per_micro_batch",
         "*.gradient_checkpointing",
         "*.attention",
+        "generator.passage_memory",
         "e_step.engine.memory",
         "e_step.engine.tensor_parallel",
     ),

@@ -21,11 +21,13 @@ import torch
 from ragdro.config.models import PassageAttention
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError, brief
+from ragdro.generation.prompt import Prompt
 from ragdro.lm.argmax import Argmax
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.block_cache import block_cache, require_blocks
 from ragdro.lm.blocks import BlockText
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.passage_states import PassageStates
 from ragdro.lm.pretrained import pretrained
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
@@ -48,34 +50,14 @@ class Reading:
         return cls(task.question, tuple(task.candidates.passages[i] for i in permutation))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prompt:
-    """A prompt's tokens and, where it is read in blocks, how many there are up to the end of each."""
-
-    tokens: Ints
-    blocks: Ints | None
-
-    @classmethod
-    def of(cls, ids: list[int] | list[list[int]]) -> _Prompt:
-        """From ids, or those of each block and of what stands behind the blocks."""
-        if not ids or isinstance(ids[0], int):
-            return cls(np.array(ids, np.int64), None)
-        pieces = [np.array(piece, np.int64) for piece in ids]
-        return cls(np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces[:-1]], dtype=np.int64))
-
-    def then(self, answer: Sequence[int]) -> ScoredSequence:
-        """The sequence that scores an answer's tokens behind the prompt."""
-        tokens = np.concatenate([self.tokens, np.array(answer, np.int64)])
-        return ScoredSequence(tokens, np.arange(len(self.tokens), len(tokens)), blocks=self.blocks)
-
-
 class Generator:
     """`model` behind the prompt `template`; answers take at most `answer_tokens` tokens.
 
     `order`: whether passages are read as they were selected or by the retriever's rank. `passage_attention`:
     whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`);
     'blocks-then-full' reads in blocks and is trained with both (`turns`). Raises `ConfigError` for a model or
-    a template that cannot do that.
+    a template that cannot do that. `passage_memory`: GiB for what was read in blocks, kept for later
+    questions.
     """
 
     def __init__(
@@ -87,6 +69,7 @@ class Generator:
         answer_tokens: int,
         order: Literal["selected", "retriever"] = "selected",
         passage_attention: PassageAttention = "full",
+        passage_memory: float = 0.0,
     ) -> None:
         self.model = model
         self.template = template
@@ -97,6 +80,7 @@ class Generator:
         if passage_attention != "full":
             require_blocks(model)
             template.require_blocks()
+            model.passage_states = PassageStates(int(passage_memory * 2**30)) if passage_memory else None
         self._start = template.output_start(model.tokenizer)
         self._border = template.output_border(model.tokenizer)
         self._decoding = Argmax(
@@ -125,7 +109,7 @@ class Generator:
         return self._prompt(reading).tokens
 
     @phase("tokenise")
-    def _prompt(self, reading: Reading) -> _Prompt:
+    def _prompt(self, reading: Reading) -> Prompt:
         """The same, and where its blocks end."""
         encode = self.template.encode if self.passage_attention == "full" else self.template.encode_blocks
         ids = encode(
@@ -135,7 +119,7 @@ class Generator:
             len(reading.passages),
             self.budget,
         )
-        prompt = _Prompt.of(ids)
+        prompt = Prompt.of(ids)
         longest, limit = len(prompt.tokens) + self.answer_tokens + 1, self.model.max_positions
         if limit is not None and longest > limit:
             raise ConfigError(
@@ -200,7 +184,7 @@ class Generator:
                     answers[i] = self.model.tokenizer.decode(ids)
         return answers
 
-    def _greedy(self, prompts: Sequence[_Prompt]) -> list[list[int]]:
+    def _greedy(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The new tokens of a batch, up to and without an end token; prompts are padded in front."""
         tokenizer, device = self.model.tokenizer, self.model.device
         width = max(len(p.tokens) for p in prompts)
@@ -219,8 +203,8 @@ class Generator:
                 generation_config=self._decoding,
             )
         if active_profile() is not None:
-            positions = torch.arange(output.shape[1]).repeat(len(prompts), 1)
-            self.model.note(output.numel(), self.model.flops(positions))
+            positions = torch.arange(width - 1 if texts else 0, output.shape[1]).repeat(len(prompts), 1)
+            self.model.note(positions.numel(), self.model.flops(positions))
         ends = set(tokenizer.end_ids)
         return [list(takewhile(lambda i: i not in ends, row)) for row in output[:, width:].tolist()]
 
@@ -234,6 +218,7 @@ class Generator:
         question_tokens: int = 256,
         passage_tokens: int = 512,
         passage_attention: PassageAttention = "full",
+        passage_memory: float = 0.0,
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
@@ -243,12 +228,17 @@ class Generator:
 
         An answer has at most `answer_tokens` tokens. `prompt`: a template by name, or a YAML file's path.
         A question longer than `question_tokens` and a passage (title and text) longer than `passage_tokens`
-        are cut; `passage_attention`: as it was trained (see `Generator`). The rest is in
-        `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
+        are cut; `passage_attention`: as it was trained (see `Generator`, as of `passage_memory`). The rest is
+        in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
         `ConfigError` for a value out of range or an unknown template.
         """
         if answer_tokens < 1:
             raise ConfigError(f"answer_tokens: must be at least 1, is {answer_tokens}")
+        if passage_memory < 0 or (passage_memory and passage_attention == "full"):
+            raise ConfigError(
+                f"passage_memory: {passage_memory} with passage_attention: {passage_attention}; it is a"
+                " number of GiB, for passages read in 'blocks'"
+            )
         budget = Budget(question_tokens, passage_tokens)
         template = load_template(prompt)
         model = pretrained(
@@ -260,6 +250,7 @@ class Generator:
             budget=budget,
             answer_tokens=answer_tokens,
             passage_attention=passage_attention,
+            passage_memory=passage_memory,
         )
 
     def answer(self, question: str, passages: Sequence[PassageLike]) -> str:

@@ -16,22 +16,25 @@ from torch import Tensor
 from torch.nn import Module
 
 from ragdro.lm.attention import Plan, grouped_attention
-from ragdro.lm.blocks import BlockList, BlockRow
+from ragdro.lm.blocks import BlockList
+from ragdro.lm.passage_states import Reuse
 from ragdro.lm.rotation import Angles, Rotation
 
 
 class BlockPlan(Plan):
-    """The attention of one row. `kept` gets, for each layer, the keys and values that the end of each text
-    would see, padded in front: two tensors [texts, heads, longest, width]."""
+    """The attention of one row, of which `reuse` says what is known. `kept` gets, for each layer, the keys
+    and values that the end of each text would see, padded in front: two tensors [texts, heads, longest,
+    width]."""
 
     def __init__(
         self,
-        row: BlockRow,
+        reuse: Reuse,
         rotation: Rotation,
         device: torch.device,
         kept: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> None:
-        self._row = row
+        self._reuse = reuse
+        self._row = reuse.row
         self._rotation = rotation
         self._device = device
         self._angles: dict[str | None, list[Angles]] = {}
@@ -50,12 +53,14 @@ class BlockPlan(Plan):
     ) -> Float[Tensor, "1 heads nodes values"]:
         """One layer's attention."""
         row, count = self._row, len(self._row.blocks)
-        queries, keys, values = (torch.split(x, row.sizes, 2) for x in (query, key, value))
+        queries, keys, values = (list(torch.split(x, self._reuse.sizes, 2)) for x in (query, key, value))
         groups = query.shape[1] // key.shape[1]
         outputs = [
             _within(q, k, v, dropout, scaling, window)
             for q, k, v in zip(queries[:count], keys[:count], values[:count], strict=True)
+            if q.shape[2]
         ]
+        keys, values = self._reuse.states(layer, keys, values)
         angles = self._angles_of(layer) if self._rotation.turns(layer) else None
         read = []
         for i, each in enumerate(row.lists):

@@ -7,6 +7,7 @@ visibility pattern, and log-probabilities from just the positions and the vocabu
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,9 +26,10 @@ from ragdro.lm.flops import layer_flops, matrix_weights
 from ragdro.lm.head import LogitTransform, logit_transform
 from ragdro.lm.heads import AttentionProbe, FeatureCache, HeadWeights
 from ragdro.lm.masks import additive_masks, are_understood
+from ragdro.lm.passage_states import PassageStates, Reuse, Weights
 from ragdro.lm.projections import Projections
 from ragdro.lm.rope import length_classes
-from ragdro.lm.rotation import Rotation, RotationProbe
+from ragdro.lm.rotation import Rotation
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.lm.tree import TokenTree
 from ragdro.profiling import active_profile
@@ -56,6 +58,9 @@ class LanguageModel:
         self._adapted: Any = next((m for m in hf.modules() if hasattr(m, "lora_A")), None)
         self._weights: int | None = None
         self._rotation: Rotation | None = None
+        self._name, self._fits = object(), 0
+        self.passage_states: PassageStates | None = None
+        """What it has read in blocks, kept for where no gradients are asked for (None: nothing is)."""
         self.shows_attention = attend_in_blocks(hf)
         """Whether plans and probes see its layers: where they run sdpa."""
         self.batches_attention = hf.device.type == "cuda"
@@ -77,8 +82,6 @@ class LanguageModel:
         change them."""
         self.warned: set[str] = set()
         """Which of these fallbacks a warning was given for."""
-        self._transform: LogitTransform | None = None
-        self._transform_is_known = False
         self.projections: Projections | HeadWeights | None = None
         """What a pointer selector scores passages with, trained and saved with the model."""
         self.zero_stage: int | None = None
@@ -120,17 +123,11 @@ class LanguageModel:
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return None if limit is None else int(limit)
 
-    @property
+    @cached_property
     def logit_transform(self) -> LogitTransform | None:
         """What the model does to its output embeddings' values; None where that is not understood."""
-        if not self._transform_is_known:
-            with self.precision():
-                self.logit_transform = logit_transform(self.hf)
-        return self._transform
-
-    @logit_transform.setter
-    def logit_transform(self, transform: LogitTransform | None) -> None:
-        self._transform, self._transform_is_known = transform, True
+        with self.precision():
+            return logit_transform(self.hf)
 
     def note_fallbacks(self, count: int) -> None:
         """So many sequences or branches were computed separately because the shared way was found unequal."""
@@ -142,6 +139,7 @@ class LanguageModel:
     def recheck(self) -> None:
         """Look again, at the next chance, whether what is computed shared is what the model computes."""
         self.shares_prefixes = self.shares_blocks = self.shares_cache = None
+        self._fits += 1
 
     def dropout(self) -> AbstractContextManager[None]:
         """The model has its dropout within."""
@@ -195,9 +193,15 @@ class LanguageModel:
         self, row: BlockRow, kept: dict[int, tuple[Tensor, Tensor]] | None = None
     ) -> Float[Tensor, "nodes width"]:
         """Last hidden states of a row of blocks; `kept` gets what each layer keeps (see `BlockPlan`)."""
-        plan = BlockPlan(row, self.rotation(), self.device, kept)
-        tokens, positions = (torch.from_numpy(x).to(self.device)[None] for x in (row.tokens, row.positions))
-        return self._planned(tokens, positions, plan)
+        reuse = Reuse(row)
+        if self.passage_states is not None and not (torch.is_grad_enabled() or self.exact):
+            weights = Weights.of(self._name, self._hf, (self._fits, self.autocast))
+            reuse = Reuse.of(row, self.passage_states, weights)
+        plan, nodes = BlockPlan(reuse, self.rotation(), self.device, kept), reuse.nodes
+        tokens, positions = (torch.from_numpy(x[nodes]) for x in (row.tokens, row.positions))
+        return reuse.finish(
+            self._planned(tokens.to(self.device)[None], positions.to(self.device)[None], plan)
+        )
 
     def require_rotation(self) -> Rotation:
         """How keys are turned, as far as the config says. Raises `ConfigError`."""
@@ -208,10 +212,7 @@ class LanguageModel:
         """The same, looked at in a pass of its own before blocks are believed. Raises `ConfigError`."""
         found = self.require_rotation()
         if found.known is None and not self.shares_blocks:
-            probe = RotationProbe(found, self.tokenizer.template("Question: Answer"), self.device)
-            with torch.no_grad():
-                self._planned(probe.tokens, probe.positions, probe)
-            found.known = probe.found
+            found.look(self.tokenizer.template("Question: Answer"), self.device, self._planned)
         return found
 
     def _planned(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,6 +83,16 @@ class Rotation:
         if channels < keys.shape[-1]:
             out = torch.cat([out, wide[..., channels:]], -1)
         return out.to(keys.dtype)
+
+    def look(
+        self, tokens: list[int], device: torch.device, run: Callable[[Tensor, Tensor, Plan], object]
+    ) -> None:
+        """See by a pass over a few tokens, `run(tokens, positions, plan)`, which layers turn keys. Raises
+        `ConfigError` where they are turned otherwise."""
+        probe = RotationProbe(self, tokens, device)
+        with torch.no_grad():
+            run(probe.tokens, probe.positions, probe)
+        self.known = probe.found
 
 
 def refusal(name: str, reason: str) -> ConfigError:

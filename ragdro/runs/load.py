@@ -38,6 +38,7 @@ def load(
     device: str | None = None,
     answering: Answering | AnsweringKind | None = None,
     passage_attention: str | None = None,
+    passage_memory: float | None = None,
 ) -> Rag:
     """The trained system of a run, or of a folder that `ragdro export` wrote.
 
@@ -45,12 +46,13 @@ def load(
     `corpus` (a file, a folder, a hub name), by `retriever` (one of ours that is open, an object with
     `search(queries, top_n)` as `ragdro.retrieval.custom` says, or a function from questions to candidates),
     or in what the run was trained on; none of it is opened before it is needed. `device`, `answering` (a kind
-    alone keeps the config's samples, threshold and seed) and `passage_attention` ('full' or 'blocks', which a
-    generator trained with 'blocks-then-full' reads as well): None as in the config. Raises
-    `ConfigError` for a folder that is neither, `ModelError` for a checkpoint that is missing.
+    alone keeps the config's samples, threshold and seed), `passage_attention` ('full' or 'blocks', which a
+    generator trained with 'blocks-then-full' reads as well) and `passage_memory` (GiB for passages read in
+    blocks, kept for later questions): None as in the config. Raises `ConfigError` for a folder that is
+    neither, `ModelError` for a checkpoint that is missing.
     """
     path = Path(folder)
-    config = reading_in(config_of(path), passage_attention)
+    config = reading_in(config_of(path), passage_attention, passage_memory)
     if device is not None:
         config = config.model_copy(update={"device": device})
     retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
@@ -123,14 +125,15 @@ def evaluate_run(
     corpus: str | None = None,
     answering: Answering | None = None,
     passage_attention: str | None = None,
+    passage_memory: float | None = None,
 ) -> dict[str, Any]:
     """The metrics of a stage on `data` (None: as in the run, on the questions that it reports on, what
     samples say on the validation questions), with candidates from `corpus` (None: as in the run).
 
-    `passage_attention`: as of `load`. `answering`: None as in the config. Marginal answers are measured
-    beside the greedy ones: `answering` in the result has both ways.
+    `passage_attention`, `passage_memory`: as of `load`. `answering`: None as in the config. Marginal answers
+    are measured beside the greedy ones: `answering` in the result has both ways.
     """
-    config = reading_in(config_of(run), passage_attention)
+    config = reading_in(config_of(run), passage_attention, passage_memory)
     config = config if corpus is None else over_corpus(config, corpus)
     checkpoint, algorithm, measuring = checkpoint_of(run, stage), algorithm_of(config), config.evaluation
     tasks = load_tasks(config, data) if data else _reported(config)

@@ -168,6 +168,7 @@ def behind_prompts(
             answer_tokens=of_generator.answer_tokens,
             order=of_generator.order,
             passage_attention=of_generator.passage_attention,
+            passage_memory=of_generator.passage_memory,
         ),
     )
 

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ragdro.config import Config, load_config
+from ragdro.config.load import describe
+from ragdro.config.models import GeneratorSettings
 from ragdro.config.resume import located, root_of
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.own_parts import with_own_parts
@@ -31,18 +36,32 @@ def config_of(folder: Path) -> Config:
     return with_own_parts(config, folder)
 
 
-def reading_in(config: Config, passage_attention: str | None) -> Config:
-    """The config of a generator that answers with this attention to passages (None: as it is).
+def reading_in(
+    config: Config, passage_attention: str | None = None, passage_memory: float | None = None
+) -> Config:
+    """The config of a generator that answers with this attention to passages, and so many GiB for those that
+    it has read (None: as it is).
 
-    Raises `ConfigError` for another than 'full' and 'blocks'.
+    Raises `ConfigError` for an attention other than 'full' and 'blocks', and for memory that is not for
+    blocks.
     """
-    if passage_attention is None:
+    changes: dict[str, Any] = {}
+    if passage_attention is not None:
+        if passage_attention not in ("full", "blocks"):
+            raise ConfigError(
+                f"passage_attention: answers are read with 'full' or 'blocks', not {brief(passage_attention)}"
+            )
+        changes["passage_attention"] = passage_attention
+        if passage_attention == "full":
+            changes["passage_memory"] = 0.0
+    if passage_memory is not None:
+        changes["passage_memory"] = passage_memory
+    if not changes:
         return config
-    if passage_attention not in ("full", "blocks"):
-        raise ConfigError(
-            f"passage_attention: answers are read with 'full' or 'blocks', not {brief(passage_attention)}"
-        )
-    generator = config.generator.model_copy(update={"passage_attention": passage_attention})
+    try:
+        generator = GeneratorSettings.model_validate({**config.generator.model_dump(), **changes})
+    except ValidationError as error:
+        raise ConfigError(describe(error, GeneratorSettings)) from error
     return config.model_copy(update={"generator": generator})
 
 

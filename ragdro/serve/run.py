@@ -31,17 +31,23 @@ def serve(
     compare: bool = False,
     answering: Answering | None = None,
     passage_attention: str | None = None,
+    passage_memory: float | None = None,
 ) -> None:
     """Serve the system of a run or an exported folder until SIGINT or SIGTERM.
 
-    `compare`: vanilla RAG, the warm-up and the best iteration, too. `passage_attention`: as of `load`.
-    Raises a `RagdroError` for what cannot be loaded or searched, before anything listens, and for an address
-    that cannot be had, before anything is loaded.
+    `compare`: vanilla RAG, the warm-up and the best iteration, too. `passage_attention`, `passage_memory`: as
+    of `load`. Raises a `RagdroError` for what cannot be loaded or searched, before anything listens, and for
+    an address that cannot be had, before anything is loaded.
     """
     address = bind(settings.host, settings.port)
     _log_to_standard_error()
     rag, served = open_stages(
-        folder, stage=stage, corpus=corpus, compare=compare, passage_attention=passage_attention
+        folder,
+        stage=stage,
+        corpus=corpus,
+        compare=compare,
+        passage_attention=passage_attention,
+        passage_memory=passage_memory,
     )
     if answering is not None:
         for one in (rag, *served.others.values()):

@@ -39,9 +39,10 @@ def open_stages(
     corpus: str | None = None,
     compare: bool = False,
     passage_attention: str | None = None,
+    passage_memory: float | None = None,
 ) -> tuple[Rag, Served]:
     """The system of `stage`, and with `compare` those of vanilla RAG, the warm-up and the best iteration.
-    `passage_attention`: as of `load`.
+    `passage_attention`, `passage_memory`: as of `load`; the memory is that of all together.
 
     An index is opened where there is one: what cannot be loaded or searched is said now, not at a request.
     Raises a `RagdroError` for it.
@@ -61,7 +62,10 @@ def open_stages(
                 stage=WARM_UP if name == VANILLA else name,
                 retriever=retriever,
                 passage_attention=passage_attention,
+                passage_memory=passage_memory,
             )
+            first, new = next(iter(pairs.values())).generator.model, pairs[checkpoint].generator.model
+            new.passage_states = first.passage_states
         pair = pairs[checkpoint]
         selects = pair.selects and name != VANILLA
         stages[name] = Rag(

@@ -24,6 +24,7 @@ NAMES = [
     "iteration",
     "growth",
     "blocks",
+    "first_token",
 ]
 
 

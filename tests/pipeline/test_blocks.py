@@ -42,6 +42,11 @@ def test_a_run_with_both_in_turn_trains_measures_and_answers_with_either(
         rows.clear()
         answered = CliRunner().invoke(app, [*asked, *further], catch_exceptions=False)
         assert answered.exit_code == 0 and bool(rows) is in_blocks
+    measured = ["evaluate", str(run)]
+    for further in ([], ["--passage-memory", "1"]):
+        done = CliRunner().invoke(app, [*measured, *further], catch_exceptions=False)
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["bound"] == pytest.approx(best["bound"], abs=1e-5)
     refused = CliRunner().invoke(app, ["evaluate", str(run), "--passage-attention", "both"])
     assert "'full' or 'blocks', not 'both'" in str(refused.exception)
 
@@ -56,13 +61,17 @@ def test_blocks_from_a_warm_up_without_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [("generator.attention=eager", "attention: sdpa"), ("generator.prompt=selector", "identifier")],
+    [
+        ("generator.attention=eager", "attention: sdpa"),
+        ("generator.prompt=selector", "identifier"),
+        ("generator.passage_attention=full generator.passage_memory=1", "passage_memory"),
+    ],
 )
 def test_what_cannot_be_read_in_blocks_is_refused_in_one_line(
     tmp_path: Path, change: str, reason: str
 ) -> None:
     config = write_config(tmp_path, iterations=0)
-    result = CliRunner().invoke(app, ["train", str(config), BLOCKS, change])
+    result = CliRunner().invoke(app, ["train", str(config), BLOCKS, *change.split()])
     assert isinstance(result.exception, ConfigError)
     said = str(result.exception)
     assert "\n" not in said and "passage_attention" in said and reason in said

@@ -158,6 +158,33 @@ def test_where_newlines_are_borders_the_blocks_are_the_prompt() -> None:
     assert [i for block in blocks for i in block] == whole
 
 
+def test_answers_with_passages_kept_are_those_without() -> None:
+    plain = blocks_generator()
+    asked = [*readings(), *readings()[::-1]]
+    expected = [plain.answer_many([read], 1)[0] for read in asked]
+    keeping = Generator(
+        plain.model,
+        plain.template,
+        budget=BUDGET,
+        answer_tokens=6,
+        passage_attention="blocks",
+        passage_memory=1.0,
+    )
+    assert [keeping.answer_many([read], 1)[0] for read in asked] == expected
+    store = plain.model.passage_states
+    assert store is not None
+    blocks = {b.tobytes() for read in asked for b in blocks_of(keeping, read)}
+    assert store.misses == len(store) == len(blocks) and store.hits > len(blocks)
+    with pytest.raises(ConfigError, match=r"passage_memory: 1\.0 with passage_attention: full"):
+        Generator.from_pretrained("tiny:base", passage_memory=1.0)
+
+
+def blocks_of(generator: Generator, read: Reading) -> list[np.ndarray]:
+    sequence = generator.scored(read)
+    assert sequence.blocks is not None
+    return np.split(sequence.tokens, sequence.blocks)[:-1]
+
+
 REFUSED = {
     "identifier": PromptTemplate(user="{passages}\n{question}", passage="[{identifier}] {text}\n"),
     "behind": PromptTemplate(user="{question}\n{passages}", passage="{text}\n"),
