@@ -17,7 +17,7 @@ class FlatIndex(Settings):
 
 
 class IvfPqIndex(Settings):
-    """Inverted lists over product-quantised vectors: small and fast, approximate."""
+    """Inverted lists over product-quantised vectors, built and searched on disk: small, fast, approximate."""
 
     type: Literal["ivfpq"] = "ivfpq"
     lists: int = Field(default=4096, ge=1, description="inverted lists (about 4 to 16 times sqrt(passages))")
@@ -38,6 +38,17 @@ class HnswIndex(Settings):
     ef_construction: int = Field(default=200, ge=1, description="candidates looked at per inserted vector")
     ef_search: Annotated[int, Changes.CANDIDATES] = Field(
         default=128, ge=1, description="candidates looked at per question"
+    )
+
+
+class FaissSettings(Settings):
+    """Single vectors, searched with FAISS."""
+
+    shard_size: Annotated[int, Changes.RESTARTS] = Field(
+        default=50_000, ge=1, description="passages encoded between two restart points"
+    )
+    index: FlatIndex | IvfPqIndex | HnswIndex = Field(
+        default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
 
 

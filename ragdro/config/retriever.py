@@ -16,7 +16,7 @@ from ragdro.config.base import IMPORT_PATH, Settings, kind_or
 from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
-from ragdro.config.indexes import ExactMaxSim, FlatIndex, HnswIndex, IvfPqIndex, LanceIndex
+from ragdro.config.indexes import ExactMaxSim, FaissSettings, LanceIndex
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.config.words import in_words
 from ragdro.errors import ConfigError, brief
@@ -52,16 +52,10 @@ class Bm25Settings(Settings):
     )
 
 
-class DenseVectors(BiEncoderSettings):
+class DenseVectors(FaissSettings, BiEncoderSettings):
     """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS."""
 
     kind: Literal["dense"] = "dense"
-    shard_size: Annotated[int, Changes.RESTARTS] = Field(
-        default=50_000, ge=1, description="passages encoded between two restart points"
-    )
-    index: FlatIndex | IvfPqIndex | HnswIndex = Field(
-        default_factory=FlatIndex, discriminator="type", description="the FAISS index"
-    )
 
 
 class _FirstStage(Settings):
@@ -85,7 +79,27 @@ class DenseFirstStage(_FirstStage, DenseVectors):
     """The nearest passages by another bi-encoder's vectors."""
 
 
-FirstStageSettings: TypeAlias = Bm25FirstStage | DenseFirstStage
+class MuveraFirstStage(_FirstStage, FaissSettings):
+    """The nearest passages by one vector a passage, made of ColBERT's own token vectors (MUVERA): random
+    hyperplanes cut space into regions, and a vector has a part for each region."""
+
+    kind: Literal["muvera"] = "muvera"
+    repetitions: int = Field(default=20, ge=1, description="times that space is cut anew; all are kept")
+    hyperplanes: int = Field(default=5, ge=1, le=10, description="cuts of a repetition: 2^this regions")
+    projection: int = Field(
+        default=16, ge=1, description="numbers a region; a vector has repetitions x regions x this"
+    )
+    shard_size: Annotated[int, Changes.RESTARTS] = Field(
+        default=5_000, ge=1, description="passages encoded between two restart points"
+    )
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return int(self.repetitions * 2**self.hyperplanes * self.projection)
+
+
+FirstStageSettings: TypeAlias = Bm25FirstStage | DenseFirstStage | MuveraFirstStage
 _FIRST_STAGE = "what finds the passages that are scored; null: all passages are encoded and indexed"
 
 
@@ -100,7 +114,7 @@ def _check_stages(settings: DenseSettings | ColbertSettings, own_index: str) -> 
             " scored exactly, without an index; leave one of them out (a dense first stage has its own:"
             " first_stage.index)"
         )
-    if first.kind == settings.kind and first.model == settings.model:
+    if isinstance(first, DenseFirstStage) and first.kind == settings.kind and first.model == settings.model:
         raise ValueError(
             f"first_stage.model: the same as model ({settings.model}): the order would be the first stage's"
             " own; leave first_stage out, or name another model"
@@ -111,7 +125,7 @@ class DenseSettings(DenseVectors):
     """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS or scored behind a
     first stage."""
 
-    first_stage: FirstStageSettings | None = Field(
+    first_stage: Bm25FirstStage | DenseFirstStage | None = Field(
         default=None, discriminator="kind", description=_FIRST_STAGE
     )
 

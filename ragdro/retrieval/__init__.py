@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config.retriever import (
+    Bm25FirstStage,
     Bm25Settings,
     ColbertSettings,
     CustomSettings,
+    DenseFirstStage,
     DenseSettings,
     DenseVectors,
     ExternalSettings,
     FirstStageSettings,
     GivenSettings,
     HybridSettings,
+    MuveraFirstStage,
     RetrieverSettings,
     parse_settings,
 )
@@ -35,7 +38,7 @@ _EXTRAS |= {"psycopg": "postgres", "qdrant_client": "qdrant"}
 
 
 def make_retriever(
-    settings: RetrieverSettings | FirstStageSettings, *, show_progress: bool = False
+    settings: RetrieverSettings | Bm25FirstStage | DenseFirstStage, *, show_progress: bool = False
 ) -> Retriever[Any]:
     """The retriever of these settings, with no index open yet.
 
@@ -49,17 +52,16 @@ def make_retriever(
         raise RetrievalError(needed + (f": pip install 'ragdro[{extra}]'" if extra else "")) from error
 
 
-def _make(settings: RetrieverSettings | FirstStageSettings, show_progress: bool) -> Retriever[Any]:
+def _make(
+    settings: RetrieverSettings | Bm25FirstStage | DenseFirstStage, show_progress: bool
+) -> Retriever[Any]:
     match settings:
         case Bm25Settings():
             from ragdro.retrieval.bm25 import Bm25Retriever
 
             return Bm25Retriever(settings, show_progress=show_progress)
         case DenseSettings() | ColbertSettings() if settings.first_stage is not None:
-            from ragdro.retrieval.staged import StagedRetriever
-
-            first = make_retriever(settings.first_stage, show_progress=show_progress)
-            return StagedRetriever(settings, first, show_progress=show_progress)
+            return _staged(settings, settings.first_stage, show_progress)
         case DenseVectors():
             from ragdro.retrieval.dense import DenseRetriever
 
@@ -93,6 +95,22 @@ def _make(settings: RetrieverSettings | FirstStageSettings, show_progress: bool)
             from ragdro.retrieval.custom import CustomRetriever
 
             return CustomRetriever(settings, show_progress=show_progress)
+
+
+def _staged(
+    settings: DenseSettings | ColbertSettings, first: FirstStageSettings, show_progress: bool
+) -> Retriever[Any]:
+    from ragdro.retrieval.passage_vectors import PassageVectors
+    from ragdro.retrieval.staged import StagedRetriever
+
+    vectors = PassageVectors(settings, first.cache_gb)
+    if isinstance(first, MuveraFirstStage):
+        from ragdro.retrieval.muvera import MuveraRetriever
+
+        finds: Retriever[Any] = MuveraRetriever(first, vectors, show_progress=show_progress)
+    else:
+        finds = make_retriever(first, show_progress=show_progress)
+    return StagedRetriever(settings, finds, vectors, show_progress=show_progress)
 
 
 def _external(settings: ExternalSettings, show_progress: bool) -> Retriever[Any]:

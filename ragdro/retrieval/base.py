@@ -81,7 +81,8 @@ class Retriever(ABC, Generic[Settings]):
         """All questions of a search, so many, have their candidates."""
 
     def share(self, folder: Path) -> None:
-        """Where what belongs to no single index is kept; without it, in the index's folder."""
+        """Where what belongs to no single index is kept; without it, in the index's folder. Before `build`
+        and `open`."""
 
     def fingerprint(self) -> str:
         """What the results depend on beyond the settings' values, such as a file that they name."""

@@ -194,9 +194,9 @@ def _open_cached(
     retriever: Retriever[Any], source: str, key: CacheKey, cache_folder: Path, read: CorpusReader
 ) -> None:
     folder = cache_folder / "indexes" / key.index
+    retriever.share(cache_folder)
     if not is_finished(folder):
         retriever.build(read(source), folder, corpus_key=key.corpus)
-    retriever.share(cache_folder)
     retriever.open(folder)
 
 

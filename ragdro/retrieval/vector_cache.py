@@ -68,16 +68,19 @@ class VectorCache:
                     found[key] = np.frombuffer(row[0], dtype=np.float16).reshape(-1, self.width)
         return found
 
-    def add(self, vectors: Mapping[bytes, Float16[np.ndarray, "_ width"]]) -> None:
-        """Keep the vectors of these passages, as many as fit the budget; what is there already stays."""
-        blobs = _fitting(vectors, self.budget - _FIXED)
-        if not blobs:
+    def add(self, vectors: Mapping[bytes, Float16[np.ndarray, "_ width"]], *, make_room: bool = True) -> None:
+        """Keep the vectors of these passages, as many as fit the budget, or (without `make_room`) what is
+        left of it; what is there already stays."""
+        if not _fitting(vectors, self.budget - _FIXED):
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.execute(_SCHEMA)
             connection.execute("BEGIN IMMEDIATE")
-            self._make_room(connection, sum(map(_bytes_of, blobs.values())))
+            room = self.budget - _FIXED - (0 if make_room else _used(connection))
+            blobs = _fitting(vectors, room)
+            if make_room:
+                self._make_room(connection, sum(map(_bytes_of, blobs.values())))
             connection.executemany(
                 "INSERT OR IGNORE INTO passages (key, vectors) VALUES (?, ?)", blobs.items()
             )

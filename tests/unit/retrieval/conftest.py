@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,3 +126,25 @@ def random_colbert(random_bert: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("colbert")
     library.MultiVectorEncoder(modules=modules, device="cpu").save_pretrained(str(folder))
     return folder
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of passages that were encoded behind a first stage, in order."""
+    pytest.importorskip("sentence_transformers")
+    from ragdro.retrieval import embedding
+    from ragdro.retrieval.encoders import encode_texts, encode_tokens
+
+    seen: list[str] = []
+
+    def counted(encode: Callable[..., Any]) -> Callable[..., Any]:
+        def work(method: Callable[..., Any], texts: Sequence[str], *rest: Any) -> Any:
+            if method.__name__ == "encode_document":
+                seen.extend(texts)
+            return encode(method, texts, *rest)
+
+        return work
+
+    monkeypatch.setattr(embedding, "encode_texts", counted(encode_texts))
+    monkeypatch.setattr(embedding, "encode_tokens", counted(encode_tokens))
+    return seen

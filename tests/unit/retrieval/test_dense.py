@@ -177,6 +177,47 @@ def test_a_killed_build_encodes_only_what_is_missing(
     assert not (folder / "dense-shards").exists()
 
 
+def test_lists_are_filled_part_by_part_as_faiss_fills_them_at_once(
+    random_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed on the way as well; no passage is encoded twice, those that it is trained on included."""
+    import faiss
+
+    corpus, questions = generated_corpus(300), generated_questions(10)
+    lists = IvfPqIndex(lists=4, probes=2, code_bytes=8, training_passages=260)
+    settings = DenseSettings(model=str(random_bert), device="cpu", shard_size=70, index=lists)
+    vectors = by_hand(random_bert, [f"{p.title} {p.text}" for p in corpus])
+    whole: Any = faiss.index_factory(32, "IVF4,PQ8np", faiss.METRIC_INNER_PRODUCT)
+    whole.train(vectors[np.unique(np.linspace(0, 299, 260).astype(np.int64))])
+    whole.add(vectors)
+    whole.nprobe = 2
+    scores, _ = whole.search(by_hand(random_bert, [q.question for q in questions]), 10)
+    encoded: list[str] = []
+
+    def counted(method: Callable[..., Any], texts: Sequence[str], *rest: Any) -> np.ndarray:
+        if method.__name__ == "encode_document":
+            if stops and len(encoded) >= stops[0]:
+                del stops[0]
+                raise KeyboardInterrupt
+            encoded.extend(texts)
+        return encode_texts(method, texts, *rest)
+
+    monkeypatch.setattr("ragdro.retrieval.dense.encode_texts", counted)
+    stops = [140, 260, 275]  # in the sample, before and within what is not in it
+    retriever = DenseRetriever(settings)
+    while stops:
+        with pytest.raises(KeyboardInterrupt):
+            retriever.build(corpus, tmp_path / "index", corpus_key="c")
+    retriever.build(killed_after(corpus, 0), tmp_path / "index", corpus_key="c")
+    assert len(encoded) == 300
+    retriever.open(tmp_path / "index")
+    for expected, candidates in zip(scores, retriever.search(questions, 10), strict=True):
+        assert candidates.scores == pytest.approx(expected.tolist(), abs=1e-3)
+    (tmp_path / "index" / "dense.faiss.ivfdata").unlink()
+    with pytest.raises(RetrievalError, match=r"dense\.faiss\.ivfdata: missing, .* build the index again"):
+        retriever.open(tmp_path / "index")
+
+
 def test_a_killed_build_is_resumed_on_another_device_and_not_with_other_parts(
     corpus: list[Passage],
     questions: list[Question],

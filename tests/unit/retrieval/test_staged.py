@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ragdro.errors import ConfigError, RetrievalError
 from ragdro.retrieval import embedding, make_retriever, open_retriever
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_candidates
-from ragdro.retrieval.encoders import encode_texts, encode_tokens
 from ragdro.types import Candidates, Passage, Question
 from tests.unit.retrieval.test_cache import write_corpus
 
@@ -33,26 +32,12 @@ def scorer(request: pytest.FixtureRequest, random_bert: Path, random_colbert: Pa
     return {"kind": request.param, "model": str(folder), "device": "cpu"}
 
 
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts of passages that were encoded, in order."""
-    seen: list[str] = []
-
-    def counted(encode: Callable[..., Any]) -> Callable[..., Any]:
-        def work(method: Callable[..., Any], texts: Sequence[str], *rest: Any) -> Any:
-            if method.__name__ == "encode_document":
-                seen.extend(texts)
-            return encode(method, texts, *rest)
-
-        return work
-
-    monkeypatch.setattr(embedding, "encode_texts", counted(encode_texts))
-    monkeypatch.setattr(embedding, "encode_tokens", counted(encode_tokens))
-    return seen
-
-
-def built(corpus: Sequence[Passage], folder: Path, values: dict[str, Any]) -> Retriever[Any]:
+def built(
+    corpus: Sequence[Passage], folder: Path, values: dict[str, Any], shared: Path | None = None
+) -> Retriever[Any]:
     retriever = make_retriever(parse_settings(values))
+    if shared is not None:
+        retriever.share(shared)
     retriever.build(corpus, folder)
     retriever.open(folder)
     return retriever
@@ -161,8 +146,7 @@ def test_vectors_of_other_weights_are_not_taken(
     model = tmp_path / "model"
     shutil.copytree(random_bert, model)
     values = {"kind": "dense", "model": str(model), "device": "cpu", "first_stage": {**BM25, "top": 6}}
-    retriever = built(corpus, tmp_path / "index", values)
-    retriever.share(tmp_path / "cache")
+    retriever = built(corpus, tmp_path / "index", values, tmp_path / "cache")
     list(retriever.search(questions, 3))
     torch.manual_seed(7)
     BertModel(BertModel.from_pretrained(model).config).save_pretrained(model)
