@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ragdro.errors import RagdroError
     from ragdro.generation.generator import Generator
     from ragdro.retrieval.over import retriever_over
+    from ragdro.rewriting.rewriter import Rewriter
     from ragdro.runs.load import load
     from ragdro.runs.run import run
     from ragdro.selection.selector import Selector
@@ -34,6 +35,7 @@ _HOMES = {
     "Question": "ragdro.types",
     "Rag": "ragdro.system",
     "RagdroError": "ragdro.errors",
+    "Rewriter": "ragdro.rewriting.rewriter",
     "Selector": "ragdro.selection.selector",
     "bound": "ragdro.algorithms.estimates",
     "effective_sample_size": "ragdro.algorithms.estimates",
@@ -56,6 +58,7 @@ __all__ = [
     "Question",
     "Rag",
     "RagdroError",
+    "Rewriter",
     "Selector",
     "bound",
     "effective_sample_size",

@@ -19,6 +19,8 @@ from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.marginal import marginal_predictions
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.custom import around
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.paths import pooled
 from ragdro.selection import tournament
 from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.selector import Selector
@@ -35,7 +37,9 @@ class Rag:
 
     `retrieve` is needed for questions that come without passages; `max_tokens` bounds one forward pass;
     `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
-    `answering`: from the greedy list, or from all lists ('marginal'); each method can override it.
+    `answering`: from the greedy list, or from all lists ('marginal'); each method can override it. `asking`:
+    what asks again where a question is asked more than once; a prediction's task has then everything that was
+    found, and its selection the path.
     """
 
     def __init__(
@@ -47,9 +51,11 @@ class Rag:
         *,
         selects: bool = True,
         answering: Answering | AnsweringKind = "greedy",
+        asking: Asking | None = None,
     ) -> None:
         self.answering = as_answering(answering)
         self.selects = selects
+        self.asking = asking
         self.selector = selector
         self.generator = generator
         self.retrieve = retrieve
@@ -108,6 +114,11 @@ class Rag:
         `answering`: None as the system does; a kind alone keeps its samples, threshold and seed.
         """
         how = self._way(answering)
+        if how.kind == "marginal" and self.asking is not None:
+            raise ConfigError(
+                "answering: marginal sums over the lists of one retrieval; with retrieval.rounds of 2 or more"
+                " take answering: greedy"
+            )
         if how.kind == "greedy":
             return self.read(tasks, self.select(tasks) if select else self._first(tasks))
         return marginal_predictions(
@@ -119,32 +130,43 @@ class Rag:
         return asked if isinstance(asked, Answering) else changed(self.answering, asked)
 
     def select(self, tasks: Sequence[Task]) -> list[Selection]:
-        """Greedy selections; the retriever's first K where nothing is ever selected.
+        """Greedy selections; the retriever's first K where nothing is ever selected. Where a question is
+        asked more than once, those of its likeliest path.
 
         From more candidates than the selector reads at once, by a tournament
         (`ragdro.selection.tournament`).
         """
         if not self.selects:
             return self._first(tasks)
+        if self.asking is not None:
+            return self.asking.greedy(self.selector, tasks, self.max_tokens)
         return tournament.select(self.selector, tasks, self.max_tokens)
 
     def reranked(self, prediction: Prediction, samples: int = 64) -> Reranking | None:
         """The candidates of a prediction with their probabilities of being in the list at all: exact where
         few lists are possible, else from `samples` drawn. None where no list was written over all of them:
-        the retriever's order was read, passages are chosen apart from one another, or it was a tournament."""
+        the retriever's order was read, passages are chosen apart from one another, it was a tournament, or
+        there were several rounds."""
         task, selector = prediction.task, self.selector
         if prediction.selection.probabilities is None or selector.independent:
+            return None
+        if prediction.selection.path is not None:
             return None
         if len(task.candidates.passages) > selector.n:
             return None
         return rerank(selector, [task], samples, 0, self.max_tokens)[0]
 
     def _first(self, tasks: Sequence[Task]) -> list[Selection]:
-        lengths = [self.selector.list_length(task.candidates) for task in tasks]
-        return [Selection(tuple(range(length)), None, self.selector.k) for length in lengths]
+        k = self.selector.k if self.asking is None else self.asking.most
+        lengths = [min(k, len(task.candidates.passages)) for task in tasks]
+        return [Selection(tuple(range(length)), None, k) for length in lengths]
 
     def read(self, tasks: Sequence[Task], selections: Sequence[Selection]) -> list[Prediction]:
         """Greedy answers from what was selected."""
+        tasks = [
+            task if selection.path is None else pooled(task, [selection.path])[0]
+            for task, selection in zip(tasks, selections, strict=True)
+        ]
         readings = [
             reading(task, self.generator.ordered(selection.permutation))
             for task, selection in zip(tasks, selections, strict=True)

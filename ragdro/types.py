@@ -92,10 +92,63 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question and the candidates to select from."""
+    """A question and the candidates to select from; `read`: the passages that earlier rounds selected."""
 
     question: Question
     candidates: Candidates
+    read: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One decision to ask, and one to read: a query, what it found, and what was selected of it.
+
+    `query`: the question itself in the first round, else the text of the `tokens` that the rewriter wrote,
+    its end token among them (none: nothing was written). `candidates`: what the query found and nobody had
+    read; none where it says that there is enough, or has found nothing: a path ends there. The logarithms
+    (nats) are those of the query and of the list under their models and under what proposed them.
+    """
+
+    query: str
+    tokens: tuple[int, ...]
+    candidates: Candidates
+    permutation: Permutation = ()
+    log_query: float = 0.0
+    log_query_proposal: float = 0.0
+    log_list: float = 0.0
+    log_list_proposal: float = 0.0
+
+    @property
+    def read(self) -> tuple[Passage, ...]:
+        """What was selected, in order."""
+        return tuple(self.candidates.passages[i] for i in self.permutation)
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionPath:
+    """How a question was asked and read, round by round: the latent `h` where there is more than one."""
+
+    rounds: tuple[Round, ...]
+
+    @property
+    def read(self) -> tuple[Passage, ...]:
+        """Everything selected, in reading order."""
+        return tuple(passage for one in self.rounds for passage in one.read)
+
+    @property
+    def log_prior(self) -> float:
+        """log p(h|x): the sum over its decisions."""
+        return sum(one.log_query + one.log_list for one in self.rounds)
+
+    @property
+    def log_proposal(self) -> float:
+        """log q(h)."""
+        return sum(one.log_query_proposal + one.log_list_proposal for one in self.rounds)
+
+    @property
+    def decisions(self) -> tuple[tuple[tuple[int, ...], Permutation], ...]:
+        """What was decided: two paths of a question that decide alike are one."""
+        return tuple((one.tokens, one.permutation) for one in self.rounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +159,8 @@ class WeightedSample:
     drew it (log q), `log_prior` under the selector (log p(z|x)), `log_likelihood` that of the gold
     answer (log p(y|x,d_z)), all in nats; `weight` is the fraction of the question's total importance
     weight (it already contains `count`), so the weights of a question sum to 1. `reward` is what a policy
-    gradient compares (None: the log-likelihood).
+    gradient compares (None: the log-likelihood). `path`: how the passages were found, where a question is
+    asked more than once; the log-probabilities are then those of all its decisions.
     """
 
     permutation: Permutation
@@ -116,6 +170,7 @@ class WeightedSample:
     log_likelihood: float
     weight: float
     reward: float | None = None
+    path: QuestionPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +215,14 @@ class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 
     `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is K,
-    how many are selected where there are as many (None: as many as were).
+    how many are selected where there are as many (None: as many as were). `path`: how it was found, where a
+    question is asked more than once; the permutation is then of everything that the path has found.
     """
 
     permutation: Permutation
     probabilities: tuple[float, ...] | None
     most: int | None = None
+    path: QuestionPath | None = None
 
 
 @dataclass(frozen=True, slots=True)

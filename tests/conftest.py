@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -58,12 +58,12 @@ def sentencepiece_like() -> PreTrainedTokenizerFast:
     )
 
 
-def word_level() -> PreTrainedTokenizerFast:
+def word_level(sentences: Sequence[str] = _SENTENCES) -> PreTrainedTokenizerFast:
     """Whole words; the special tokens are words of the vocabulary."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+|[\[\]?.,:]"), "isolated")
     trainer = trainers.WordLevelTrainer(vocab_size=300, special_tokens=_SPECIALS)
-    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    tokenizer.train_from_iterator(sentences, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="</s>",

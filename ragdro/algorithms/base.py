@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ragdro.algorithms.examples import TrainingExample
     from ragdro.config import Config
     from ragdro.generation.generator import Generator
+    from ragdro.rewriting.rewriter import Rewriter
     from ragdro.selection.selector import Draw, Selector
 
 
@@ -84,6 +85,10 @@ class Algorithm(ObjectiveSettings, ABC):
     @abstractmethod
     def generator_example(self, generator: Generator, weighted: WeightedTask) -> TrainingExample:
         """What the generator learns from a question."""
+
+    def rewriter_example(self, rewriter: Rewriter, weighted: WeightedTask) -> TrainingExample:
+        """What the rewriter learns from a question that is asked more than once, where `learns_paths`."""
+        raise ConfigError(f"objective: {self.kind} learns from lists alone; set retrieval.rounds: 1")
 
     def warnings(self, metrics: Mapping[str, float], samples: int) -> dict[str, str]:
         """For each metric of an E-step that says a fit is in trouble, what that is and what to try."""

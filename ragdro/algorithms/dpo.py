@@ -66,7 +66,7 @@ class Dpo(Algorithm):
         if len(pair.samples) == 1:
             return list_example(selector, pair, (0.0,))
         loss = preference_to([s.log_prior for s in pair.samples], self.beta)
-        return list_example(selector, pair, (1.0, 1.0), loss)
+        return replace(list_example(selector, pair, (1.0, 1.0)), loss=loss)
 
     def generator_example(self, generator: Generator, weighted: WeightedTask) -> TrainingExample:
         """The gold answer under the best permutation, or that against a wrong answer of the generator's

@@ -11,6 +11,7 @@ from ragdro.types import WeightedTask
 
 if TYPE_CHECKING:
     from ragdro.algorithms.examples import TrainingExample
+    from ragdro.rewriting.rewriter import Rewriter
     from ragdro.selection.selector import Selector
 
 
@@ -27,8 +28,17 @@ class DroCentered(Dro):
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """Each distinct permutation with the sum of w_i - 1/m over its draws."""
         from ragdro.algorithms.examples import list_example
-        from ragdro.algorithms.losses import clipped_to
 
-        drawn = sum(s.count for s in weighted.samples)
-        advantages = [s.weight - s.count / drawn for s in weighted.samples]
-        return list_example(selector, weighted, advantages, clipped_to(weighted.samples, self.clip))
+        return list_example(selector, weighted, _advantages(weighted), self.clip)
+
+    def rewriter_example(self, rewriter: Rewriter, weighted: WeightedTask) -> TrainingExample:
+        """Every query written, with the sum of w_i - 1/m over its paths."""
+        from ragdro.algorithms.examples import query_example
+
+        return query_example(rewriter, weighted, _advantages(weighted), self.clip)
+
+
+def _advantages(weighted: WeightedTask) -> list[float]:
+    """The sum of w_i - 1/m over the draws of each sample."""
+    drawn = sum(s.count for s in weighted.samples)
+    return [s.weight - s.count / drawn for s in weighted.samples]

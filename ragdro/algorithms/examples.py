@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragdro.algorithms.losses import Loss, weighted_loss
-from ragdro.generation.generator import Generator
-from ragdro.lm.groups import ScoredGroup
+from ragdro.algorithms.losses import Loss, clipped_to, weighted_loss
+from ragdro.generation.generator import Generator, Reading
+from ragdro.lm.groups import JoinedGroup, ScoredGroup
+from ragdro.rewriting.decisions import Decided, lists_of, queries_of
+from ragdro.rewriting.rewriter import Rewriter
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
 from ragdro.types import Permutation, WeightedTask
@@ -30,11 +32,34 @@ class TrainingExample:
 
 
 def list_example(
-    selector: Selector, weighted: WeightedTask, weights: Sequence[float], loss: Loss = weighted_loss
+    selector: Selector, weighted: WeightedTask, weights: Sequence[float], clip: float | None = None
 ) -> TrainingExample:
-    """The selector's: every permutation drawn, with a weight each."""
-    group = selector.group(weighted.task, [s.permutation for s in weighted.samples])
-    return TrainingExample(weighted.task.question.id, group, tuple(weights), loss)
+    """The selector's: every permutation drawn, with a weight each; of paths every list, with the sum of the
+    weights of those that chose it where it was chosen. `clip`: the change of a list's probability at which it
+    pulls no more (PPO's; None: there is none)."""
+    lists = lists_of(weighted, weights)
+    groups = [selector.group(d.task, [*d.weights]) for d in lists]
+    group = groups[0] if weighted.samples[0].path is None else JoinedGroup(tuple(groups))
+    return _example(weighted, group, lists, clip)
+
+
+def query_example(
+    rewriter: Rewriter, weighted: WeightedTask, weights: Sequence[float], clip: float | None = None
+) -> TrainingExample:
+    """The rewriter's: every query written, with the sum of the weights of the paths that asked it where they
+    did; `clip` as above."""
+    queries = queries_of(weighted, weights)
+    groups = [rewriter.group(Reading(d.task.question, d.task.read), [*d.weights]) for d in queries]
+    return _example(weighted, JoinedGroup(tuple(groups)), queries, clip)
+
+
+def _example(
+    weighted: WeightedTask, group: ScoredGroup, decided: Sequence[Decided], clip: float | None
+) -> TrainingExample:
+    weights = tuple(weight for d in decided for weight in d.weights.values())
+    log_priors = [log_p for d in decided for log_p in d.log_priors.values()]
+    loss = weighted_loss if clip is None else clipped_to(log_priors, clip)
+    return TrainingExample(weighted.task.question.id, group, weights, loss)
 
 
 def answer_example(generator: Generator, weighted: WeightedTask, weights: Sequence[float]) -> TrainingExample:

@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ragdro.types import WeightedSample
-
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From weights [samples] and log-probabilities [samples] to one number."""
 
@@ -58,9 +56,9 @@ def preference_loss(
     return -F.logsigmoid(beta * margin)
 
 
-def clipped_to(samples: Sequence[WeightedSample], clip: float) -> Loss:
-    """`clipped_loss` against the probabilities that the samples were drawn with."""
-    sampled = torch.tensor([s.log_prior for s in samples], dtype=torch.float32)
+def clipped_to(log_priors: Sequence[float], clip: float) -> Loss:
+    """`clipped_loss` against the probabilities that samples were drawn with, whose logarithms are given."""
+    sampled = torch.tensor(log_priors, dtype=torch.float32)
     return partial(_clipped, sampled=sampled, clip=clip)
 
 

@@ -14,6 +14,7 @@ from ragdro.types import WeightedSample, WeightedTask
 if TYPE_CHECKING:
     from ragdro.algorithms.examples import TrainingExample
     from ragdro.generation.generator import Generator
+    from ragdro.rewriting.rewriter import Rewriter
     from ragdro.selection.selector import Selector
 
 
@@ -33,6 +34,7 @@ class Rloo(Algorithm):
     )
 
     on_policy: ClassVar[bool] = True
+    learns_paths: ClassVar[bool] = True
 
     @property
     def needs_reference(self) -> bool:
@@ -58,10 +60,14 @@ class Rloo(Algorithm):
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """Each distinct permutation with the sum of its draws' advantages."""
         from ragdro.algorithms.examples import list_example
-        from ragdro.algorithms.losses import clipped_to
 
-        advantages = _advantages(weighted.samples)
-        return list_example(selector, weighted, advantages, clipped_to(weighted.samples, self.clip))
+        return list_example(selector, weighted, _advantages(weighted.samples), self.clip)
+
+    def rewriter_example(self, rewriter: Rewriter, weighted: WeightedTask) -> TrainingExample:
+        """Each distinct query with the sum of the advantages of the paths that asked it."""
+        from ragdro.algorithms.examples import query_example
+
+        return query_example(rewriter, weighted, _advantages(weighted.samples), self.clip)
 
     def generator_example(self, generator: Generator, weighted: WeightedTask) -> TrainingExample:
         """The gold answer under every draw, all alike."""

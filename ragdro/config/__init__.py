@@ -232,6 +232,15 @@ class Config(TrainingSettings):
         return self
 
     @model_validator(mode="after")
+    def _asked_once(self) -> Config:
+        if self.retrieval.rounds > 1:
+            raise ValueError(
+                "retrieval.rounds: a run folder asks a question once; set rounds: 1, or train in memory"
+                " (docs/explanation/paths.md)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _proposals_suit(self) -> Config:
         check_proposals(self.objective, self.e_step)
         return self

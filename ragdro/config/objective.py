@@ -35,6 +35,8 @@ class ObjectiveSettings(Settings):
     on_policy: ClassVar[bool] = False
     """Whether samples must come from the selector as it is: no temperature, mixture, replay or other
     engine."""
+    learns_paths: ClassVar[bool] = False
+    """Whether it has something for the rewriter to learn, where a question is asked more than once."""
     draws_lists: ClassVar[bool] = True
     """Whether lists are sampled from the selector at all."""
 

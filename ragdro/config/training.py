@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ragdro.config.base import IMPORT_PATH, Settings
 from ragdro.config.engine import EngineSettings, TransformersEngine
+from ragdro.config.retrieval import Retrieval
 
 
 class Optimisation(Settings):
@@ -56,6 +57,7 @@ class WarmUp(Settings):
     generator: Optimisation | None = Field(
         Optimisation(), description="null: the generator is taken as it is"
     )
+    rewriter: Optimisation | None = Field(Optimisation(), description="null: the rewriter is taken as it is")
     teacher: Literal["auto", "distant", "gold", "query-likelihood", "fused"] = Field(
         "auto",
         description="whose lists are taught: 'distant' puts passages that hold an answer first, 'gold' those"
@@ -77,7 +79,7 @@ class WarmUp(Settings):
     def _warmed_up_elsewhere(cls, values: Any) -> Any:
         """A pair from another run is not fitted again: what is left of the settings says so."""
         if isinstance(values, Mapping) and values.get("from") is not None:
-            return {**values, "selector": None, "generator": None}
+            return {**values, "selector": None, "generator": None, "rewriter": None}
         return values
 
     @model_validator(mode="after")
@@ -93,7 +95,7 @@ class WarmUp(Settings):
 
     @property
     def fits(self) -> list[Optimisation]:
-        """Those that there are."""
+        """The pair's, those that there are."""
         return [fit for fit in (self.selector, self.generator) if fit is not None]
 
 
@@ -152,10 +154,11 @@ class MStep(Settings):
 
     selector: Optimisation = Field(Optimisation(), description="the selector's update")
     generator: Optimisation = Field(Optimisation(), description="the generator's update")
+    rewriter: Optimisation = Field(Optimisation(), description="the rewriter's update")
 
     @property
     def fits(self) -> list[Optimisation]:
-        """Both."""
+        """The pair's."""
         return [self.selector, self.generator]
 
 
@@ -242,7 +245,9 @@ class TrainingSettings(Settings):
     m_step: MStep = Field(MStep(), description="fitting")
     train_selector: bool = Field(True, description="false: the selector stays as warmed up (ablation)")
     train_generator: bool = Field(True, description="false: the generator stays as warmed up (ablation)")
+    train_rewriter: bool = Field(True, description="false: the rewriter stays as warmed up (ablation)")
     evaluation: Evaluation = Field(Evaluation(), description="measuring")
+    retrieval: Retrieval = Field(Retrieval(), description="how often a question is asked")
     parallel: Parallel = Field(Parallel(), description="several processes")
     bad_batches: int = Field(
         10, ge=0, description="updates skipped for a loss or gradient that is not finite before the run stops"

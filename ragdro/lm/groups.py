@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from ragdro.lm.batching import packs_by_tokens
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
 
@@ -50,6 +55,48 @@ class ScoredGroup(ABC):
     @abstractmethod
     def head_flops(self, model: LanguageModel) -> float:
         """What is computed from the hidden states, forward (see `ragdro.profiling`)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedGroup(ScoredGroup):
+    """Groups of one kind that belong to one question: its decisions, made from different prompts."""
+
+    parts: tuple[ScoredGroup, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @classmethod
+    def log_probs(cls, model: LanguageModel, groups: Sequence[ScoredGroup]) -> list[Tensor]:
+        """See `ScoredGroup`."""
+        joined = cast("Sequence[JoinedGroup]", groups)
+        values = iter(log_probs(model, [part for group in joined for part in group.parts]))
+        return [torch.cat([next(values) for _ in group.parts]) for group in joined]
+
+    @classmethod
+    def batches(cls, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+        """The parts of a group stay together; of those that are padded it is a bit less than a row's."""
+        return packs_by_tokens(lengths, max_tokens)
+
+    @classmethod
+    def one_pass(cls, model: LanguageModel, group: ScoredGroup) -> bool:
+        """See `ScoredGroup`."""
+        part = cast("JoinedGroup", group).parts[0]
+        return part.one_pass(model, part)
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """See `ScoredGroup`."""
+        return [sequence for part in self.parts for sequence in part.tokens]
+
+    @property
+    def positions(self) -> Ints:
+        """See `ScoredGroup`."""
+        return np.concatenate([part.positions for part in self.parts])
+
+    def head_flops(self, model: LanguageModel) -> float:
+        """See `ScoredGroup`."""
+        return sum(part.head_flops(model) for part in self.parts)
 
 
 def log_probs(model: LanguageModel, groups: Sequence[ScoredGroup]) -> list[Tensor]:

@@ -274,7 +274,7 @@ class LanguageModel:
         self.note(0, 2.0 * hidden.numel() * len(choices))
         with self.precision():
             if type(head) is torch.nn.Linear:
-                weight = head.weight[choices]
+                weight = head.weight if len(choices) == len(head.weight) else head.weight[choices]
                 bias = None if head.bias is None else head.bias[choices]
                 if self.exact:
                     weight, bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)

@@ -17,8 +17,9 @@ from ragdro.errors import ConfigError, brief
 from ragdro.prompts.template import PromptTemplate
 
 _SLOTS = {
-    "user": {"question", "passages", "n", "k"},
+    "user": {"question", "passages", "n", "k", "read"},
     "passage": {"identifier", "title", "text"},
+    "read": {"title", "text"},
     "start": set(),
     "system": set(),
 }
@@ -51,7 +52,7 @@ def load_template(source: str) -> PromptTemplate:
 def _template(fields: Any, source: str) -> PromptTemplate:
     if not isinstance(fields, dict) or not {"user", "passage"} <= set(fields) <= set(_SLOTS):
         raise ConfigError(
-            f"{source}: a prompt template has the keys user, passage and, optionally, start and system"
+            f"{source}: a prompt template has the keys user, passage and, optionally, read, start and system"
         )
     for key, value in fields.items():
         if not isinstance(value, str):
@@ -65,4 +66,6 @@ def _template(fields: Any, source: str) -> PromptTemplate:
                 raise ConfigError(f"{source}: unknown slot {{{brief(name)[1:-1]}}} in '{key}'")
     if "{question}" not in fields["user"] or "{passages}" not in fields["user"]:
         raise ConfigError(f"{source}: 'user' needs the slots {{question}} and {{passages}}")
+    if ("{read}" in fields["user"]) != ("read" in fields):
+        raise ConfigError(f"{source}: the slot {{read}} of 'user' and the key 'read' go together")
     return PromptTemplate(**fields)

@@ -7,22 +7,22 @@ template gets the prompt as one user turn; another gets it as it stands.
 A template file has `user` (with the slots `{question}`, `{passages}` and, optionally, `{n}` and `{k}`),
 `passage` (with `{title}`, `{text}` and, for a selector, `{identifier}`), `start`, the text between a
 plain prompt and the output (a chat turn has its own) and, optionally, `system`: a system turn, in place of
-the one that some chat templates write by themselves.
+the one that some chat templates write by themselves. A selector's that is asked more than once has
+`{read}` in its `user`: there each passage that was read already stands as `read` says (with `{title}` and
+`{text}`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from string import Formatter
 
 import yaml
 
 from ragdro.errors import ConfigError
-from ragdro.lm.chat import ChatFrame
 from ragdro.lm.tokens import Place, TextTokenizer, join_parts
 from ragdro.lm.vocabulary import Parts
+from ragdro.prompts.segments import enclose, fields, segments_of, without_space
 from ragdro.types import Passage
 
 
@@ -80,13 +80,14 @@ class PromptTemplate:
     passage: str
     start: str = ""
     system: str | None = None
+    read: str | None = None
     counts: CutCounts = field(default_factory=CutCounts, compare=False, repr=False)
 
     def require_blocks(self) -> None:
         """Raises `ConfigError` where a passage's text says its place, or nothing stands behind the passages
         but the answer."""
         cause = None
-        if any(slot == "identifier" for _, slot in _fields(self.passage)):
+        if any(slot == "identifier" for _, slot in fields(self.passage)):
             cause = "'passage' has {identifier}, but a block's text cannot depend on its place"
         elif not self.user.partition("{passages}")[2].strip():
             cause = "'user' has nothing behind {passages}, so that nothing would read the blocks"
@@ -95,9 +96,15 @@ class PromptTemplate:
                 f"generator.prompt: {cause}; change the template, or use generator.passage_attention: full"
             )
 
+    @property
+    def shows_read(self) -> bool:
+        """Whether a prompt says what was read already."""
+        return any(slot == "read" for _, slot in fields(self.user))
+
     def as_yaml(self) -> str:
         """The template file that `load_template` reads this back from."""
-        parts = {"user": self.user, "passage": self.passage, "start": self.start, "system": self.system}
+        parts = {"user": self.user, "passage": self.passage, "read": self.read, "start": self.start}
+        parts["system"] = self.system
         said = {key: text for key, text in parts.items() if text is not None}
         return yaml.safe_dump(said, allow_unicode=True)
 
@@ -108,7 +115,7 @@ class PromptTemplate:
 
     def output_border(self, tokenizer: TextTokenizer) -> str:
         """The end of every prompt, from the last slot on: what the output is a continuation of."""
-        literal, slot = _fields(self.user)[-1]
+        literal, slot = fields(self.user)[-1]
         last = literal if slot is None else ""
         frame = tokenizer.frame(self.system)
         if frame is None:
@@ -116,11 +123,17 @@ class PromptTemplate:
         return (last.rstrip() if frame.strips[1] else last) + frame.after
 
     def encode(
-        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        k: int,
+        budget: Budget,
+        read: Sequence[Passage] = (),
     ) -> list[int]:
         """The prompt's token ids, ready for the output to follow: those of the whole text, texts that are
         longer than their budget cut. Raises `ModelError` where the chat template cannot be used."""
-        segments, *_ = self._segments(tokenizer, question, passages, k, budget)
+        segments, *_ = self._segments(tokenizer, question, passages, k, budget, read)
         return [*self._begin(tokenizer), *tokenizer.prompt(segments)]
 
     def encode_blocks(
@@ -137,23 +150,35 @@ class PromptTemplate:
         return [*filter(None, [[*self._begin(tokenizer), *before], *ids]), tail]
 
     def encode_with_ends(
-        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        k: int,
+        budget: Budget,
+        read: Sequence[Passage] = (),
     ) -> EncodedPrompt:
         """`encode`, and where each passage ends. Raises `ModelError` as that does, and for a tokenizer that
         does not say which characters its tokens stand for."""
-        segments, places, first = self._segments(tokenizer, question, passages, k, budget)
+        segments, places, first = self._segments(tokenizer, question, passages, k, budget, read)
         begin = self._begin(tokenizer)
         ids, ends = tokenizer.prompt_with_ends(segments, places[first : first + len(passages)])
         return EncodedPrompt([*begin, *ids], [len(begin) + end for end in ends])
 
     def encode_with_spans(
-        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        k: int,
+        budget: Budget,
+        read: Sequence[Passage] = (),
     ) -> EncodedPrompt:
         """`encode_with_ends`, and where the passages begin and the question behind them stands. Its template
         has a question there."""
-        segments, places, first = self._segments(tokenizer, question, passages, k, budget)
+        segments, places, first = self._segments(tokenizer, question, passages, k, budget, read)
         begin, last = self._begin(tokenizer), first + len(passages)
-        around = [_without_space(segments, place) for place in places[last : last + 2]]
+        around = [without_space(segments, place) for place in places[last : last + 2]]
         ids, found = tokenizer.prompt_with_ends(segments, [*places[first - 1 : last], *around])
         before, *ends, lead, end = (len(begin) + i for i in found)
         return EncodedPrompt([*begin, *ids], ends, before + 1, range(lead + 1, end + 1))
@@ -174,25 +199,37 @@ class PromptTemplate:
         return tokenizer.start_ids if tokenizer.frame(self.system) is None else []
 
     def _segments(
-        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        k: int,
+        budget: Budget,
+        read: Sequence[Passage],
     ) -> tuple[list[Parts], list[Place], int]:
         """The prompt's text in segments (see `TextTokenizer.prompt`), the places behind its blocks, and which
         of these is the first passage's. Behind the passages come the words up to a question and, where there
         is one, that question."""
-        blocks, first = self._blocks(tokenizer, question, passages, k, budget)
+        blocks, first = self._blocks(tokenizer, question, passages, k, budget, read)
         self._enclose(blocks, tokenizer)
-        segments, places = _segments(blocks)
+        segments, places = segments_of(blocks)
         return segments, places, first
 
     def _blocks(
-        self, tokenizer: TextTokenizer, question: str, passages: Sequence[Passage], k: int, budget: Budget
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        k: int,
+        budget: Budget,
+        read: Sequence[Passage] = (),
     ) -> tuple[list[list[str]], int]:
         """The blocks of `_segments`, without a system turn, and which one is the first passage."""
         asked = tokenizer.cut(question, budget.question_tokens, turns=True)
         self.counts.questions += 1
         self.counts.questions_cut += len(asked) < len(question)
         blocks, first = [[""]], 0
-        for literal, slot in _fields(self.user):
+        for literal, slot in fields(self.user):
             blocks[-1][-1] += literal
             if slot == "question" and first:
                 blocks += [["", asked, ""], [""]]
@@ -200,8 +237,14 @@ class PromptTemplate:
                 blocks[-1] += [asked, ""]
             elif slot == "passages":
                 first = len(blocks)
-                blocks += [self._passage(tokenizer, i, p, budget) for i, p in enumerate(passages)]
+                form = self.passage
+                blocks += [self._passage(tokenizer, form, i, p, budget) for i, p in enumerate(passages)]
                 blocks.append([""])
+            elif slot == "read":
+                for i, p in enumerate(read):
+                    own, *others = self._passage(tokenizer, self.read or "", i, p, budget)
+                    blocks[-1][-1] += own
+                    blocks[-1] += others
             elif slot is not None:
                 blocks[-1][-1] += str(k if slot == "k" else len(passages))
         return blocks, first
@@ -210,16 +253,18 @@ class PromptTemplate:
         """Put the system's words and a chat turn around the blocks."""
         frame = tokenizer.frame(self.system)
         if frame is not None:
-            _enclose(blocks, frame)
+            enclose(blocks, frame)
         elif self.system is not None:
             blocks[0][0] = f"{self.system}\n\n{blocks[0][0]}"
 
-    def _passage(self, tokenizer: TextTokenizer, index: int, passage: Passage, budget: Budget) -> list[str]:
-        """The passage's block in parts: ours and the users' by turns."""
+    def _passage(
+        self, tokenizer: TextTokenizer, form: str, index: int, passage: Passage, budget: Budget
+    ) -> list[str]:
+        """The passage's block, as `form` says, in parts: ours and the users' by turns."""
         limit = budget.passage_tokens
-        fields = _fields(self.passage)
+        pieces = fields(form)
         title, cut = "", False
-        if any(slot == "title" for _, slot in fields):
+        if any(slot == "title" for _, slot in pieces):
             title = tokenizer.cut(passage.title, limit // 2)
             cut = len(title) < len(passage.title)
             limit -= tokenizer.length(title)
@@ -228,67 +273,10 @@ class PromptTemplate:
         self.counts.passages_cut += cut or len(text) < len(passage.text)
         said = {"title": title, "text": text}
         parts = [""]
-        for literal, slot in fields:
+        for literal, slot in pieces:
             parts[-1] += literal
             if slot == "identifier":
                 parts[-1] += str(index + 1)
             elif slot is not None:
                 parts += [said[slot], ""]
         return parts
-
-
-@lru_cache(maxsize=256)
-def _fields(text: str) -> tuple[tuple[str, str | None], ...]:
-    """The pieces of a template text: what is written and the slot behind it, None at the end."""
-    return tuple((literal, slot) for literal, slot, _, _ in Formatter().parse(text))
-
-
-def _enclose(blocks: list[list[str]], frame: ChatFrame) -> None:
-    """Put what the chat template writes around the blocks, whose outer white space it may take off."""
-    places = [(parts, i) for parts in blocks for i in range(len(parts))]
-    for parts, i in places if frame.strips[0] else []:
-        parts[i] = parts[i].lstrip()
-        if parts[i]:
-            break
-    for parts, i in reversed(places) if frame.strips[1] else []:
-        parts[i] = parts[i].rstrip()
-        if parts[i]:
-            break
-    blocks[0][0] = frame.before + blocks[0][0]
-    blocks[-1][-1] += frame.after
-
-
-def _lines(block: list[str]) -> list[list[str]]:
-    """The block cut in front of each user's text that begins a line, so that a text is tokenised once for
-    all places that it may have."""
-    lines = [[block[0]]]
-    for said, ours in zip(block[1::2], block[2::2], strict=True):
-        if said and lines[-1][-1].endswith("\n"):
-            lines.append([""])
-        lines[-1] += [said, ours]
-    return lines
-
-
-def _segments(blocks: Sequence[list[str]]) -> tuple[list[Parts], list[Place]]:
-    """The blocks, joined wherever the border between two is not a newline of ours before something visible,
-    and the place behind each block but the last; newlines that begin a block go to the one in front of it."""
-    (_, first), *others = ((number, line) for number, block in enumerate(blocks) for line in _lines(block))
-    segments, places = [list(first)], list[Place]()
-    for number, line in others:
-        rest = line[0].lstrip("\n")
-        segments[-1][-1] += line[0][: len(line[0]) - len(rest)]
-        if number > len(places):
-            places.append((len(segments) - 1, len(segments[-1]) - 1, len(segments[-1][-1])))
-        following = next(filter(None, [rest, *line[1:]]), "")[:1]
-        if segments[-1][-1].endswith("\n") and (following.isalnum() or following in tuple('[("')):
-            segments.append([rest, *line[1:]])
-        else:
-            segments[-1][-1] += rest
-            segments[-1] += line[1:]
-    return [tuple(parts) for parts in segments], places
-
-
-def _without_space(segments: Sequence[Parts], place: Place) -> Place:
-    """The place in front of the white space that it stands behind."""
-    segment, part, characters = place
-    return segment, part, len(segments[segment][part][:characters].rstrip())

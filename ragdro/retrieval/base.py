@@ -84,6 +84,13 @@ class Retriever(ABC, Generic[Settings]):
         """Where what belongs to no single index is kept; without it, in the index's folder. Before `build`
         and `open`."""
 
+    def _matched(self, found: Candidates) -> Candidates:
+        """Those of a query's candidates that have anything to do with it."""
+        return found
+
+    def _found(self) -> None:
+        """All texts of a `find` have their candidates: nothing is said of them."""
+
     def fingerprint(self) -> str:
         """What the results depend on beyond the settings' values, such as a file that they name."""
         return ""
@@ -165,6 +172,21 @@ class Retriever(ABC, Generic[Settings]):
         return track(
             self._batches(questions, top_n), "searching", total=len(questions), shown=self.show_progress
         )
+
+    def find(self, texts: Sequence[str], top_n: int) -> list[Candidates]:
+        """At most top_n passages of each text that a model wrote, best first: none is no error, and nothing
+        is warned of. No text is empty; a candidate's `question_id` is the text's number."""
+        if top_n < 1:
+            raise RetrievalError(f"top_n must be at least 1, not {top_n}")
+        asked = [Question(str(i), text, ()) for i, text in enumerate(texts)]
+        if self.needs_corpus(asked):
+            _ = self.store  # raises before anything is searched
+        found: list[Candidates] = []
+        for start in range(0, len(asked), self.batch_size):
+            batch = self._search_batch(asked[start : start + self.batch_size], self._most(top_n))
+            found += [first_without(self._matched(one), top_n, None) for one in batch]
+        self._found()
+        return found
 
     def _check(self, questions: Sequence[Question], top_n: int) -> None:
         if top_n < 1:

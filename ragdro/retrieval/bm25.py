@@ -28,6 +28,7 @@ from ragdro.retrieval.bm25_library import Tokenized, Tokenizer, bm25s
 from ragdro.retrieval.language import WordRules, detect, word_rules
 from ragdro.retrieval.postings import Postings
 from ragdro.retrieval.store import PassageStore
+from ragdro.types import Candidates
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +102,15 @@ class Bm25Retriever(RowRetriever[Bm25Settings]):
         asked = [self._index.get_tokens_ids(self._rules.of(text)) for text in texts]
         self._unmatched += sum(not tokens for tokens in asked)
         return self._postings.search(asked, top_n)
+
+    def _matched(self, found: Candidates) -> Candidates:
+        """Without the first passages of the corpus, which those have that share no word with any."""
+        assert found.scores is not None
+        count = sum(score > 0 for score in found.scores)  # the best stand in front
+        return Candidates(found.question_id, found.passages[:count], found.scores[:count])
+
+    def _found(self) -> None:
+        self._unmatched = 0
 
     def _searched(self, questions: int) -> None:
         """One warning a search: a question without a word of the corpus gets its first passages."""

@@ -39,6 +39,10 @@ class HybridRetriever(Retriever[HybridSettings]):
     def needs_corpus(self, questions: Sequence[Question]) -> bool:
         return any(member.needs_corpus(questions) for member in self._members)
 
+    def _found(self) -> None:
+        for member in self._members:
+            member._found()
+
     def _searched(self, questions: int) -> None:
         for member in self._members:
             member._searched(questions)

@@ -66,7 +66,9 @@ class ListSelector(Selector):
         """See `Selector`."""
         self.check(task)
         passages, k = task.candidates.passages, self.list_length(task.candidates)
-        ids = self.template.encode(self.model.tokenizer, task.question.question, passages, k, self.budget)
+        ids = self.template.encode(
+            self.model.tokenizer, task.question.question, passages, k, self.budget, task.read
+        )
         self._check_length(task, len(ids) + self.room(len(passages)))
         return np.array(ids)
 

@@ -66,9 +66,7 @@ def weighted_lists(
     uniforms = [np.random.default_rng([seed, _hash(tasks[at])]).random(shape) for at in drawn]
     written = selector.select_and_sample([tasks[at] for at in drawn], uniforms, max_tokens)
     for at, (greedy, draws) in zip(drawn, written, strict=True):
-        found[at] = _from_draws(
-            greedy.permutation, _log_prior(selector, tasks[at], greedy, max_tokens), draws
-        )
+        found[at] = _from_draws(greedy.permutation, log_prior(selector, tasks[at], greedy, max_tokens), draws)
     return [found[at] for at in range(len(tasks))]
 
 
@@ -89,7 +87,7 @@ def _all_of(lists: Sequence[Permutation], log_p: Sequence[float]) -> WeightedLis
     return WeightedLists(tuple(entries), len(lists), exact=True)
 
 
-def _log_prior(selector: Selector, task: Task, greedy: Selection, max_tokens: int) -> float:
+def log_prior(selector: Selector, task: Task, greedy: Selection, max_tokens: int) -> float:
     """log p(z|x) of the greedy list. The probabilities of its places do not say how probable an early end
     was, so that a list which may have one is scored."""
     if selector.stop:

@@ -141,7 +141,7 @@ class PointerSelector(Selector):
         passages, k = task.candidates.passages, self.list_length(task.candidates)
         by_heads = isinstance(self.model.projections, HeadWeights)
         encode = self.template.encode_with_spans if by_heads else self.template.encode_with_ends
-        encoded = encode(self.model.tokenizer, task.question.question, passages, k, self.budget)
+        encoded = encode(self.model.tokenizer, task.question.question, passages, k, self.budget, task.read)
         if encoded.ends[-1] >= len(encoded.ids) - 1:
             raise ConfigError("selector.prompt: a pointer's template needs words behind {passages}")
         self._check_length(task, len(encoded.ids))

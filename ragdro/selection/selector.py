@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +32,7 @@ from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.inclusion import likeliest
 from ragdro.selection.rerank import Reranking, rerank
-from ragdro.types import Candidates, Permutation, Question, Selection, Task
+from ragdro.types import Candidates, Permutation, Question, QuestionPath, Selection, Task
 
 _ONE_QUESTION = 1
 """A budget of tokens that puts each question into a batch of its own."""
@@ -43,11 +44,18 @@ _CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A sampled permutation with log q(z) of the distribution it was drawn from and log p(z|x) (nats)."""
+    """A sampled permutation with log q(z) of the distribution it was drawn from and log p(z|x) (nats); where
+    a question is asked more than once, what its `path` has read, and both of the whole path."""
 
     permutation: Permutation
     log_proposal: float
     log_prior: float
+    path: QuestionPath | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for draws of a question that are the same decisions."""
+        return (self.permutation, None if self.path is None else self.path.decisions)
 
 
 class Selector(ABC):
@@ -128,6 +136,12 @@ class Selector(ABC):
         made = made_of(model, template, k=k, n=max(k, 20) if n is None else n, budget=budget, stop=stop)
         made._grows = n is None
         return made
+
+    def selecting(self, k: int) -> Selector:
+        """The same selector, which selects `k` passages."""
+        other = copy(self)
+        other.k = k
+        return other
 
     def list_length(self, candidates: Candidates) -> int:
         """How many are selected (with `stop`, at most): K, or all where there are fewer."""

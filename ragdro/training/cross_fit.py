@@ -59,7 +59,7 @@ def warm_up_folds(
     orders: Orders | None = None,
 ) -> None:
     """Each fold's warm-up of the generator, on its own questions; `orders` as in `warm_up`."""
-    generator_only = settings.warm_up.model_copy(update={"selector": None})
+    generator_only = settings.warm_up.model_copy(update={"selector": None, "rewriter": None})
     for number, fold in enumerate(folds):
         own = [tasks[i] for i in fold.fitted_to(tasks)]
         if own:
@@ -73,6 +73,7 @@ def warm_up_folds(
                     rng,
                     lambda role, name=fold.name: observe(name),  # type: ignore[misc]
                     orders,
+                    rag.asking,
                 )
 
 

@@ -1,15 +1,15 @@
 """The E-step: sample permutations from the selector and weight them by the generator.
 
-In: both models and questions with candidates. Out: for each question its distinct permutations with
-importance weights (`WeightedSample`) and what the samples say about the fit: the m-sample bound and the
-effective sample size.
+In: both models and questions with candidates. Out: for each question its distinct permutations (or the paths
+that led to them, where a question is asked more than once) with importance weights (`WeightedSample`) and
+what the samples say about the fit: the m-sample bound and the effective sample size.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
+from ragdro.rewriting.paths import pooled
 from ragdro.selection.selector import Draw, Selector
 from ragdro.system import reading
 from ragdro.training.proposals import Propose
@@ -61,12 +62,13 @@ def e_step(
 
     def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
         draws = propose(selector, part)
-        scores = (score or answer_log_likelihoods)(generator, part, draws, max_tokens)
+        found = [_with_found(task, drawn) for task, drawn in zip(part, draws, strict=True)]
+        scores = (score or answer_log_likelihoods)(generator, found, draws, max_tokens)
         return list(zip(draws, scores, strict=True))
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:
         results = map_sharded(shard, measured)
-        weighted = [_weigh(t, d, s, weigh) for t, (d, s) in zip(shard, results, strict=True)]
+        weighted = [_weigh(_with_found(t, d), d, s, weigh) for t, (d, s) in zip(shard, results, strict=True)]
         return weighted if label is None else list(map_sharded(weighted, label))
 
     weighted: list[WeightedTask] = []
@@ -108,15 +110,23 @@ def _weigh(
         torch.tensor([[d.log_proposal for d in draws]], dtype=torch.float64),
     )
     normalised = weigh(ratios)
-    shares: Counter[Permutation] = Counter()
+    shares: Counter[Hashable] = Counter()
     for draw, weight in zip(draws, normalised[0].tolist(), strict=True):
-        shares[draw.permutation] += weight
-    counts = Counter(d.permutation for d in draws)
-    first = {d.permutation: d for d in reversed(draws)}
-    places = {z: i for i, z in enumerate(first)}
+        shares[draw.key] += weight
+    counts = Counter(d.key for d in draws)
+    first = {d.key: d for d in reversed(draws)}
+    places = {key: i for i, key in enumerate(first)}
     samples = tuple(
-        WeightedSample(z, counts[z], first[z].log_proposal, first[z].log_prior, scores[z], shares[z])
-        for z in first
+        WeightedSample(
+            d.permutation,
+            counts[key],
+            d.log_proposal,
+            d.log_prior,
+            scores[d.permutation],
+            shares[key],
+            path=d.path,
+        )
+        for key, d in first.items()
     )
     return WeightedTask(
         task,
@@ -124,5 +134,11 @@ def _weigh(
         float(weights.bound(ratios)),
         float(weights.effective_sample_size(weights.importance_weights(ratios))),
         bool(weights.impossible(ratios)),
-        tuple(places[d.permutation] for d in draws),
+        tuple(places[d.key] for d in draws),
     )
+
+
+def _with_found(task: Task, draws: Sequence[Draw]) -> Task:
+    """The question with everything that its paths have found, where there are any."""
+    paths = [draw.path for draw in draws if draw.path is not None]
+    return pooled(task, paths)[0] if paths else task

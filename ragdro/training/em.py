@@ -28,11 +28,15 @@ from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import TrainingSettings
 from ragdro.config.load import describe
 from ragdro.config.objective import check_proposals
+from ragdro.config.paths import check_paths
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
 from ragdro.parallel.sharding import apply_parallelism
 from ragdro.profiling import phase
+from ragdro.retrieval.queries import as_find
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.rewriter import Rewriter
 from ragdro.selection.selector import Selector
 from ragdro.system import Rag, as_retrieve
 from ragdro.training.best import KeepBest
@@ -58,6 +62,7 @@ def train(
     generator: Generator,
     questions: Sequence[Question | Task],
     *,
+    rewriter: Rewriter | None = None,
     algorithm: Algorithm | None = None,
     validation: Sequence[Question | Task] = (),
     test: Sequence[Question | Task] | None = None,
@@ -73,6 +78,7 @@ def train(
 
     A question's candidates are the first `top_n` that `retriever` finds (anything that `as_retrieve` of
     `ragdro.system` takes), else those that it came with.
+    A `rewriter` asks the retriever again, in as many rounds as `retrieval` of the settings says.
     `algorithm` is the objective (None: `Dro()`). The `validation` questions say which iteration is best, and
     its weights are what both models have in the end; without any nothing is measured and the last iteration
     stays. `test` questions are measured as well and decide nothing. `settings`, or single fields of it as
@@ -90,6 +96,7 @@ def train(
         retrieve,
         settings.evaluation.max_tokens_per_micro_batch,
         selects=algorithm.selects,
+        asking=_asking(rewriter, retriever, settings, selector),
     )
     selector.independent = algorithm.independent
     splits = (
@@ -120,7 +127,8 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
         training.ask_teacher()
         rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
         tasks, orders = training.train, training.model_orders
-        warm_up(system.selector, system.generator, tasks, settings.warm_up, rng, observe, orders)
+        pair, asking = (system.selector, system.generator), system.asking
+        warm_up(*pair, tasks, settings.warm_up, rng, observe, orders, asking)
         warm_up_folds(training.folds, system, tasks, settings, observe, orders)
         training.capture(REFERENCE)
         with _measuring(training):
@@ -171,7 +179,8 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
 
 def _maximisation(training: Training, iteration: int, weighted: Sequence[WeightedTask]) -> None:
     """Fit the selector to the weighted permutations and the generator to the answers under them."""
-    selector, generator, algorithm = training.system.selector, training.system.generator, training.algorithm
+    system, algorithm = training.system, training.algorithm
+    selector, generator = system.selector, system.generator
     settings, observe = training.settings, observers(training, stage_name(iteration))
     if settings.train_selector and algorithm.selects:
         with phase("selector update"):
@@ -183,6 +192,8 @@ def _maximisation(training: Training, iteration: int, weighted: Sequence[Weighte
                 np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
                 observe("selector"),
             )
+    if system.asking is not None and settings.train_rewriter:
+        _fit_rewriter(training, system.asking.rewriter, iteration, weighted)
     if settings.train_generator:
         answers = [partial(_answer, algorithm, turn, weighted) for turn in generator.turns]
         with phase("generator update"):
@@ -210,6 +221,40 @@ def _answer(
     return algorithm.generator_example(generator, weighted[i])
 
 
+def _fit_rewriter(
+    training: Training, rewriter: Rewriter, iteration: int, weighted: Sequence[WeightedTask]
+) -> None:
+    """Fit the rewriter to the queries of the weighted paths; a question that was never asked again has
+    nothing to say."""
+    settings, algorithm = training.settings, training.algorithm
+    asked = [w for w in weighted if any(one.tokens for s in w.samples if s.path for one in s.path.rounds)]
+    if not asked:
+        return
+    with phase("rewriter update"):
+        fit(
+            rewriter.model,
+            len(asked),
+            lambda i: algorithm.rewriter_example(rewriter, asked[i]),
+            settings.m_step.rewriter,
+            np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
+            observers(training, stage_name(iteration))("rewriter"),
+        )
+
+
+def _asking(
+    rewriter: Rewriter | None, retriever: Any, settings: TrainingSettings, selector: Selector
+) -> Asking | None:
+    """What asks again, where anything is to. Raises `ConfigError` where a part of it is missing."""
+    if settings.retrieval.rounds == 1:
+        if rewriter is not None:
+            raise ConfigError("rewriter: asks nothing with retrieval.rounds = 1; set it to 2 or more")
+        return None
+    if rewriter is None or retriever is None:
+        missing = "rewriter" if rewriter is None else "retriever"
+        raise ConfigError(f"retrieval.rounds: to ask more than once takes a {missing}: pass {missing}=...")
+    return Asking(rewriter, as_find(retriever), settings.retrieval, selector)
+
+
 def _settings(
     settings: TrainingSettings | None, algorithm: Algorithm, changes: dict[str, Any]
 ) -> TrainingSettings:
@@ -230,6 +275,7 @@ def _settings(
         given = given.model_copy(update={"e_step": step})
     try:
         check_proposals(algorithm, given.e_step)
+        check_paths(algorithm, given)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return given

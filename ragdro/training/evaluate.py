@@ -28,6 +28,7 @@ from ragdro.training.e_step import e_step
 from ragdro.training.known import Known
 from ragdro.training.loop import VANILLA, Training, stage_name
 from ragdro.training.parts import BEST
+from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals, uniforms
 from ragdro.types import Prediction, Selection, Task, WeightedTask
 
@@ -219,9 +220,11 @@ def _lists(
     selector, tokens = rag.selector, settings.max_tokens_per_micro_batch
     step = EStep(samples=samples, max_tokens_per_micro_batch=tokens)
     propose = proposals(algorithm, step, seed, _EVALUATION_STREAM)
+    if rag.asking is not None:
+        propose = path_proposals(propose, rag.asking, step, seed, _EVALUATION_STREAM)
 
     def select_and_draw(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
-        if not algorithm.draws_lists:
+        if not algorithm.draws_lists or rag.asking is not None:
             return list(zip(rag.select(part), propose(selector, part), strict=True))
         numbers = uniforms(selector, part, samples, seed, _EVALUATION_STREAM)
         return selector.select_and_sample(part, numbers, tokens)
@@ -263,7 +266,7 @@ def _kl_to_previous(training: Training) -> float | None:
     The permutations drawn then are scored once more; nothing is drawn.
     """
     previous, rag, settings = training.previous_samples, training.system, training.settings.evaluation
-    if previous is None or not rag.selects:
+    if previous is None or not rag.selects or rag.asking is not None:
         return None
     if training.known.used:  # it has not moved
         return 0.0

@@ -44,7 +44,7 @@ class Known:
 def is_frozen(system: Rag, algorithm: Algorithm, settings: TrainingSettings) -> bool:
     """Whether the loop never changes what the selector says: its own fit is off, and the generator's moves
     none of its weights."""
-    if settings.train_selector and algorithm.selects:
+    if (settings.train_selector and algorithm.selects) or system.asking is not None:
         return False
     if not settings.train_generator:
         return True

@@ -20,6 +20,7 @@ from ragdro.training.cross_fit import held_out, held_out_log_likelihoods
 from ragdro.training.diagnostics import sample_metrics
 from ragdro.training.e_step import Scores, Shards
 from ragdro.training.parts import REFERENCE, TrainingParts
+from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import Propose, proposals
 from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
 from ragdro.training.teachers import model_orders, teacher_permutation
@@ -111,6 +112,8 @@ class Training(TrainingParts):
         with self.engine.serving(self.system.selector.model) as decoder:
             stream, orders = TRAIN_STREAM + iteration, self.orders
             propose = proposals(self.algorithm, step, seed, stream, decoder, orders)
+            if self.system.asking is not None:
+                propose = path_proposals(propose, self.system.asking, step, seed, stream)
             yield pooled(propose, self._earlier(), step, orders) if step.replay else propose
 
     def held_out_scores(

@@ -67,6 +67,8 @@ class TrainingParts:
         self.train, self.validation, self.test = list(train), list(validation), test
         self.state = state
         self.models = {"selector": system.selector.model, "generator": system.generator.model}
+        if system.asking is not None:
+            self.models["rewriter"] = system.asking.rewriter.model
         self.folds = folds_of(system.generator.model, self.train) if settings.cross_fitted else []
         self.own_metrics = own_metrics(settings.evaluation.metrics)
         self.snapshots = self._snapshots()

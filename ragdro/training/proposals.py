@@ -72,7 +72,8 @@ def proposals(
         if settings.mixture is None:
             return draws
         tokens, known = settings.max_tokens_per_micro_batch, orders or {}
-        return _mixed(selector, tasks, draws, settings.mixture, known, tokens, (seed, stream))
+        rngs = [numbered(task, seed, stream, _MIXTURE) for task in tasks]
+        return mixed(selector, tasks, draws, settings.mixture, known, tokens, rngs)
 
     return propose
 
@@ -82,7 +83,7 @@ def uniforms(
 ) -> list[NDArray[np.float64]]:
     """The random numbers of each question's draws, [samples, choices]."""
     shape = (samples, selector.choices_per_list)
-    return [_generator(task, seed, stream).random(shape) for task in tasks]
+    return [numbered(task, seed, stream).random(shape) for task in tasks]
 
 
 def log_plackett_luce(permutation: Permutation, weights: NDArray[np.float64]) -> float:
@@ -119,19 +120,19 @@ def _rescored(
     ]
 
 
-def _mixed(
+def mixed(
     selector: Selector,
     tasks: Sequence[Task],
     draws: Sequence[Sequence[Draw]],
     mixture: Mixture,
     orders: Orders,
     max_tokens: int,
-    numbers: tuple[int, int],
+    rngs: Sequence[np.random.Generator],
 ) -> list[list[Draw]]:
-    """`draws` from the selector, some replaced by draws of the other components, all with the mixture's q."""
+    """`draws` from the selector, some replaced by draws of the other components, all with the mixture's q;
+    `rngs`: where each question's random numbers come from."""
     lists = []
-    for task, drawn in zip(tasks, draws, strict=True):
-        rng = _generator(task, *numbers, _MIXTURE)
+    for task, drawn, rng in zip(tasks, draws, rngs, strict=True):
         components = _components(task, mixture, orders)
         ends = np.cumsum([share for share, _ in components])
         which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
@@ -207,5 +208,6 @@ _MIXTURE = 1
 """Sets the mixture's random numbers apart from the selector's."""
 
 
-def _generator(task: Task, *numbers: int) -> np.random.Generator:
-    return np.random.default_rng([*numbers[:2], zlib.crc32(task.question.id.encode()), *numbers[2:]])
+def numbered(task: Task, seed: int, stream: int, *further: int) -> np.random.Generator:
+    """The random numbers of a question; `further` numbers set apart what must not share them."""
+    return np.random.default_rng([seed, stream, zlib.crc32(task.question.id.encode()), *further])

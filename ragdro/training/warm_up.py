@@ -1,7 +1,7 @@
-"""The warm-up: supervised fine-tuning of both models before the loop.
+"""The warm-up: supervised fine-tuning of all models before the loop.
 
 In: questions with candidates. Out: a selector that lists as a teacher does, a generator that answers from
-what the teacher selects (`teachers`).
+what the teacher selects, and a rewriter, where there is one, that asks as the teacher does (`lessons`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import numpy as np
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import WarmUp
 from ragdro.generation.generator import Generator
+from ragdro.lm.groups import JoinedGroup
 from ragdro.lm.scoring import SequenceGroup
 from ragdro.profiling import phase
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.rewriter import Rewriter
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
+from ragdro.training.lessons import Lesson, TaughtList, lessons
 from ragdro.training.m_step import FitObserver, fit
-from ragdro.training.teachers import Orders, teacher_permutation, tied_lists
+from ragdro.training.teachers import Orders, tied_lists
 from ragdro.types import Task
 
 ObserverOf = Callable[[str], FitObserver]
@@ -34,28 +38,23 @@ def warm_up(
     rng: np.random.Generator,
     observe: ObserverOf = lambda role: FitObserver(),
     orders: Orders | None = None,
+    asking: Asking | None = None,
 ) -> None:
-    """Fine-tune both models on the teacher's permutations; a role whose settings are None is left alone.
-    `orders`: those of a teacher that is a model (`teachers.model_orders`)."""
-    stop, known = selector.stop, orders or {}
-    teacher = [
-        teacher_permutation(t, selector.k, settings.teacher, stop=stop, order=known.get(t.question.id))
-        for t in tasks
-    ]
-    whole = settings.loss == "all_tokens"
+    """Fine-tune the models on the teacher's lists and queries; a role whose settings are None is left alone.
+    `orders`: those of a teacher that is a model (`teachers.model_orders`); `asking`: what asks a question
+    more than once, where anything does."""
+    roles = ("selector", "generator", *(("rewriter",) if asking is not None else ()))
+    if all(getattr(settings, role) is None for role in roles):
+        return
+    known = orders or {}
+    taught = lessons(selector, tasks, settings, known, asking)
 
     def selection(i: int) -> TrainingExample:
-        name = tasks[i].question.id
-        ranked = name in known or (settings.teacher == "auto" and tasks[i].question.ranking is not None)
-        if selector.kind == "pointer" and not ranked:
-            lists = tied_lists(tasks[i], selector.k, settings.teacher)
-            return TrainingExample(name, selector.group(tasks[i], lists), (1 / len(lists),) * len(lists))
-        return TrainingExample(name, selector.taught(tasks[i], teacher[i], whole=whole), (1.0,))
+        example = partial(_list, settings=settings, known=known)
+        return example(taught[i].lists[0]) if asking is None else _lists(taught[i], example)
 
     def answer(reader: Generator, i: int) -> TrainingExample:
-        sequence = reader.scored(reading(tasks[i], reader.ordered(teacher[i])))
-        group = SequenceGroup.of([sequence.whole() if whole else sequence])
-        return TrainingExample(tasks[i].question.id, group, (1.0,))
+        return _answer(reader, taught[i], settings)
 
     if settings.selector is not None:
         with phase("selector update"):
@@ -64,3 +63,46 @@ def warm_up(
         with phase("generator update"):
             answers = [partial(answer, reader) for reader in generator.turns]
             fit(generator.model, len(tasks), answers, settings.generator, rng, observe("generator"))
+    if asking is None or settings.rewriter is None:
+        return
+    rewriter, asked = asking.rewriter, [lesson for lesson in taught if lesson.queries]
+
+    def query(i: int) -> TrainingExample:
+        return _queries(rewriter, asked[i], settings)
+
+    if asked:
+        with phase("rewriter update"):
+            fit(rewriter.model, len(asked), query, settings.rewriter, rng, observe("rewriter"))
+
+
+def _lists(lesson: Lesson, example: Callable[[TaughtList], TrainingExample]) -> TrainingExample:
+    """The selector's, of a path: every list of the teacher."""
+    examples = [example(taught) for taught in lesson.lists]
+    weights = tuple(weight for example in examples for weight in example.weights)
+    group = JoinedGroup(tuple(example.group for example in examples))
+    return TrainingExample(lesson.task.question.id, group, weights)
+
+
+def _list(taught: TaughtList, settings: WarmUp, known: Orders) -> TrainingExample:
+    selector, task = taught.selector, taught.task
+    name, whole = task.question.id, settings.loss == "all_tokens"
+    ranked = name in known or (settings.teacher == "auto" and task.question.ranking is not None)
+    if selector.kind == "pointer" and not ranked:
+        lists = tied_lists(task, selector.k, settings.teacher)
+        return TrainingExample(name, selector.group(task, lists), (1 / len(lists),) * len(lists))
+    return TrainingExample(name, selector.taught(task, taught.permutation, whole=whole), (1.0,))
+
+
+def _answer(generator: Generator, lesson: Lesson, settings: WarmUp) -> TrainingExample:
+    """The generator's: the gold answer from what the teacher read."""
+    sequence = generator.scored(reading(lesson.task, generator.ordered(lesson.permutation)))
+    whole = sequence.whole() if settings.loss == "all_tokens" else sequence
+    return TrainingExample(lesson.task.question.id, SequenceGroup.of([whole]), (1.0,))
+
+
+def _queries(rewriter: Rewriter, lesson: Lesson, settings: WarmUp) -> TrainingExample:
+    """The rewriter's: every query of the teacher."""
+    sequences = [rewriter.scored(taught.reading, taught.tokens) for taught in lesson.queries]
+    if settings.loss == "all_tokens":
+        sequences = [sequence.whole() for sequence in sequences]
+    return TrainingExample(lesson.task.question.id, SequenceGroup.of(sequences), (1.0,) * len(sequences))

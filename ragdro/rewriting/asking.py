@@ -1,0 +1,79 @@
+"""What asks a question again: the rewriter, what searches for its queries, and how often.
+
+In: questions with the candidates of the first round. Out: the likeliest path of each: the greedy list, the
+greedy query, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragdro.config.retrieval import Retrieval
+from ragdro.errors import ConfigError
+from ragdro.retrieval.queries import Find, QuerySearch
+from ragdro.rewriting.paths import State, first_rounds, pooled, walk
+from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
+from ragdro.selection import tournament
+from ragdro.selection.lists import log_prior
+from ragdro.selection.selector import Draw, Selector
+from ragdro.types import QuestionPath, Selection, Task
+
+
+class Asking:
+    """`rewriter` asks `find` in up to `retrieval.rounds` rounds (two at least), beside a `selector` that
+    reads what was found. Raises `ConfigError` for a selector whose prompt does not say what was read."""
+
+    def __init__(self, rewriter: Rewriter, find: Find, retrieval: Retrieval, selector: Selector) -> None:
+        if not selector.template.shows_read:
+            raise ConfigError(
+                "selector.prompt: has no slot {read}, where a selector sees what earlier rounds have read;"
+                " add {read} to 'user' and the key 'read', as in the packaged templates, or set"
+                " retrieval.rounds: 1"
+            )
+        self.rewriter = rewriter
+        self.rounds, self.stop = retrieval.rounds, retrieval.stop
+        self.ks = retrieval.selected(selector.k)
+        self.search = QuerySearch(find, selector.n, sum(self.ks[:-1]))
+
+    @property
+    def most(self) -> int:
+        """Passages that a path reads at most."""
+        return sum(self.ks)
+
+    def selector(self, selector: Selector, number: int) -> Selector:
+        """The selector in a round (from 1): it selects that round's K."""
+        return selector.selecting(self.ks[number - 1])
+
+    def greedy(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[Selection]:
+        """What the likeliest decisions of each question read, as places in what its path has found."""
+        chosen: list[list[Selection]] = [[] for _ in tasks]
+
+        def draws(number: int, states: Sequence[State], found: Sequence[Selection]) -> list[list[Draw]]:
+            selects, result = self.selector(selector, number), list[list[Draw]]()
+            for state, selection in zip(states, found, strict=True):
+                chosen[state.owner].append(selection)
+                log_p = log_prior(selects, state.task, selection, max_tokens)
+                result.append([Draw(selection.permutation, 0.0, log_p)])
+            return result
+
+        def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
+            return [[q] for q in self.rewriter.greedy([state.reading for state in states], max_tokens)]
+
+        def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
+            selects = self.selector(selector, number)
+            return draws(number, states, selects.greedy([state.task for state in states], max_tokens))
+
+        begun = [State(at, (0,), task) for at, task in enumerate(tasks)]
+        first = tournament.select(self.selector(selector, 1), tasks, max_tokens)
+        paths = first_rounds(tasks, draws(1, begun, first))
+        walked = walk(tasks, paths, self.search, write, choose, rounds=self.rounds, stop=self.stop)
+        return [
+            self._joined(task, path, own) for task, (path,), own in zip(tasks, walked, chosen, strict=True)
+        ]
+
+    def _joined(self, task: Task, path: QuestionPath, rounds: Sequence[Selection]) -> Selection:
+        (permutation,) = pooled(task, [path])[1]
+        known = [one.probabilities for one in rounds]
+        assert all(own is not None for own in known)
+        probabilities = tuple(p for own in known for p in own or ())
+        return Selection(permutation, probabilities, self.most, path)

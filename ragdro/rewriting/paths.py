@@ -1,0 +1,155 @@
+"""Paths: the rounds in which a question is asked and what is found is read, for many questions at once.
+
+In: the lists of the first round, how queries are written and how lists are chosen (drawn, or the likeliest).
+Out: paths with the log-probability of every decision. All paths of all questions go through a round together:
+what is alike (a question with the same passages read, the same candidates) is computed once, whatever number
+of paths comes by, and all distinct queries are searched for in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from ragdro.generation.generator import Reading
+from ragdro.retrieval.queries import QuerySearch, unread
+from ragdro.rewriting.rewriter import WrittenQuery
+from ragdro.selection.selector import Draw
+from ragdro.types import Candidates, Passage, Permutation, QuestionPath, Round, Task
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where paths of a question stand alike: the `owner`-th question, which of its paths (`members`), what it
+    reads (`task`; without candidates: it asks)."""
+
+    owner: int
+    members: tuple[int, ...]
+    task: Task
+
+    @property
+    def reading(self) -> Reading:
+        """The question with what was read."""
+        return Reading(self.task.question, self.task.read)
+
+
+Write: TypeAlias = Callable[[int, Sequence[State]], Sequence[Sequence[WrittenQuery]]]
+"""The queries of a round (counted from 1): one for each member of each state."""
+Choose: TypeAlias = Callable[[int, Sequence[State]], Sequence[Sequence[Draw]]]
+"""The lists of a round, one for each member of each state."""
+
+
+def first_rounds(tasks: Sequence[Task], draws: Sequence[Sequence[Draw]]) -> list[list[QuestionPath]]:
+    """Paths that have read a list of the question's own candidates."""
+    return [
+        [QuestionPath((_read(Round(t.question.question, (), t.candidates), draw),)) for draw in drawn]
+        for t, drawn in zip(tasks, draws, strict=True)
+    ]
+
+
+def walk(
+    tasks: Sequence[Task],
+    paths: Sequence[Sequence[QuestionPath]],
+    search: QuerySearch,
+    write: Write,
+    choose: Choose,
+    *,
+    rounds: int,
+    stop: bool,
+) -> list[list[QuestionPath]]:
+    """The paths of each question, gone on with to `rounds` rounds; with `stop` a query of `ENOUGH` ends one.
+    A query that finds nothing that was not read ends it as well."""
+    now = [list(own) for own in paths]
+    for number in range(2, rounds + 1):
+        asking = _states(tasks, now, _going(now), lambda path: Candidates("", ()))
+        if not asking:
+            break
+        queries = {
+            (state.owner, member): query
+            for state, own in zip(asking, write(number, asking), strict=True)
+            for member, query in zip(state.members, own, strict=True)
+        }
+        found = search.search([q.text for q in queries.values() if not (stop and q.is_enough)])
+        for state in asking:
+            for member in state.members:
+                query = queries[state.owner, member]
+                ends = stop and query.is_enough
+                fresh = Candidates("", ()) if ends else found[query.text]
+                _append(now, state, member, _asked(query, unread(fresh, state.task, search.top_n)))
+        reading = _states(tasks, now, _going(now), lambda path: path.rounds[-1].candidates)
+        chosen = choose(number, reading) if reading else ()
+        for state, drawn in zip(reading, chosen, strict=True):
+            for member, draw in zip(state.members, drawn, strict=True):
+                path = now[state.owner][member]
+                now[state.owner][member] = QuestionPath((*path.rounds[:-1], _read(path.rounds[-1], draw)))
+    return now
+
+
+def pooled(task: Task, paths: Sequence[QuestionPath]) -> tuple[Task, list[Permutation]]:
+    """The question with everything that its paths have found, in the order found, and of each path what it
+    read, in order, as places there. It has no scores: those of two queries are not of one kind."""
+    found = (passage for path in paths for one in path.rounds for passage in one.candidates.passages)
+    pool: dict[str, Passage] = {}
+    for passage in found:
+        pool.setdefault(passage.id, passage)
+    places = {name: i for i, name in enumerate(pool)}
+    whole = Task(task.question, Candidates(task.question.id, tuple(pool.values())))
+    return whole, [tuple(places[passage.id] for passage in path.read) for path in paths]
+
+
+def decisions(task: Task, path: QuestionPath) -> Iterable[tuple[Task, Round]]:
+    """Each round of a path with what it was decided from: the question, what was read before it, and the
+    candidates that were found in it."""
+    read: tuple[Passage, ...] = ()
+    for one in path.rounds:
+        yield replace(task, candidates=one.candidates, read=read), one
+        read += one.read
+
+
+def _going(paths: Sequence[Sequence[QuestionPath]]) -> list[tuple[int, int]]:
+    """Those that have not ended, by question and number."""
+    return [
+        (owner, member)
+        for owner, own in enumerate(paths)
+        for member, path in enumerate(own)
+        if path.rounds[-1].candidates.passages
+    ]
+
+
+def _states(
+    tasks: Sequence[Task],
+    paths: Sequence[Sequence[QuestionPath]],
+    going: Sequence[tuple[int, int]],
+    candidates_of: Callable[[QuestionPath], Candidates],
+) -> list[State]:
+    """Those paths by what they have read and what they choose from."""
+    members: dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[int]] = {}
+    states: list[tuple[int, list[int], Task]] = []
+    for owner, member in going:
+        path, task = paths[owner][member], tasks[owner]
+        candidates = candidates_of(path)
+        key = (owner, _ids(path.read), _ids(candidates.passages))
+        if key not in members:
+            members[key] = []
+            states.append((owner, members[key], Task(task.question, candidates, path.read)))
+        members[key].append(member)
+    return [State(owner, tuple(own), task) for owner, own, task in states]
+
+
+def _ids(passages: Sequence[Passage]) -> tuple[str, ...]:
+    return tuple(passage.id for passage in passages)
+
+
+def _asked(query: WrittenQuery, candidates: Candidates) -> Round:
+    log_p, log_q = query.log_prior, query.log_proposal
+    return Round(query.text, query.tokens, candidates, log_query=log_p, log_query_proposal=log_q)
+
+
+def _read(one: Round, draw: Draw) -> Round:
+    log_p, log_q = draw.log_prior, draw.log_proposal
+    return replace(one, permutation=draw.permutation, log_list=log_p, log_list_proposal=log_q)
+
+
+def _append(paths: list[list[QuestionPath]], state: State, member: int, one: Round) -> None:
+    paths[state.owner][member] = QuestionPath((*paths[state.owner][member].rounds, one))

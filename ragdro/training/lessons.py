@@ -1,0 +1,110 @@
+"""What the warm-up teaches of a question: a teacher's lists, its queries, and what the answer is read from.
+
+In: questions with candidates. Out: a `Lesson` each. Of a question that is asked once that is one list. Where
+it is asked more than once the teacher walks a path: its list, its next query, its list out of what that
+finds, and so on. Its queries are those that the data has; where there are none, the titles of gold passages
+that it has not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragdro.config import WarmUp
+from ragdro.generation.generator import Reading
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.paths import State, decisions, first_rounds, pooled, walk
+from ragdro.rewriting.rewriter import ENOUGH, Rewriter, WrittenQuery
+from ragdro.selection.selector import Draw, Selector
+from ragdro.training.teachers import Orders, teacher_permutation
+from ragdro.types import Permutation, Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtList:
+    """What `selector` is to select in a state."""
+
+    selector: Selector
+    task: Task
+    permutation: Permutation
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtQuery:
+    """What the rewriter is to write in a state."""
+
+    reading: Reading
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A question's: its lists, its queries, and what was read in the end of all that was found (`task`)."""
+
+    task: Task
+    permutation: Permutation
+    lists: tuple[TaughtList, ...]
+    queries: tuple[TaughtQuery, ...] = ()
+
+
+def lessons(
+    selector: Selector,
+    tasks: Sequence[Task],
+    settings: WarmUp,
+    orders: Orders,
+    asking: Asking | None = None,
+) -> list[Lesson]:
+    """What `settings.teacher` teaches of each question; `orders`: those of a teacher that is a model, of the
+    questions' own candidates."""
+
+    def listed(selects: Selector, task: Task, orders: Orders) -> Permutation:
+        order = orders.get(task.question.id)
+        return teacher_permutation(task, selects.k, settings.teacher, stop=selects.stop, order=order)
+
+    if asking is None:
+        return [_of_one_list(selector, task, listed(selector, task, orders)) for task in tasks]
+
+    def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
+        selects = asking.selector(selector, number)
+        return [[Draw(listed(selects, state.task, {}), 0.0, 0.0)] for state in states]
+
+    def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
+        return [[_query(asking.rewriter, state, number - 2, stop=asking.stop)] for state in states]
+
+    first = asking.selector(selector, 1)
+    begun = first_rounds(tasks, [[Draw(listed(first, task, orders), 0.0, 0.0)] for task in tasks])
+    walked = walk(tasks, begun, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
+    found = []
+    for task, (path,) in zip(tasks, walked, strict=True):
+        states = list(enumerate(decisions(task, path), start=1))
+        lists = [
+            TaughtList(asking.selector(selector, number), at, one.permutation)
+            for number, (at, one) in states
+            if one.permutation
+        ]
+        queries = [
+            TaughtQuery(Reading(at.question, at.read), one.tokens) for _, (at, one) in states if one.tokens
+        ]
+        whole, (permutation,) = pooled(task, [path])
+        found.append(Lesson(whole, permutation, tuple(lists), tuple(queries)))
+    return found
+
+
+def _of_one_list(selector: Selector, task: Task, permutation: Permutation) -> Lesson:
+    return Lesson(task, permutation, (TaughtList(selector, task, permutation),))
+
+
+def _query(rewriter: Rewriter, state: State, further: int, *, stop: bool) -> WrittenQuery:
+    """The teacher's `further`-th query (from 0), or that there is enough; where it knows of none and there is
+    no way to stop, an empty one, which is not taught."""
+    question, read = state.task.question, {passage.content for passage in state.task.read}
+    if question.queries is None:
+        missing = [p.title for p in question.gold_passages if p.title.strip() and p.content not in read]
+        text = missing[0] if missing else ""
+    else:
+        text = question.queries[further] if further < len(question.queries) else ""
+    if not text.strip() and stop:
+        text = ENOUGH
+    tokens = rewriter.query_ids(text) if text.strip() else ()
+    return WrittenQuery(text.strip(), tokens, 0.0, 0.0)

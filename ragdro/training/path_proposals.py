@@ -1,0 +1,87 @@
+"""Where the E-step's paths come from: m of them a question, with log q and log p of every decision exact.
+
+In: a system that asks more than once, and how the lists of the first round are proposed. Out: `Draw`s whose
+`path` has the rounds. Lists of further rounds are proposed as those of the first, from the selector or a
+mixture; queries come from the rewriter, at the E-step's temperature. Every random number is a function of
+(seed, stream, question id, round, which of its paths), so a question's paths depend on nothing that is
+computed beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragdro.config import EStep
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.paths import State, first_rounds, pooled, walk
+from ragdro.rewriting.rewriter import WrittenQuery
+from ragdro.selection.selector import Draw, Selector
+from ragdro.training.proposals import Propose, mixed, numbered
+from ragdro.types import Task
+
+_QUERIES, _LISTS, _MIXTURE = 2, 3, 4
+"""What random numbers of a further round are for."""
+
+
+def path_proposals(propose: Propose, asking: Asking, settings: EStep, seed: int, stream: int) -> Propose:
+    """Paths that begin with the lists of `propose`."""
+    tokens = settings.max_tokens_per_micro_batch
+
+    def numbers(state: State, purpose: int, number: int) -> np.random.Generator:
+        return numbered(state.task, seed, stream, purpose, number, state.members[0])
+
+    def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
+        rewriter = asking.rewriter
+        uniforms = [
+            numbers(state, _QUERIES, number).random((len(state.members), rewriter.query_tokens))
+            for state in states
+        ]
+        readings = [state.reading for state in states]
+        return rewriter.sample(readings, uniforms, temperature=settings.temperature, max_tokens=tokens)
+
+    def proposed(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
+        def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
+            selects = asking.selector(selector, number)
+            draws = _lists(selects, states, [numbers(s, _LISTS, number) for s in states], settings)
+            if settings.mixture is None:
+                return draws
+            rngs = [numbers(state, _MIXTURE, number) for state in states]
+            return mixed(selects, [s.task for s in states], draws, settings.mixture, {}, tokens, rngs)
+
+        first = first_rounds(tasks, propose(asking.selector(selector, 1), tasks))
+        paths = walk(tasks, first, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
+        return [
+            [
+                Draw(z, path.log_proposal, path.log_prior, path)
+                for z, path in zip(pooled(task, own)[1], own, strict=True)
+            ]
+            for task, own in zip(tasks, paths, strict=True)
+        ]
+
+    return proposed
+
+
+def _lists(
+    selector: Selector,
+    states: Sequence[State],
+    rngs: Sequence[np.random.Generator],
+    settings: EStep,
+) -> list[list[Draw]]:
+    """A list for each member of each state. A selector draws as many lists of every question: those that a
+    state has not enough members for are its first one again, which costs no forward pass."""
+    most = max(len(state.members) for state in states)
+
+    def rows(state: State, rng: np.random.Generator) -> NDArray[np.float64]:
+        own = rng.random((len(state.members), selector.choices_per_list))
+        return own[[*range(len(own)), *[0] * (most - len(own))]]
+
+    drawn = selector.sample(
+        [state.task for state in states],
+        [rows(state, rng) for state, rng in zip(states, rngs, strict=True)],
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens_per_micro_batch,
+    )
+    return [own[: len(state.members)] for own, state in zip(drawn, states, strict=True)]

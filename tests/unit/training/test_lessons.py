@@ -1,0 +1,63 @@
+"""What a teacher's path teaches: its lists, and its queries where the data has them or titles say them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ragdro.config import WarmUp
+from ragdro.config.retrieval import Retrieval
+from ragdro.retrieval.over import retriever_over
+from ragdro.retrieval.queries import as_find
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.rewriter import ENOUGH
+from ragdro.training.lessons import Lesson, lessons
+from ragdro.training.tasks import tasks_of
+from ragdro.types import Question
+from tests.paths import far_passages, far_questions, pocket_rewriter
+from tests.worlds import pocket_rag
+
+RETRIEVER = retriever_over(far_passages(6))
+
+
+def taught(question: Question, rounds: int = 3, *, stop: bool = True) -> Lesson:
+    rag, rewriter = pocket_rag(k=1, n=4), pocket_rewriter()
+    rewriter.query_tokens = 30
+    asking = Asking(rewriter, as_find(RETRIEVER), Retrieval(rounds=rounds, stop=stop), rag.selector)
+    tasks = tasks_of([question], lambda questions: list(RETRIEVER.search(questions, 4)), 4)
+    (lesson,) = lessons(rag.selector, tasks, WarmUp(teacher="gold"), {}, asking)
+    return lesson
+
+
+def queries(lesson: Lesson) -> list[str]:
+    decode = pocket_rewriter().model.tokenizer.decode
+    return [decode(list(query.tokens)) for query in lesson.queries]
+
+
+def read(lesson: Lesson) -> list[str]:
+    return [lesson.task.candidates.passages[i].id for i in lesson.permutation]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_datas_queries_or_the_titles_of_what_is_missing(given: bool) -> None:
+    question = far_questions(1)[0]
+    lesson = taught(question if given else replace(question, queries=None))
+    assert queries(lesson) == ["Firm0", ENOUGH] and read(lesson) == ["person-0", "firm-0"]
+    assert [[p.id for p in query.reading.passages] for query in lesson.queries] == [
+        ["person-0"],
+        ["person-0", "firm-0"],
+    ]
+    assert [[p.id for p in one.task.read] for one in lesson.lists] == [[], ["person-0"]]
+    assert "person-0" not in [p.id for p in lesson.lists[1].task.candidates.passages]
+
+
+def test_one_retrieval_that_is_enough_teaches_to_stop_where_there_is_a_way_to() -> None:
+    question = far_questions(3)[2]
+    assert queries(taught(question)) == [ENOUGH]
+    alone = taught(question, stop=False)
+    assert queries(alone) == [] and read(alone) == ["firm-2"]
+
+
+def test_the_last_round_is_followed_by_nothing() -> None:
+    assert queries(taught(far_questions(1)[0], rounds=2)) == ["Firm0"]
