@@ -32,6 +32,7 @@ from ragdro.config.training import (
     MStep,
     Optimisation,
     Parallel,
+    Timeouts,
     TrainingSettings,
     WarmUp,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "ScratchModel",
     "SelectorSettings",
     "Settings",
+    "Timeouts",
     "TrainingSettings",
     "WarmUp",
     "dump_config",

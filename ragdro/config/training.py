@@ -207,6 +207,17 @@ class Evaluation(Settings):
         return self
 
 
+class Timeouts(Settings):
+    """Minutes that a process waits for one that lives and does not come; a death is known at once."""
+
+    loading: float = Field(
+        360, gt=0, description="until training begins: the first process searches, indexes and tokenises"
+    )
+    e_step: float = Field(60, gt=0, description="a shard of the E-step, or a split that is measured")
+    gradient_step: float = Field(20, gt=0, description="an update")
+    saving: float = Field(60, gt=0, description="a state or a checkpoint, written or read back")
+
+
 class Parallel(Settings):
     """What several processes (torchrun) share beside the questions; docs/how-to/scaling.md."""
 
@@ -214,6 +225,7 @@ class Parallel(Settings):
         "ddp",
         description="ddp: each process has both models whole; others: parts of the one in training",
     )
+    timeouts: Timeouts = Field(Timeouts(), description="minutes to wait for another process, by its work")
 
 
 class Checkpoints(Settings):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ragdro.files import atomic_file, atomic_folder
 from ragdro.lm.tokens import TextTokenizer
 
+FILES = ("keys.npy", "offsets.npy", "ids.npy")
 _AT_ONCE = 16_384
 """Texts that a tokenizer takes at once."""
 

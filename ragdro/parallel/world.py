@@ -4,21 +4,26 @@ In: what `torchrun` tells each process (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADD
 with its results back in order, sums over the processes, and answers that are the same everywhere. A process
 alone is a world of its own, in which all of this is the identity.
 
-All processes make the same calls in the same order: whatever decides about a call is agreed on first.
+All processes make the same calls in the same order: whatever decides about a call is agreed on first. How
+long one waits for another depends on the work that it is `waiting_for`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 import torch.distributed as dist
 
+from ragdro.config import Timeouts
 from ragdro.environment import env_world_size
 from ragdro.errors import ConfigError, RagdroError, TrainingError
 from ragdro.lm.load import pick_device
@@ -26,27 +31,40 @@ from ragdro.lm.load import pick_device
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_PATIENCE = timedelta(hours=6)
-"""How long a process waits for one that lives (it may be building an index); a death is known at once."""
+Work: TypeAlias = Literal["loading", "e_step", "gradient_step", "saving"]
+"""What a process may be waited for: the fields of `Timeouts`."""
 _LOST = re.compile(r"Connection (closed|reset|refused)|Broken pipe|remote (process|error)|NCCL communicator")
+_TIMED_OUT = re.compile(r"[Tt]imed? ?out")
+_VISIBLE = 120.0
+"""Seconds until what one machine wrote into a shared folder has to be there on all (NFS: 60 at most)."""
+
+_work: ContextVar[Work] = ContextVar("work", default="loading")
+_groups: dict[Work, dist.ProcessGroup] = {}
+"""All processes, over gloo, with the patience of each work; empty where there is one alone."""
+_patience = Timeouts()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def joined(device: str, timeouts: Timeouts) -> Iterator[None]:
     """Be one of the processes that `torchrun` started, over gloo and, on GPUs, NCCL; alone, do nothing.
 
-    `device` is the config's. Raises `TrainingError` in here where another process has ended, `ConfigError`
-    for a device that this process cannot have.
+    `device` and `timeouts` are the config's. Raises `TrainingError` in here where another process has ended
+    or does not come in time, `ConfigError` for a device that this process cannot have.
     """
+    global _patience
     if env_world_size() == 1:
         yield
         return
     backend = "gloo"
     if _own_gpu(device):
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=_PATIENCE)
+    _patience = timeouts
+    dist.init_process_group(backend, timeout=_minutes("gradient_step"))  # what gradients are sent in
     try:
-        yield
+        for work in get_args(Work):
+            _groups[work] = dist.new_group(backend="gloo", timeout=_minutes(work))
+        with waiting_for("loading"):
+            yield
     except RuntimeError as error:
         if not _LOST.search(str(error)):
             raise
@@ -55,7 +73,53 @@ def joined(device: str) -> Iterator[None]:
             " again with --resume"
         ) from error
     finally:
+        _groups.clear()
         dist.destroy_process_group()
+
+
+@contextmanager
+def waiting_for(work: Work) -> Iterator[None]:
+    """What is waited for in this block is this work. Raises `TrainingError` where it does not come."""
+    token = _work.set(work)
+    try:
+        yield
+    except RuntimeError as error:
+        if not _groups or not _TIMED_OUT.search(str(error)):
+            raise
+        raise TrainingError(
+            f"another process of the run did not come within {getattr(_patience, work):g} minutes"
+            f" (parallel.timeouts.{work}), so this one stops; look at what the other does, then start again"
+            " with --resume"
+        ) from error
+    finally:
+        _work.reset(token)
+
+
+def _minutes(work: Work) -> timedelta:
+    return timedelta(minutes=getattr(_patience, work))
+
+
+def _group() -> dist.ProcessGroup | None:
+    """The processes, with the patience that the work of the moment has."""
+    return _groups.get(_work.get())
+
+
+def visible(path: Path) -> Path:
+    """The path of what another process wrote, once it is there: a folder that machines share may be late.
+
+    Raises `TrainingError` where it stays away.
+    """
+    until = time.monotonic() + _VISIBLE
+    while world_size() > 1 and not path.exists():
+        if time.monotonic() > until:
+            raise TrainingError(
+                f"{path}: another process wrote it, and after {_VISIBLE:g} s it is not there; runs, cache and"
+                " data have to lie where all machines see them"
+            )
+        time.sleep(0.1)
+        with suppress(OSError):  # a machine asks anew what there is when it lists the folder
+            list(path.parent.iterdir())
+    return path
 
 
 def _own_gpu(device: str) -> bool:
@@ -75,9 +139,9 @@ def _own_gpu(device: str) -> bool:
 
 
 def own_group() -> dist.ProcessGroup | None:
-    """All processes in another group, over gloo, for what they say to one another while training does; None
-    where there is one alone."""
-    return dist.new_group(backend="gloo", timeout=_PATIENCE) if dist.is_initialized() else None
+    """All processes in another group, over gloo, for what they say to one another of a save while training
+    does; None where there is one alone."""
+    return dist.new_group(backend="gloo", timeout=_minutes("saving")) if dist.is_initialized() else None
 
 
 def world_size() -> int:
@@ -116,7 +180,7 @@ def all_gather_object(value: Item) -> list[Item]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_group())
     return values
 
 
@@ -125,7 +189,7 @@ def all_reduce_sum(*values: float | int) -> list[float | int]:
     if world_size() == 1:
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(sums)
+    dist.all_reduce(sums, group=_group())
     return sums.tolist()
 
 
@@ -149,9 +213,9 @@ def broadcast_from_rank0(work: Callable[[], Result]) -> Result:
         try:
             outcome[0] = work()
         except RagdroError as error:
-            dist.broadcast_object_list([None, error.exit_code])
+            dist.broadcast_object_list([None, error.exit_code], group=_group())
             raise
-    dist.broadcast_object_list(outcome)
+    dist.broadcast_object_list(outcome, group=_group())
     if outcome[1] is not None:
         raise SystemExit(outcome[1])
     result: Result = outcome[0]

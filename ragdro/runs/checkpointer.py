@@ -15,7 +15,14 @@ from torch.optim import Optimizer
 from ragdro.errors import TrainingError
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.sharding import own_parts, reshard, unshard
-from ragdro.parallel.world import all_reduce_any, broadcast_from_rank0, is_rank0, own_group, world_size
+from ragdro.parallel.world import (
+    all_reduce_any,
+    broadcast_from_rank0,
+    is_rank0,
+    own_group,
+    waiting_for,
+    world_size,
+)
 from ragdro.profiling import phase
 from ragdro.runs import shards
 from ragdro.runs.folder import RunFolder
@@ -103,7 +110,8 @@ class RunCheckpointer(Checkpointer):
         preemption.asked = all_reduce_any(preemption.asked)  # all processes leave behind the same update
         if last or update.step % every == 0 or preemption.asked:
             if last or not self._is_undivided(role):
-                self._save_fit(role, update.step, None if last else optimiser)
+                with waiting_for("saving"):
+                    self._save_fit(role, update.step, None if last else optimiser)
             preemption.settle()
             if not last:
                 self._hold_together()
@@ -142,6 +150,7 @@ class RunCheckpointer(Checkpointer):
         self._commit()
 
     @phase("save")
+    @waiting_for("saving")
     def save_iteration(self, iteration: int) -> None:
         """Save the pair, and point `best` at the best so far; what the E-step drew and weighted stays, for
         a retriever to learn from."""
@@ -162,6 +171,7 @@ class RunCheckpointer(Checkpointer):
         self._store.settle()
         self._point_at_best()
 
+    @waiting_for("saving")
     def finish(self) -> None:
         """The run is done: its results are written, and what is left to extend it from."""
         state, training = self.state, self._training

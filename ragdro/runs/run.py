@@ -44,7 +44,7 @@ def run(
     uninterrupted run ends with; a finished one is extended where `config` has more iterations. Started by
     `torchrun`, its processes share the work; `callbacks` are called in each of them.
     """
-    with joined(config.device):
+    with joined(config.device, config.parallel.timeouts):
         done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))
         if done is not None:
             return done

@@ -25,8 +25,8 @@ from ragdro.lm.engines import open_engine
 from ragdro.lm.engines.base import Engine
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.quantised import bitsandbytes
-from ragdro.lm.token_store import TokenStore, token_stores
-from ragdro.parallel.world import broadcast_from_rank0
+from ragdro.lm.token_store import FILES, TokenStore, token_stores
+from ragdro.parallel.world import broadcast_from_rank0, visible
 from ragdro.parallel.zero import require_deepspeed
 from ragdro.profiling import phase
 from ragdro.prompts import load_template
@@ -119,7 +119,7 @@ def load_tasks(config: Config, source: str) -> list[Task]:
             fields=config.data.names,
         )
     )
-    candidates = list(read_candidates(found)) if isinstance(found, Path) else found
+    candidates = list(read_candidates(visible(found))) if isinstance(found, Path) else found
     worse = corruption(config)
     return [Task(q, worse(c)) for q, c in zip(questions, candidates, strict=True)]
 
@@ -195,4 +195,6 @@ def _tokenise(rag: Rag, tasks: Sequence[Task], cache: Path) -> None:
         return token_stores(tokenizers, texts, cache)
 
     for tokenizer, folder in zip(tokenizers, broadcast_from_rank0(stored), strict=True):
+        for name in FILES:
+            visible(folder / name)
         tokenizer.memory = TokenStore(folder).get

@@ -29,7 +29,7 @@ import torch.distributed as dist
 
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, sync
-from ragdro.parallel.world import broadcast_from_rank0, world_size
+from ragdro.parallel.world import broadcast_from_rank0, visible, world_size
 from ragdro.runs.status import CHECKPOINTS, STATE, role_folder
 from ragdro.runs.tensors import Group, Kinds, begin_writing, kinds, read_into, written
 from ragdro.training.parts import LoopState
@@ -156,6 +156,8 @@ class StateStore:
 
     def _folders(self, state: State, key: str) -> Iterator[tuple[Path, str]]:
         """The folders that tensors are in, and what their names begin with there."""
+        for name in state.tensors[key]:
+            visible(self._run / name)
         for folder in sorted({PurePosixPath(name).parent for name in state.tensors[key]}):
             yield self._run / folder, f"{key}:" if folder.parts[0] == STATE else ""
 
@@ -169,7 +171,7 @@ class StateStore:
 
     def json(self, state: State, key: str) -> Any:
         """What `put_json` wrote."""
-        return json.loads((self.folder / state.files[key][0]).read_text(encoding="utf-8"))
+        return json.loads(visible(self.folder / state.files[key][0]).read_text(encoding="utf-8"))
 
     def commit(self, state: State) -> None:
         """Make `state`, as it is now, the newest, and remove what the last two do not need. Where tensors are

@@ -33,6 +33,7 @@ from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
 from ragdro.parallel.sharding import apply_parallelism
+from ragdro.parallel.world import waiting_for
 from ragdro.profiling import phase
 from ragdro.retrieval.queries import as_find
 from ragdro.rewriting.asking import Asking
@@ -119,10 +120,17 @@ def train(
 
 def expectation_maximisation(training: Training) -> dict[str, Any]:
     """Algorithm 1, from wherever the training stands."""
+    apply_parallelism(training.settings.parallel, training.models)
+    with waiting_for("saving"):
+        training.checkpointer.restore(training)
+    with waiting_for("e_step"):
+        training.emit("on_train_begin", training)
+        return _loop(training)
+
+
+def _loop(training: Training) -> dict[str, Any]:
+    """What is left of it, behind what was restored."""
     system, settings, state = training.system, training.settings, training.state
-    apply_parallelism(settings.parallel, training.models)
-    training.checkpointer.restore(training)
-    training.emit("on_train_begin", training)
     if state.finished < 0:
         training.ask_teacher()
         rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")

@@ -29,7 +29,7 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.gradients import all_reduce_gradients, clip
 from ragdro.parallel.sharding import is_sharded, reshard, unshard
-from ragdro.parallel.world import all_reduce_any, all_reduce_max, all_reduce_sum, local_shard
+from ragdro.parallel.world import all_reduce_any, all_reduce_max, all_reduce_sum, local_shard, waiting_for
 from ragdro.parallel.zero import Zero
 from ragdro.training.optimisers import make_optimiser
 from ragdro.training.prefetch import prefetched
@@ -74,6 +74,7 @@ class FitObserver:
         )
 
 
+@waiting_for("gradient_step")
 def fit(
     model: LanguageModel,
     questions: int,

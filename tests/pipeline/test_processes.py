@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import io
 import json
 import os
 import re
@@ -149,6 +152,92 @@ def on_update(number: int, act: Any) -> None:
         step(self)
 
     AdamW.step = taken  # type: ignore[assignment,method-assign]
+
+
+@pytest.mark.parametrize("work", ["e_step", "gradient_step"])
+def test_one_that_lives_and_does_not_come_is_waited_for_as_long_as_its_work_says(
+    alone: Path, work: str
+) -> None:
+    """The other works are waited for longer than this test takes."""
+    running = start(alone, f"late-{work}", f"parallel.timeouts.{work}=0.05", prepare=stall, given=work)
+    assert running.wait(60) == [1, 1], running.said
+    assert f"did not come within 0.05 minutes (parallel.timeouts.{work})" in running.said[0]
+    assert "another process of the run has ended" in running.said[1]
+    assert not any("Traceback" in said for said in running.said)
+
+
+def stall(work: str) -> None:
+    """This process takes ten seconds more for one update, or one shard of an E-step."""
+    if work == "gradient_step":
+        on_update(2, lambda optimiser: time.sleep(10))
+        return
+    from ragdro.training import cross_fit
+
+    score, done = cross_fit.answer_log_likelihoods, []
+
+    def late(*arguments: Any) -> Any:
+        if not done:
+            time.sleep(10)
+        done.append(True)
+        return score(*arguments)
+
+    cross_fit.answer_log_likelihoods = late
+
+
+@pytest.mark.slow
+def test_a_shared_folder_may_be_late_by_a_second(alone: Path) -> None:
+    late = {"folders": [str(alone / "runs/behind"), str(alone / "late-cache")], "seconds": 1.0}
+    changes = ("cache=" + str(alone / "late-cache"),)
+    running = start(alone, "behind", *changes, prepare=terminated_behind, given=late)
+    assert running.wait() == [75, 75], running.said
+    again = start(alone, "behind", *changes, "--resume", prepare=see_late, given=late)
+    assert again.wait() == [0, 0], again.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs/behind")
+
+
+def terminated_behind(late: dict[str, Any]) -> None:
+    see_late(late)
+    terminated_in_update(5)
+
+
+def see_late(late: dict[str, Any]) -> None:
+    """What is younger than so many seconds is not there for this process, unless it wrote it."""
+    folders, seconds = tuple(late["folders"]), late["seconds"]
+    stat, opened, listed, made = os.stat, io.open, os.listdir, os.mkdir
+    own: set[str] = set()
+
+    def hidden(path: Any) -> bool:
+        if not isinstance(path, (str, os.PathLike)):
+            return False
+        name = str(Path(path).absolute())
+        if not name.startswith(folders) or name in own:
+            return False
+        try:
+            return time.time() - stat(name).st_ctime < seconds
+        except FileNotFoundError:
+            return False
+
+    def seen(work: Any) -> Any:
+        def look(path: Any = ".", *rest: Any, **named: Any) -> Any:
+            if hidden(path):
+                raise FileNotFoundError(errno.ENOENT, "not here yet", str(path))
+            return work(path, *rest, **named)
+
+        return look
+
+    def open_seen(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if set(mode) & set("wax"):
+            own.add(str(Path(path).absolute()))
+        return seen(opened)(path, mode, *rest, **named)
+
+    def mkdir(path: Any, *rest: Any, **named: Any) -> None:
+        own.add(str(Path(path).absolute()))  # a machine that has asked for it knows it
+        made(path, *rest, **named)
+
+    os.mkdir = mkdir  # type: ignore[assignment]
+    os.stat = seen(stat)
+    io.open = builtins.open = open_seen
+    os.listdir = lambda path=".": [n for n in listed(path) if not hidden(Path(path) / n)]  # type: ignore[assignment,misc]
 
 
 def test_sigterm_at_one_of_them_saves_and_stops_both(alone: Path) -> None:
