@@ -134,6 +134,15 @@ class Config(TrainingSettings):
             raise ValueError(f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}")
         return self
 
+    @model_validator(mode="after")
+    def _passages_are_not_scored(self) -> Config:
+        if self.generator.full_layers and self.warm_up.loss == "all_tokens":
+            raise ValueError(
+                "warm_up.loss: all_tokens scores passages, too, of which generator.full_layers gives no"
+                " probabilities; use loss: answer, or full_layers: 0"
+            )
+        return self
+
     def trains(self, role: Literal["selector", "generator"]) -> bool:
         """Whether the warm-up or the M-step fits the role's model (of a frozen pointer they fit what is added
         to it)."""

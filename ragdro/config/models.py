@@ -164,6 +164,12 @@ class GeneratorSettings(ModelSettings):
         " passage is computed once for all lists of a question, and the question and the answer see them all;"
         " 'blocks-then-full' is trained with both in turn and computes in blocks elsewhere",
     )
+    full_layers: int = Field(
+        0,
+        ge=0,
+        description="of blocks: so many of the model's last layers (two or more) see all that stands before a"
+        " token; in them a passage is computed once for each beginning of a list",
+    )
     passage_memory: float = Field(
         0.0,
         ge=0,
@@ -182,4 +188,13 @@ class GeneratorSettings(ModelSettings):
     def _blocks_are_kept(self) -> GeneratorSettings:
         if self.passage_memory and self.passage_attention == "full":
             raise ValueError("passage_memory: only passages read with `passage_attention: blocks` are kept")
+        if self.full_layers and self.passage_attention == "full":
+            raise ValueError("full_layers: all are with `passage_attention: full`; it goes with blocks")
+        if self.full_layers == 1:
+            raise ValueError(
+                "full_layers: one changes nothing, for nobody reads what passages take in in the last;"
+                " use 0, or 2 or more"
+            )
+        if self.full_layers and self.passage_memory:
+            raise ValueError("passage_memory: with full_layers a passage is another in each list; use 0")
         return self

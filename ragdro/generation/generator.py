@@ -26,6 +26,7 @@ from ragdro.lm.argmax import Argmax
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.block_cache import block_cache, require_blocks
 from ragdro.lm.blocks import BlockText
+from ragdro.lm.last_layers import LastLayers
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.passage_states import PassageStates
 from ragdro.lm.pretrained import pretrained
@@ -57,7 +58,7 @@ class Generator:
     whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`);
     'blocks-then-full' reads in blocks and is trained with both (`turns`). Raises `ConfigError` for a model or
     a template that cannot do that. `passage_memory`: GiB for what was read in blocks, kept for later
-    questions.
+    questions. `full_layers`: how many of the last layers read blocks as ordinary text.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Generator:
         order: Literal["selected", "retriever"] = "selected",
         passage_attention: PassageAttention = "full",
         passage_memory: float = 0.0,
+        full_layers: int = 0,
     ) -> None:
         self.model = model
         self.template = template
@@ -77,9 +79,17 @@ class Generator:
         self.answer_tokens = answer_tokens
         self.order = order
         self.passage_attention = passage_attention
+        if passage_memory < 0 or (passage_memory and (passage_attention == "full" or full_layers)):
+            raise ConfigError(
+                f"passage_memory: {passage_memory} with passage_attention: {passage_attention} and"
+                f" full_layers: {full_layers}; it is GiB for passages that all layers read in blocks"
+            )
         if passage_attention != "full":
             require_blocks(model)
             template.require_blocks()
+            model.last_layers = (
+                LastLayers(model.hf, full_layers, model.tokenizer.name) if full_layers else None
+            )
             model.passage_states = PassageStates(int(passage_memory * 2**30)) if passage_memory else None
         self._start = template.output_start(model.tokenizer)
         self._border = template.output_border(model.tokenizer)
@@ -219,6 +229,7 @@ class Generator:
         passage_tokens: int = 512,
         passage_attention: PassageAttention = "full",
         passage_memory: float = 0.0,
+        full_layers: int = 0,
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
@@ -228,17 +239,12 @@ class Generator:
 
         An answer has at most `answer_tokens` tokens. `prompt`: a template by name, or a YAML file's path.
         A question longer than `question_tokens` and a passage (title and text) longer than `passage_tokens`
-        are cut; `passage_attention`: as it was trained (see `Generator`, as of `passage_memory`). The rest is
-        in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
+        are cut; `passage_attention`: as it was trained (see `Generator`, as of `passage_memory` and
+        `full_layers`). The rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
         `ConfigError` for a value out of range or an unknown template.
         """
         if answer_tokens < 1:
             raise ConfigError(f"answer_tokens: must be at least 1, is {answer_tokens}")
-        if passage_memory < 0 or (passage_memory and passage_attention == "full"):
-            raise ConfigError(
-                f"passage_memory: {passage_memory} with passage_attention: {passage_attention}; it is a"
-                " number of GiB, for passages read in 'blocks'"
-            )
         budget = Budget(question_tokens, passage_tokens)
         template = load_template(prompt)
         model = pretrained(
@@ -251,6 +257,7 @@ class Generator:
             answer_tokens=answer_tokens,
             passage_attention=passage_attention,
             passage_memory=passage_memory,
+            full_layers=full_layers,
         )
 
     def answer(self, question: str, passages: Sequence[PassageLike]) -> str:

@@ -41,6 +41,10 @@ class BlockPlan(Plan):
         self._masks: dict[tuple[int, int | None, int], Bool[Tensor, "queries keys"]] = {}
         self._kept = kept
 
+    def finish(self, hidden: Float[Tensor, "computed width"]) -> Float[Tensor, "nodes width"]:
+        """The states of all of the row's nodes from those that were computed."""
+        return self._reuse.finish(hidden)
+
     def attend(
         self,
         layer: Module,

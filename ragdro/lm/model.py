@@ -25,6 +25,7 @@ from ragdro.lm.dropout import switch_off, switched_on
 from ragdro.lm.flops import layer_flops, matrix_weights
 from ragdro.lm.head import LogitTransform, logit_transform
 from ragdro.lm.heads import AttentionProbe, FeatureCache, HeadWeights
+from ragdro.lm.last_layers import LastLayers
 from ragdro.lm.masks import additive_masks, are_understood
 from ragdro.lm.passage_states import PassageStates, Reuse, Weights
 from ragdro.lm.projections import Projections
@@ -59,6 +60,8 @@ class LanguageModel:
         self._weights: int | None = None
         self._rotation: Rotation | None = None
         self._name, self._fits = object(), 0
+        self.last_layers: LastLayers | None = None
+        """Those that read blocks as ordinary text (None: none does)."""
         self.passage_states: PassageStates | None = None
         """What it has read in blocks, kept for where no gradients are asked for (None: nothing is)."""
         self.shows_attention = attend_in_blocks(hf)
@@ -78,8 +81,7 @@ class LanguageModel:
         self.shares_cache: bool | None = None
         """The same of decoding many branches from one cache."""
         self.fallbacks = 0
-        """How many sequences and branches' steps were computed separately because sharing was found to
-        change them."""
+        """How many sequences and branches' steps were computed separately because sharing changes them."""
         self.warned: set[str] = set()
         """Which of these fallbacks a warning was given for."""
         self.projections: Projections | HeadWeights | None = None
@@ -193,15 +195,13 @@ class LanguageModel:
         self, row: BlockRow, kept: dict[int, tuple[Tensor, Tensor]] | None = None
     ) -> Float[Tensor, "nodes width"]:
         """Last hidden states of a row of blocks; `kept` gets what each layer keeps (see `BlockPlan`)."""
-        reuse = Reuse(row)
+        reuse, make = Reuse(row), BlockPlan if self.last_layers is None else self.last_layers.plan
         if self.passage_states is not None and not (torch.is_grad_enabled() or self.exact):
             weights = Weights.of(self._name, self._hf, (self._fits, self.autocast))
             reuse = Reuse.of(row, self.passage_states, weights)
-        plan, nodes = BlockPlan(reuse, self.rotation(), self.device, kept), reuse.nodes
-        tokens, positions = (torch.from_numpy(x[nodes]) for x in (row.tokens, row.positions))
-        return reuse.finish(
-            self._planned(tokens.to(self.device)[None], positions.to(self.device)[None], plan)
-        )
+        plan, nodes = make(reuse, self.rotation(), self.device, kept), reuse.nodes
+        tokens, positions = (torch.from_numpy(x[nodes]).to(self.device) for x in (row.tokens, row.positions))
+        return plan.finish(self._planned(tokens[None], positions[None], plan))
 
     def require_rotation(self) -> Rotation:
         """How keys are turned, as far as the config says. Raises `ConfigError`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -59,6 +60,15 @@ def agree(
     return agreed
 
 
+def _last_layers(model: LanguageModel, sequence: ScoredSequence) -> AbstractContextManager[None]:
+    """Where the last layers read blocks as ordinary text: they do within."""
+    if sequence.blocks is None or model.last_layers is None:
+        return nullcontext()
+    places = torch.arange(len(sequence.inputs), device=model.device)[None]
+    visible = places[:, None] <= places[:, :, None]
+    return model.last_layers.seeing(model.masks(visible, places, places))
+
+
 def separate_log_probs(model: LanguageModel, sequences: Sequence[ScoredSequence]) -> Tensor:
     """[samples]: the textbook way, one full sequence after another through the model's own head; where they
     begin with blocks, under a mask."""
@@ -72,7 +82,7 @@ def separate_log_probs(model: LanguageModel, sequences: Sequence[ScoredSequence]
             places = torch.arange(inputs.shape[1], device=model.device)[None]
             visible = torch.from_numpy(sequence.visible()).to(model.device)[None]
             rest |= {"attention_mask": model.masks(visible, places, places), "position_ids": places}
-        with model.precision():
+        with model.precision(), _last_layers(model, sequence):
             if picks:
                 kept = model.hf(input_ids=inputs, logits_to_keep=positions - 1, **rest)
                 rows = kept.logits[0].float()

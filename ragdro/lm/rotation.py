@@ -69,6 +69,12 @@ class Rotation:
         factor = cos[:, :1]  # cos(0) times the factor
         return cos[:, 1:] / factor, sin[:, 1:] / factor
 
+    def model_angles(self, states: Tensor, positions: Int[Tensor, "1 tokens"], layer: int) -> Angles:
+        """Those that the model itself gives a layer for tokens at these positions."""
+        named = {} if self._types is None else {"layer_type": self._types[layer]}
+        found: Angles = self._rotary(states, positions, **named)
+        return found
+
     def turned(
         self, layer: Module, keys: Float[Tensor, "1 heads tokens width"], angles: Angles
     ) -> Float[Tensor, "1 heads tokens width"]:

@@ -134,6 +134,8 @@ def _log_probs(model: LanguageModel, groups: Sequence[SequenceGroup]) -> list[Te
     if _shared(model, groups) is None:
         agreed = _agrees(model, groups)
         if _in_blocks(groups):
+            if model.last_layers is not None and not agreed:
+                raise model.last_layers.refusal("its layers compute something else with it")
             model.shares_blocks = agreed
         else:
             model.shares_prefixes = agreed

@@ -169,6 +169,7 @@ def behind_prompts(
             order=of_generator.order,
             passage_attention=of_generator.passage_attention,
             passage_memory=of_generator.passage_memory,
+            full_layers=of_generator.full_layers,
         ),
     )
 

@@ -26,7 +26,7 @@ _MAY_DIFFER = frozenset(
     (
         *("dtype", "amp", "attention", "gradient_checkpointing", "trust_remote_code"),
         *("question_tokens", "passage_tokens", "answer_tokens", "prompt_date", "passage_attention"),
-        "passage_memory",
+        *("passage_memory", "full_layers"),
     )
 )
 """Of a role's settings those that leave its weights and the form of its prompts alone."""
