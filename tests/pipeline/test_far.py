@@ -1,0 +1,63 @@
+"""The script that compares one search with two on the embedded world, at a size that trains in seconds."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragdro.types import Candidates, Passage, Prediction, Question, QuestionPath, Round, Selection, Task
+
+SCRIPT = Path(__file__).parents[2] / "reproductions/far.py"
+
+
+def prediction(query: str, answer: str, hops: int = 2) -> Prediction:
+    """Two passages read, in two rounds; the second is the one that a two-hop question needs."""
+    first, second = Passage("a", "Bazor", "Bazor lives in Gizan", True), Passage("b", "Gizan", "a wolf", True)
+    gold = (first, second) if hops == 2 else (second,)
+    question = Question("q", "What animal?", ("wolf",), gold, hops=hops)
+    rounds = [Round("What animal?", (), Candidates("q", (first,)), (0,))]
+    rounds.append(Round(query, (1,), Candidates("q", (second,) if query else ()), (0,) if query else ()))
+    read = tuple(p for one in rounds for p in one.candidates.passages)
+    selection = Selection(tuple(range(len(read))), None, 2, QuestionPath(tuple(rounds)))
+    return Prediction(Task(question, Candidates("q", read)), selection, answer)
+
+
+def test_what_is_counted() -> None:
+    scores = runpy.run_path(str(SCRIPT))["scores"]
+    predictions = [prediction("Gizan crest", "wolf"), prediction("", "hare"), prediction("Bazor", "wolf", 1)]
+    assert scores(predictions) == {
+        "two_hop": 0.5,
+        "one_hop": 1.0,
+        "full_recall": pytest.approx(2 / 3),
+        "named": 0.5,
+        "searches": pytest.approx(5 / 3),
+    }
+
+
+@pytest.mark.slow
+def test_the_script_trains_each_variant_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--variants", "one", "two, stop", "--seeds", "0", "--iterations", "1", "--questions", "6"]
+
+    def rows() -> list[list[str]]:
+        monkeypatch.setattr(sys, "argv", ["far.py", str(tmp_path / "out"), *arguments])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        lines = capsys.readouterr().out.splitlines()
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")][
+            1:
+        ]
+
+    first = rows()
+    assert [row[0] for row in first] == ["one", "two, stop"]
+    assert first[0][4] == "–" and float(first[0][5]) == 1.0 and 1.0 <= float(first[1][5]) <= 2.0
+    saved: dict[str, Any] = json.loads((tmp_path / "out/two-stop-0.json").read_text())
+    assert saved["validation"]["best"]["questions"] == 6
+    path = tmp_path / "out/one-0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "two_hop": 0.125}))
+    assert rows()[0][1] == "0.125"
