@@ -133,6 +133,6 @@ def resident(field: str) -> int:
 
 def report(trial: Trial, name: str, **metrics: Any) -> None:
     """The one JSON line."""
-    keys = ("model", "prompt", "samples", "k", "n", "questions", "repeats", "lora", "amp")
+    keys = ("model", "prompt", "samples", "k", "n", "questions", "repeats", "lora", "amp", "kernels")
     sizes = {key: getattr(trial, key) for key in keys}
     print(json.dumps({"benchmark": name, "device": device_name(trial.device), **sizes, **metrics}))

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from ragdro.config import LoraAdapter, ModelSettings
 from ragdro.generation.generator import Generator
 from ragdro.lm.adapters import with_adapter
+from ragdro.lm.kernels import use_liger
 from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tokens import TextTokenizer
@@ -51,6 +52,7 @@ class Trial:
     only: str | None
     lora: bool
     amp: Literal["auto", "bfloat16"]
+    kernels: Literal["torch", "liger"]
 
     @property
     def passage_tokens(self) -> int:
@@ -66,6 +68,7 @@ def parse(description: str | None, **defaults: int) -> Trial:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--lora", action="store_true", help="train adapters on frozen weights")
     parser.add_argument("--amp", choices=("auto", "bfloat16"), default="auto")
+    parser.add_argument("--kernels", choices=("torch", "liger"), default="torch")
     parser.add_argument("--threads", type=int)
     for name, value in {"samples": 8, "questions": 1, "repeats": 5, **defaults}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -85,6 +88,7 @@ def parse(description: str | None, **defaults: int) -> Trial:
         only=arguments.only,
         lora=arguments.lora,
         amp=arguments.amp,
+        kernels=arguments.kernels,
         **sizes,
     )
 
@@ -131,6 +135,8 @@ def random_model(trial: Trial, seed: int) -> LanguageModel:
         hf = AutoModelForCausalLM.from_config(
             config, dtype=weights_dtype(settings), attn_implementation="sdpa"
         )
+        if trial.kernels == "liger":
+            use_liger(hf, name)
         model = LanguageModel(hf.eval(), TextTokenizer(fast, name=name), autocast_dtype(settings, device))
         if settings.adapter is None:
             return model

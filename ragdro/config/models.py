@@ -63,6 +63,11 @@ class ModelSettings(Settings):
         None, description="the frozen base's weights in 4 bits (QLoRA); needs an adapter and bitsandbytes"
     )
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="attention kernel")
+    kernels: Literal["torch", "liger"] = Field(
+        "torch",
+        description="what computes norms and feed-forward layers; 'liger': fused Triton kernels, on an NVIDIA"
+        " GPU, with liger-kernel installed",
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
     revision: str | None = Field(None, description="hub revision")

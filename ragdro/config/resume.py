@@ -24,6 +24,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
         "*.gradient_checkpointing",
         "*.attention",
         "generator.passage_memory",
+        "*.kernels",
         "e_step.engine.memory",
         "e_step.engine.tensor_parallel",
     ),

@@ -60,6 +60,10 @@ def with_adapter(
             parameter.data = parameter.data.float()
     if saved is not None:
         _read(peft, hf, name, saved)
+    if base.autocast is not None:  # it makes the inputs of products alike itself: no copy in float32 first
+        for module in hf.modules():
+            if isinstance(module, peft.tuners.tuners_utils.BaseTunerLayer):
+                module.cast_input_dtype_enabled = False
     made = LanguageModel(hf, base.tokenizer, base.autocast, adapter=name)
     made.dropout_sites += base.dropout_sites
     return made

@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ragdro.lm.attention import AttentionPlan, AttentionSchedule, grouped_attention
+from ragdro.lm import dense_attention
+from ragdro.lm.attention import AttentionPlan, AttentionSchedule, Plan, grouped_attention
+from ragdro.lm.dense_attention import DenseAttentionPlan, longest_tree, rows
 from ragdro.lm.tree import Ints, TokenTree
 
 _LEAST_FULL = 0.75
@@ -90,17 +92,19 @@ class BatchedAttentionPlan(AttentionPlan):
         return self._batched[window]
 
 
-def attention_plan(tree: TokenTree, device: torch.device, batched: bool) -> AttentionPlan:
-    """A row's plan, its blocks one by one or in batches."""
-    return BatchedAttentionPlan(tree, device) if batched else AttentionPlan(tree, device)
+def attention_plan(tree: TokenTree, device: torch.device, batched: bool) -> Plan:
+    """A row's plan: its blocks one by one, or as few calls (short trees whole, long ones' blocks in
+    batches)."""
+    if not batched:
+        return AttentionPlan(tree, device)
+    if longest_tree(tree) <= dense_attention.LONGEST:
+        return DenseAttentionPlan(tree, device)
+    return BatchedAttentionPlan(tree, device)
 
 
 def _rows(states: Tensor, nodes: Nodes) -> Tensor:
     """[blocks, heads, width, channels] of [1, heads, nodes, channels]."""
-    if isinstance(nodes, slice):
-        return states[:, :, nodes]
-    rows = states[0].index_select(1, nodes.flatten())
-    return rows.view(len(rows), *nodes.shape, rows.shape[-1]).transpose(0, 1)
+    return states[:, :, nodes] if isinstance(nodes, slice) else rows(states, nodes)
 
 
 def _batched(schedule: AttentionSchedule, device: torch.device) -> BatchSchedule:

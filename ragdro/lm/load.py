@@ -23,6 +23,7 @@ from ragdro.files import rename_durably, sync
 from ragdro.hub import find_checkpoint
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.chat import ChatOptions
+from ragdro.lm.kernels import use_liger
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import save_projections
 from ragdro.lm.quantised import four_bits
@@ -118,6 +119,8 @@ def load_language_model(
     _refuse_lost_caps(source, hf, settings)
     if settings.layers is not None:
         _cut(hf, settings.layers, source)
+    if settings.kernels == "liger":
+        use_liger(hf, source)
     if settings.gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     ends = hf.generation_config.eos_token_id if hf.generation_config else None

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ragdro.lm import attention
+from ragdro.lm import attention, dense_attention
 from ragdro.lm.batched_attention import attention_plan
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
@@ -72,13 +72,17 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize(("block", "batched"), [(4, False), (attention.QUERIES_PER_BLOCK, False), (16, True)])
+@pytest.mark.parametrize(
+    ("block", "batched", "whole"),
+    [(4, False, 0), (attention.QUERIES_PER_BLOCK, False, 0), (16, True, 0), (16, True, 2048)],
+)
 @pytest.mark.parametrize("constrained", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_shared_equals_separate_with_gradients(
-    variant: str, constrained: bool, block: int, batched: bool, monkeypatch: pytest.MonkeyPatch
+    variant: str, constrained: bool, block: int, batched: bool, whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
+    monkeypatch.setattr(dense_attention, "LONGEST", whole)
     model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
     model.batches_attention = batched
     if variant == "llama-checkpointing":
@@ -135,13 +139,14 @@ def test_a_tree_holds_each_shared_token_once() -> None:
                 assert np.flatnonzero(built.visible()[node]).tolist() == sorted(path[: depth + 1].tolist())
 
 
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(("batched", "whole"), [(False, 0), (True, 0), (True, 2048)])
 @pytest.mark.parametrize("block", [3, 16])
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_in_blocks_is_attention_under_a_mask(
-    block: int, window: int | None, batched: bool, monkeypatch: pytest.MonkeyPatch
+    block: int, window: int | None, batched: bool, whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random packed tries; the whole mask is built from the paths, node by node."""
+    monkeypatch.setattr(dense_attention, "LONGEST", whole)
     monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
     for seed in range(8):
         rng = np.random.default_rng(seed)
