@@ -6,8 +6,9 @@
 # FOLDER may hold `wheels/` (what the machine lacks, ragdro among it: pip wheel --no-deps .), SmolLM2-135M as a
 # folder `smollm2-135m-instruct/` or as a .gguf file, and `data/` (reproductions/pretrained.py's DATA, or its
 # prepared files in `data/prepared/`). OUT gets results.jsonl, a line a benchmark; table.txt, the figures of the
-# pretrained model; and a log of each. Without a word both parts run. ROWS="warm-up dro sft …" asks for other rows
-# of the pretrained model, all at once on the card; what its time has cut off resumes with the same command.
+# pretrained model; and a log of each. Without a word both parts run. RUNS="hotpotqa:warm-up hotpotqa:dro …" asks
+# for other rows of the pretrained model, AT_ONCE of them at a time (6); what its time has cut off resumes with the
+# same command.
 set -u
 folder=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd) part=${3:-all}
 cd "$(dirname "$0")/.." || exit
@@ -32,14 +33,11 @@ if [ "$part" != benchmarks ]; then
         else $python -m ragdro model import "$folder"/*.gguf $model || exit; fi
     fi
     if [ -d "$folder/data/prepared" ]; then mkdir -p runs/pretrained && cp -r "$folder/data/prepared" runs/pretrained/data; fi
-    row() { # SET ROW: one that starts from the warm-up of its set waits for it
-        wait=$([ "$2" = warm-up ] || echo --wait)
-        timeout "${SECONDS_PRETRAINED:-330}" $python reproductions/pretrained.py "$folder/data" --sets "$1" --rows "$2" \
-            $wait --size large --device cuda --threads 1 >"$out/$1-$2.log" 2>&1 &
-    }
-    for set in hotpotqa 2wiki nq; do
-        for name in ${ROWS:-warm-up dro}; do row $set $name; done
-    done
-    wait
+    runs=${RUNS:-$(for set in hotpotqa 2wiki nq; do echo "$set:warm-up $set:dro"; done)}
+    export python folder out
+    # SET:ROW, after the warm-up that it starts from
+    printf '%s\n' $runs | xargs -P "${AT_ONCE:-6}" -I{} sh -c 'run={}; timeout "${SECONDS_PRETRAINED:-330}" \
+        $python reproductions/pretrained.py "$folder/data" --sets "${run%%:*}" --rows "${run#*:}" --wait \
+        --size large --device cuda --threads 1 >"$out/${run%%:*}-${run#*:}.log" 2>&1'
     $python reproductions/pretrained.py "$folder/data" --table 2>&1 | tee "$out/table.txt"
 fi

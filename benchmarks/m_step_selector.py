@@ -47,18 +47,20 @@ def main() -> None:
     trial = parse(__doc__)
     selector = selector_of(trial)
     model = selector.model
-    tasks = world(trial)[:1]
-    group = selector.group(tasks[0], lists_of(trial, tasks, 0.0)[0])
-    weights = torch.linspace(0.5, 1.5, trial.samples, device=trial.device) / trial.samples
+    tasks = world(trial)
+    drawn = zip(tasks, lists_of(trial, tasks, 0.0), strict=True)
+    groups = [selector.group(task, lists).sequences for task, lists in drawn]
+    sequences = tuple(sequence for group in groups for sequence in group)
+    weights = torch.linspace(0.5, 1.5, len(sequences), device=trial.device) / trial.samples
 
     def ours() -> tuple[Tensor, Tensor]:
-        return step(sequence_log_probs(model, [SequenceGroup.of(group.sequences)])[0])
+        return step(torch.cat(sequence_log_probs(model, [SequenceGroup.of(group) for group in groups])))
 
     def full() -> tuple[Tensor, Tensor]:
-        return step(textbook(model, group.sequences, keep=False))
+        return step(textbook(model, sequences, keep=False))
 
     def kept() -> tuple[Tensor, Tensor]:
-        return step(textbook(model, group.sequences, keep=True))
+        return step(textbook(model, sequences, keep=True))
 
     def step(log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """The values and a gradient."""
@@ -69,7 +71,7 @@ def main() -> None:
     def separate() -> tuple[Tensor, Tensor]:
         model.hf.zero_grad()
         found = []
-        for sequence, weight in zip(group.sequences, weights, strict=True):
+        for sequence, weight in zip(sequences, weights, strict=True):
             value = textbook(model, (sequence,), keep=True)
             (-(weight * value).sum()).backward()
             found.append(value.detach())
@@ -85,7 +87,10 @@ def main() -> None:
                 same(f"log p(z|x), {name}", values, expected, tolerance)
                 same(f"gradient, {name}", found, gradient, tolerance)
     metrics = compare(trial, sides, memory=True)
-    lengths = {"prompt_tokens": len(selector.prompt(tasks[0])), "tree_tokens": len(group.tree)}
+    lengths = {
+        "prompt_tokens": len(selector.prompt(tasks[0])),
+        "tree_tokens": sum(len(SequenceGroup.of(group).tree) for group in groups),
+    }
     report(trial, "m_step_selector", **lengths, **metrics)
 
 

@@ -25,10 +25,13 @@ import orjson
 from ten_paragraphs import bm25_orders, record
 
 import ragdro
+from ragdro.config.retriever import parse_settings
 from ragdro.data import read_questions
 from ragdro.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
 from ragdro.files import atomic_file, write_atomically
+from ragdro.retrieval.cache import cached_candidates
 from ragdro.runs.status import read_results
+from ragdro.types import Question
 
 CONFIG = Path(__file__).parents[1] / "configs/smollm2-135m.yaml"
 SETS: Mapping[str, Mapping[str, Any]] = {
@@ -50,18 +53,42 @@ SETS: Mapping[str, Mapping[str, Any]] = {
         "corpus": ["corpora/nq.jsonl", "more/corpus_nq_more.jsonl.gz"],
         "teacher": "distant",
     },
+    "musique": {
+        "train": ["multihop/musique_train.jsonl", "more/musique_train_508.jsonl.gz"],
+        "test": "multihop/musique_dev.jsonl",
+        "teacher": "gold",
+        "keys": ["top_n=20"],
+    },
 }
-"""HotpotQA has its ten paragraphs, in BM25's order; the others BM25's top ten of the whole corpus.
-`kept_out`: so many of the training questions join the test."""
+"""HotpotQA has its ten paragraphs and MuSiQue its twenty, in BM25's order; the others BM25's top ten of the
+whole corpus. `kept_out`: so many of the training questions join the test."""
+UNLABELLED = "warm-up-unlabelled"
 ROWS: Mapping[str, Sequence[str]] = {
-    "zero-shot": ["iterations=0", "warm_up.selector=null", "warm_up.generator=null"],
-    "warm-up": ["iterations=0", "checkpoints.keep=all"],
+    "zero-shot": [
+        "iterations=0",
+        "warm_up.selector=null",
+        "warm_up.generator=null",
+        "evaluation.test=all",
+    ],
+    "warm-up": ["iterations=0", "checkpoints.keep=all", "evaluation.test=all"],
     "dro": [],
     "dro-seed-1": ["seed=1"],
     "selector-frozen": ["train_selector=false"],
     "generator-frozen": ["train_generator=false"],
     "sft": ["objective=sft"],
+    UNLABELLED: [
+        "iterations=0",
+        "checkpoints.keep=all",
+        "evaluation.test=all",
+        "warm_up.teacher=fused",
+    ],
+    "dro-unlabelled": [],
 }
+"""`unlabelled`: no label of a passage is used; the teacher is BM25's order fused with the order by the
+question's likelihood under the generator."""
+FIRST = {row: UNLABELLED if row == "dro-unlabelled" else "warm-up" for row in ROWS}
+"""Which row's warm-up each starts from."""
+NOT_AFTER = ("zero-shot", "warm-up", UNLABELLED)
 SIZES: Mapping[str, Sequence[str]] = {
     "small": [
         "data.train_questions=200",
@@ -75,22 +102,20 @@ SIZES: Mapping[str, Sequence[str]] = {
     "large": [
         "iterations=2",
         "data.train_questions=960",
-        "e_step.questions=200",
+        "e_step.questions=480",
         "evaluation.questions=500",
+        "evaluation.test=best",
         "e_step.max_tokens_per_micro_batch=65536",
         "evaluation.max_tokens_per_micro_batch=65536",
-        "generator.gradient_checkpointing=true",
         "warm_up.generator.batch_size=32",
         "warm_up.generator.learning_rate=3e-4",
         "m_step.generator.batch_size=16",
-        *(
-            f"{step}.{role}.max_tokens_per_micro_batch=20480"
-            for step in ("warm_up", "m_step")
-            for role in ("selector", "generator")
-        ),
+        *(f"{step}.selector.max_tokens_per_micro_batch=20480" for step in ("warm_up", "m_step")),
+        *(f"{step}.generator.max_tokens_per_micro_batch=8192" for step in ("warm_up", "m_step")),
     ],
 }
 VALIDATION = {"small": 60, "large": 200}
+MOST_TRAIN, _PER_QUESTION = 2000, 10
 METRICS = ("exact_match", "f1", "recall_at_1", "recall_at_3", "full_recall", "k_precision")
 
 
@@ -102,53 +127,57 @@ def lines(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
-    """Write the set's training, validation and test questions and its corpus, once, and again where `SETS`
-    says otherwise than it did then; the keys that name them."""
+    """Write the set's training, validation and test questions with their candidates, once, and again where
+    `SETS` says otherwise than it did then; the keys that name them."""
     spec = SETS[name]
-    files = {part: out / f"{name}-{part}.jsonl" for part in ("train", f"validation-{size}", "test", "corpus")}
-    made, as_now = out / f"{name}.json", json.dumps([spec, VALIDATION])
+    made, as_now = out / f"{name}.json", json.dumps([spec, VALIDATION, MOST_TRAIN])
     if not made.is_file() or made.read_text() != as_now:
         out.mkdir(parents=True, exist_ok=True)
-        if "corpus" in spec:
-            train = list(lines([data / path for path in spec["train"]]))
-            test = list(lines([data / spec["test"]]))
-            with atomic_file(files["corpus"]) as file:
-                file.writelines(lines([data / path for path in spec["corpus"]]))
-        else:
-            train, test = (
-                [
-                    orjson.dumps(record(q, ranks)) + b"\n"
-                    for q, ranks in zip(asked, bm25_orders(asked), strict=True)
-                ]
-                for asked in (
-                    [q for path in spec["train"] for q in read_questions(data / path)],
-                    list(read_questions(data / spec["test"])),
-                )
-            )
+        train = [q for path in spec["train"] for q in read_questions(data / path)]
+        test = list(read_questions(data / spec["test"]))
         random.Random(0).shuffle(train)
         kept_out, held_out = spec.get("kept_out", 0), max(VALIDATION.values())
-        test, train = test + train[len(train) - kept_out :], train[: len(train) - kept_out]
-        parts = {"train": train[held_out:], **{f"validation-{s}": train[:n] for s, n in VALIDATION.items()}}
-        for part, rows in (*parts.items(), ("test", test)):
+        test, train = test + train[len(train) - kept_out :], train[: len(train) - kept_out][:MOST_TRAIN]
+        records = with_candidates(data, out, name, [*train, *test])
+        train_records, test_records = records[: len(train)], records[len(train) :]
+        parts = {
+            "train": train_records[held_out:],
+            **{f"validation-{s}": train_records[:n] for s, n in VALIDATION.items()},
+            "test": test_records,
+        }
+        for part, rows in parts.items():
             with atomic_file(out / f"{name}-{part}.jsonl") as file:
-                file.writelines(rows)
+                file.writelines(orjson.dumps(row) + b"\n" for row in rows)
         write_atomically(made, as_now)
-    where = {"train": files["train"], "validation": files[f"validation-{size}"], "test": files["test"]}
-    retrieval = (
-        [f"data.corpus={files['corpus']}"]
-        if "corpus" in spec
-        else ["data.corpus=null", "retriever.kind=given"]
-    )
+    files = {"train": "train", "validation": f"validation-{size}", "test": "test"}
     return [
-        *(f"data.{key}={path}" for key, path in where.items()),
-        *retrieval,
+        *(f"data.{key}={out / f'{name}-{part}.jsonl'}" for key, part in files.items()),
+        "data.corpus=null",
+        "retriever.kind=given",
         f"warm_up.teacher={spec['teacher']}",
+        *spec.get("keys", ()),
+    ]
+
+
+def with_candidates(data: Path, out: Path, name: str, asked: Sequence[Question]) -> list[dict[str, Any]]:
+    """The questions in our own format: their paragraphs in BM25's order, or BM25's first of the corpus."""
+    spec = SETS[name]
+    if "corpus" not in spec:
+        return [record(q, ranks) for q, ranks in zip(asked, bm25_orders(list(asked)), strict=True)]
+    corpus = out / f"{name}-corpus.jsonl"
+    with atomic_file(corpus) as file:
+        file.writelines(lines([data / path for path in spec["corpus"]]))
+    settings = parse_settings({"kind": "bm25"})
+    retrieved = cached_candidates(asked, str(corpus), settings, _PER_QUESTION, out / "cache")
+    return [
+        {**record(q, []), "candidates": [{"id": p.id, "title": p.title, "text": p.text} for p in c.passages]}
+        for q, c in zip(asked, retrieved, strict=True)
     ]
 
 
 def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namespace) -> ragdro.Config:
     """What a row trains; `keys` name the set's files."""
-    start = [] if row in ("zero-shot", "warm-up") else [f"warm_up.from={options.runs / f'{name}-warm-up'}"]
+    start = [] if row in NOT_AFTER else [f"warm_up.from={options.runs / f'{name}-{FIRST[row]}'}"]
     own = [
         f"name={name}-{row}",
         f"runs={options.runs}",
@@ -169,6 +198,10 @@ def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[
         "warm-up": [
             ("warmed-up vanilla RAG", "vanilla_rag", results["vanilla_rag"]),
             ("warm-up", "warm_up", results["warm_up"]),
+        ],
+        UNLABELLED: [
+            ("vanilla RAG, warmed up without labels", "vanilla_rag", results["vanilla_rag"]),
+            ("warm-up without labels", "warm_up", results["warm_up"]),
         ],
     }.get(row)
     if shown is None:
@@ -250,10 +283,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         for name in options.sets:
-            while options.wait and not (options.runs / f"{name}-warm-up/results.json").is_file():
-                time.sleep(0.2)
             keys = prepare(options.data, options.runs / "data", name, options.size)
             for row in options.rows:
+                first = options.runs / f"{name}-{FIRST[row]}/results.json"
+                while options.wait and row not in NOT_AFTER and not first.is_file():
+                    time.sleep(0.2)
                 ragdro.run(config_of(row, name, keys, options), resume=True)
     table(options.runs)
 

@@ -54,7 +54,8 @@ class ModelSettings(Settings):
     )
     amp: Literal["auto", "off", "bfloat16"] = Field(
         "auto",
-        description="products over float32 weights: bfloat16 on a GPU that has it where 'auto', else `dtype`",
+        description="products over float32 weights, an adapter's too: bfloat16 on a GPU that has it where"
+        " 'auto', else `dtype`",
     )
     adapter: Adapter | None = Field(
         None, description="'lora', or a mapping with its settings; null: every weight is trained"

@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ragdro.lm import dense_attention
 from ragdro.lm.attention import AttentionPlan, AttentionSchedule, Plan, grouped_attention
-from ragdro.lm.dense_attention import DenseAttentionPlan, longest_tree, rows
+from ragdro.lm.dense_attention import DenseAttentionPlan, is_short, rows
 from ragdro.lm.tree import Ints, TokenTree
 
 _LEAST_FULL = 0.75
@@ -92,12 +91,12 @@ class BatchedAttentionPlan(AttentionPlan):
         return self._batched[window]
 
 
-def attention_plan(tree: TokenTree, device: torch.device, batched: bool) -> Plan:
-    """A row's plan: its blocks one by one, or as few calls (short trees whole, long ones' blocks in
-    batches)."""
+def attention_plan(tree: TokenTree, device: torch.device, batched: bool, width: int) -> Plan:
+    """A row's plan for a model of this width: its blocks one by one, or as few calls (short trees whole, long
+    ones' blocks in batches)."""
     if not batched:
         return AttentionPlan(tree, device)
-    if longest_tree(tree) <= dense_attention.LONGEST:
+    if is_short(tree, width):
         return DenseAttentionPlan(tree, device)
     return BatchedAttentionPlan(tree, device)
 

@@ -2,8 +2,8 @@
 
 In: a packed `TokenTree` and each layer's queries, keys and values. Out: the same as of an `AttentionPlan`.
 A tree that is read whole under a mask costs the products that the mask hides, and few calls: a layer has one
-batch of trees of like size. On a GPU that is the shorter way as long as the layers' matrix products are far
-more work than attention is.
+batch of trees of like size. On a GPU that is the shorter way for a small model's short trees, where calls
+cost more than products do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor
 from ragdro.lm.attention import Plan, grouped_attention
 from ragdro.lm.tree import Ints, TokenTree
 
-LONGEST = 2048
-"""Nodes of a tree that is read whole."""
+MOST_WORK = 1e10
+"""Pairs of a row's nodes, within its trees, times the model's width: where more, hidden products cost more
+than calls do (on an H100; `benchmarks/README.md`)."""
 _LEAST_FULL = 0.6
 """The shortest tree of a batch over the longest."""
 _ALIGNED = 8
@@ -34,13 +35,14 @@ class _Trees:
     ends: Int[Tensor, "trees width"]
     positions: Int[Tensor, "trees width"]
 
-    def visible(self, window: int | None) -> Tensor:
-        """[trees, 1, queries, keys]."""
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What is added to the logits, [trees, 1, queries, keys]."""
         query, key = self.nodes[:, :, None], self.nodes[:, None]
         seen = (key <= query) & (query < self.ends[:, None])
         if window is not None:
             seen &= self.positions[:, :, None] - self.positions[:, None] < window
-        return seen[:, None]
+        added = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return added.masked_fill_(~seen, -torch.inf)[:, None]
 
 
 class DenseAttentionPlan(Plan):
@@ -64,7 +66,7 @@ class DenseAttentionPlan(Plan):
             arrays = (nodes, ends, tree.positions[nodes])
             self._batches.append(_Trees(*(torch.from_numpy(array).to(device) for array in arrays)))
         self._places = torch.from_numpy(places).to(device)
-        self._masks: dict[int | None, list[Tensor]] = {}
+        self._masks: dict[tuple[int | None, torch.dtype], list[Tensor]] = {}
 
     def attend(
         self,
@@ -77,19 +79,21 @@ class DenseAttentionPlan(Plan):
         window: int | None,
     ) -> Tensor:
         """One layer's attention."""
-        if window not in self._masks:
-            self._masks[window] = [trees.visible(window) for trees in self._batches]
+        key_of = (window, query.dtype)
+        if key_of not in self._masks:  # made once: every layer's backward pass holds the same
+            self._masks[key_of] = [trees.mask(window, query.dtype) for trees in self._batches]
         outputs = []
-        for trees, mask in zip(self._batches, self._masks[window], strict=True):
+        for trees, mask in zip(self._batches, self._masks[key_of], strict=True):
             q, k, v = (rows(states, trees.nodes) for states in (query, key, value))
             out = grouped_attention(q, k, v, mask, dropout, scaling)
             outputs.append(out.transpose(0, 1).flatten(1, 2))
         return torch.cat(outputs, 1).index_select(1, self._places)[None]
 
 
-def longest_tree(tree: TokenTree) -> int:
-    """Nodes of the longest of a packed row's trees."""
-    return int(np.diff(np.flatnonzero(tree.positions == 0), append=len(tree)).max())
+def is_short(tree: TokenTree, width: int) -> bool:
+    """Whether a packed row's trees are short enough to be read whole by a model of this width."""
+    lengths = np.diff(np.flatnonzero(tree.positions == 0), append=len(tree))
+    return float(lengths @ lengths) * width <= MOST_WORK
 
 
 def rows(states: Tensor, nodes: Int[Tensor, "rows width"]) -> Tensor:

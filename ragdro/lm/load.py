@@ -244,9 +244,13 @@ def autocast_dtype(
     settings: ModelSettings, device: torch.device, *, trained: bool = True
 ) -> torch.dtype | None:
     """What a model with these settings is autocast to on `device`; None: its matrices stay as they are."""
-    if weights_dtype(settings, trained=trained) != torch.float32:
-        return torch.bfloat16 if settings.amp == "bfloat16" else None
-    if "bfloat16" in (settings.amp, settings.dtype):
+    if settings.amp == "bfloat16":
+        return torch.bfloat16
+    frozen = weights_dtype(settings, trained=trained)
+    if frozen != torch.float32:  # an adapter's own weights are float32 all the same
+        adapted = settings.adapter is not None and settings.amp == "auto" and device.type == "cuda"
+        return torch.bfloat16 if adapted and frozen == torch.bfloat16 else None
+    if settings.dtype == "bfloat16":
         return torch.bfloat16
     if settings.amp == "auto" and device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None

@@ -74,15 +74,15 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize(
     ("block", "batched", "whole"),
-    [(4, False, 0), (attention.QUERIES_PER_BLOCK, False, 0), (16, True, 0), (16, True, 2048)],
+    [(4, False, 0), (attention.QUERIES_PER_BLOCK, False, 0), (16, True, 0), (16, True, 1e10)],
 )
 @pytest.mark.parametrize("constrained", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_shared_equals_separate_with_gradients(
-    variant: str, constrained: bool, block: int, batched: bool, whole: int, monkeypatch: pytest.MonkeyPatch
+    variant: str, constrained: bool, block: int, batched: bool, whole: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
-    monkeypatch.setattr(dense_attention, "LONGEST", whole)
+    monkeypatch.setattr(dense_attention, "MOST_WORK", whole)
     model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
     model.batches_attention = batched
     if variant == "llama-checkpointing":
@@ -139,14 +139,14 @@ def test_a_tree_holds_each_shared_token_once() -> None:
                 assert np.flatnonzero(built.visible()[node]).tolist() == sorted(path[: depth + 1].tolist())
 
 
-@pytest.mark.parametrize(("batched", "whole"), [(False, 0), (True, 0), (True, 2048)])
+@pytest.mark.parametrize(("batched", "whole"), [(False, 0), (True, 0), (True, 1e10)])
 @pytest.mark.parametrize("block", [3, 16])
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_in_blocks_is_attention_under_a_mask(
-    block: int, window: int | None, batched: bool, whole: int, monkeypatch: pytest.MonkeyPatch
+    block: int, window: int | None, batched: bool, whole: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random packed tries; the whole mask is built from the paths, node by node."""
-    monkeypatch.setattr(dense_attention, "LONGEST", whole)
+    monkeypatch.setattr(dense_attention, "MOST_WORK", whole)
     monkeypatch.setattr(attention, "QUERIES_PER_BLOCK", block)
     for seed in range(8):
         rng = np.random.default_rng(seed)
@@ -161,7 +161,7 @@ def test_attention_in_blocks_is_attention_under_a_mask(
                 seen[node, path[: depth + 1][-(window or len(path)) :]] = True
         query = torch.randn(1, 4, len(tree), 8, requires_grad=True)
         key, value = (torch.randn(1, 2, len(tree), 8, requires_grad=True) for _ in range(2))
-        plan = attention_plan(tree, torch.device("cpu"), batched)
+        plan = attention_plan(tree, torch.device("cpu"), batched, width=16)
         ours, _ = attention.tree_attention(
             torch.nn.Module(), query, key, value, None, scaling=0.5, plan=plan, sliding_window=window
         )
