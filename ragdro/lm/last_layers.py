@@ -42,7 +42,9 @@ class LastLayers:
         if count >= len(layers):
             raise self.refusal(f"it has {len(layers)} layers, and with all of them nothing is read in blocks")
         self.first = len(layers) - count
-        self._kinds = getattr(hf.config.get_text_config(), "layer_types", None)
+        config = hf.config.get_text_config()
+        self.width = int(config.hidden_size)
+        self._kinds = getattr(config, "layer_types", None)
         self._masks: Any = None
         for number, layer in enumerate(layers):
             if number >= self.first:
@@ -101,7 +103,7 @@ class LastLayersPlan(BlockPlan):
         super().__init__(reuse, rotation, device, kept)
         self.last = last
         self._tree = TokenTree.build(reuse.row.paths)
-        self._ordinary = attention_plan(self._tree, device, device.type == "cuda")
+        self._ordinary = attention_plan(self._tree, device, device.type == "cuda", last.width)
         self._sources = torch.from_numpy(self._tree.tokens).to(device)
         self._places = torch.from_numpy(self._tree.positions).to(device)[None]
 

@@ -189,8 +189,8 @@ class LanguageModel:
         if not self.shows_attention:
             visible = torch.from_numpy(tree.visible()).to(self.device)[None]
             return self.hidden(tokens, positions, visible)[0]
-        plan = attention_plan(tree, self.device, self.batches_attention, self.width)
-        return self._planned(tokens, positions, plan)
+        made = attention_plan(tree, self.device, self.batches_attention, self.width)
+        return self._planned(tokens, positions, made)
 
     def block_hidden(
         self, row: BlockRow, kept: dict[int, tuple[Tensor, Tensor]] | None = None
