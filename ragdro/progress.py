@@ -132,8 +132,8 @@ class Lines(Display):
         elif now - self._last >= SECONDS and total is None:
             self.say(f"{name}: {done}")
         elif now - self._last >= SECONDS and total is not None:
-            left = (now - since) / (done - begun) * (total - done)
-            self.say(f"{name}: {done} of {total}, about {duration(left)} left")
+            left = f", about {duration((now - since) / (done - begun) * (total - done))} left"
+            self.say(f"{name}: {done} of {total}{left if done - begun > 1 else ''}")
 
     def end(self, name: str) -> None:
         del self._state[name]

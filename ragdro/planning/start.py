@@ -1,4 +1,4 @@
-"""The short preflight at the start of a run: what is trained, on what, into where, and the problems.
+"""The short preflight at the start of a run: what is a problem, and what is worth a note.
 
 In: a training of which everything is loaded. Out: lines on standard error. Nothing is read, searched or
 tokenised again: what `set_up` has found is looked at, recall and what is cut on a sample.
@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from ragdro.config import Config
 from ragdro.planning import findings
 from ragdro.planning.findings import Finding
-from ragdro.runs.models import ROLES, settings_of
 from ragdro.training.callbacks import Callback
 from ragdro.training.limits import selector_cuts
 from ragdro.training.parts import TrainingParts
-from ragdro.units import counted
 
 
 class StartLines(Callback):
@@ -28,33 +25,9 @@ class StartLines(Callback):
 
     def on_train_begin(self, training: TrainingParts) -> None:
         """See `Callback`."""
-        for line in lines(self._config, training):
-            print(f"ragdro: {line}", file=sys.stderr, flush=True)
-
-
-def lines(config: Config, training: TrainingParts) -> Iterator[str]:
-    """What is trained, on what, into which folder; then what is a problem or worth a note."""
-    trained = " and ".join(
-        f"the {role} ({settings_of(config, role).model or 'new'}, {_how(config, role)})" for role in ROLES
-    )
-    yield f"training {trained} by {config.objective.kind}, on {training.system.selector.model.device}"
-    test = "none for a test" if training.test is None else f"{len(training.test):,} to test"
-    numbers = f"N = {config.top_n} candidates, K = {config.selector.k} selected"
-    folder = Path(config.runs) / config.name
-    yield f"on {counted(len(training.train))}, {len(training.validation):,} to validate, {test}; {numbers}"
-    yield f"into {folder}"
-    if config.warm_up.start is not None:
-        yield f"from the pair in {config.warm_up.start}, without a warm-up of its own"
-    yield from (
-        f"{one.level}: {one.check}: {one.text}" for one in _found(config, training) if one.level != "ok"
-    )
-
-
-def _how(config: Config, role: str) -> str:
-    if not getattr(config, f"train_{role}"):
-        return "warmed up only"
-    adapter = getattr(config, role).adapter
-    return "all weights" if adapter is None else f"a {adapter.kind} adapter"
+        for one in _found(self._config, training):
+            if one.level != "ok":
+                print(f"ragdro: {one.level}: {one.check}: {one.text}", file=sys.stderr, flush=True)
 
 
 def _found(config: Config, training: TrainingParts) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from ragdro.config import Config
 from ragdro.errors import OutOfMemoryError, TrainingError
 from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
 from ragdro.progress import Silent, display
-from ragdro.runs.callbacks import DisplayCallback, FolderCallback, LightsCallback, LogCallback
+from ragdro.runs.callbacks import FolderCallback, LogCallback, StartCallback
 from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.garbage import settled, uncollected
@@ -29,6 +29,7 @@ from ragdro.runs.status import CONFIG, finished_results, kept_checkpoint, refuse
 from ragdro.runs.trackers import open_trackers
 from ragdro.runs.warm_start import dated
 from ragdro.training.callbacks import Callback
+from ragdro.training.display import DisplayCallback, LightsCallback
 from ragdro.training.em import expectation_maximisation
 from ragdro.training.loop import Training
 from ragdro.training.memory import is_out_of_memory
@@ -95,7 +96,8 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         stack.callback(log.close)
         own: list[Callback] = [LogCallback(log)]
         if is_rank0():
-            own += [FolderCallback(folder, shown), DisplayCallback(shown), LightsCallback(shown)]
+            own += [StartCallback(config, shown), FolderCallback(folder, shown)]
+            own += [DisplayCallback(shown), LightsCallback(shown)]
         checkpointer = RunCheckpointer(folder, state, log, preemption)
         stack.callback(checkpointer.close)
         training = Training(

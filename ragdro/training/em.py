@@ -15,7 +15,7 @@ It runs in memory. `ragdro.run` builds the same from a config file and hangs a r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any
 
@@ -33,8 +33,9 @@ from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
 from ragdro.parallel.sharding import apply_parallelism
-from ragdro.parallel.world import waiting_for
+from ragdro.parallel.world import is_rank0, waiting_for
 from ragdro.profiling import phase
+from ragdro.progress import Silent, display
 from ragdro.retrieval.queries import as_find
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.rewriter import Rewriter
@@ -43,6 +44,7 @@ from ragdro.system import Rag, as_retrieve
 from ragdro.training.best import KeepBest
 from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import fit_folds, warm_up_folds
+from ragdro.training.display import DisplayCallback, LightsCallback
 from ragdro.training.e_step import e_step
 from ragdro.training.evaluate import evaluate, evaluate_vanilla, test_best
 from ragdro.training.loop import TRAIN_STREAM, Training, questions_of, stage_name
@@ -73,6 +75,7 @@ def train(
     settings: TrainingSettings | None = None,
     checkpointer: Checkpointer | None = None,
     engine: Engine | None = None,
+    show_progress: bool = True,
     **changes: Any,
 ) -> dict[str, Any]:
     """Train both models on questions with answers; returns what was measured, as `results.json` holds it.
@@ -84,7 +87,7 @@ def train(
     its weights are what both models have in the end; without any nothing is measured and the last iteration
     stays. `test` questions are measured as well and decide nothing. `settings`, or single fields of it as
     keywords (`iterations=3, m_step=MStep(...)`), say how long and how fast. A `checkpointer` resumes what it
-    saved.
+    saved. How far it is is shown on standard error: bars in a terminal, lines in a notebook or a file.
 
     Raises a `RagdroError` for input that cannot be used.
     """
@@ -104,18 +107,20 @@ def train(
         None if part is None else tasks_of(part, retrieve, top_n) for part in (questions, validation, test)
     )
     train_tasks, validation_tasks, test_tasks = splits
-    training = Training(
-        system,
-        algorithm,
-        settings,
-        train_tasks or [],
-        validation_tasks or [],
-        test_tasks,
-        callbacks=callbacks if checkpointer is not None else [*callbacks, KeepBest()],
-        checkpointer=checkpointer,
-        engine=engine,
-    )
-    return expectation_maximisation(training)
+    with closing(display(transient=True) if show_progress and is_rank0() else Silent()) as shown:
+        watching = [DisplayCallback(shown), LightsCallback(shown), *callbacks]
+        training = Training(
+            system,
+            algorithm,
+            settings,
+            train_tasks or [],
+            validation_tasks or [],
+            test_tasks,
+            callbacks=watching if checkpointer is not None else [*watching, KeepBest()],
+            checkpointer=checkpointer,
+            engine=engine,
+        )
+        return expectation_maximisation(training)
 
 
 def expectation_maximisation(training: Training) -> dict[str, Any]:

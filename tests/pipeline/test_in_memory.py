@@ -93,6 +93,23 @@ def test_without_validation_nothing_is_measured_and_the_last_iteration_stays() -
     assert results == {"vanilla_rag": None, "warm_up": None, "iterations": [], "best": None}
 
 
+def test_its_progress_is_shown_stage_by_stage_unless_it_is_not_wanted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rag, tasks = pocket_rag(), pocket_tasks(3, 5)
+    ragdro.train(rag.selector, rag.generator, tasks[:2], validation=tasks[2:], **SHORT)
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    stages = [line.split(" · ")[0] for line in lines if " · " in line]
+    assert stages == [f"ragdro: {x}" for x in ("vanilla RAG", "warm-up", "iteration 1", "iteration 2")]
+    assert sum(" ESS " in line for line in lines) == 2 and not said.out
+    ragdro.train(rag.selector, rag.generator, tasks, **SHORT)
+    unmeasured = [line.split(" · ")[0] for line in capsys.readouterr().err.splitlines() if " · " in line]
+    assert unmeasured == [f"ragdro: {x}" for x in ("warm-up", "iteration 1", "iteration 2")]
+    ragdro.train(rag.selector, rag.generator, tasks, show_progress=False, **SHORT)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_questions_find_their_candidates_in_passages_a_retriever_or_themselves() -> None:
     passages = [ragdro.Passage(str(i), "", f"Mara{i} works for Firm{i}") for i in range(6)]
     asked = [ragdro.Question(f"q{i}", f"where does Mara{i} work?", (f"Firm{i}",)) for i in range(2)]

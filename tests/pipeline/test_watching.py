@@ -136,6 +136,10 @@ def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch
         "ragdro: fit: 80 of 100, about 20 s left",
         "ragdro: fit: 100 of 100",
     ]
+    lines.start("slow to begin", 10)
+    now[0] += 60
+    lines.advance("slow to begin")  # how long the others take, nobody knows yet
+    assert capsys.readouterr().err == "ragdro: slow to begin: 1 of 10\n"
     assert [duration(s) for s in (4.0, 100.0, 11_100.0)] == ["4 s", "2 min", "3 h 05 min"]
 
 
