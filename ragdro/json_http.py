@@ -44,6 +44,10 @@ class JsonClient:
 
     def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
         """The reply's JSON object, after at most `retries` further tries."""
+        return self._json_object(self.send(url, body), url)
+
+    def send(self, url: str, body: dict[str, Any]) -> httpx.Response:
+        """The same where the reply is no JSON object."""
         service = self._service
         wait, cause = service.backoff_seconds, ""
         for attempt in range(service.retries + 1):
@@ -56,7 +60,7 @@ class JsonClient:
                 cause = f"{type(error).__name__} {error}".strip()
                 continue
             if reply.status_code == httpx.codes.OK:
-                return self._json_object(reply, url)
+                return reply
             cause = f"status {reply.status_code}: {reply.text[:200]}"
             if reply.status_code not in RETRIED_STATUS:
                 raise self._error(f"{url}: {cause}")

@@ -68,7 +68,7 @@ def _apply(values: dict[Any, Any], override: str) -> None:
 
 _TAGS: dict[int | str, tuple[str, ...]] = {
     "retriever": ("bm25", "dense", "colbert", "hybrid", "external", "postgres", "qdrant", "given"),
-    "e_step": ("transformers", "vllm", "openai-compatible"),
+    "e_step": ("transformers", "vllm", "vllm-server", "openai-compatible"),
 }
 """Kinds that pydantic puts into an error's location, by section: no part of a dotted key."""
 

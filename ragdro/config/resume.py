@@ -27,6 +27,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
         "*.kernels",
         "e_step.engine.memory",
         "e_step.engine.tensor_parallel",
+        *(f"e_step.engine.{key}" for key in ("gpus", "command", "arguments", "port", "start_seconds")),
     ),
     "how passages are searched": (
         *("retriever.*device", "retriever.*encode_batch_size", "retriever.*shard_size"),

@@ -73,6 +73,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
     folder, preemption = RunFolder(config), Preemption()
     folder.path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        stack.callback(setup.engine.close)
         shown = display(transient=True) if is_rank0() else Silent()
         stack.callback(shown.close)
 

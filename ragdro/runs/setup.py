@@ -17,6 +17,7 @@ import torch
 
 from ragdro.algorithms.base import Algorithm, algorithm_of
 from ragdro.config import Config
+from ragdro.config.engine import VllmServerEngine
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import ConfigError
 from ragdro.evaluation.evaluate import own_metrics
@@ -79,7 +80,7 @@ def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
     algorithm = algorithm_of(config)
     require_trackers(config.report_to)
     own_metrics(config.evaluation.metrics)
-    engine = open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
+    engine = _engine(config)
     _require_optimisers(config)
     require_deepspeed(config)
     start = warm_start(config) if checkpoint is None else None
@@ -172,6 +173,17 @@ def behind_prompts(
             full_layers=of_generator.full_layers,
         ),
     )
+
+
+def _engine(config: Config) -> Engine:
+    """What samples in the E-step. Raises `ConfigError` for what it needs and is not here."""
+    if isinstance(config.e_step.engine, VllmServerEngine):
+        try:
+            from ragdro.runs.vllm_server import VllmServer
+        except ImportError as error:
+            raise ConfigError(f"e_step.engine: needs httpx (pip install 'ragdro[http]'): {error}") from error
+        return VllmServer(config)
+    return open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
 
 
 def _require_optimisers(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Engines that sample for the E-step: which is which."""
+"""Engines that sample for the E-step: which is which. The run's own server is `ragdro.runs.vllm_server`'s."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_engine(settings: EngineSettings, folder: Path) -> Engine:
         return HttpEngine(settings)
     if isinstance(settings, VllmEngine):
         if env_world_size() > 1:
-            raise ConfigError("e_step.engine: vllm is for one process; with torchrun use openai-compatible")
+            raise ConfigError("e_step.engine: vllm is for one process; with torchrun use vllm-server")
         try:
             from ragdro.lm.engines.vllm import InProcessVllm
         except ImportError as error:

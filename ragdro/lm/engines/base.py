@@ -55,6 +55,9 @@ class Engine(ABC):
     def serving(self, model: LanguageModel) -> AbstractContextManager[DecoderOf]:
         """While this is open the engine samples for `model` (with its weights, if it can take them)."""
 
+    def close(self) -> None:  # noqa: B027  (most engines hold nothing)
+        """Let go of what it has started: there is no E-step any more."""
+
 
 class OwnEngine(Engine):
     """The model's own forward passes."""

@@ -39,7 +39,8 @@ class InProcessVllm(Engine):
         """See `Engine`."""
         if model.adapter is not None:
             raise ModelError(
-                f"{model.tokenizer.name}: e_step.engine vllm takes a selector without an adapter"
+                f"{model.tokenizer.name}: e_step.engine vllm takes a selector without an adapter; vllm-server"
+                " takes one with it"
             )
         save_language_model(model, self._folder)
         if self._llm is None:

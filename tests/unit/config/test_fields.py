@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ragdro.algorithms import Dpo, DroCentered, DroTempered, Marginal, Rloo
 from ragdro.config import Config, load_config
 from ragdro.config.base import fields_by_key
-from ragdro.config.engine import OpenAiEngine, VllmEngine
+from ragdro.config.engine import OpenAiEngine, VllmEngine, VllmServerEngine
 from ragdro.config.retriever import Bm25Settings, ColbertSettings, DenseSettings, HybridSettings
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.errors import ConfigError
@@ -41,6 +41,7 @@ KINDS = {
     ("objective", "rloo"): Rloo,
     ("objective", "dpo"): Dpo,
     ("e_step.engine", "vllm"): VllmEngine,
+    ("e_step.engine", "vllm-server"): VllmServerEngine,
     ("e_step.engine", "openai-compatible"): OpenAiEngine,
 }
 

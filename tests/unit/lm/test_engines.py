@@ -293,7 +293,10 @@ def test_engines_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["e_step.engine=vlm"], "e_step.engine: must be transformers, vllm or openai-compatible"),
+        (
+            ["e_step.engine=vlm"],
+            "e_step.engine: must be transformers, vllm, vllm-server or openai-compatible",
+        ),
         (["e_step.engine.kind=openai-compatible"], "e_step.engine.url: Field required"),
         (["e_step.engine=vllm", "objective=rloo"], "e_step.engine transformers"),
         (["e_step.engine=vllm", "e_step.mixture={}"], "engine transformers"),

@@ -1,0 +1,378 @@
+"""The E-step's server, started by the run: against a stand-in process behind which the test's models stand.
+
+With RAGDRO_VLLM, the path of a `vllm` command, `make soak` asks vLLM itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import ragdro
+from ragdro.algorithms import Dro
+from ragdro.config import Config
+from ragdro.errors import ConfigError, TrainingError
+from ragdro.json_http import JsonClient
+from ragdro.lm.engines import http, process
+from ragdro.lm.engines.serve import taken_gpus
+from ragdro.runs import vllm_server as module
+from ragdro.runs.setup import build_rag, load_tasks
+from ragdro.runs.vllm_server import VllmServer
+from ragdro.system import Rag
+from ragdro.training.proposals import proposals
+from ragdro.types import Task
+from tests.pipeline.crash import Command, Processes
+from tests.pipeline.test_processes import assert_equal_runs, uneven
+from tests.pipeline.test_train import write_config
+from tests.unit.lm.test_engines import completions
+from tests.unit.retrieval.test_http import Reply, StandIn, server  # noqa: F401
+
+LORA = "selector.adapter={kind: lora, rank: 4}"
+QUICK = ["warm_up.selector=null", "warm_up.generator=null", "iterations=1"]
+
+
+class FakeVllm:
+    """What the stand-in's process is answered: how it behaves, and what the models that it was given say."""
+
+    def __init__(self, backend: StandIn, folder: Path) -> None:
+        self.backend = backend
+        self.behaviour: dict[str, Any] = {}
+        self.first: Callable[[], None] = lambda: None
+        """Called when draws ask for the first time."""
+        self.compared = False
+        self.started: list[SimpleNamespace] = []
+        self.worker = 0
+        self.told: list[str] = []
+        self.names = {"selector"}
+        self.hf: Any = None
+        self.command = folder / "vllm"
+        script = Path(__file__).parents[1] / "fake_vllm.py"
+        self.command.write_text(f'#!/bin/sh\nBACKEND={backend.url} exec {sys.executable} {script} "$@"\n')
+        self.command.chmod(0o755)
+        backend.answer = self.answer
+
+    @property
+    def engine(self) -> str:
+        return f"e_step.engine={{kind: vllm-server, command: {self.command}, backoff_seconds: 0.01}}"
+
+    def answer(self, path: str, body: Any) -> Reply:
+        """One request's reply."""
+        if path == "/start":
+            self.started.append(SimpleNamespace(**body))
+            self.hf = AutoModelForCausalLM.from_pretrained(body["arguments"][1])
+            return 200, {}, self.behaviour
+        if path == "/worker":
+            self.worker = body["pid"]
+            return 200, {}, {}
+        if path == "/v1/completions":
+            return self._completions(body)
+        self.told.append(path)
+        if path == "/collective_rpc":
+            assert body == {"method": "reload_weights"}
+            if self.behaviour.get("stale"):
+                return 200, {}, {"results": [None]}
+            self.hf = AutoModelForCausalLM.from_pretrained(self.started[-1].arguments[1])
+        elif path == "/v1/load_lora_adapter":
+            self.hf.load_adapter(body["lora_path"], adapter_name=body["lora_name"])
+            self.hf.set_adapter(body["lora_name"])
+            self.names.add(body["lora_name"])
+        elif path == "/v1/unload_lora_adapter":
+            self.hf.delete_adapter(body["lora_name"])
+            self.names.remove(body["lora_name"])
+        return 200, {}, {"success": True}
+
+    def _completions(self, body: Any) -> Reply:
+        assert body["model"] in self.names
+        if self.compared:
+            first, self.first = self.first, lambda: None
+            first()
+        self.compared = True
+        reply: Reply = completions(self.hf)("/v1/completions", {**body, "model": "selector"})
+        return reply
+
+    def assert_gone(self) -> None:
+        """Nothing of what was started is there any more."""
+        assert self.started
+        for pid in filter(None, [self.worker, *(one.pid for one in self.started)]):
+            deadline = time.monotonic() + 10
+            while runs(pid):
+                assert time.monotonic() < deadline, pid
+                time.sleep(0.02)
+
+
+def runs(pid: int) -> bool:
+    """Whether it is there, and no corpse that its parent has not looked at."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def vllm(server: StandIn, tmp_path: Path) -> FakeVllm:  # noqa: F811
+    return FakeVllm(server, tmp_path)
+
+
+def served(folder: Path, vllm: FakeVllm, *overrides: str) -> Config:
+    return ragdro.load_config(write_config(folder), [vllm.engine, *overrides])
+
+
+@pytest.fixture
+def engine(vllm: FakeVllm, tmp_path: Path) -> Iterator[VllmServer]:
+    one = VllmServer(served(tmp_path, vllm))
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize("adapter", [None, pytest.param(LORA, marks=pytest.mark.slow)])
+def test_a_run_whose_server_samples_is_the_run_that_samples_itself(
+    adapter: str | None, vllm: FakeVllm, tmp_path: Path
+) -> None:
+    more = ["checkpoints.keep=all", *([] if adapter is None else [adapter])]
+    ragdro.run(served(tmp_path, vllm, "name=served", *more))
+    vllm.assert_gone()
+    ragdro.run(ragdro.load_config(tmp_path / "config.yaml", ["name=own", *more]))
+    assert_equal_runs(tmp_path / "runs/served", tmp_path / "runs/own", pairs=3)
+    (start,) = vllm.started  # one server for both E-steps, and the second has new weights
+    if adapter is None:
+        assert vllm.told == ["/collective_rpc", "/reset_prefix_cache"]
+    else:
+        assert vllm.told == [f"/v1/{verb}_lora_adapter" for verb in ("load", "unload", "load")]
+        assert vllm.names == {"selector", "selector-2"}
+        assert start.arguments[1] == str(tmp_path / "model")
+        assert start.arguments[start.arguments.index("--max-lora-rank") + 1] == "8"
+    keys = {headers["Key"] for path, headers, _ in vllm.backend.requests if path not in ("/start", "/worker")}
+    assert keys == {f"Bearer {start.environment['VLLM_API_KEY']}"}
+    assert start.arguments[start.arguments.index("--host") + 1] == "127.0.0.1"
+    assert start.environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert [p.name for p in (tmp_path / "cache/engines/served").iterdir()] == ["server.log"]
+
+
+@pytest.mark.slow
+def test_both_processes_of_a_run_ask_one_server(vllm: FakeVllm, tmp_path: Path) -> None:
+    config = uneven(tmp_path)
+    running = Processes(tmp_path, "train", str(config), "name=two", vllm.engine)
+    assert running.wait() == [0, 0], running.said
+    ragdro.run(ragdro.load_config(config, ["name=own"]))
+    assert_equal_runs(tmp_path / "runs/two", tmp_path / "runs/own")
+    (start,) = vllm.started
+    assert not {"RANK", "WORLD_SIZE", "MASTER_PORT"} & set(start.environment)
+    vllm.assert_gone()
+
+
+def test_a_server_that_does_not_start_is_one_line_with_the_end_of_its_log(
+    vllm: FakeVllm, engine: VllmServer, tmp_path: Path
+) -> None:
+    model = build_rag(ragdro.load_config(tmp_path / "config.yaml")).selector.model
+    vllm.behaviour = {
+        "exit": 3,
+        "prints": "INFO 11-26 14:01:10 [core.py:1] loading\nTraceback (most recent call last):\n"
+        "(Worker pid=17) ERROR 11-26 14:01:10 [core.py:1063]     raise ValueError(\n"
+        "(Worker pid=17) ERROR 11-26 14:01:10 [core.py:1063] ValueError: No common block size for 16.\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.",
+    }
+    log = tmp_path / "cache/engines/run/server.log"
+    expected = (
+        "e_step.engine: vllm serve ended with exit code 3 before it was ready:"
+        f" ValueError: No common block size for 16.; the rest is in {log}"
+    )
+    with pytest.raises(TrainingError) as failed, engine.serving(model):
+        pass
+    assert str(failed.value) == expected
+    vllm.assert_gone()
+
+
+def test_a_server_that_is_too_slow_is_stopped_whatever_it_does(
+    vllm: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_PATIENCE", 0.2)
+    config = served(tmp_path, vllm, "e_step.engine.start_seconds=1", *QUICK)
+    vllm.behaviour = {"mute": True, "deaf": True, "prints": "loading"}
+    with pytest.raises(TrainingError, match=r"vllm serve was not ready after 1 second: loading; the rest"):
+        ragdro.run(config)
+    assert vllm.worker
+    vllm.assert_gone()
+
+
+def test_a_server_that_dies_ends_the_run_in_one_line(vllm: FakeVllm, tmp_path: Path) -> None:
+    vllm.behaviour = {"prints": "torch.OutOfMemoryError: CUDA out of memory."}
+    vllm.first = lambda: os.kill(vllm.started[0].pid, signal.SIGKILL)
+    with pytest.raises(TrainingError) as failed:
+        ragdro.run(served(tmp_path, vllm, *QUICK))
+    assert str(failed.value).startswith(
+        "e_step.engine: vllm serve ended with signal SIGKILL: torch.OutOfMemoryError: CUDA out of memory.;"
+    )
+    vllm.assert_gone()
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_stops_the_server_with_the_run(
+    number: int, ends: type[BaseException], vllm: FakeVllm, tmp_path: Path
+) -> None:
+    vllm.first = lambda: os.kill(os.getpid(), number)
+    with pytest.raises(ends):
+        ragdro.run(served(tmp_path, vllm, *QUICK))
+    vllm.assert_gone()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process that its parent was killed")
+def test_a_run_that_is_killed_leaves_no_server(vllm: FakeVllm, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    vllm.first = lambda: os.kill(running.process.pid or 0, signal.SIGKILL)
+    running = Command(tmp_path, "train", str(config), vllm.engine, *QUICK)
+    assert running.wait() == -signal.SIGKILL, running.said
+    vllm.assert_gone()
+
+
+def test_a_server_that_keeps_what_it_computed_with_earlier_weights_is_refused(
+    vllm: FakeVllm, engine: VllmServer, tmp_path: Path
+) -> None:
+    model = build_rag(ragdro.load_config(tmp_path / "config.yaml")).selector.model
+    with engine.serving(model):
+        pass
+    right = vllm.answer
+    vllm.backend.answer = lambda path, body: (
+        (200, {}, {"success": False}) if path == "/reset_prefix_cache" else right(path, body)
+    )
+    with (
+        pytest.raises(TrainingError, match="keeps what it computed with earlier weights"),
+        engine.serving(model),
+    ):
+        pass
+
+
+def test_a_server_that_new_weights_do_not_reach_is_started_anew(
+    vllm: FakeVllm, engine: VllmServer, tmp_path: Path
+) -> None:
+    model = build_rag(ragdro.load_config(tmp_path / "config.yaml")).selector.model
+    head = model.hf.get_output_embeddings().weight
+    vllm.behaviour = {"stale": True}
+    with engine.serving(model):
+        pass
+    with torch.no_grad():
+        head.add_(0.1 * torch.randn(head.shape, generator=torch.Generator().manual_seed(0)))
+    with pytest.warns(RuntimeWarning, match="did not reach all of vLLM"), engine.serving(model):
+        assert torch.equal(vllm.hf.get_output_embeddings().weight, head)
+    with engine.serving(model):
+        pass
+    assert len(vllm.started) == 3 and vllm.told == ["/collective_rpc", "/reset_prefix_cache"]
+    assert not runs(vllm.started[1].pid)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "e_step.engine={kind: vllm-server, command: no-vllm}",
+            r"engine\.command: no command 'no-vllm' here",
+        ),
+        ("e_step.engine={kind: vllm-server, gpus: [-1]}", r"e_step\.engine\.gpus"),
+        ("e_step.engine={kind: vllm-server, gpu: [1]}", r"unknown key 'e_step\.engine\.gpu'"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VllmServer(ragdro.load_config(write_config(tmp_path), [override]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["selector.layers=1", LORA], "selector.layers: e_step.engine vllm-server serves a whole base"),
+        (["selector.adapter={kind: lora, rank: 1024}"], "selector.adapter.rank: vLLM takes 512 at most"),
+    ],
+)
+def test_adapters_that_vllm_cannot_serve_are_refused(
+    overrides: list[str], message: str, vllm: FakeVllm, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VllmServer(served(tmp_path, vllm, *overrides))
+
+
+def test_the_gpus_that_the_run_trains_on_are_not_the_servers(
+    vllm: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert taken_gpus("cpu", {}) == set()
+    assert taken_gpus("cuda", {}) == {"0"} and taken_gpus("cuda:3", {}) == {"3"}
+    four = {"LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,6,7"}
+    assert taken_gpus("cuda", four) == {"4", "6"}
+    monkeypatch.setattr(module, "taken_gpus", lambda device, environment: {"0", "1"})
+    for gpus, message in (("[2, 1]", "the run itself trains on 1"), ("[]", "name the GPUs")):
+        with pytest.raises(ConfigError, match=f"e_step.engine.gpus: {message}"):
+            VllmServer(served(tmp_path, vllm, f"e_step.engine.gpus={gpus}"))
+    VllmServer(served(tmp_path, vllm, "e_step.engine.gpus=[2, 3]"))
+
+
+class Counted(JsonClient):
+    """Counts what it sends."""
+
+    bodies: list[Any] = []  # noqa: RUF012
+
+    def send(self, url: str, body: dict[str, Any]) -> Any:
+        """See `JsonClient`."""
+        self.bodies.append(body)
+        return super().send(url, body)
+
+
+def drawn(config: Config, engine: VllmServer, rag: Rag, tasks: list[Task], stream: int) -> str:
+    """Lists drawn with vLLM are those drawn without, and q is p to 1e-4; what it took."""
+    step, asked = config.e_step, time.perf_counter()
+    with engine.serving(rag.selector.model) as decoder:
+        Counted.bodies.clear()
+        began = time.perf_counter()
+        draws = proposals(Dro(), step, 0, stream, decoder)(rag.selector, tasks)
+        seconds = time.perf_counter() - began
+    own = proposals(Dro(), step, 0, stream)(rag.selector, tasks)
+    own_seconds = time.perf_counter() - began - seconds
+    apart = 0.0
+    for ours, theirs in zip(own, draws, strict=True):
+        assert [d.permutation for d in theirs] == [d.permutation for d in ours]
+        apart = max(apart, *(abs(a.log_proposal - b.log_proposal) for a, b in zip(ours, theirs, strict=True)))
+    assert apart < 1e-4
+    requests, prompts = len(Counted.bodies), sum(len(body["prompt"]) for body in Counted.bodies)
+    return (
+        f"new weights in {began - asked:.1f} s; {len(tasks)} questions in {seconds:.1f} s (own:"
+        f" {own_seconds:.1f}), {requests} requests, {prompts} beginnings, {prompts / seconds:.0f} a second;"
+        f" log q to {apart:.1g}"
+    )
+
+
+@pytest.mark.soak
+@pytest.mark.skipif("RAGDRO_VLLM" not in os.environ, reason="RAGDRO_VLLM names no vllm command")
+@pytest.mark.parametrize("adapter", [None, LORA])
+def test_vllm_itself_draws_what_the_selector_draws_with_new_weights_each_time(
+    adapter: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setattr(http, "JsonClient", Counted)
+    engine = f"{{kind: vllm-server, command: {os.environ['RAGDRO_VLLM']}, arguments: [--enforce-eager]}}"
+    overrides = [f"cache={tmp_path}", f"e_step.engine={engine}", *([] if adapter is None else [adapter])]
+    config = ragdro.load_config(Path(__file__).parents[2] / "configs/tiny.yaml", overrides)
+    rag, tasks = build_rag(config), load_tasks(config, "tiny:train")[:64]
+    lists = [tuple(range(i, i + 5)) for i in range(8)]
+    started = VllmServer(config)
+    try:
+        for turn in range(3):
+            print(f"{adapter or 'whole'}: {drawn(config, started, rag, tasks, turn)}", flush=True)
+            before = torch.tensor(rag.selector.log_prob(tasks[0], lists, 4096))
+            trained = [p for p in rag.selector.model.hf.parameters() if p.requires_grad]
+            with torch.no_grad():  # an M-step, of which an old weight would be seen
+                for number, p in enumerate(trained):
+                    random = torch.Generator().manual_seed(number)
+                    p.add_((0.005 if adapter is None else 0.05) * torch.randn(p.shape, generator=random))
+            after = torch.tensor(rag.selector.log_prob(tasks[0], lists, 4096))
+            assert (after - before).abs().max() > 0.01
+    finally:
+        started.close()
