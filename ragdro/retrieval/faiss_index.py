@@ -134,7 +134,9 @@ class Sample:
 
     def read(self) -> Float32[np.ndarray, "sample width"]:
         """All of it, in memory."""
-        return np.concatenate([np.load(path) for path, _ in self._parts()])
+        parts = [np.load(path, mmap_mode="r") for path, _ in self._parts()]
+        whole = np.empty((len(self.rows), parts[0].shape[1]), dtype=np.float32)
+        return np.concatenate(parts, out=whole)
 
     def between(
         self, start: int, stop: int

@@ -188,8 +188,14 @@ def test_the_command_prints_it_without_loading_weights(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["plan", str(path), "--json"], catch_exceptions=False)
     planned = json.loads(done.stdout)
     assert planned["questions"] == 4 and set(planned["phases"]) == set(PHASES)
+    assert set(planned["index"]["parts"]) == {"passages", "BM25 postings"}
     assert planned["memory"] == max(p["memory"] for p in planned["phases"].values())
     more = CliRunner().invoke(app, ["plan", str(path), "--json", "--questions", "8"], catch_exceptions=False)
     assert json.loads(more.stdout)["flops"] == pytest.approx(2 * planned["flops"])
+    large = ["plan", str(path), "--json", "--passages", "1000000"]
+    wide = json.loads(CliRunner().invoke(app, large, catch_exceptions=False).stdout)["index"]
+    assert wide["passages"] == 10**6 and wide["disk"] > 1000 * planned["index"]["disk"]
+    away = CliRunner().invoke(app, ["plan", str(path), "data.corpus=none.jsonl"], catch_exceptions=False)
+    assert "the index is not planned: data.corpus: none.jsonl is not there" in away.stdout.replace("\n", " ")
     shown = CliRunner().invoke(app, ["plan", str(path), "train_selector=false"], catch_exceptions=False)
     assert "generator update" in shown.stdout and "selector update" not in shown.stdout
