@@ -56,5 +56,9 @@ class TrainingError(RagdroError):
         super().__init__(message)
 
 
+class LostProcessError(TrainingError):
+    """Another process of the run has ended, or lives and does not come; a thread may wait for it still."""
+
+
 class OutOfMemoryError(TrainingError):
     """Memory does not suffice; names the setting that needs less."""

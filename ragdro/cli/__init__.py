@@ -7,6 +7,7 @@ Ctrl-C in 130, a run that SIGTERM stopped in 75.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -34,7 +35,7 @@ from ragdro.cli import (
 )
 from ragdro.cli.resuming import resuming
 from ragdro.environment import env_rank, env_world_size
-from ragdro.errors import OutOfMemoryError, RagdroError
+from ragdro.errors import LostProcessError, OutOfMemoryError, RagdroError
 from ragdro.runs.signals import PREEMPTED
 
 INTERRUPTED = 130
@@ -96,6 +97,11 @@ def main() -> None:
         app()
     except OutOfMemoryError as error:
         sys.exit(_say(f"{error}{resuming(error.overrides)}", error.exit_code))
+    except LostProcessError as error:
+        _say(str(error), error.exit_code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(error.exit_code)  # a thread that saves may wait for the other process still
     except RagdroError as error:
         sys.exit(_say(str(error), error.exit_code))
     except OSError as error:

@@ -25,7 +25,7 @@ import torch.distributed as dist
 
 from ragdro.config import Timeouts
 from ragdro.environment import env_world_size
-from ragdro.errors import ConfigError, RagdroError, TrainingError
+from ragdro.errors import ConfigError, LostProcessError, RagdroError, TrainingError
 from ragdro.lm.load import pick_device
 
 Item = TypeVar("Item")
@@ -48,8 +48,8 @@ _patience = Timeouts()
 def joined(device: str, timeouts: Timeouts) -> Iterator[None]:
     """Be one of the processes that `torchrun` started, over gloo and, on GPUs, NCCL; alone, do nothing.
 
-    `device` and `timeouts` are the config's. Raises `TrainingError` in here where another process has ended
-    or does not come in time, `ConfigError` for a device that this process cannot have.
+    `device` and `timeouts` are the config's. Raises `LostProcessError` in here where another process has
+    ended or does not come in time, `ConfigError` for a device that this process cannot have.
     """
     global _patience
     if env_world_size() == 1:
@@ -65,13 +65,6 @@ def joined(device: str, timeouts: Timeouts) -> Iterator[None]:
             _groups[work] = dist.new_group(backend="gloo", timeout=_minutes(work))
         with waiting_for("loading"):
             yield
-    except RuntimeError as error:
-        if not _LOST.search(str(error)):
-            raise
-        raise TrainingError(
-            "another process of the run has ended, so this one stops; the other said why, if it could. Start"
-            " again with --resume"
-        ) from error
     finally:
         _groups.clear()
         dist.destroy_process_group()
@@ -79,14 +72,19 @@ def joined(device: str, timeouts: Timeouts) -> Iterator[None]:
 
 @contextmanager
 def waiting_for(work: Work) -> Iterator[None]:
-    """What is waited for in this block is this work. Raises `TrainingError` where it does not come."""
+    """What is waited for in this block is this work. Raises `LostProcessError` where it does not come."""
     token = _work.set(work)
     try:
         yield
     except RuntimeError as error:
+        if _groups and _LOST.search(str(error)):
+            raise LostProcessError(
+                "another process of the run has ended, so this one stops; the other said why, if it could."
+                " Start again with --resume"
+            ) from error
         if not _groups or not _TIMED_OUT.search(str(error)):
             raise
-        raise TrainingError(
+        raise LostProcessError(
             f"another process of the run did not come within {getattr(_patience, work):g} minutes"
             f" (parallel.timeouts.{work}), so this one stops; look at what the other does, then start again"
             " with --resume"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config
-from ragdro.errors import OutOfMemoryError, TrainingError
+from ragdro.errors import LostProcessError, OutOfMemoryError, TrainingError
 from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
 from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import FolderCallback, LogCallback, StartCallback
@@ -100,7 +100,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             own += [StartCallback(config, shown), FolderCallback(folder, shown)]
             own += [DisplayCallback(shown), LightsCallback(shown)]
         checkpointer = RunCheckpointer(folder, state, log, preemption)
-        stack.callback(checkpointer.close)
+        stack.push(partial(_close, checkpointer))
         training = Training(
             setup.rag,
             setup.algorithm,
@@ -117,6 +117,12 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             checkpointer.finish()
     finished: dict[str, Any] = finite(results)
     return finished
+
+
+def _close(checkpointer: RunCheckpointer, kind: object, error: BaseException | None, trace: object) -> None:
+    """Wait for what is still being written, but not for a process that does not come: it has a part of it."""
+    if not isinstance(error, LostProcessError):
+        checkpointer.close()
 
 
 def _open_log(config: Config, folder: RunFolder, state: State) -> MetricsLog:

@@ -158,18 +158,21 @@ def on_update(number: int, act: Any) -> None:
 def test_one_that_lives_and_does_not_come_is_waited_for_as_long_as_its_work_says(
     alone: Path, work: str
 ) -> None:
-    """The other works are waited for longer than this test takes."""
+    """It is stopped like a machine without power: all its threads are silent and its connections stay open.
+    The other works, a save that is under way among them, are waited for longer than this test takes."""
     running = start(alone, f"late-{work}", f"parallel.timeouts.{work}=0.05", prepare=stall, given=work)
-    assert running.wait(60) == [1, 1], running.said
+    assert running.commands[0].wait() == 1, running.said
+    os.kill(int(running.commands[1].process.pid or 0), signal.SIGCONT)
+    assert running.wait() == [1, 1], running.said
     assert f"did not come within 0.05 minutes (parallel.timeouts.{work})" in running.said[0]
     assert "another process of the run has ended" in running.said[1]
     assert not any("Traceback" in said for said in running.said)
 
 
 def stall(work: str) -> None:
-    """This process takes ten seconds more for one update, or one shard of an E-step."""
+    """This process stops in an update, or in a shard of an E-step."""
     if work == "gradient_step":
-        on_update(2, lambda optimiser: time.sleep(10))
+        on_update(2, lambda optimiser: os.kill(os.getpid(), signal.SIGSTOP))
         return
     from ragdro.training import cross_fit
 
@@ -177,7 +180,7 @@ def stall(work: str) -> None:
 
     def late(*arguments: Any) -> Any:
         if not done:
-            time.sleep(10)
+            os.kill(os.getpid(), signal.SIGSTOP)
         done.append(True)
         return score(*arguments)
 
