@@ -58,7 +58,7 @@ class DenseVectors(FaissSettings, BiEncoderSettings):
     kind: Literal["dense"] = "dense"
 
 
-class _FirstStage(Settings):
+class FirstStage(Settings):
     """What finds the passages that are then scored: only those are encoded."""
 
     top: Annotated[int, Changes.CANDIDATES] = Field(
@@ -71,15 +71,15 @@ class _FirstStage(Settings):
     )
 
 
-class Bm25FirstStage(_FirstStage, Bm25Settings):
+class Bm25FirstStage(FirstStage, Bm25Settings):
     """The best passages by BM25."""
 
 
-class DenseFirstStage(_FirstStage, DenseVectors):
+class DenseFirstStage(FirstStage, DenseVectors):
     """The nearest passages by another bi-encoder's vectors."""
 
 
-class MuveraFirstStage(_FirstStage, FaissSettings):
+class MuveraFirstStage(FirstStage, FaissSettings):
     """The nearest passages by one vector a passage, made of ColBERT's own token vectors (MUVERA): random
     hyperplanes cut space into regions, and a vector has a part for each region."""
 

@@ -34,18 +34,17 @@ _CODES = 256
 IndexSettings = FlatIndex | IvfPqIndex | HnswIndex
 
 
-def check_index(settings: IndexSettings, width: int, passages: int) -> None:
-    """RetrievalError for an index that vectors of this width, or so few of them, cannot have."""
+def check_index(settings: IndexSettings, width: int, passages: int, key: str) -> None:
+    """RetrievalError for an index that vectors of this width, or so few of them, cannot have; `key` is where
+    its settings stand."""
     if not isinstance(settings, IvfPqIndex):
         return
     if width % settings.code_bytes:
-        raise RetrievalError(
-            f"retriever.index.code_bytes: {settings.code_bytes} does not divide width {width}"
-        )
+        raise RetrievalError(f"{key}.code_bytes: {settings.code_bytes} does not divide width {width}")
     sample, least = min(settings.training_passages, passages), max(settings.lists, _CODES)
     if sample < least:
         needed = f"{counted(settings.lists, 'lists')} and {_CODES} codes need at least {least:,}"
-        raise RetrievalError(f"retriever.index: {needed} training passages, there are {sample}")
+        raise RetrievalError(f"{key}: {needed} training passages, there are {sample}")
 
 
 def write_whole(

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ragdro.config.indexes import FaissSettings, IvfPqIndex
+from ragdro.config.retriever import FirstStage
 from ragdro.errors import RetrievalError
 from ragdro.progress import track
 from ragdro.retrieval.base import RowRetriever
@@ -61,6 +62,11 @@ class SingleVectorRetriever(RowRetriever[Searched]):
     def _model(self) -> str:
         """What the settings call the weights."""
 
+    def _key(self) -> str:
+        """Where the settings of the index stand."""
+        place = "retriever.first_stage" if isinstance(self.settings, FirstStage) else "retriever"
+        return f"{place}.index"
+
     @abstractmethod
     def _encode_passages(self, passages: Sequence[Passage]) -> Float32[np.ndarray, "passages width"]:
         """The vector of each passage."""
@@ -73,7 +79,7 @@ class SingleVectorRetriever(RowRetriever[Searched]):
         shards = folder / SHARDS
         shards.mkdir(exist_ok=True)
         if not (folder / INDEX).exists():
-            check_index(self.settings.index, self._width(), len(store))
+            check_index(self.settings.index, self._width(), len(store), self._key())
             write_probe(folder / PROBE, self._probe())
             if isinstance(self.settings.index, IvfPqIndex):
                 self._build_lists(self.settings.index, store, shards, folder / INDEX)
@@ -139,7 +145,7 @@ class SingleVectorRetriever(RowRetriever[Searched]):
             least = int((rows >= 0).sum(axis=1).min())
             raise RetrievalError(
                 f"the {self.settings.index.type} index gave {least} of {counted(top_n, 'passages')}:"
-                " look into more of it (index.probes or index.ef_search)"
+                f" look into more of it ({self._key()}.probes or ef_search)"
             )
         order = np.lexsort((rows, -scores), axis=1)
         return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)

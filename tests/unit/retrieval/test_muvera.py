@@ -132,6 +132,35 @@ def test_a_corpus_is_searched_by_it_and_scored_exactly(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"type": "ivfpq", "code_bytes": 7}, "code_bytes: 7 does not divide width 2560"),
+        (
+            {"type": "ivfpq", "lists": 4},
+            " 4 lists and 256 codes need at least 256 .*, there are 60",
+        ),
+    ],
+)
+def test_an_index_that_its_vectors_cannot_have_is_refused_before_any_is_encoded(
+    index: dict[str, Any],
+    message: str,
+    random_colbert: Path,
+    tmp_path: Path,
+    corpus: list[Passage],
+    encoded: list[str],
+) -> None:
+    pytest.importorskip("faiss")
+    from tests.unit.retrieval.test_staged import built
+
+    stage = {"kind": "muvera", "hyperplanes": 3, "index": index}
+    values = {"kind": "colbert", "model": str(random_colbert), "device": "cpu", "first_stage": stage}
+    with pytest.raises(RetrievalError, match=rf"retriever\.first_stage\.index[.:]{message}"):
+        built(corpus, tmp_path / "index", values)
+    assert encoded == []
+
+
+@pytest.mark.slow
 def test_a_passage_is_encoded_once_for_the_stage_and_for_the_scores(
     random_colbert: Path, tmp_path: Path, corpus: list[Passage], questions: list[Question], encoded: list[str]
 ) -> None:
