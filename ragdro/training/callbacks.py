@@ -43,6 +43,9 @@ class Callback:
     def on_teacher(self, done: int, total: int) -> None:
         """A teacher that is a model has ordered the candidates of `done` of `total` training questions."""
 
+    def on_e_step_begin(self, stage: str, total: int) -> None:
+        """An E-step over `total` questions begins, or continues."""
+
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
         """`done` of the `total` questions of an E-step are weighted; `saved`: taken from an earlier
         session."""
@@ -52,6 +55,9 @@ class Callback:
 
     def on_warning(self, stage: str, metric: str, message: str) -> None:
         """A metric of an E-step says that the fit is in trouble, and the message what to try."""
+
+    def on_fit_begin(self, stage: str, role: str, taken: int, steps: int) -> None:
+        """A fit of `role` begins, or continues after `taken` of its `steps` updates."""
 
     def on_update(self, stage: str, role: str, update: Update) -> None:
         """An update of `role` ('selector', 'generator', or a generator of cross-fitting) was taken."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ragdro.progress import Display, duration
-from ragdro.training.callbacks import Callback
+from ragdro.training.callbacks import BadBatch, Callback
 from ragdro.training.lights import as_row, lights
 from ragdro.training.loop import VANILLA, stage_name
 from ragdro.training.m_step import Update
@@ -27,7 +27,6 @@ class DisplayCallback(Callback):
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._shown: set[str] = set()
         self._done = 0
         self._metrics: Mapping[str, Any] = {}
         self._since = time.monotonic()
@@ -36,23 +35,28 @@ class DisplayCallback(Callback):
         """See `Callback`."""
         self._since = time.monotonic()
 
+    def on_e_step_begin(self, stage: str, total: int) -> None:
+        """See `Callback`."""
+        self._display.start(f"{stage}: E-step", total)
+        self._done = 0
+
     def on_shard(self, stage: str, done: int, total: int, *, saved: bool) -> None:
         """See `Callback`."""
-        name = f"{stage}: E-step"
-        if name not in self._shown:
-            self._display.start(name, total)
-            self._shown.add(name)
-            self._done = 0
-        self._display.advance(name, done - self._done)
+        self._display.advance(f"{stage}: E-step", done - self._done)
         self._done = done
+
+    def on_fit_begin(self, stage: str, role: str, taken: int, steps: int) -> None:
+        """See `Callback`."""
+        if taken < steps:
+            self._display.start(f"{stage}: {role}", steps, taken)
 
     def on_update(self, stage: str, role: str, update: Update) -> None:
         """See `Callback`."""
-        name = f"{stage}: {role}"
-        if name not in self._shown:
-            self._display.start(name, update.steps, update.step - 1)
-            self._shown.add(name)
-        self._display.advance(name)
+        self._display.advance(f"{stage}: {role}")
+
+    def on_bad_batch(self, batch: BadBatch) -> None:
+        """See `Callback`."""
+        self._display.advance(f"{batch.stage}: {batch.role}")
 
     def on_measuring(self, stage: str) -> None:
         """See `Callback`."""

@@ -141,6 +141,7 @@ class Training(TrainingParts):
     def shards(self, stage: str, total: int) -> Shards:
         """Shards of an E-step over `total` questions: those saved are not computed again."""
         done = 0
+        self.emit("on_e_step_begin", stage, total)
 
         def keep(
             number: int, tasks: Sequence[Task], compute: Callable[[], list[WeightedTask]]

@@ -58,6 +58,9 @@ class FitObserver:
         """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
         return 0
 
+    def started(self, taken: int, steps: int) -> None:
+        """So many of the fit's `steps` updates were taken before; the next one is computed now."""
+
     def computing(self) -> AbstractContextManager[None]:
         """What every update is computed within."""
         return nullcontext()
@@ -103,6 +106,7 @@ def fit(
     optimiser = make_optimiser(model, settings, sharded=sharded)
     schedule = _schedule(questions, settings, rng)
     steps, begun = len(schedule), observer.begin(optimiser)
+    observer.started(begun, steps)
     zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
     model.hf.train()
 

@@ -34,6 +34,10 @@ class StageObserver(FitObserver):
         """See `FitObserver`."""
         return self._training.checkpointer.resume_fit(self._stage, self._role, optimiser)
 
+    def started(self, taken: int, steps: int) -> None:
+        """See `FitObserver`."""
+        self._training.emit("on_fit_begin", self._stage, self._role, taken, steps)
+
     def computing(self) -> AbstractContextManager[None]:
         """See `FitObserver`."""
         role = self._role.split("-")[0]  # of cross-fitting: the generator's

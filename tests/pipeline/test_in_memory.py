@@ -13,6 +13,7 @@ import ragdro
 from ragdro.algorithms import Dro, DroCentered, Rloo, Sft
 from ragdro.config import EStep, Evaluation, MStep, Optimisation, TrainingSettings, WarmUp
 from ragdro.errors import ConfigError, DataError
+from ragdro.progress import Silent
 from ragdro.runs.setup import set_up
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_rag, pocket_tasks
@@ -108,6 +109,31 @@ def test_its_progress_is_shown_stage_by_stage_unless_it_is_not_wanted(
     assert unmeasured == [f"ragdro: {x}" for x in ("warm-up", "iteration 1", "iteration 2")]
     ragdro.train(rag.selector, rag.generator, tasks, show_progress=False, **SHORT)
     assert capsys.readouterr() == ("", "")
+
+
+def test_each_piece_of_work_is_shown_before_any_of_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    class Recorded(Silent):
+        def start(self, name: str, total: int | None, done: int = 0) -> None:
+            seen.append((name, total))
+
+        def advance(self, name: str, count: int = 1) -> None:
+            seen.append((name, "advanced"))
+
+    monkeypatch.setattr("ragdro.training.em.display", lambda **_: Recorded())
+    rag, tasks = pocket_rag(), pocket_tasks(4, 5)
+    one = {**SHORT, "iterations": 1, "e_step": EStep(samples=3, questions_per_shard=2)}
+    ragdro.train(rag.selector, rag.generator, tasks[:3], validation=tasks[3:], **one)
+    expected: list[tuple[str, Any]] = []
+    for stage in ("warm_up", "iteration-1"):
+        if stage != "warm_up":
+            expected += [(f"{stage}: E-step", 3), *[(f"{stage}: E-step", "advanced")] * 2]
+        for role in ("selector", "generator"):
+            expected += [(f"{stage}: {role}", 2), *[(f"{stage}: {role}", "advanced")] * 2]
+        expected += [("vanilla_rag: measuring", None)] if stage == "warm_up" else []
+        expected.append((f"{stage}: measuring", None))
+    assert seen == expected
 
 
 def test_questions_find_their_candidates_in_passages_a_retriever_or_themselves() -> None:
