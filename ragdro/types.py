@@ -13,6 +13,9 @@ from typing import Literal, TypeAlias
 Permutation: TypeAlias = tuple[int, ...]
 """An ordered selection: distinct 0-based indices into a question's candidates (the latent `z`)."""
 
+Role: TypeAlias = Literal["selector", "generator", "rewriter"]
+"""What a model does."""
+
 QuestionField: TypeAlias = Literal["id", "question", "answers", "passages", "candidates"]
 CorpusField: TypeAlias = Literal["passage_id", "title", "text"]
 """What data files may have under other names (`data.fields`)."""

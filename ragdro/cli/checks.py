@@ -41,6 +41,6 @@ def require_parts(config: Config) -> None:
 
     data = config.data
     require_sources(data.train, data.validation, data.test, data.corpus, fields=data.names)
-    for settings in (config.selector, config.generator):
+    for settings in config.roles.values():
         if settings.model is not None:
             find_checkpoint(settings.model, settings.revision)

@@ -19,10 +19,13 @@ from ragdro.config.models import (
     GeneratorSettings,
     LoraAdapter,
     ModelSettings,
+    RewriterSettings,
+    RoleSettings,
     ScratchModel,
     SelectorSettings,
 )
 from ragdro.config.objective import Objective, ObjectiveSettings, check_proposals
+from ragdro.config.paths import check_asking, check_paths
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.config.training import (
     Checkpoints,
@@ -36,7 +39,7 @@ from ragdro.config.training import (
     TrainingSettings,
     WarmUp,
 )
-from ragdro.types import CorpusField, QuestionField
+from ragdro.types import CorpusField, QuestionField, Role
 
 __all__ = [
     "Answering",
@@ -55,6 +58,8 @@ __all__ = [
     "Optimisation",
     "Parallel",
     "RetrieverSettings",
+    "RewriterSettings",
+    "RoleSettings",
     "ScratchModel",
     "SelectorSettings",
     "Settings",
@@ -114,8 +119,11 @@ class Config(TrainingSettings):
     )
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
+    rewriter: RewriterSettings | None = Field(
+        None, description="the model that asks again, where `retrieval.rounds` is 2 or more"
+    )
     shared_backbone: bool = Field(
-        False, description="selector and generator are two adapters on one base: half the weights in memory"
+        False, description="the models are adapters on one base: its weights are in memory once"
     )
     objective: Objective = Field(
         "dro", validate_default=True, description="what is maximised; docs/reference/objectives.md"
@@ -143,20 +151,24 @@ class Config(TrainingSettings):
             )
         return self
 
-    def trains(self, role: Literal["selector", "generator"]) -> bool:
+    @property
+    def roles(self) -> dict[Role, RoleSettings]:
+        """The models that there are, with their settings."""
+        pair: dict[Role, RoleSettings] = {"selector": self.selector, "generator": self.generator}
+        return pair if self.rewriter is None else {**pair, "rewriter": self.rewriter}
+
+    def trains(self, role: Role) -> bool:
         """Whether the warm-up or the M-step fits the role's model (of a frozen pointer they fit what is added
         to it)."""
         if role == "selector" and self.selector.kind == "pointer" and self.selector.pointer.frozen:
             return False
-        moved = self.train_selector if role == "selector" else self.train_generator
+        moved: bool = getattr(self, f"train_{role}")
         return moved or getattr(self.warm_up, role) is not None
 
     @model_validator(mode="after")
     def _no_steps_are_lost(self) -> Config:
         """Most steps of training are smaller than what 16 bits can tell apart."""
-        roles: tuple[Literal["selector", "generator"], ...] = ("selector", "generator")
-        for role in roles:
-            settings: ModelSettings = getattr(self, role)
+        for role, settings in self.roles.items():
             if settings.dtype == "float16" and settings.adapter is None and self.trains(role):
                 raise ValueError(
                     f"{role}.dtype: weights of float16 cannot be trained whole; set {role}.dtype: bfloat16"
@@ -166,18 +178,18 @@ class Config(TrainingSettings):
 
     @model_validator(mode="after")
     def _one_base(self) -> Config:
-        """Two adapters share what is loaded: all that says what that is must be the same."""
+        """Adapters share what is loaded: all that says what that is must be the same."""
         if self.shared_backbone:
-            for role, settings in (("selector", self.selector), ("generator", self.generator)):
+            for role, settings in self.roles.items():
                 if settings.adapter is None:
                     raise ValueError(f"shared_backbone: needs {role}.adapter (lora): the base is not trained")
-            for key in _OF_THE_BASE:
-                mine, other = getattr(self.selector, key), getattr(self.generator, key)
-                if mine != other:
-                    raise ValueError(
-                        f"shared_backbone: selector.{key} is {mine!r} and generator.{key} {other!r}; one base"
-                        " has one"
-                    )
+                for key in _OF_THE_BASE:
+                    mine, other = getattr(self.selector, key), getattr(settings, key)
+                    if mine != other:
+                        raise ValueError(
+                            f"shared_backbone: selector.{key} is {mine!r} and {role}.{key} {other!r}; one"
+                            " base has one"
+                        )
         return self
 
     @model_validator(mode="after")
@@ -243,12 +255,9 @@ class Config(TrainingSettings):
         return self
 
     @model_validator(mode="after")
-    def _asked_once(self) -> Config:
-        if self.retrieval.rounds > 1:
-            raise ValueError(
-                "retrieval.rounds: a run folder asks a question once; set rounds: 1, or train in memory"
-                " (docs/explanation/paths.md)"
-            )
+    def _can_ask_again(self) -> Config:
+        check_paths(self.objective, self)
+        check_asking(self)
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,6 @@ def with_prompt_date(config: Config, today: date) -> Config:
     return config.model_copy(
         update={
             role: settings.model_copy(update={"prompt_date": settings.prompt_date or today})
-            for role, settings in (("selector", config.selector), ("generator", config.generator))
+            for role, settings in config.roles.items()
         }
     )

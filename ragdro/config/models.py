@@ -157,6 +157,13 @@ PassageAttention: TypeAlias = Literal["full", "blocks", "blocks-then-full"]
 """What a passage sees, in training and where answers are read."""
 
 
+class RewriterSettings(ModelSettings):
+    """The rewriter: reads the question and what was read, writes the next query, or that there is enough."""
+
+    query_tokens: int = Field(32, ge=1, description="longest query, in tokens, its end token among them")
+    prompt: str = Field("rewriter", description="template by name, or path of a YAML file")
+
+
 class GeneratorSettings(ModelSettings):
     """The generator: reads the selected passages, writes the answer."""
 
@@ -204,3 +211,7 @@ class GeneratorSettings(ModelSettings):
         if self.full_layers and self.passage_memory:
             raise ValueError("passage_memory: with full_layers a passage is another in each list; use 0")
         return self
+
+
+RoleSettings: TypeAlias = SelectorSettings | GeneratorSettings | RewriterSettings
+"""The settings of some model."""

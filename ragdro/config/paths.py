@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ragdro.config.objective import ObjectiveSettings
 from ragdro.config.training import TrainingSettings
+
+if TYPE_CHECKING:
+    from ragdro.config import Config
 
 
 def check_paths(objective: ObjectiveSettings, settings: TrainingSettings) -> None:
@@ -12,7 +17,7 @@ def check_paths(objective: ObjectiveSettings, settings: TrainingSettings) -> Non
         return
     step, warm_up = settings.e_step, settings.warm_up
     for there, key in (
-        (not objective.learns_paths, f"objective: {objective.kind}"),
+        (not (objective.learns_paths and objective.draws_lists), f"objective: {objective.kind}"),
         (objective.needs_reference, "objective.kl"),
         (step.replay > 0, "e_step.replay"),
         (step.engine.kind != "transformers", f"e_step.engine: {step.engine.kind}"),
@@ -22,3 +27,37 @@ def check_paths(objective: ObjectiveSettings, settings: TrainingSettings) -> Non
     ):
         if there:
             raise ValueError(f"{key}: does not go with retrieval.rounds of 2 or more; set rounds: 1")
+
+
+def check_asking(config: Config) -> None:
+    """Raises `ValueError` where a config asks more than once without what that takes, or has a rewriter that
+    nothing asks."""
+    rounds = config.retrieval.rounds
+    if rounds == 1:
+        if config.rewriter is not None:
+            raise ValueError(
+                "rewriter: asks nothing with retrieval.rounds: 1; set it to 2 or more, or leave rewriter out"
+            )
+        return
+    if config.rewriter is None:
+        raise ValueError(f"retrieval.rounds: {rounds} rounds take a rewriter; give rewriter.model")
+    if "given" in _kinds(config.retriever):
+        raise ValueError(
+            "retrieval.rounds: retriever given has the questions' own candidates and cannot be asked again;"
+            " set rounds: 1, or take a retriever that searches data.corpus, such as bm25"
+        )
+    if config.corrupt_candidates:
+        raise ValueError("corrupt_candidates: does not go with retrieval.rounds of 2 or more; set it to 0")
+    if config.answering.kind == "marginal":
+        raise ValueError(
+            "answering: marginal sums over the lists of one retrieval; with retrieval.rounds of 2 or more"
+            " take greedy"
+        )
+    most = max(config.retrieval.selected(config.selector.k))
+    if most > config.top_n:
+        raise ValueError(f"retrieval.k: K = {most} is more than top_n: N = {config.top_n}")
+
+
+def _kinds(retriever: Any) -> list[str]:
+    """The kind of a retriever and those of its members."""
+    return [retriever.kind, *(member.kind for member in getattr(retriever, "members", ()))]

@@ -66,6 +66,7 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
         "k_precision": k_precision(prediction.answer, selected),
         "hops": question.hops,
         **distribution_record(prediction),
+        **_path_record(prediction),
         "selection": [
             {
                 "id": passage.id,
@@ -79,12 +80,35 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
     }
 
 
+def _path_record(prediction: Prediction) -> dict[str, Any]:
+    """Of a question that may be asked more than once: how many searches it took, and each round's query, what
+    it found (places among all candidates), which of it was selected, and the log-probabilities (nats)."""
+    path = prediction.selection.path
+    if path is None:
+        return {}
+    places = {passage.id: i for i, passage in enumerate(prediction.task.candidates.passages)}
+    return {
+        "retrievals": float(sum(bool(one.candidates.passages) for one in path.rounds)),
+        "path": [
+            {
+                "query": one.query,
+                "found": [places[passage.id] + 1 for passage in one.candidates.passages],
+                "selected": [places[passage.id] + 1 for passage in one.read],
+                "log_query": one.log_query,
+                "log_list": one.log_list,
+            }
+            for one in path.rounds
+        ],
+    }
+
+
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The mean of every metric over the records that it applies to, and how many `questions` there are.
 
     A metric of one's own is one whose name has a colon.
     """
-    names = [*METRICS, *(key for key in (records[0] if records else ()) if ":" in key)]
+    rounds = ("retrievals",) if records and "retrievals" in records[0] else ()
+    names = [*METRICS, *rounds, *(key for key in (records[0] if records else ()) if ":" in key)]
     return {**{name: mean([r[name] for r in records]) for name in names}, "questions": len(records)}
 
 

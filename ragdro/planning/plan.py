@@ -32,9 +32,10 @@ from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
 from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
-from ragdro.runs.models import ROLES, Role, settings_of
+from ragdro.runs.models import ROLES, settings_of
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
+from ragdro.types import Role
 
 _DEPTHS = (2, 4)
 _NF4 = 4.127 / 8

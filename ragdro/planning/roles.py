@@ -20,8 +20,8 @@ from ragdro.planning.findings import Finding, check_cuts, sample
 from ragdro.planning.stand_in import cut_config, model_config
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.runs.models import Role, settings_of
-from ragdro.types import Task
+from ragdro.runs.models import settings_of
+from ragdro.types import Role, Task
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _NEEDED = {"selector": ("{identifier}", "{text}"), "generator": ("{text}",)}

@@ -27,10 +27,10 @@ from ragdro.lm.projections import Projections
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template
-from ragdro.runs.models import Role, settings_of
+from ragdro.runs.models import settings_of
 from ragdro.runs.setup import behind_prompts
 from ragdro.selection.selector import Selector
-from ragdro.types import Candidates, Passage, Permutation, Question, Task
+from ragdro.types import Candidates, Passage, Permutation, Question, Role, Task
 
 _VOCABULARY = 1024
 

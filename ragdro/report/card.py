@@ -16,8 +16,10 @@ from ragdro.evaluation.evaluate import METRICS
 from ragdro.evaluation.significance import bootstrap_interval
 from ragdro.prompts import load_template
 from ragdro.report.predictions import read_records
-from ragdro.runs.models import Role, settings_of
+from ragdro.rewriting.rewriter import ENOUGH
+from ragdro.runs.models import settings_of
 from ragdro.runs.status import read_json, read_results
+from ragdro.types import Role
 from ragdro.units import counted
 
 _OF_THE_MACHINE = {"runs", "cache", "device", "threads", "report_to"}
@@ -28,6 +30,8 @@ _WHAT = {
     " under that constraint.",
     "generator": "It reads a question and the passages that the selector chose, in that order, and writes the"
     " answer. Decode it greedily.",
+    "rewriter": "It reads a question and the passages that were read for it, and writes the next search"
+    f" query, or `{ENOUGH}`, which says that they are enough. Decode it greedily.",
 }
 
 _CODE = """\
@@ -37,6 +41,13 @@ rag = ragdro.load({folder!r})
 passages = ["The director signs the contract", "The office opens at nine"]
 found = rag.answer("Who signs the contract?", passages)
 print(found.answer, [passage.text for passage in found.selected])
+"""
+_CODE_OF_ROUNDS = """\
+import ragdro
+
+rag = ragdro.load({folder!r}, corpus="corpus.jsonl")
+found = rag.answer("Who signs the contract?")
+print(found.answer, [one.query for one in found.selection.path.rounds])
 """
 
 
@@ -52,6 +63,9 @@ def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -
     versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
     template = load_template(settings_of(config, role).prompt)
     prompt = {"user": template.user, "passage": template.passage, "start": template.start}
+    if template.read is not None:
+        prompt["read"] = template.read
+    code = _CODE if config.rewriter is None else _CODE_OF_ROUNDS
     data = {key: value for key, value in config.data.model_dump().items() if value is not None}
     return "\n".join(
         [
@@ -60,8 +74,8 @@ def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -
             f"The {role} of a retrieval-augmented system whose selector and generator were trained together"
             " by Direct Retrieval-augmented Optimization"
             f" ([arXiv 2505.03075](https://arxiv.org/abs/2505.03075)) with ragdro. {_WHAT[role]}\n",
-            f"## Use\n\nBoth models with their prompts and settings are the folder `{folder}`:\n",
-            f"```python\n{_CODE.format(folder=folder)}```\n",
+            f"## Use\n\nThe models with their prompts and settings are the folder `{folder}`:\n",
+            f"```python\n{code.format(folder=folder)}```\n",
             "## Prompt\n\nA tokenizer with a chat template gets `user` as one user turn; another gets it as"
             " it stands, with `start` between it and the output.\n",
             f"```yaml\n{_yaml(prompt)}```\n",

@@ -40,7 +40,7 @@ def export_run(
         raise ConfigError(f"{folder}: exists and is not empty; give a new folder")
     config, checkpoint = config_of(run), checkpoint_of(run, stage)
     folders: dict[str, Path] = {}
-    for role in ROLES:
+    for role in config.roles:
         card = model_card(run, config, role, checkpoint.resolve().name, folder.resolve().name)
         folders[role] = folder / role
         save_language_model(whole_model(config, role, checkpoint), folders[role])
@@ -55,7 +55,7 @@ def repositories(name: str) -> dict[str, str]:
     """Role → the repository it goes to. Raises `ConfigError` for what is no 'org/name'."""
     if not _REPOSITORY.fullmatch(name):
         raise ConfigError(f"--push: {brief(name)} is not of the form org/name")
-    return {role: f"{name}-{role}" for role in ROLES}
+    return {role: f"{name}-{role}" for role in (*ROLES, "rewriter")}
 
 
 def push_to_hub(folders: Mapping[str, Path], names: Mapping[str, str], *, private: bool) -> list[str]:

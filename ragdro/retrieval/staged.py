@@ -53,6 +53,9 @@ class StagedRetriever(RowRetriever[DenseSettings | ColbertSettings]):
     def share(self, folder: Path) -> None:
         self._shared = folder
 
+    def _found(self) -> None:
+        self._first._found()
+
     def _searched(self, questions: int) -> None:
         self._first._searched(questions)
 

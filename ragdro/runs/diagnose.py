@@ -90,13 +90,15 @@ def _split(config: Config, data: str | None) -> str:
 
 def _included(rag: Rag, predictions: list[Prediction], config: Config) -> list[dict[str, Any]]:
     """For each prediction the probability of each selected passage to be in the list at all, with its
-    standard error (0: exact); nothing where no list is written, or more candidates than are read at once."""
+    standard error (0: exact); nothing where no list is written, in several rounds, or of more candidates
+    than are read at once."""
     found: list[dict[str, Any]] = [{"inclusion": None, "inclusion_error": None} for _ in predictions]
     asked = [
         at
         for at, p in enumerate(predictions)
         if p.selection.probabilities is not None
         and not rag.selector.independent
+        and p.selection.path is None
         and len(p.task.candidates.passages) <= config.top_n
     ]
     rankings = rerank(

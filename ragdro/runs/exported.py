@@ -1,7 +1,7 @@
 """What an exported folder has beside its two models, so that `ragdro.load` takes it as it takes a run folder.
 
 FOLDER/config.yaml                       the run's config with plain models in place of adapters
-FOLDER/prompts/{selector,generator}.yaml the prompt templates, whatever the config named
+FOLDER/prompts/{selector,…}.yaml         the prompt templates, whatever the config named
 FOLDER/corpus.jsonl, FOLDER/index        the passages and their index, where they are asked for
 """
 
@@ -17,7 +17,7 @@ from ragdro.errors import ConfigError
 from ragdro.files import write_atomically
 from ragdro.prompts import load_template
 from ragdro.retrieval.cache import cached_retriever
-from ragdro.runs.models import ROLES, settings_of
+from ragdro.runs.models import settings_of
 from ragdro.runs.own_parts import CORPUS, PROMPTS, prompt_file, with_own_corpus
 from ragdro.runs.status import CONFIG
 from ragdro.sources import resolve
@@ -29,7 +29,7 @@ def write_exported_config(config: Config, folder: Path) -> None:
     """Write the config and the prompts into `folder`."""
     (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
     plain: dict[str, Any] = {}
-    for role in ROLES:
+    for role in config.roles:
         settings = settings_of(config, role)
         write_atomically(prompt_file(folder, role), load_template(settings.prompt).as_yaml())
         changes = {"model": role, "scratch": None, "layers": None, "adapter": None, "quantisation": None}

@@ -19,11 +19,10 @@ from ragdro.errors import ConfigError, brief
 from ragdro.evaluation.answering import compare_ways
 from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
-from ragdro.retrieval.base import Retriever
-from ragdro.retrieval.cache import cached_retriever
+from ragdro.retrieval.queries import as_find
+from ragdro.runs.searching import OwnRetriever
 from ragdro.runs.setup import build_rag, corruption, load_tasks
 from ragdro.runs.stages import VANILLA, checkpoint_of, config_of, reading_in
-from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve, as_retrieve
 from ragdro.training.evaluate import draw, sampled_metrics
 from ragdro.types import Candidates, Question, Task
@@ -55,33 +54,26 @@ def load(
     config = reading_in(config_of(path), passage_attention, passage_memory)
     if device is not None:
         config = config.model_copy(update={"device": device})
-    retrieve = _lazy(config, corpus) if retriever is None else as_retrieve(retriever, config.top_n)
-    rag = build_rag(config, checkpoint_of(path, stage), retrieve)
+    searched = config if corpus is None else over_corpus(config, corpus)
+    own = OwnRetriever(searched)
+    retrieve = _lazy(searched, own) if retriever is None else as_retrieve(retriever, config.top_n)
+    find = own.find if retriever is None else as_find(retriever)
+    rag = build_rag(config, checkpoint_of(path, stage), retrieve, find)
     rag.selects = rag.selects and stage != VANILLA
     rag.answering = answering if isinstance(answering, Answering) else changed(config.answering, answering)
     return rag
 
 
-def _lazy(config: Config, corpus: str | None) -> Retrieve:
-    """The run's own retriever over `corpus` (None: over its own), opened by the first question."""
-    searched = config if corpus is None else over_corpus(config, corpus)
-    opened: list[Retriever[Any]] = []
+def _lazy(config: Config, own: OwnRetriever) -> Retrieve:
+    """What searches for the config's questions, by the first of them that needs it."""
 
     def retrieve(questions: Sequence[Question]) -> list[Candidates]:
-        if searched.retriever.kind == "given":
+        if config.retriever.kind == "given":
             _refuse_bare(questions)
-        if not opened:
-            opened.append(retriever_of(searched))
-        worse = corruption(searched)
-        return [worse(candidates) for candidates in opened[0].search(questions, searched.top_n)]
+        worse = corruption(config)
+        return [worse(candidates) for candidates in own.retriever.search(questions, config.top_n)]
 
     return retrieve
-
-
-def retriever_of(config: Config) -> Retriever[Any]:
-    """The config's retriever, open. Raises a `RagdroError` for what cannot be searched."""
-    path = None if config.data.corpus is None else resolve(config.data.corpus)
-    return cached_retriever(path, config.retriever, Path(config.cache), fields=config.data.names)
 
 
 def over_corpus(config: Config, corpus: str) -> Config:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
 
-from ragdro.config import Config, GeneratorSettings, SelectorSettings
+from ragdro.config import Config, RoleSettings
 from ragdro.data import read_corpus
 from ragdro.errors import DataError, ModelError
 from ragdro.lm.adapters import merged, with_adapter
@@ -24,9 +23,10 @@ from ragdro.lm.projections import PROJECTIONS_FILE, Projections, saved_projectio
 from ragdro.lm.quantised import bitsandbytes
 from ragdro.lm.scratch import scratch_model
 from ragdro.sources import resolve
+from ragdro.types import Role
 
-Role: TypeAlias = Literal["selector", "generator"]
 ROLES: tuple[Role, Role] = ("selector", "generator")
+"""The pair: every run has these."""
 
 
 def load_pair(config: Config, checkpoint: Path | None = None) -> tuple[LanguageModel, LanguageModel]:
@@ -37,6 +37,12 @@ def load_pair(config: Config, checkpoint: Path | None = None) -> tuple[LanguageM
     selector = _pointing(config, _load(config, "selector", checkpoint), checkpoint)
     shared = selector if config.shared_backbone else None
     return selector, _load(config, "generator", checkpoint, shared)
+
+
+def load_rewriter(config: Config, checkpoint: Path | None, selector: LanguageModel) -> LanguageModel:
+    """The rewriter's model, of a config that has one: its own, or an adapter on the `selector`'s base. Raises
+    as `load_pair` does."""
+    return _load(config, "rewriter", checkpoint, selector if config.shared_backbone else None)
 
 
 def whole_model(config: Config, role: Role, checkpoint: Path) -> LanguageModel:
@@ -54,9 +60,9 @@ def whole_model(config: Config, role: Role, checkpoint: Path) -> LanguageModel:
     return _pointing(config, model, checkpoint) if role == "selector" else model
 
 
-def settings_of(config: Config, role: Role) -> SelectorSettings | GeneratorSettings:
+def settings_of(config: Config, role: Role) -> RoleSettings:
     """The role's section of the config."""
-    return config.selector if role == "selector" else config.generator
+    return config.roles[role]
 
 
 def _pointing(config: Config, model: LanguageModel, checkpoint: Path | None) -> LanguageModel:

@@ -26,7 +26,7 @@ def with_own_parts(config: Config, folder: Path) -> Config:
     folder, which brings none."""
     config = with_own_corpus(config, folder)
     changes: dict[str, Any] = {}
-    for role, settings in (("selector", config.selector), ("generator", config.generator)):
+    for role, settings in config.roles.items():
         path = prompt_file(folder, role)
         if path.is_file():
             changes[role] = settings.model_copy(update={"prompt": str(path)})

@@ -35,7 +35,11 @@ from ragdro.prompts.template import Budget
 from ragdro.retrieval.cache import found_candidates
 from ragdro.retrieval.candidates import read_candidates
 from ragdro.retrieval.corrupt import corrupt
-from ragdro.runs.models import load_pair
+from ragdro.retrieval.queries import Find
+from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.rewriter import Rewriter
+from ragdro.runs.models import load_pair, load_rewriter
+from ragdro.runs.searching import OwnRetriever
 from ragdro.runs.trackers import require_trackers
 from ragdro.runs.warm_start import WarmStart, warm_start
 from ragdro.selection.selector import Selector, selector_class
@@ -135,8 +139,14 @@ def corruption(config: Config) -> Callable[[Candidates], Candidates]:
     return lambda candidates: corrupt(candidates, config.corrupt_candidates, corpus, config.seed)
 
 
-def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve | None = None) -> Rag:
-    """The system with new models, or with those saved in `checkpoint`."""
+def build_rag(
+    config: Config,
+    checkpoint: Path | None = None,
+    retrieve: Retrieve | None = None,
+    find: Find | None = None,
+) -> Rag:
+    """The system with new models, or with those saved in `checkpoint`. `find`: what queries search, where the
+    config asks more than once (None: the config's own retriever)."""
     selector, generator = behind_prompts(config, *load_pair(config, checkpoint))
     return Rag(
         selector,
@@ -144,7 +154,22 @@ def build_rag(config: Config, checkpoint: Path | None = None, retrieve: Retrieve
         retrieve,
         config.evaluation.max_tokens_per_micro_batch,
         selects=algorithm_of(config).selects,
+        asking=_asking(config, checkpoint, selector, find),
     )
+
+
+def _asking(config: Config, checkpoint: Path | None, selector: Selector, find: Find | None) -> Asking | None:
+    """What asks again, where the config has a rewriter."""
+    settings = config.rewriter
+    if settings is None:
+        return None
+    rewriter = Rewriter(
+        load_rewriter(config, checkpoint, selector.model),
+        load_template(settings.prompt),
+        budget=Budget(settings.question_tokens, settings.passage_tokens),
+        query_tokens=settings.query_tokens,
+    )
+    return Asking(rewriter, find or OwnRetriever(config).find, config.retrieval, selector)
 
 
 def behind_prompts(
@@ -189,16 +214,20 @@ def _engine(config: Config) -> Engine:
 def _require_optimisers(config: Config) -> None:
     """Raises `ConfigError` naming the key of an optimiser whose library is not installed."""
     for stage, fits in (("warm_up", config.warm_up), ("m_step", config.m_step)):
-        for role, settings in (("selector", fits.selector), ("generator", fits.generator)):
+        for role in config.roles:
+            settings = getattr(fits, role)
             if settings is not None and settings.optimiser != "adamw":
                 bitsandbytes(f"{stage}.{role}.optimiser: {settings.optimiser}")
 
 
 @phase("tokenise")
 def _tokenise(rag: Rag, tasks: Sequence[Task], cache: Path) -> None:
-    """Have both tokenizers look up what users wrote in these tasks: one process tokenises it, once, and keeps
+    """Have the tokenizers look up what users wrote in these tasks: one process tokenises it, once, and keeps
     it in the cache."""
-    tokenizers = (rag.selector.model.tokenizer, rag.generator.model.tokenizer)
+    models = [rag.selector.model, rag.generator.model]
+    if rag.asking is not None:
+        models.append(rag.asking.rewriter.model)
+    tokenizers = [model.tokenizer for model in models]
 
     def stored() -> list[Path]:
         texts = {task.question.question for task in tasks}

@@ -1,20 +1,33 @@
 """Weighted permutations as JSON: what an E-step's shard leaves for a run that resumes.
 
 In: `WeightedTask`s. Out: a JSON value, and from it the same `WeightedTask`s to the last bit (JSON writes
-the shortest digits that read back as the same float).
+the shortest digits that read back as the same float). Of a question that is asked more than once it has the
+passages that its own candidates have not, and the rounds of each path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from operator import attrgetter
 from typing import Any
 
 from ragdro.errors import TrainingError
-from ragdro.types import RejectedAnswer, Task, WeightedSample, WeightedTask
+from ragdro.types import (
+    Candidates,
+    Passage,
+    PassageSource,
+    QuestionPath,
+    RejectedAnswer,
+    Round,
+    Task,
+    WeightedSample,
+    WeightedTask,
+)
 
-_sample = attrgetter(*WeightedSample.__slots__)
+_sample = attrgetter(*(name for name in WeightedSample.__slots__ if name != "path"))
 _rejected = attrgetter(*RejectedAnswer.__slots__)
+_LOGARITHMS = ("log_query", "log_query_proposal", "log_list", "log_list_proposal")
 
 
 def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
@@ -28,6 +41,7 @@ def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
             "impossible": w.impossible,
             "drawn": w.drawn,
             "rejected": None if w.rejected is None else _rejected(w.rejected),
+            **_encoded_paths(w),
         }
         for w in weighted
     ]
@@ -37,15 +51,71 @@ def decode(values: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[Weig
     """The inverse, for the same questions. Raises `TrainingError` where they are others."""
     if [v["id"] for v in values] != [t.question.id for t in tasks]:
         raise TrainingError("the saved permutations are of other questions; start again with --overwrite")
-    return [
-        WeightedTask(
-            task,
-            tuple(WeightedSample(tuple(z), *numbers) for z, *numbers in value["samples"]),
-            value["bound"],
-            value["effective_sample_size"],
-            value["impossible"],
-            tuple(value["drawn"]),
-            None if value["rejected"] is None else RejectedAnswer(*value["rejected"]),
-        )
-        for value, task in zip(values, tasks, strict=True)
-    ]
+    return [_decoded(value, task) for value, task in zip(values, tasks, strict=True)]
+
+
+def _decoded(value: dict[str, Any], task: Task) -> WeightedTask:
+    whole, paths = _decoded_paths(value, task)
+    return WeightedTask(
+        whole,
+        tuple(
+            replace(WeightedSample(tuple(z), *numbers), path=path)
+            for (z, *numbers), path in zip(value["samples"], paths, strict=True)
+        ),
+        value["bound"],
+        value["effective_sample_size"],
+        value["impossible"],
+        tuple(value["drawn"]),
+        None if value["rejected"] is None else RejectedAnswer(*value["rejected"]),
+    )
+
+
+def _encoded_paths(weighted: WeightedTask) -> dict[str, Any]:
+    """The rounds of all paths behind the first one's candidates, which the question has, and the passages
+    found in them; nothing where there are no paths."""
+    paths = [s.path for s in weighted.samples if s.path is not None]
+    if not paths:
+        return {}
+    found = weighted.task.candidates.passages
+    places = {passage.id: i for i, passage in enumerate(found)}
+    own = len(paths[0].rounds[0].candidates.passages)
+    return {
+        "found": [astuple(passage) for passage in found[own:]],
+        "paths": [[_encoded_round(one, places) for one in path.rounds] for path in paths],
+    }
+
+
+def _encoded_round(one: Round, places: dict[str, int]) -> dict[str, Any]:
+    return {
+        "query": one.query,
+        "tokens": one.tokens,
+        "candidates": [places[passage.id] for passage in one.candidates.passages],
+        "scores": one.candidates.scores,
+        "permutation": one.permutation,
+        **{name: getattr(one, name) for name in _LOGARITHMS},
+    }
+
+
+def _decoded_paths(value: dict[str, Any], task: Task) -> tuple[Task, list[QuestionPath | None]]:
+    if "paths" not in value:
+        return task, [None] * len(value["samples"])
+    found = (*task.candidates.passages, *map(_passage, value["found"]))
+    paths = [QuestionPath(tuple(_round(one, task, found) for one in rounds)) for rounds in value["paths"]]
+    return Task(task.question, Candidates(task.question.id, found)), list(paths)
+
+
+def _round(value: dict[str, Any], task: Task, found: Sequence[Passage]) -> Round:
+    scores = None if value["scores"] is None else tuple(value["scores"])
+    passages = tuple(found[i] for i in value["candidates"])
+    return Round(
+        value["query"],
+        tuple(value["tokens"]),
+        Candidates(task.question.id, passages, scores),
+        tuple(value["permutation"]),
+        **{name: value[name] for name in _LOGARITHMS},
+    )
+
+
+def _passage(values: Sequence[Any]) -> Passage:
+    name, title, text, gold, source = values
+    return Passage(name, title, text, gold, None if source is None else PassageSource(*source))

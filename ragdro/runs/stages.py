@@ -89,7 +89,7 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
         raise ModelError(
             f"{path}: no such checkpoint (kept: {there}; `checkpoints: {{keep: all}}` keeps every one)"
         )
-    for role in ("selector", "generator"):
+    for role in load_config(folder / CONFIG).roles:
         if not (path / role).is_dir():  # each is written when its own fit is over
             raise ModelError(
                 f"{path}: has no {role}: its run has not got so far; resume it, or take an earlier stage"

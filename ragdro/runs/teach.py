@@ -118,6 +118,12 @@ def labels_of(run: Path, config: Config, training: RetrieverTraining) -> list[Re
                     f" {config.selector.k} (objective.kind: {config.objective.kind}); take --labels distant"
                     " or gold"
                 )
+            if config.retrieval.rounds > 1:
+                raise ConfigError(
+                    f"--labels posterior: {run} asks a question {config.retrieval.rounds} times, and what a"
+                    " query found says nothing of the question's own candidates; take --labels distant or"
+                    " gold"
+                )
             labels = posterior_labels(weighted_lists(run, config))
             missing = "every answer was impossible under every list"
         case "gold":

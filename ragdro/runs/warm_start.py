@@ -15,18 +15,19 @@ from typing import Any
 from ragdro.config import Config, load_config, with_prompt_date
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.prompts import load_template
-from ragdro.runs.models import ROLES, Role, settings_of
+from ragdro.runs.models import settings_of
 from ragdro.runs.stages import WARM_UP, checkpoint_of, config_of
 from ragdro.runs.state import State
 from ragdro.runs.status import CHECKPOINTS, CONFIG
+from ragdro.types import Role
 
 KEY = "warm_up_from"
 """Where the results say it."""
 _MAY_DIFFER = frozenset(
     (
         *("dtype", "amp", "attention", "gradient_checkpointing", "trust_remote_code"),
-        *("question_tokens", "passage_tokens", "answer_tokens", "prompt_date", "passage_attention"),
-        *("passage_memory", "full_layers"),
+        *("question_tokens", "passage_tokens", "answer_tokens", "query_tokens", "prompt_date"),
+        *("passage_attention", "passage_memory", "full_layers"),
     )
 )
 """Of a role's settings those that leave its weights and the form of its prompts alone."""
@@ -39,13 +40,14 @@ class WarmStart:
     run: Path
     stage: str
     checkpoint: Path
+    roles: tuple[Role, ...]
 
     def described(self) -> dict[str, Any]:
         """What the results say: run, stage, and a hash of each model's weights."""
         return {
             "run": str(self.run),
             "stage": self.stage,
-            "sha256": {role: _hash(self.checkpoint / role) for role in ROLES},
+            "sha256": {role: _hash(self.checkpoint / role) for role in self.roles},
         }
 
     def note(self, state: State) -> None:
@@ -74,7 +76,7 @@ def warm_start(config: Config) -> WarmStart | None:
         raise ConfigError(f"warm_up.from: {named} is this run's own folder; give the run another name")
     checkpoint = checkpoint_of(run, stage)
     _refuse_another_pair(config, config_of(run), run)
-    return WarmStart(run, stage, checkpoint)
+    return WarmStart(run, stage, checkpoint, tuple(config.roles))
 
 
 def dated(config: Config, *, resume: bool) -> Config:
@@ -87,7 +89,7 @@ def dated(config: Config, *, resume: bool) -> Config:
         earlier = None if config.warm_up.start is None else _stage(config.warm_up.start)[0] / CONFIG
     if earlier is not None:
         saved = load_config(earlier)
-        for role in ROLES:
+        for role in config.roles.keys() & saved.roles.keys():
             settings = settings_of(config, role)
             day = settings.prompt_date or settings_of(saved, role).prompt_date
             config = config.model_copy(update={role: settings.model_copy(update={"prompt_date": day})})
@@ -128,8 +130,9 @@ def _refuse_another_pair(config: Config, other: Config, run: Path) -> None:
 def _taught(config: Config) -> dict[str, tuple[Any, Any]]:
     """What must be the same: by key the value that is compared, and how the config has it."""
     values: dict[str, tuple[Any, Any]] = {"top_n": (config.top_n, config.top_n)}
-    for role in ROLES:
-        settings = settings_of(config, role)
+    rounds = config.retrieval.rounds
+    values["retrieval.rounds"] = (rounds, rounds)
+    for role, settings in config.roles.items():
         for key, shown in settings.model_dump(mode="json").items():
             if key not in _MAY_DIFFER:
                 values[f"{role}.{key}"] = (_compared(config, role, key, shown), shown)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ragdro.runs.load import load, over_corpus, retriever_of
+from ragdro.runs.load import load, over_corpus
+from ragdro.runs.searching import retriever_of
 from ragdro.runs.stages import VANILLA, WARM_UP, checkpoint_of, config_of
 from ragdro.runs.status import RESULTS
 from ragdro.system import Rag

@@ -1,0 +1,219 @@
+"""Runs that ask a question more than once: the folder, interruption, what a trained run answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import ragdro
+from ragdro.cli import app
+from ragdro.errors import ConfigError
+from ragdro.lm.load import save_language_model
+from ragdro.runs import shards
+from ragdro.runs.setup import set_up
+from ragdro.runs.state import StateStore
+from ragdro.training.e_step import e_step
+from ragdro.training.path_proposals import path_proposals
+from ragdro.training.proposals import proposals
+from tests.conftest import byte_level, random_model
+from tests.paths import far_passages, far_questions
+from tests.pipeline.crash import outcome
+from tests.pipeline.test_train import jsonl
+
+
+def path_config(folder: Path, **changes: Any) -> Path:
+    """Six training questions, two rounds, three untrained models; every update is saved."""
+    corpus = [{"id": p.id, "title": p.title, "text": p.text} for p in far_passages(8)]
+    questions = [
+        {
+            "id": q.id,
+            "question": q.question,
+            "answers": list(q.answers),
+            "queries": list(q.queries or ()),
+            "passages": [{"title": p.title, "text": p.text, "gold": True} for p in q.passages],
+            "hops": q.hops,
+        }
+        for q in far_questions(8)
+    ]
+    for seed, name in enumerate(("selector", "generator", "rewriter")):
+        save_language_model(random_model(byte_level(), seed=seed), folder / name)
+    fit = {"learning_rate": 1e-3, "batch_size": 2}
+    fits = dict.fromkeys(("selector", "generator", "rewriter"), fit)
+    limits = {"passage_tokens": 24, "question_tokens": 24}
+    config: dict[str, Any] = {
+        "name": "run",
+        "runs": str(folder / "runs"),
+        "cache": str(folder / "cache"),
+        "threads": 1,
+        "data": {
+            "train": jsonl(folder / "train.jsonl", questions[:6]),
+            "validation": jsonl(folder / "validation.jsonl", questions[6:]),
+            "corpus": jsonl(folder / "corpus.jsonl", corpus),
+        },
+        "top_n": 4,
+        "retriever": {"kind": "tests.paths:Hashed"},
+        "retrieval": {"rounds": 2, "k": [1, 2], "stop": True},
+        "selector": {"model": str(folder / "selector"), "k": 2, "prompt": "tiny-selector", **limits},
+        "generator": {
+            "model": str(folder / "generator"),
+            "answer_tokens": 4,
+            "prompt": "tiny-generator",
+            **limits,
+        },
+        "rewriter": {
+            "model": str(folder / "rewriter"),
+            "query_tokens": 8,
+            "prompt": "tiny-rewriter",
+            **limits,
+        },
+        "warm_up": fits,
+        "m_step": fits,
+        "e_step": {"samples": 3, "questions_per_shard": 2},
+        "evaluation": {"samples": 3, "tight_samples": None},
+        "checkpoints": {"every": 1},
+        "iterations": 2,
+        "patience": None,
+        **changes,
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("paths")
+    ragdro.run(ragdro.load_config(path_config(folder)))
+    return folder
+
+
+class Killed(BaseException):
+    """Nothing catches it: the run ends where it is raised, and nothing more is written."""
+
+
+@pytest.mark.parametrize("commit", [8, 13, 19])
+def test_a_run_that_is_killed_ends_as_one_that_was_not(
+    finished: Path, commit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the rewriter's warm-up, in an E-step, in the rewriter's fit."""
+    config = ragdro.load_config(finished / "config.yaml", [f"name=killed-{commit}"])
+    done, original = [0], StateStore.commit
+
+    def committed(store: StateStore, state: Any) -> None:
+        original(store, state)
+        done[0] += 1
+        if done[0] == commit:
+            store.settle()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateStore, "commit", committed)
+        with pytest.raises(Killed):
+            ragdro.run(config)
+    ragdro.run(config, resume=True)
+    expected, found = (outcome(finished / "runs" / name) for name in ("run", config.name))
+    assert found.keys() == expected.keys()
+    assert [key for key in expected if found[key] != expected[key]] == []
+
+
+def test_the_folder_holds_three_models_and_paths(finished: Path) -> None:
+    run = finished / "runs/run"
+    results = json.loads((run / "results.json").read_text())
+    assert 1 <= results["best"]["retrievals"] <= 2 and results["best"]["bound"] < 0
+    assert {p.name for p in (run / "checkpoints/iteration-2").iterdir()} == {
+        "selector",
+        "generator",
+        "rewriter",
+    }
+    records = [json.loads(line) for line in (run / "predictions-iteration-2.jsonl").read_text().splitlines()]
+    for record in records:
+        first, *others = record["path"]
+        assert first["query"] == record["question"] and len(first["selected"]) == 1 and len(others) == 1
+        selected = [place for one in record["path"] for place in one["selected"]]
+        assert selected == [one["rank_in_candidates"] for one in record["selection"]]
+    rag = ragdro.load(run, stage="iteration-2")
+    questions = far_questions(8)[6:]
+    for record, prediction in zip(records, rag.answer_many(questions), strict=True):
+        assert prediction.answer == record["answer"] and prediction.selection.path is not None
+        assert [one.query for one in prediction.selection.path.rounds] == [
+            one["query"] for one in record["path"]
+        ]
+
+
+def test_the_commands_take_such_a_run(finished: Path, tmp_path: Path) -> None:
+    run, runner = finished / "runs/run", CliRunner()
+    measured = runner.invoke(app, ["evaluate", str(run)], catch_exceptions=False)
+    results = json.loads((run / "results.json").read_text())
+    assert json.loads(measured.stdout)["retrievals"] == results["best"]["retrievals"]
+    assert json.loads(measured.stdout)["bound"] == pytest.approx(results["best"]["bound"], abs=1e-4)
+    asked = runner.invoke(app, ["answer", str(run), "Which town has Mara1?"], catch_exceptions=False)
+    assert asked.exit_code == 0
+    diagnosed = runner.invoke(app, ["diagnose", str(run)], catch_exceptions=False)
+    assert diagnosed.exit_code == 0
+    reported = runner.invoke(app, ["report", str(run)], catch_exceptions=False)
+    assert reported.exit_code == 0
+    exported = runner.invoke(
+        app, ["export", str(run), str(tmp_path / "out"), "--index"], catch_exceptions=False
+    )
+    assert exported.exit_code == 0 and (tmp_path / "out/rewriter/model.safetensors").is_file()
+    own, away = ragdro.load(run), ragdro.load(tmp_path / "out")
+    for a, b in zip(own.answer_many(far_questions(3)), away.answer_many(far_questions(3)), strict=True):
+        assert a.answer == b.answer and a.selection == b.selection
+
+
+def test_another_run_starts_from_all_three(finished: Path) -> None:
+    stage = finished / "runs/run/checkpoints/iteration-2"
+    overrides = ["name=another", "iterations=1", f"warm_up.from={stage}"]
+    config = ragdro.load_config(finished / "config.yaml", overrides)
+    results = ragdro.run(config)
+    assert set(results["warm_up_from"]["sha256"]) == {"selector", "generator", "rewriter"}
+
+
+def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
+    config = ragdro.load_config(finished / "config.yaml")
+    setup = set_up(config)
+    assert setup.rag.asking is not None
+    propose = path_proposals(
+        proposals(setup.algorithm, config.e_step, 0, 1), setup.rag.asking, config.e_step, 0, 1
+    )
+    tasks = setup.train
+    weighted = e_step(setup.rag.selector, setup.rag.generator, tasks, propose=propose, max_tokens=9999)
+    assert any(len(w.task.candidates.passages) > 4 for w in weighted)
+    again = shards.decode(json.loads(json.dumps(shards.encode(weighted))), tasks)
+    assert again == weighted
+    bare = [
+        replace(w, task=task, samples=tuple(replace(s, path=None) for s in w.samples))
+        for w, task in zip(weighted, tasks, strict=True)
+    ]
+    assert "paths" not in shards.encode(bare)[0] and len(shards.encode(bare)[0]["samples"][0]) == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("retriever={kind: given}", "retrieval.rounds: retriever given"),
+        ("rewriter=null", "retrieval.rounds: 2 rounds take a rewriter"),
+        ("retrieval={rounds: 1}", "rewriter: asks nothing with retrieval.rounds: 1"),
+        ("retrieval.k=[1]", "retrieval: k: 1 numbers for 2 rounds"),
+        ("retrieval.k=[1,9]", "retrieval.k: K = 9 is more than top_n"),
+        ("corrupt_candidates=0.5", "corrupt_candidates: does not go with"),
+        ("answering=marginal", "answering: marginal sums"),
+        ("objective=marginal", "objective: marginal: does not go with"),
+        ("objective=sft", "objective: sft: does not go with"),
+        ("e_step.replay=1", "e_step.replay: does not go with"),
+        ("e_step.engine={kind: vllm}", "e_step.engine: vllm: does not go with"),
+        ("e_step.mixture={teacher: 0.2}", "e_step.mixture.teacher: does not go with"),
+        ("warm_up.teacher=fused", "warm_up.teacher: fused: does not go with"),
+        ("parallel.strategy=fsdp2", "parallel.strategy: fsdp2: does not go with"),
+        ("shared_backbone=true", "shared_backbone: needs selector.adapter"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_its_key(finished: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ragdro.load_config(finished / "config.yaml", [override])
