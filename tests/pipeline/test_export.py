@@ -90,7 +90,7 @@ def test_loading_opens_nothing_that_is_not_asked_for(run: Path, monkeypatch: pyt
     def refuse(*arguments: object, **named: object) -> None:
         raise AssertionError("the retriever was opened")
 
-    monkeypatch.setattr(ragdro.runs.load, "cached_retriever", refuse)
+    monkeypatch.setattr("ragdro.runs.searching.cached_retriever", refuse)
     rag = ragdro.load(run)
     assert rag.answer("Where does Mara4 work?", ["Mara4 works for Firm 4.", *"abcd"]).selected
     with pytest.raises(AssertionError, match="was opened"):

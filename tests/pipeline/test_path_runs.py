@@ -217,3 +217,43 @@ def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
 def test_what_does_not_go_together_is_refused_by_its_key(finished: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ragdro.load_config(finished / "config.yaml", [override])
+
+
+@pytest.mark.slow
+def test_the_embedded_model_learns_to_ask_for_what_the_first_passage_names(tmp_path: Path) -> None:
+    """The world "far": the second passage of a two-hop question is seldom among the first candidates."""
+    budgets = {"model": "tiny:base", "passage_tokens": 24, "question_tokens": 48}
+    fit = {"learning_rate": 5e-4, "batch_size": 16, "beta2": 0.98}
+    config: dict[str, Any] = {
+        "runs": str(tmp_path / "runs"),
+        "cache": str(tmp_path / "cache"),
+        "threads": 1,
+        "data": {
+            "train": "tiny:far-train",
+            "validation": "tiny:far-validation",
+            "corpus": "tiny:far-corpus",
+            "train_questions": 96,
+        },
+        "retrieval": {"rounds": 2, "k": [1, 1], "stop": True},
+        "selector": {**budgets, "prompt": "tiny-selector", "k": 1},
+        "generator": {**budgets, "prompt": "tiny-generator", "answer_tokens": 6},
+        "rewriter": {**budgets, "prompt": "tiny-rewriter", "query_tokens": 6},
+        "warm_up": {
+            "teacher": "gold",
+            "selector": fit,
+            "generator": None,
+            "rewriter": {**fit, "learning_rate": 1e-3, "epochs": 4},
+        },
+        "iterations": 0,
+        "evaluation": {"samples": 1, "tight_samples": None, "questions": 24},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    ragdro.run(ragdro.load_config(path))
+    lines = (tmp_path / "runs/run/predictions-warm_up.jsonl").read_text().splitlines()
+    for hops, searches in ((1, 1), (2, 2)):
+        own = [record for record in map(json.loads, lines) if record["hops"] == hops]
+        assert sum(record["retrievals"] for record in own) == pytest.approx(searches * len(own), abs=1)
+    found_at_first = [max(record["path"][0]["found"]) for record in own]
+    both = [record["gold_in_candidates"] for record in own]
+    assert sum(both) > 0.6 * len(both) and set(found_at_first) == {20}
