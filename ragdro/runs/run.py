@@ -76,6 +76,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         stack.callback(setup.engine.close)
         shown = display(transient=True) if is_rank0() else Silent()
         stack.callback(shown.close)
+        setup.engine.say = shown.say
 
         def begin() -> State:
             """Take the folder; the state to resume from, or the first one of a new run."""

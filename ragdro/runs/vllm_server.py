@@ -183,6 +183,7 @@ class VllmServer(Engine):
         command += options(settings, served, str(model.autocast or model.hf.dtype).removeprefix("torch."))
         environment = server_environment(settings, served.api_key)
         self._process = ServerProcess(f"{KEY}: vllm serve", command, environment, self._folder / LOG)
+        self.say(f"vllm serve is being started; its log is {self._folder / LOG}")
         self._process.wait_until_ready(f"{served.url}/health", settings.start_seconds)
         return served
 

@@ -48,8 +48,14 @@ class Choice:
     allowed: tuple[int, ...]
 
 
+def _silent(text: str) -> None:
+    """Nobody is told."""
+
+
 class Engine(ABC):
-    """Something that samples."""
+    """Something that samples; `say` shows a line to who waits for it."""
+
+    say: Callable[[str], None] = staticmethod(_silent)
 
     @abstractmethod
     def serving(self, model: LanguageModel) -> AbstractContextManager[DecoderOf]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 
 import httpx
 
@@ -95,7 +96,7 @@ def end_of(log: Path) -> str:
     if not lines:
         return f"; its log, {log}, is empty"
     said = next((line for line in lines if _CAUSE.match(line)), lines[-1])
-    return f": {said[:200]}; the rest is in {log}"
+    return f": {shorten(said, 250, placeholder=' …')}; the rest is in {log}"
 
 
 def _with_parent() -> Callable[[], None] | None:
