@@ -1,8 +1,10 @@
 """Train one config with several seeds, with each ablation, and print means with their spread.
 
     python reproductions/seeds.py configs/tiny.yaml --seeds 0 1 2 --runs runs/seeds
+    python reproductions/seeds.py configs/tiny.yaml --vary generator.passage_attention=full,blocks
 
-Runs that are finished are read, not repeated. The interval is mean ± t · s / √n (Student's t, 95 %).
+With `--vary` the values of a key stand in the place of the ablations; the others' differences are from the
+first. Runs that are finished are read, not repeated. The interval is mean ± t · s / √n (Student's t, 95 %).
 """
 
 from __future__ import annotations
@@ -84,9 +86,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--full-only", action="store_true", help="without the ablations")
+    parser.add_argument("--vary", metavar="KEY=A,B", help="a key and its values in place of the ablations")
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
     variants = {"full": []} if args.full_only else VARIANTS
+    if args.vary:
+        key, _, values = args.vary.partition("=")
+        variants = {value: [f"{key}={value}"] for value in values.split(",")}
     by_label: dict[str, list[dict[str, Any]]] = {}
     for label, switches in variants.items():
         for seed in args.seeds:
@@ -94,7 +100,8 @@ def main() -> None:
             overrides = [f"seed={seed}", *switches, *args.overrides]
             by_label.setdefault(label, []).append(metrics(run(args.config, args.runs, name, overrides)))
     print("| | exact match | two-hop | recall@5 | full recall | bound |\n|---|---|---|---|---|---|")
-    full = by_label["full"]
+    first = next(iter(by_label))
+    full = by_label[first]
     print(row("vanilla RAG", [f["vanilla_rag"] for f in full]))
     print(row("warm-up", [f["warm_up"] for f in full]))
     for label, runs in by_label.items():
@@ -105,6 +112,10 @@ def main() -> None:
             for key in ("exact_match", "two_hop", "full_recall")
         }
         print(f"best − {label}: " + json.dumps({k: interval(v) for k, v in gains.items() if v}))
+    for label in list(by_label)[1:]:
+        pairs = [(one["best"], other["best"]) for one, other in zip(by_label[label], full, strict=True)]
+        gains = {key: [one[key] - other[key] for one, other in pairs] for key in ("exact_match", "two_hop")}
+        print(f"best, {label} − {first}: " + json.dumps({k: interval(v) for k, v in gains.items()}))
 
 
 if __name__ == "__main__":

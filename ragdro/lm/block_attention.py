@@ -8,6 +8,8 @@ are turned to their places in it (`ragdro.lm.rotation`); sliding windows are cou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,10 @@ class BlockPlan(Plan):
         self._angles: dict[str | None, list[Angles]] = {}
         self._masks: dict[tuple[int, int | None, int], Bool[Tensor, "queries keys"]] = {}
         self._kept = kept
+
+    def further_flops(self, flops: Callable[[Tensor], float]) -> float:
+        """What is computed beside the row's nodes; `flops` of all layers for tokens at these positions."""
+        return 0.0
 
     def finish(self, hidden: Float[Tensor, "computed width"]) -> Float[Tensor, "nodes width"]:
         """The states of all of the row's nodes from those that were computed."""

@@ -9,10 +9,11 @@ begin alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,6 +27,7 @@ from ragdro.lm.block_attention import BlockPlan
 from ragdro.lm.passage_states import Reuse
 from ragdro.lm.rotation import Rotation
 from ragdro.lm.tree import TokenTree
+from ragdro.profiling import active_profile
 
 
 class LastLayers:
@@ -41,7 +43,7 @@ class LastLayers:
             raise self.refusal("one layer changes nothing: what passages take in in the last nobody reads")
         if count >= len(layers):
             raise self.refusal(f"it has {len(layers)} layers, and with all of them nothing is read in blocks")
-        self.first = len(layers) - count
+        self.first, self.fraction = len(layers) - count, count / len(layers)
         config = hf.config.get_text_config()
         self.width = int(config.hidden_size)
         self._kinds = getattr(config, "layer_types", None)
@@ -137,12 +139,19 @@ class LastLayersPlan(BlockPlan):
             self._kept[number] = self._padded(key), self._padded(value)
         return self._ordinary.attend(layer, query, key, value, dropout, scaling, window)
 
+    def further_flops(self, flops: Callable[[Tensor], float]) -> float:
+        """The last layers compute the tree's nodes in place of the row's. Nothing without a profile."""
+        if active_profile() is None:
+            return 0.0
+        tree, row = (flops(torch.from_numpy(each.positions)) for each in (self._tree, self._row))
+        return (tree - row) * self.last.fraction
+
     def finish(self, hidden: Float[Tensor, "computed width"]) -> Float[Tensor, "nodes width"]:
         """The states of the tails' nodes, each of them one of the tree's; the blocks' are no numbers."""
-        sources, tails = self._sources, sum(map(len, self._row.blocks))
-        own = torch.nonzero(sources >= tails)[:, 0]
+        tails = sum(map(len, self._row.blocks))
+        own = torch.from_numpy(np.flatnonzero(self._tree.tokens >= tails)).to(hidden.device)
         whole = hidden.new_full((len(self._row), hidden.shape[1]), torch.nan)
-        return whole.index_copy(0, sources[own], hidden[own])
+        return whole.index_copy(0, self._sources[own], hidden[own])
 
     def _padded(self, states: Tensor) -> Tensor:
         """[texts, heads, longest, width]: those of each text's nodes, padded in front."""

@@ -99,8 +99,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        device: torch.device = self.hf.device
-        return device
+        return torch.device(self.hf.device)
 
     @property
     def width(self) -> int:
@@ -184,8 +183,7 @@ class LanguageModel:
         blocks: see there. Raises `ConfigError` for a model that blocks cannot be computed with."""
         if isinstance(tree, BlockRow):
             return self.block_hidden(tree)
-        tokens = torch.from_numpy(tree.tokens).to(self.device)[None]
-        positions = torch.from_numpy(tree.positions).to(self.device)[None]
+        tokens, positions = (torch.from_numpy(x).to(self.device)[None] for x in (tree.tokens, tree.positions))
         if not self.shows_attention:
             visible = torch.from_numpy(tree.visible()).to(self.device)[None]
             return self.hidden(tokens, positions, visible)[0]
@@ -202,6 +200,7 @@ class LanguageModel:
             reuse = Reuse.of(row, self.passage_states, weights)
         plan, nodes = make(reuse, self.rotation(), self.device, kept), reuse.nodes
         tokens, positions = (torch.from_numpy(x[nodes]).to(self.device) for x in (row.tokens, row.positions))
+        self.note(0, plan.further_flops(self.flops))
         return plan.finish(self._planned(tokens[None], positions[None], plan))
 
     def require_rotation(self) -> Rotation:

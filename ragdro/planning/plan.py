@@ -55,8 +55,9 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
     if zero_stage(config.parallel) is not None:
         raise ConfigError(f"parallel.strategy: a plan does not count {strategy}; plan with ddp or fsdp2")
     depths = {role: _depth(config, role) for role in ROLES}
-    upper = {role: min(_DEPTHS[1], depths[role]) for role in ROLES}
-    lower = {role: max(1, min(_DEPTHS[0], upper[role] - 1)) for role in ROLES}
+    last = config.generator.full_layers  # those that are not like the others
+    upper = {role: min(last + _DEPTHS[1], depths[role]) for role in ROLES}
+    lower = {role: min(upper[role], max(last + 1, min(last + _DEPTHS[0], upper[role] - 1))) for role in ROLES}
     first, second = (_phases(config, questions, device, cut, processes) for cut in (lower, upper))
     phases = {}
     for name, steps in first.items():

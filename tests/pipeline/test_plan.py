@@ -97,6 +97,16 @@ def test_deeper_models_are_what_two_and_four_layers_say(monkeypatch: pytest.Monk
         assert carried_on[name] == pytest.approx(phase, rel=0.02)
 
 
+def test_the_last_layers_of_blocks_are_carried_on_with_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of six layers read ordinary text: five and six layers say what a plan of all six does."""
+    values = pocket("full").model_dump(mode="json")
+    values["generator"] |= {"passage_attention": "blocks", "full_layers": 3}
+    config = Config.model_validate(values)
+    carried_on = plan(config, 8, CPU)["phases"]["generator update"]
+    monkeypatch.setattr(planning, "_DEPTHS", (3, 3))
+    assert carried_on == pytest.approx(plan(config, 8, CPU)["phases"]["generator update"], rel=0.02)
+
+
 @pytest.mark.parametrize("variant", ["full", "lora"])
 def test_tokens_and_flops_are_those_that_a_profile_counts(variant: str) -> None:
     for phase in ("scoring", "generator update"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +15,9 @@ from ragdro.lm.block_cache import block_cache
 from ragdro.lm.blocks import BlockText
 from ragdro.lm.last_layers import LastLayers
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
+from ragdro.lm.scoring import SequenceGroup, score_all, sequence_log_probs
 from ragdro.lm.tree import ScoredSequence
+from ragdro.profiling import Profile, profiled
 from tests.conftest import byte_level, random_model
 from tests.unit.lm.test_blocks import LISTS, MIXED, VARIANTS, drawn, slopes
 
@@ -130,6 +132,20 @@ def test_upper_layers_are_shared_as_far_as_lists_begin_alike() -> None:
     tails = sum(len(s.inputs) - int(s.blocks[-1]) for s in sequences if s.blocks is not None)
     blocks = 4 + 7 + 12 + 3 + 10
     assert seen == [blocks + tails] * 4  # here both ways have each block once
+
+
+def test_the_profile_counts_what_each_layer_computes() -> None:
+    """Two lists of the same passages in another order: the last layers have every token but the first block's
+    twice, the others the tails alone."""
+    model, sequences = deep(), drawn(0, [(0, 1, 2), (2, 1, 0)])
+    group = SequenceGroup.of(sequences)
+    score_all(model, [group], 10_000)
+    with profiled(Profile(1.0)) as profile:
+        score_all(model, [group], 10_000)
+    twice = np.concatenate([np.arange(4), *(np.arange(4, len(s.inputs)) for s in sequences)])
+    layers = [model.flops(torch.from_numpy(p)) for p in (group.positions, twice)]
+    head = 2.0 * model.width * len(model.tokenizer.hf) * sum(len(s.targets) for s in sequences)
+    assert sum(profile.flops.values()) == pytest.approx(sum(layers) / 2 + head)
 
 
 def test_one_layer_alone_changes_nothing() -> None:
