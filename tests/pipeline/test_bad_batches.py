@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the warm-up, the loss of question q2 is NaN."""
     fit = warm_up.fit
 
-    def spoil(model: Any, count: int, example: Any, *rest: Any) -> None:
-        def spoilt_example(i: int) -> Any:
-            made = example(i)
+    def spoil(model: Any, count: int, builds: Any, *rest: Any) -> None:
+        def spoilt_example(build: Any, i: int) -> Any:
+            made = build(i)
             nan = (math.nan,) * len(made.weights)
             return replace(made, weights=nan) if made.question_id == "q2" else made
 
-        fit(model, count, spoilt_example, *rest)
+        each = [builds] if callable(builds) else builds
+        fit(model, count, [partial(spoilt_example, build) for build in each], *rest)
 
     monkeypatch.setattr(warm_up, "fit", spoil)
 
