@@ -3,8 +3,7 @@
 In: a model and how many of its last layers see everything that stands before a token. Out: the attention of a
 row of blocks whose nodes are computed once for all lists up to there. Where the last layers begin, the row
 becomes a tree: a passage has states of its own behind each beginning of a list, at its place in the list.
-Two-hop questions gain by it, for passages are put together there; those layers are shared as far as lists
-begin alike.
+Passages can be put together there; those layers are shared as far as lists begin alike.
 """
 
 from __future__ import annotations
