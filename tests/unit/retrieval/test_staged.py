@@ -111,6 +111,22 @@ def test_a_passage_is_encoded_once_whatever_it_comes_with(
     assert len(list((cache / "vectors").glob("*.sqlite"))) == 2
 
 
+def test_a_member_of_a_fusion_may_have_a_first_stage(
+    corpus: list[Passage], questions: list[Question], encoded: list[str], random_bert: Path, tmp_path: Path
+) -> None:
+    """Fused with nothing else it is what it is alone, and encodes no passage again."""
+    staged = {"kind": "dense", "model": str(random_bert), "device": "cpu", "first_stage": {**BM25, "top": 5}}
+    write_corpus(tmp_path / "corpus.jsonl", corpus)
+    cache = tmp_path / "cache"
+    alone, fused = (
+        cached_candidates(questions, tmp_path / "corpus.jsonl", parse_settings(values), 5, cache)
+        for values in (staged, {"kind": "hybrid", "members": [staged], "depth": 5})
+    )
+    assert [c.passages for c in fused] == [c.passages for c in alone]
+    assert len(encoded) == len(set(encoded)) < len(corpus)
+    assert [p.parent for p in cache.rglob("*.sqlite")] == [cache / "vectors"]
+
+
 def test_without_a_cache_the_same_is_found_and_nothing_kept(
     scorer: dict[str, Any],
     corpus: list[Passage],
