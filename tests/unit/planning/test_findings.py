@@ -72,6 +72,8 @@ def test_the_recall_ceiling_counts_gold_passages_and_else_answers() -> None:
     )
     none = [replace(t, candidates=replace(t.candidates, passages=t.candidates.passages[:2])) for t in tasks]
     assert findings.check_recall(none).level == "problem"
+    asked_again = findings.check_recall(none, rounds=2)
+    assert asked_again.level == "ok" and "of the first search" in asked_again.text
     unlabelled = [replace(t, question=replace(t.question, passages=())) for t in tasks[:3]]
     lost = replace(unlabelled[0], candidates=Candidates("q0", tasks[0].candidates.passages[:2]))
     found = findings.check_recall([lost, *unlabelled[1:]])
