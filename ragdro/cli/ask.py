@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -45,6 +46,9 @@ def answer(
     show_selection: Annotated[
         bool, typer.Option("--show-selection", help="print the passages read, with their probabilities")
     ] = False,
+    show_path: Annotated[
+        bool, typer.Option("--show-path", help="print what was asked, found and chosen, round by round")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
     stage: Stage = "best",
     answering: AnsweringOption = None,
@@ -74,13 +78,14 @@ def answer(
         run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
     )
     rag.answering = answering_of(rag.answering, answering, samples, threshold)
+    shown = _Shown(as_json, selection=show_selection, path=show_path)
     if question != STANDARD_INPUT:
-        _print(rag, rag.answer(question, given), as_json, show_selection, indent=2)
+        _print(rag, rag.answer(question, given), shown, indent=2)
         return
     questions = _questions()
     while asked := list(islice(questions, _AT_ONCE)):
         for prediction in _answers(rag, asked, given, searches=corpus is not None):
-            _print(rag, prediction, as_json, show_selection, indent=None)
+            _print(rag, prediction, shown, indent=None)
 
 
 def _questions() -> Iterator[Question]:
@@ -132,16 +137,29 @@ def _answers(
     return rag.predict([tasks[question.id] for question in asked])
 
 
-def _print(
-    rag: Rag, prediction: Prediction, as_json: bool, show_selection: bool, *, indent: int | None
-) -> None:
-    from ragdro.report.plain import one_line
-    from ragdro.report.predictions import as_record, print_prediction
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What of an answer is printed beside it."""
 
-    reranking = rag.reranked(prediction) if show_selection else None
-    if as_json:
-        typer.echo(json.dumps(as_record(prediction, reranking), ensure_ascii=False, indent=indent))
-    elif show_selection:
+    as_json: bool
+    selection: bool
+    path: bool
+
+
+def _print(rag: Rag, prediction: Prediction, shown: _Shown, *, indent: int | None) -> None:
+    from ragdro.report.plain import one_line
+    from ragdro.report.predictions import as_record, print_headline, print_path, print_prediction
+
+    reranking = rag.reranked(prediction) if shown.selection else None
+    if shown.as_json:
+        record = as_record(prediction, reranking, with_path=shown.path)
+        typer.echo(json.dumps(record, ensure_ascii=False, indent=indent))
+        return
+    if shown.path:
+        print_path(prediction)
+    if shown.selection:
         print_prediction(prediction, reranking)
+    elif shown.path:
+        print_headline(prediction)
     else:
         typer.echo(one_line(prediction.shown))

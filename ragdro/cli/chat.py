@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PROMPT = "> "
 _HELP = """\
   /sources   the passages of the last answer, whole
+  /path      what was asked, found and chosen for the last answer, round by round
   /new       forget the turns before
   /help      this
   /quit      leave (so does Ctrl-D; Ctrl-C drops what is being typed)"""
@@ -102,8 +103,8 @@ class _Conversation:
         elif text == "/new":
             self._turns = []
             typer.echo("a new conversation")
-        elif text == "/sources":
-            self._sources()
+        elif text in ("/sources", "/path"):
+            self._show(text)
         else:
             typer.echo(f"no such command: {one_line(text)}; /help lists them")
 
@@ -128,11 +129,13 @@ class _Conversation:
         self._turns += [text, found.shown]
         self._last = found
 
-    def _sources(self) -> None:
-        from ragdro.report.predictions import print_sources
+    def _show(self, command: str) -> None:
+        from ragdro.report.predictions import print_path, print_sources
 
         if self._last is None:
             typer.echo("nothing has been asked yet")
+        elif command == "/path":
+            print_path(self._last)
         else:
             print_sources(self._last)
 

@@ -14,6 +14,7 @@ from ragdro.errors import ConfigError
 from ragdro.evaluation.answering import distribution_record
 from ragdro.evaluation.diagnosis import k_precision, mean
 from ragdro.evaluation.metrics import exact_match, f1
+from ragdro.evaluation.paths import path_record
 from ragdro.evaluation.ranking import first_hit, full_recall, recall_at_k
 from ragdro.types import Prediction
 
@@ -81,25 +82,11 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
 
 
 def _path_record(prediction: Prediction) -> dict[str, Any]:
-    """Of a question that may be asked more than once: how many searches it took, and each round's query, what
-    it found (places among all candidates), which of it was selected, and the log-probabilities (nats)."""
-    path = prediction.selection.path
-    if path is None:
+    """Of a question that may be asked more than once: how many searches found something, and its rounds."""
+    if prediction.selection.path is None:
         return {}
-    places = {passage.id: i for i, passage in enumerate(prediction.task.candidates.passages)}
-    return {
-        "retrievals": float(sum(bool(one.candidates.passages) for one in path.rounds)),
-        "path": [
-            {
-                "query": one.query,
-                "found": [places[passage.id] + 1 for passage in one.candidates.passages],
-                "selected": [places[passage.id] + 1 for passage in one.read],
-                "log_query": one.log_query,
-                "log_list": one.log_list,
-            }
-            for one in path.rounds
-        ],
-    }
+    rounds = path_record(prediction)
+    return {"retrievals": float(sum(bool(one["found"]) for one in rounds)), "path": rounds}
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ragdro.evaluation.diagnosis import Record, was_read
 from ragdro.report import html
 from ragdro.report.choices import chosen, included, ordinal
 from ragdro.report.html import Html
+from ragdro.report.paths import further_queries, path
 
 NOT_FOUND = "not among the candidates"
 NOT_SELECTED = "among the candidates, not selected"
@@ -46,9 +47,18 @@ def _error(record: Record) -> Html:
             html.escaped(gold(record)),
             Html(" "),
             html.inline(fault(record), "tag"),
+            *_further(record),
         ]
     )
     return html.folded(summary, read(record), sort=fault(record))
+
+
+def _further(record: Record) -> list[Html]:
+    return [
+        part
+        for query in further_queries(record)
+        for part in (Html(" "), html.inline(f"then asked: {query}", "dim"))
+    ]
 
 
 def gold(record: Record) -> str:
@@ -68,7 +78,10 @@ def answered(label: str, record: Record) -> Html:
 
 
 def read(record: Record) -> Html:
-    """The passages in the order read, each with the probability of its choice in words."""
+    """The passages in the order read, each with the probability of its choice in words; round by round where
+    the question was asked more than once."""
+    if "path" in record:
+        return path(record)
     passages = []
     for place, entry in enumerate(record.get("selection", [])):
         said = [

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 
 from ragdro.data.own import source_object
 from ragdro.errors import DataError
 from ragdro.evaluation.answering import distribution_record
+from ragdro.evaluation.paths import path_record
 from ragdro.report.choices import chosen, included
+from ragdro.report.paths import ShownRound, rounds
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
 from ragdro.selection.rerank import RankedPassage, Reranking
@@ -20,10 +23,12 @@ from ragdro.types import Passage, Prediction, Task
 from ragdro.units import counted
 
 
-def as_record(prediction: Prediction, reranking: Reranking | None = None) -> dict[str, Any]:
+def as_record(
+    prediction: Prediction, reranking: Reranking | None = None, *, with_path: bool = False
+) -> dict[str, Any]:
     """Answer (a marginal one with its confidence and what competes), selection (with the probability of each
-    choice, given those before it, and of being in the list at all where a `reranking` says it) and candidates
-    (with retrieval scores)."""
+    choice, given those before it, and of being in the list at all where a `reranking` says it), candidates
+    (with retrieval scores), and if asked for the rounds in which they were found."""
     ranked = {} if reranking is None else {passage.index: passage for passage in reranking.passages}
     candidates = prediction.task.candidates
     scores = candidates.scores or (None,) * len(candidates.passages)
@@ -42,6 +47,7 @@ def as_record(prediction: Prediction, reranking: Reranking | None = None) -> dic
         "candidates": [
             {**passage_record(p), "score": s} for p, s in zip(candidates.passages, scores, strict=True)
         ],
+        **({"path": path_record(prediction)} if with_path else {}),
     }
 
 
@@ -73,6 +79,30 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
             f"\\[rank]: the retriever's. In the list: of being in it at all, {how}, from {lists}.",
             style="dim",
         )
+
+
+def print_path(prediction: Prediction) -> None:
+    """Each round: its query, what was selected of what it found, and what else it found. The answer is not
+    printed."""
+    console = Console(highlight=False)
+    wheres = (f"({marked_up(_where(passage))})" for passage in prediction.selected)
+    for one in rounds(as_record(prediction, with_path=True)):
+        _print_round(console, one, [next(wheres) for _ in one.choices])
+        if one.others:
+            found = Padding(f"found too: {marked_up(one.others)}", (0, 0, 0, 2), expand=False)
+            console.print(found, style="dim")
+    if prediction.selection.path is None:
+        order = "" if prediction.selection.probabilities else "The retriever's order is read. "
+        console.print(f"{order}The question is asked once; there is no further query.", style="dim")
+
+
+def _print_round(console: Console, one: ShownRound, wheres: Sequence[str]) -> None:
+    note = f"  [dim]({marked_up(one.note)})[/dim]" if one.note else ""
+    console.print(f"{one.label}: [bold]{marked_up(one.query)}[/bold]{note}")
+    for choice, where in zip(one.choices, wheres, strict=True):
+        noted = "".join(f"{part} " for part in (choice.score, where) if part)
+        _print_passage(console, choice.rank, noted, choice.entry["text"])
+        console.print(f"   {choice.words}", style="dim")
 
 
 def _inclusion(ranked: RankedPassage | None) -> dict[str, float]:
@@ -109,6 +139,11 @@ def _numbered(prediction: Prediction) -> list[tuple[int, str, Passage]]:
     return [
         (i + 1, p, passage) for i, (p, passage) in enumerate(zip(shown, prediction.selected, strict=True))
     ]
+
+
+def print_headline(prediction: Prediction) -> None:
+    """The answer, and how sure it is."""
+    Console(highlight=False).print(f"answer: {_headline(prediction)}")
 
 
 def _headline(prediction: Prediction) -> str:
@@ -156,7 +191,11 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
     for label, record in shown:
         verdict = "right" if record["exact_match"] else "wrong"
         console.print(f"\n{label}: [bold]{marked_up(record['answer'])}[/bold] ({verdict}), read from")
-        _print_selection(console, record["selection"])
+        if "path" in record:
+            for one in rounds(record):
+                _print_round(console, one, [""] * len(one.choices))
+        else:
+            _print_selection(console, record["selection"])
     console.print()
 
 

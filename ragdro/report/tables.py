@@ -63,14 +63,17 @@ def results_table(run: Path) -> Table:
     """A row a stage, of the questions that are reported; the best one is marked."""
     results, hops = read_results(run), breakdowns(run)
     depths = sorted({h for by in hops.values() for h in by})
+    asks = any("retrievals" in metrics for _, _, metrics in stages(results))
     rows: list[tuple[Cell, ...]] = []
     for name, label, metrics in stages(results):
         of_hops = (hops.get(name, {}).get(h, {}).get("exact_match") for h in depths)
         mark = _MARK if name == _best(results) else ""
-        rows.append((label + mark, *(metrics[key] for key in COLUMNS), *of_hops))
+        searches = (metrics.get("retrievals"),) if asks else ()
+        rows.append((label + mark, *(metrics[key] for key in COLUMNS), *of_hops, *searches))
     counts = next(iter(hops.values()), {})
     names = (f"{h}-hop ({counts[h]['questions']})" if h in counts else f"{h}-hop" for h in depths)
-    return Table(("stage", *COLUMNS.values(), *names), tuple(rows))
+    searches_name = ("searches",) if asks else ()
+    return Table(("stage", *COLUMNS.values(), *names, *searches_name), tuple(rows))
 
 
 def validation_table(run: Path) -> tuple[str, Table]:

@@ -15,9 +15,13 @@ import ragdro
 from ragdro.cli import app
 from ragdro.errors import ConfigError
 from ragdro.lm.load import save_language_model
+from ragdro.report.plain import one_line
+from ragdro.report.predictions import read_records
+from ragdro.report.run_page import write_report
 from ragdro.runs import shards
 from ragdro.runs.setup import set_up
 from ragdro.runs.state import StateStore
+from ragdro.runs.status import read_results
 from ragdro.training.e_step import e_step
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals
@@ -25,6 +29,7 @@ from tests.conftest import byte_level, random_model
 from tests.paths import far_passages, far_questions
 from tests.pipeline.crash import outcome
 from tests.pipeline.test_train import jsonl
+from tests.unit.report.test_table_html import Tags
 
 
 def path_config(folder: Path, **changes: Any) -> Path:
@@ -165,6 +170,41 @@ def test_the_commands_take_such_a_run(finished: Path, tmp_path: Path) -> None:
     own, away = ragdro.load(run), ragdro.load(tmp_path / "out")
     for a, b in zip(own.answer_many(far_questions(3)), away.answer_many(far_questions(3)), strict=True):
         assert a.answer == b.answer and a.selection == b.selection
+
+
+def test_a_path_is_shown(finished: Path) -> None:
+    """On the terminal as `Rag` says it, in JSON, and with every error of the page; without --show-path
+    nothing is different."""
+    run, runner, question = finished / "runs/run", CliRunner(), "Which town has Mara1?"
+
+    def answer(*options: str) -> str:
+        return runner.invoke(app, ["answer", str(run), question, *options], catch_exceptions=False).stdout
+
+    prediction = ragdro.load(run).answer(question)
+    assert answer() == f"{one_line(prediction.answer)}\n" and "path" not in json.loads(answer("--json"))
+    path = prediction.selection.path
+    assert path is not None and len(path.rounds) == 2
+    shown = answer("--show-path")
+    assert max(map(len, shown.splitlines())) <= 80 and shown.startswith(f"round 1: {question}\n")
+    for number, one in enumerate(path.rounds, start=1):
+        assert f"round {number}: {one_line(one.query) or '(nothing)'}" in shown
+        assert all(f"({passage.title})" in shown for passage in one.read)
+        assert all(passage.title in shown for passage in one.candidates.passages)
+    assert shown.rstrip().splitlines()[-1] == f"answer: {one_line(prediction.answer)}".rstrip()
+    record = json.loads(answer("--show-path", "--json"))
+    titles = [passage["title"] for passage in record["candidates"]]
+    for one, held in zip(path.rounds, record["path"], strict=True):
+        assert [titles[i - 1] for i in held["selected"]] == [p.title for p in one.read]
+        assert [titles[i - 1] for i in held["found"]] == held["titles"]
+    assert "The question is asked once" in answer("--show-path", "--stage", "vanilla")
+
+    page = Tags(write_report(run).read_text(encoding="utf-8")).said
+    best = read_results(run)["best"]["iteration"]
+    records = read_records(run, f"iteration-{best}" if best else "warm_up")
+    wrong = [record for record in records if not record["exact_match"]]
+    assert wrong and "searches" in page
+    for record in wrong:
+        assert f"then asked: {one_line(record['path'][1]['query']) or '(nothing)'}" in page
 
 
 def test_another_run_starts_from_all_three(finished: Path) -> None:

@@ -1,0 +1,42 @@
+"""How a question was asked and read, as a record: what predictions on disk, JSON answers and reports hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ragdro.types import Candidates, Prediction
+
+
+def path_record(prediction: Prediction) -> list[dict[str, Any]]:
+    """Each round's query, what it found (places among all candidates, from 1; titles, or ids where there is
+    none; the scores of that query), which of it was selected, and the log-probabilities (nats; None of a
+    question that is asked once, which has one round)."""
+    path, candidates = prediction.selection.path, prediction.task.candidates
+    if path is None:
+        return [
+            {
+                "query": prediction.task.question.question,
+                "found": list(range(1, len(candidates.passages) + 1)),
+                **_found(candidates),
+                "selected": [i + 1 for i in prediction.selection.permutation],
+                "log_query": None,
+                "log_list": None,
+            }
+        ]
+    places = {passage.id: i for i, passage in enumerate(candidates.passages, start=1)}
+    return [
+        {
+            "query": one.query,
+            "found": [places[passage.id] for passage in one.candidates.passages],
+            **_found(one.candidates),
+            "selected": [places[passage.id] for passage in one.read],
+            "log_query": one.log_query,
+            "log_list": one.log_list,
+        }
+        for one in path.rounds
+    ]
+
+
+def _found(candidates: Candidates) -> dict[str, Any]:
+    titles = [passage.title or passage.id for passage in candidates.passages]
+    return {"titles": titles, "scores": None if candidates.scores is None else list(candidates.scores)}
