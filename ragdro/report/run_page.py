@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.errors import RagdroError
+from ragdro.evaluation.diagnosis import Record
 from ragdro.files import write_atomically
 from ragdro.report import html
 from ragdro.report.diagnosis import NOTE, probe_table, read_diagnosis, with_inclusion
@@ -33,6 +34,10 @@ PAGE = "report.html"
 _PROBABILITIES = (
     "A passage is chosen with a probability given those before it, so a later one may be certain only because"
     " of an earlier one; the probability of being in the list at all (in the list) adds up all lists."
+)
+_IN_ROUNDS = (
+    "Each error has its further queries, and below it the rounds. A passage is chosen with a probability"
+    " given those chosen before it, and what its round was asked and found."
 )
 _NOT_DIAGNOSED = "It is not known here: run “ragdro diagnose RUN”, then “ragdro report RUN”."
 
@@ -67,7 +72,7 @@ def _sections(run: Path) -> list[Html]:
         *whose_fault(records, split),
         *_probed(diagnosis),
         html.heading(f"Remaining errors: {wrong} of {questions}"),
-        html.paragraph(_PROBABILITIES if diagnosis else f"{_PROBABILITIES} {_NOT_DIAGNOSED}", "dim"),
+        html.paragraph(_meaning(records, diagnosis), "dim"),
         errors(records),
         html.heading("Before and after, question by question"),
         *before_and_after(run, split),
@@ -78,6 +83,13 @@ def _sections(run: Path) -> list[Html]:
         html.folded(Html("config.yaml"), html.code((run / CONFIG).read_text(encoding="utf-8"))),
         html.folded(Html("environment.json"), _environment(run)),
     ]
+
+
+def _meaning(records: Sequence[Record], diagnosis: dict[str, Any] | None) -> str:
+    """What the probabilities of the selections are. Over several rounds there is no single list to be in."""
+    if any("path" in record for record in records):
+        return _IN_ROUNDS
+    return _PROBABILITIES if diagnosis else f"{_PROBABILITIES} {_NOT_DIAGNOSED}"
 
 
 def _probed(diagnosis: dict[str, Any] | None) -> list[Html]:

@@ -202,7 +202,7 @@ def test_a_path_is_shown(finished: Path) -> None:
     best = read_results(run)["best"]["iteration"]
     records = read_records(run, f"iteration-{best}" if best else "warm_up")
     wrong = [record for record in records if not record["exact_match"]]
-    assert wrong and "searches" in page
+    assert wrong and "searches" in page and "Each error has its further queries" in page
     for record in wrong:
         assert f"then asked: {one_line(record['path'][1]['query']) or '(nothing)'}" in page
 
