@@ -132,7 +132,9 @@ def _is_unanswerable(question: Question, source_format: Format) -> bool:
 def _plan(source: Source, aliases: str | Path | None, fields: FieldNames) -> _Plan:
     source_format = recognise(source, fields)
     if source_format.kind == "corpus":
-        raise DataError(f"holds a corpus ({source_format.name}), not questions", path=source)
+        raise DataError(
+            f"holds a corpus ({source_format.name}), not questions; is it data.corpus?", path=source
+        )
     if source_format.name == "beir" and source_format.container in ("folder", "tsv"):
         return _beir_plan(source_format, Path(source))
     schema = next(entry for entry in QUESTION_FORMATS if entry.name == source_format.name)
@@ -198,7 +200,9 @@ def read_corpus(source: Source, *, skip_bad: int = 0, fields: FieldNames | None 
     named = fields or NO_NAMES
     source_format = recognise(source, named)
     if source_format.kind == "questions":
-        raise DataError(f"holds questions ({source_format.name}), not a corpus", path=source)
+        raise DataError(
+            f"holds questions ({source_format.name}), not a corpus; are they data.train?", path=source
+        )
     if source_format.name == "psgs-w100":
         return _tsv_corpus(source_format, Path(source), skip_bad)
     where: Source = source
@@ -251,7 +255,11 @@ def load_questions(
             unanswerable += 1
             continue
         if not question.answers:
-            raise DataError(f"question '{question.id}' has no answers", path=source, field="answers")
+            raise DataError(
+                f"question '{question.id}' has no answers; fill them in, or leave it out of the file",
+                path=source,
+                field="answers",
+            )
         if question.id in seen:
             raise DataError(f"question id '{question.id}' appears twice", path=source, field="id")
         seen.add(question.id)

@@ -178,7 +178,10 @@ def _syntax(data: bytes, error: orjson.JSONDecodeError) -> str:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as encoding:
-        return f"is not UTF-8 (byte {encoding.start} of the record)"
+        return (
+            f"is not UTF-8 (byte {encoding.start} of the record); convert the file:"
+            " iconv -f cp1252 -t utf-8 OLD > NEW"
+        )
     if b"\x00" in data:
         return "holds a NUL byte"
     reason = " ".join(str(error).split())

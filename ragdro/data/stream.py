@@ -108,7 +108,9 @@ def chunks(path: Path) -> Iterator[bytes]:
         for piece in pieces:
             if first:
                 if piece[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise DataError("is UTF-16; convert it to UTF-8", path=path, line=1)
+                    raise DataError(
+                        "is UTF-16; convert it: iconv -f utf-16 -t utf-8 OLD > NEW", path=path, line=1
+                    )
                 piece = piece.removeprefix(b"\xef\xbb\xbf")
                 first = False
             yield piece
