@@ -19,7 +19,8 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/answer")
     async def answer(request: Request, body: AnswerRequest) -> Any:
         """Candidates with retrieval scores, the selection with probabilities, the answer with its own; of a
-        marginal answer the confidence and what competes."""
+        marginal answer the confidence and what competes; of a question that is asked more than once its
+        `path`."""
         service.check(body.model, len(body.documents or ()))
         passages = None if body.documents is None else as_passages(body.documents)
         stage = service.stage(body.stage)
@@ -35,7 +36,7 @@ def router(service: Service) -> APIRouter:
         )
         done = await service.ask(request, job)
         assert isinstance(done, Answered)
-        record = as_record(done.prediction)
+        record = as_record(done.prediction, with_path=done.prediction.selection.path is not None)
         del record["id"]  # a request has none
         for ranked in () if done.ranked is None else done.ranked.passages:
             record["candidates"][ranked.index]["inclusion"] = ranked.inclusion

@@ -166,7 +166,12 @@ def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> 
         predictions,
         [0 if p.distribution else job.samples for p, job in zip(predictions, jobs, strict=True)],
     )
-    ranked = _ranked(rag, [(at, task) for at, (task, job) in enumerate(asked) if job.included], samples)
+    to_rank = [
+        (at, task)
+        for at, (task, job) in enumerate(asked)
+        if job.included and predictions[at].selection.path is None
+    ]
+    ranked = _ranked(rag, to_rank, samples)
     answered = []
     for at, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
         tokens = len(generator.prompt(read)), generator.model.tokenizer.length(prediction.answer)
@@ -197,13 +202,13 @@ def _predict(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]]) -> list[Predicti
 
 def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[int]) -> dict[int, float]:
     """By a prediction's place, the fraction of drawn lists whose answer is its own; of those for which lists
-    are wanted and can be drawn."""
+    are wanted and can be drawn: not where a path was walked, which is several lists."""
     selector, drawn = rag.selector, dict[int, Counter[Permutation]]()
     for size in sorted(set(samples) - {0}) if rag.selects else ():
         places = [
             at
             for at, (wanted, p) in enumerate(zip(samples, predictions, strict=True))
-            if wanted == size and len(p.task.candidates.passages) <= selector.n
+            if wanted == size and p.selection.path is None and len(p.task.candidates.passages) <= selector.n
         ]
         uniforms = np.random.default_rng(0).random((size, selector.choices_per_list))
         tasks = [predictions[at].task for at in places]

@@ -76,6 +76,7 @@ def open_stages(
             pair.max_tokens,
             selects=selects,
             answering=pair.answering,
+            asking=pair.asking,
         )
     run = folder if (folder / RESULTS).is_file() else None
     rag = stages.pop(stage)
@@ -85,6 +86,7 @@ def open_stages(
 def loaded(rag: Rag, served: Served) -> str:
     """One line: the stages, and how large their models are in memory."""
     rags = [rag, *served.others.values()]
-    models = {id(model.hf): model.hf for r in rags for model in (r.selector.model, r.generator.model)}
+    parts = (part for r in rags for part in (r.selector, r.generator, r.asking and r.asking.rewriter) if part)
+    models = {id(part.model.hf): part.model.hf for part in parts}
     size = as_bytes(sum(model.get_memory_footprint() for model in models.values()))
     return f"{', '.join([served.stage, *served.others])}: {counted(len(models), 'models')}, {size}"

@@ -22,6 +22,8 @@ from ragdro.runs import shards
 from ragdro.runs.setup import set_up
 from ragdro.runs.state import StateStore
 from ragdro.runs.status import read_results
+from ragdro.serve.jobs import Answered, AnswerJob, work
+from ragdro.serve.stages import loaded, open_stages
 from ragdro.training.e_step import e_step
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals
@@ -205,6 +207,30 @@ def test_a_path_is_shown(finished: Path) -> None:
     assert wrong and "searches" in page and "Each error has its further queries" in page
     for record in wrong:
         assert f"then asked: {one_line(record['path'][1]['query']) or '(nothing)'}" in page
+
+
+def test_a_server_asks_again_and_says_so(finished: Path) -> None:
+    """Every stage walks paths; what is of one list (agreement, being in it) is not said of several."""
+    run, question = finished / "runs/run", "Which town has Mara1?"
+    rag, served = open_stages(run, compare=True)
+    alone = ragdro.load(run).answer(question)
+    rags: dict[str | None, Any] = {None: rag, **served.others}
+    for stage in (None, "warm-up"):
+        job = AnswerJob(question, samples=2, scored=True, included=True, stage=stage)
+        (done,) = work(rags, [job], 4)
+        assert isinstance(done, Answered) and done.prediction.selection.path is not None
+        assert done.agreement is None and done.ranked is None and done.log_probability is not None
+        if stage is None:
+            assert done.prediction.answer == alone.answer
+            assert done.prediction.selected == alone.selected and alone.selection.path is not None
+            assert done.prediction.selection.path.decisions == alone.selection.path.decisions
+    (vanilla,) = work(rags, [AnswerJob(question, samples=2, stage="vanilla")], 4)
+    assert isinstance(vanilla, Answered) and vanilla.prediction.selection.path is None
+    assert len(vanilla.prediction.selected) == 3  # as many as a path reads at most
+    models = {
+        id(part.model.hf) for r in rags.values() for part in (r.selector, r.generator, r.asking.rewriter)
+    }
+    assert f"{len(models)} models" in loaded(rag, served)
 
 
 def test_another_run_starts_from_all_three(finished: Path) -> None:

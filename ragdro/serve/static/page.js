@@ -175,6 +175,7 @@ function show(results) {
 /** In which order the candidates stand, and where their probabilities come from. */
 function noteOf(results) {
   const scored = results[0].candidates.some((candidate) => candidate.score !== null);
+  if (results[0].path) return "In the order in which they were found, round by round.";
   const order = scored ? "In the retriever’s order, best first." : "In the order in which they were given.";
   const inclusion = results.length > 1 ? null : results[0].inclusion;
   if (inclusion === null) return order;

@@ -105,28 +105,69 @@ function where(result) {
 
 /** What holds for the whole list: that nothing was selected, or that there was a tournament. */
 function listNote(result, system) {
-  const rounds = result.candidates.length > system.candidates;
+  const rounds = !result.path && result.candidates.length > system.candidates;
   const line = result.selection.every((entry) => entry.probability === null)
     ? "Nothing is selected: the first ones are read."
     : `More passages than the ${system.candidates} that the selector reads at once: a tournament. The probabilities are those of its last round.`;
   return rounds || result.selection[0]?.probability === null ? el("p", { class: "dim note" }, line) : null;
 }
 
-function readItem(result, entry, index, system, whole) {
+function readItem(result, entry, index, system, whole, place = index + 1, line = retrievedLine(result, entry)) {
   const facts = [];
   if (entry.probability !== null) {
-    facts.push(el("li", {}, chosenLine(index + 1, entry.probability, system.independent)));
+    facts.push(el("li", {}, chosenLine(place, entry.probability, system.independent)));
   }
   const included = inList(result, entry);
   if (included !== null) {
     facts.push(el("li", {}, `in the list: ${probability(included)} `, bar(included)));
   }
-  facts.push(el("li", {}, retrievedLine(result, entry)));
+  facts.push(el("li", {}, line));
   const body = el("div", {}, passageOf(entry, result.answer, { whole }), el("ul", { class: "facts" }, ...facts));
   return el("li", {}, el("span", { class: "place", "aria-hidden": "true" }, String(index + 1)), body);
 }
 
+const scoreOf = (round, rank) => round.scores?.[rank - 1] ?? null;
+
+/** A round of a path: its query, what was selected of what it found, the others of that. `first`: how many
+ * passages the rounds before have selected. */
+function roundOf(result, number, first, system, whole) {
+  const round = result.path[number - 1];
+  const notes = number > 1 ? [`written with probability ${probability(Math.exp(round.log_query))}`] : [];
+  if (!round.found.length) notes.push("the path ends here");
+  const note = notes.length ? el("span", { class: "dim" }, ` (${notes.join("; ")})`) : null;
+  const query = el("b", { dir: "auto" }, round.query.trim() || "(nothing)");
+  const items = round.selected.map((at, i) => {
+    const rank = round.found.indexOf(at) + 1;
+    const score = scoreOf(round, rank);
+    const line = `${ordinal(rank)} of ${round.found.length} found${score === null ? "" : `, score ${score.toFixed(2)}`}`;
+    return readItem(result, result.selection[first + i], first + i, system, whole, i + 1, line);
+  });
+  const others = round.titles.flatMap((title, i) => {
+    const score = scoreOf(round, i + 1);
+    const shown = `[${i + 1}] ${title}${score === null ? "" : ` ${score.toFixed(2)}`}`;
+    return round.selected.includes(round.found[i]) ? [] : [shown];
+  });
+  return el(
+    "section",
+    { class: "round" },
+    el("p", { class: "asked" }, `round ${number}: `, query, note),
+    items.length ? el("ol", { class: "read" }, ...items) : null,
+    others.length ? el("p", { class: "dim note", dir: "auto" }, `found too: ${others.join("; ")}`) : null,
+  );
+}
+
+function pathOf(result, system, whole) {
+  let read = 0;
+  const rounds = result.path.map((round, i) => {
+    const made = roundOf(result, i + 1, read, system, whole);
+    read += round.selected.length;
+    return made;
+  });
+  return el("div", {}, ...rounds);
+}
+
 function readList(result, system, whole) {
+  if (result.path) return pathOf(result, system, whole);
   const items = result.selection.map((entry, i) => readItem(result, entry, i, system, whole));
   return el("ol", { class: "read" }, ...items);
 }
@@ -175,7 +216,8 @@ export function candidateList(results) {
     const cells = scored ? [fact("score", candidate.score?.toFixed(2) ?? "–")] : [];
     let isRead = false;
     for (const result of results) {
-      const at = result.selection.findIndex((entry) => found(entry) === i + 1);
+      const is = result.path ? (entry) => entry.id === candidate.id : (entry) => found(entry) === i + 1;
+      const at = result.selection.findIndex(is);
       isRead ||= at >= 0;
       const p = at < 0 ? null : result.selection[at].probability;
       const likely = p === null ? null : el("span", { class: "p dim" }, `p ${probability(p)}`);
