@@ -217,6 +217,41 @@ def test_examples_of_the_run(opened: Callable[..., Page]) -> None:
     expect(page.locator(".answer .question")).to_have_text(f"{QUESTIONS[1]} {HOSTILE}")
 
 
+def test_a_path_is_shown_round_by_round_and_its_text_stays_text(opened: Callable[..., Page]) -> None:
+    page = opened()
+
+    def in_rounds(route: Route) -> None:
+        answer = route.fetch().json()
+        first, *others = [entry["rank_in_candidates"] for entry in answer["selection"]]
+        rest = {"titles": [HOSTILE] * (len(others) + 1), "log_list": -1.0}
+        found = [1 if first > 1 else 2, first]
+        asked = {"query": HOSTILE, "found": [*others, first], "scores": None, "selected": others}
+        rounds = [
+            {"query": "q", "found": found, "scores": [2.5, 1.25], "selected": [first], "log_query": 0.0,
+             "titles": [HOSTILE, "own"], "log_list": 0.0},
+            {**asked, **rest, "log_query": -0.5},
+            {"query": "Answer", "found": [], "scores": None, "selected": [], "titles": [], "log_query": 0.0,
+             "log_list": 0.0},
+        ]  # fmt: skip
+        route.fulfill(json={**answer, "path": rounds, "inclusion": None, "agreement": None})
+
+    page.route("**/v1/answer", in_rounds)
+    for stage in ("best", "side by side"):
+        ask(page, "q", stage)
+        asked = page.locator("#answers .asked")
+        expect(asked.nth(1)).to_have_text(f"round 2: {HOSTILE} (written with probability 0.61)")
+        expect(asked.nth(2)).to_have_text(
+            "round 3: Answer (written with probability 1.00; the path ends here)"
+        )
+        first, second = (page.locator(".round").nth(i) for i in (0, 1))
+        expect(first.locator(".facts")).to_contain_text("2nd of 2 found, score 1.25")
+        expect(first.locator(".note")).to_have_text(f"found too: [1] {HOSTILE} 2.50")
+        expect(second.locator(".facts").first).to_contain_text("1st of 5 found")
+        if stage == "best":
+            expect(second.locator(".facts").first).to_contain_text("chosen 1st with probability")
+    expect(page.locator("#candidates-note")).to_contain_text("round by round")
+
+
 def test_markup_is_shown_and_never_run(opened: Callable[..., Page]) -> None:
     page = opened()
     ask(page, f"{QUESTIONS[0]} {HOSTILE}", passages=f"# {HOSTILE} title\n{HOSTILE} text\n\n{PASSAGES[0]}")

@@ -176,6 +176,7 @@ function show(results) {
 function noteOf(results) {
   const scored = results[0].candidates.some((candidate) => candidate.score !== null);
   if (results[0].path) return "In the order in which they were found, round by round.";
+  if (results.some((result) => result.path)) return "What the question itself finds; further rounds found more.";
   const order = scored ? "In the retriever’s order, best first." : "In the order in which they were given.";
   const inclusion = results.length > 1 ? null : results[0].inclusion;
   if (inclusion === null) return order;
