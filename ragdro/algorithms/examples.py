@@ -38,9 +38,10 @@ def list_example(
     weights of those that chose it where it was chosen. `clip`: the change of a list's probability at which it
     pulls no more (PPO's; None: there is none)."""
     lists = lists_of(weighted, weights)
-    groups = [selector.group(d.task, [*d.weights]) for d in lists]
-    group = groups[0] if weighted.samples[0].path is None else JoinedGroup(tuple(groups))
-    return _example(weighted, group, lists, clip)
+    if weighted.samples[0].path is None:
+        return _example(weighted, selector.group(lists[0].task, [*lists[0].weights]), lists, clip)
+    groups = [selector.in_round(d.number).group(d.task, [*d.weights]) for d in lists]
+    return _example(weighted, JoinedGroup(tuple(groups)), lists, clip)
 
 
 def query_example(

@@ -74,8 +74,9 @@ class PassageStates:
         size = _size(states)
         if size > self.budget:
             return
-        self._held[weights, tokens.tobytes()] = states
-        self.bytes += size
+        key = weights, tokens.tobytes()
+        self.bytes += size - _size(self._held.pop(key, {}))  # one that was known may be computed again
+        self._held[key] = states
         while self.bytes > self.budget:
             self.bytes -= _size(self._held.popitem(last=False)[1])
 

@@ -21,7 +21,8 @@ from ragdro.types import QuestionPath, Selection, Task
 
 class Asking:
     """`rewriter` asks `find` in up to `retrieval.rounds` rounds (two at least), beside a `selector` that
-    reads what was found. Raises `ConfigError` for a selector whose prompt does not say what was read."""
+    reads what was found, in each round the round's K. Raises `ConfigError` for a selector whose prompt does
+    not say what was read."""
 
     def __init__(self, rewriter: Rewriter, find: Find, retrieval: Retrieval, selector: Selector) -> None:
         if not selector.template.shows_read:
@@ -32,7 +33,7 @@ class Asking:
             )
         self.rewriter = rewriter
         self.rounds, self.stop = retrieval.rounds, retrieval.stop
-        self.ks = retrieval.selected(selector.k)
+        self.ks = selector.round_ks = retrieval.selected(selector.k)
         self.search = QuerySearch(find, selector.n, sum(self.ks[:-1]))
 
     @property
@@ -40,16 +41,12 @@ class Asking:
         """Passages that a path reads at most."""
         return sum(self.ks)
 
-    def selector(self, selector: Selector, number: int) -> Selector:
-        """The selector in a round (from 1): it selects that round's K."""
-        return selector.selecting(self.ks[number - 1])
-
     def greedy(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[Selection]:
         """What the likeliest decisions of each question read, as places in what its path has found."""
         chosen: list[list[Selection]] = [[] for _ in tasks]
 
         def draws(number: int, states: Sequence[State], found: Sequence[Selection]) -> list[list[Draw]]:
-            selects, result = self.selector(selector, number), list[list[Draw]]()
+            selects, result = selector.in_round(number), list[list[Draw]]()
             for state, selection in zip(states, found, strict=True):
                 chosen[state.owner].append(selection)
                 log_p = log_prior(selects, state.task, selection, max_tokens)
@@ -60,11 +57,11 @@ class Asking:
             return [[q] for q in self.rewriter.greedy([state.reading for state in states], max_tokens)]
 
         def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
-            selects = self.selector(selector, number)
+            selects = selector.in_round(number)
             return draws(number, states, selects.greedy([state.task for state in states], max_tokens))
 
         begun = [State(at, (0,), task) for at, task in enumerate(tasks)]
-        first = tournament.select(self.selector(selector, 1), tasks, max_tokens)
+        first = tournament.select(selector.in_round(1), tasks, max_tokens)
         paths = first_rounds(tasks, draws(1, begun, first))
         walked = walk(tasks, paths, self.search, write, choose, rounds=self.rounds, stop=self.stop)
         return [

@@ -19,9 +19,11 @@ Choice = tuple[int, ...]
 
 @dataclass(slots=True)
 class Decided:
-    """What was decided from `task`: by choice its weight and its log-probability when drawn (nats)."""
+    """What was decided from `task`, in round `number` (from 1): by choice its weight and its log-probability
+    when drawn (nats)."""
 
     task: Task
+    number: int = 1
     weights: dict[Choice, float] = field(default_factory=dict)
     log_priors: dict[Choice, float] = field(default_factory=dict)
 
@@ -38,9 +40,9 @@ def lists_of(weighted: WeightedTask, weights: Sequence[float]) -> list[Decided]:
         if sample.path is None:
             found.setdefault(None, Decided(weighted.task)).add(sample.permutation, weight, sample.log_prior)
             continue
-        for task, one in decisions(weighted.task, sample.path):
+        for number, (task, one) in enumerate(decisions(weighted.task, sample.path), start=1):
             if one.permutation:
-                _at(found, task).add(one.permutation, weight, one.log_list)
+                _at(found, task, number).add(one.permutation, weight, one.log_list)
     return list(found.values())
 
 
@@ -49,13 +51,13 @@ def queries_of(weighted: WeightedTask, weights: Sequence[float]) -> list[Decided
     found: dict[object, Decided] = {}
     for sample, weight in zip(weighted.samples, weights, strict=True):
         assert sample.path is not None
-        for task, one in decisions(weighted.task, sample.path):
+        for number, (task, one) in enumerate(decisions(weighted.task, sample.path), start=1):
             if one.tokens:
                 asked = Task(task.question, Candidates(task.question.id, ()), task.read)
-                _at(found, asked).add(one.tokens, weight, one.log_query)
+                _at(found, asked, number).add(one.tokens, weight, one.log_query)
     return list(found.values())
 
 
-def _at(found: dict[object, Decided], task: Task) -> Decided:
-    key = tuple(p.id for p in task.read), tuple(p.id for p in task.candidates.passages)
-    return found.setdefault(key, Decided(task))
+def _at(found: dict[object, Decided], task: Task, number: int) -> Decided:
+    key = number, tuple(p.id for p in task.read), tuple(p.id for p in task.candidates.passages)
+    return found.setdefault(key, Decided(task, number))

@@ -88,6 +88,7 @@ class Selector(ABC):
         self.budget = budget
         self.independent = independent
         self.stop = stop
+        self.round_ks: tuple[int, ...] = ()  # where a question is asked more than once
         self._grows = False
 
     @classmethod
@@ -137,10 +138,10 @@ class Selector(ABC):
         made._grows = n is None
         return made
 
-    def selecting(self, k: int) -> Selector:
-        """The same selector, which selects `k` passages."""
+    def in_round(self, number: int) -> Selector:
+        """The same selector, which selects that round's K (from 1)."""
         other = copy(self)
-        other.k = k
+        other.k = self.round_ks[number - 1]
         return other
 
     def list_length(self, candidates: Candidates) -> int:

@@ -66,20 +66,20 @@ def lessons(
         return [_of_one_list(selector, task, listed(selector, task, orders)) for task in tasks]
 
     def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
-        selects = asking.selector(selector, number)
+        selects = selector.in_round(number)
         return [[Draw(listed(selects, state.task, {}), 0.0, 0.0)] for state in states]
 
     def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
         return [[_query(asking.rewriter, state, number - 2, stop=asking.stop)] for state in states]
 
-    first = asking.selector(selector, 1)
+    first = selector.in_round(1)
     begun = first_rounds(tasks, [[Draw(listed(first, task, orders), 0.0, 0.0)] for task in tasks])
     walked = walk(tasks, begun, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
     found = []
     for task, (path,) in zip(tasks, walked, strict=True):
         states = list(enumerate(decisions(task, path), start=1))
         lists = [
-            TaughtList(asking.selector(selector, number), at, one.permutation)
+            TaughtList(selector.in_round(number), at, one.permutation)
             for number, (at, one) in states
             if one.permutation
         ]

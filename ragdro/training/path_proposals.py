@@ -44,14 +44,14 @@ def path_proposals(propose: Propose, asking: Asking, settings: EStep, seed: int,
 
     def proposed(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
         def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
-            selects = asking.selector(selector, number)
+            selects = selector.in_round(number)
             draws = _lists(selects, states, [numbers(s, _LISTS, number) for s in states], settings)
             if settings.mixture is None:
                 return draws
             rngs = [numbers(state, _MIXTURE, number) for state in states]
             return mixed(selects, [s.task for s in states], draws, settings.mixture, {}, tokens, rngs)
 
-        first = first_rounds(tasks, propose(asking.selector(selector, 1), tasks))
+        first = first_rounds(tasks, propose(selector.in_round(1), tasks))
         paths = walk(tasks, first, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
         return [
             [

@@ -8,7 +8,7 @@ whole sequences and nothing of the product's own scoring.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
 
@@ -57,14 +57,17 @@ def find(texts: Sequence[str], top_n: int) -> list[Candidates]:
     return [Candidates(str(i), passages[:top_n]) for i, passages in enumerate(found)]
 
 
-def path_rag(seed: int = 0) -> Rag:
-    """Three random models of different seeds."""
+def path_rag(seed: int = 0, ks: tuple[int, ...] | None = None, *, stop: bool = False) -> Rag:
+    """Three random models of different seeds. `ks`: how many each round selects, with `stop` at most."""
     budget, tokenizer = Budget(12, 12), word_level(SENTENCES)
     chooser, reader, writer = (random_model(tokenizer, seed=3 * seed + i) for i in range(3))
-    selector = ListSelector(chooser, load_template("tiny-selector"), k=2, n=6, budget=budget)
+    template = load_template("tiny-selector")
+    if ks is not None:  # the prompt says how many, as those for pretrained models do
+        template = replace(template, user=template.user.replace("Selection:", "[{k}] Selection:"))
+    selector = ListSelector(chooser, template, k=2, n=6, budget=budget, stop=stop)
     generator = Generator(reader, load_template("tiny-generator"), budget=budget, answer_tokens=6)
     rewriter = Rewriter(writer, load_template("tiny-rewriter"), budget=budget, query_tokens=1)
-    asking = Asking(rewriter, find, Retrieval(rounds=2, stop=True), selector)
+    asking = Asking(rewriter, find, Retrieval(rounds=2, k=ks, stop=True), selector)
     return Rag(selector, generator, asking=asking)
 
 

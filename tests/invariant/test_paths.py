@@ -215,6 +215,19 @@ def test_the_bound_is_below_the_evidence_and_rises_with_m() -> None:
     assert float(truth.evidence) - means[-1] < 0.2
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_list_is_learned_with_the_k_of_its_round(stop: bool) -> None:
+    rag = path_rag(ks=(1, 3), stop=stop)
+    weighted, second = drawn(rag, samples=20), 0
+    for sample in weighted.samples:
+        assert sample.path is not None
+        example = Dro().selector_example(rag.selector, replace(weighted, samples=(sample,)))
+        lists = [one.log_list for one in sample.path.rounds if one.permutation]
+        assert log_probs(rag.selector.model, [example.group])[0].tolist() == pytest.approx(lists, abs=1e-4)
+        second += len(lists) == 2
+    assert second
+
+
 @pytest.mark.parametrize("algorithm", [DroCentered(), Rloo()], ids=lambda a: a.kind)
 def test_advantages_reach_every_decision_of_a_path(algorithm: Algorithm) -> None:
     """Where nothing has moved the clipped loss has the gradient of the sum over paths of a_i log p(h_i)."""

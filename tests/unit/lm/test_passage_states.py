@@ -99,6 +99,8 @@ def test_the_longest_unused_is_given_up_within_the_budget() -> None:
     assert (store.bytes, len(store), store.hits, store.misses) == (80, 2, 3, 1)
     store.add(weights, names["b"], states(64))
     assert (store.bytes, len(store)) == (64, 1)
+    store.add(weights, names["b"], states(64))  # a row without tails computes one of its blocks in any case
+    assert (store.bytes, len(store)) == (64, 1)
 
 
 def test_other_models_and_versions_have_their_own() -> None:
