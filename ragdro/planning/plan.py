@@ -37,6 +37,7 @@ from ragdro.selection.selector import Selector
 from ragdro.system import reading
 from ragdro.types import Role
 
+NOT_COUNTED = "counts one round: neither the rewriter, nor what further rounds and longer prompts take"
 _DEPTHS = (2, 4)
 _NF4 = 4.127 / 8
 """Bytes a weight in 4 bits takes with its scales, which are quantised too (QLoRA: 0.127 bits a weight)."""
@@ -80,6 +81,7 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         described[name] = {"memory": phase.memory + other, **values}
     return {
         "questions": questions,
+        "rounds_not_counted": config.retrieval.rounds - 1,
         "memory": max(p["memory"] for p in described.values()),
         "tokens": sum(p["tokens"] for p in described.values()),
         "flops": sum(p["flops"] for p in described.values()),

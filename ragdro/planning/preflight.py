@@ -20,7 +20,7 @@ from ragdro.errors import RagdroError
 from ragdro.lm.load import pick_device
 from ragdro.planning import findings, machine, roles
 from ragdro.planning.findings import LEVELS, Finding
-from ragdro.planning.plan import plan
+from ragdro.planning.plan import NOT_COUNTED, plan
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.cache import has_candidates
 from ragdro.retrieval.database import DatabaseRetriever
@@ -215,6 +215,8 @@ def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found
         device = pick_device(config.device)
         planned = plan(config, questions, device)
         weights: dict[str, int] = {role: roles.parameter_bytes(config, role) for role in ROLES}
+        if planned["rounds_not_counted"]:
+            found.append(Finding("retrieval.rounds", "note", f"the plan {NOT_COUNTED}"))
         found.append(machine.check_memory(planned, machine.memory_of(device)))
         folder = Path(config.runs) / config.name
         found.append(machine.check_disk(folder, machine.bytes_to_write(config, planned, weights)))

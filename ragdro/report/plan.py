@@ -13,7 +13,7 @@ from ragdro.config import Config
 from ragdro.data import load_questions
 from ragdro.errors import RagdroError
 from ragdro.planning.index import plan_index_of
-from ragdro.planning.plan import plan
+from ragdro.planning.plan import NOT_COUNTED, plan
 from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.units import as_bytes, as_count, counted
@@ -68,6 +68,8 @@ def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
         table.add_row(name.replace("flops", "FLOPs"), *values, as_count(planned[name]))
     console = console or Console()
     console.print(table)
+    if planned["rounds_not_counted"]:
+        console.print(f"the plan {NOT_COUNTED}", markup=False)
     if planned.get("index"):
         console.print(_index_table(planned["index"]))
     if "index_problem" in planned:

@@ -209,6 +209,13 @@ def test_a_path_is_shown(finished: Path) -> None:
         assert f"then asked: {one_line(record['path'][1]['query']) or '(nothing)'}" in page
 
 
+def test_a_plan_says_that_it_counts_one_round(finished: Path) -> None:
+    config = str(finished / "config.yaml")
+    for command in (["plan", config], ["train", config, "name=new", "--dry-run"]):
+        shown = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert shown.exit_code == 0 and "the plan counts one round" in " ".join(shown.output.split())
+
+
 def test_a_server_asks_again_and_says_so(finished: Path) -> None:
     """Every stage walks paths; what is of one list (agreement, being in it) is not said of several."""
     run, question = finished / "runs/run", "Which town has Mara1?"
