@@ -215,7 +215,7 @@ def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found
         device = pick_device(config.device)
         planned = plan(config, questions, device)
         weights: dict[str, int] = {role: roles.parameter_bytes(config, role) for role in ROLES}
-        if planned["rounds_not_counted"]:
+        if config.retrieval.rounds > 1:
             found.append(Finding("retrieval.rounds", "note", f"the plan {NOT_COUNTED}"))
         found.append(machine.check_memory(planned, machine.memory_of(device)))
         folder = Path(config.runs) / config.name
