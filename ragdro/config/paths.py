@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ragdro.config.http import HttpService
 from ragdro.config.objective import ObjectiveSettings
+from ragdro.config.retriever import ExternalSettings, GivenSettings
 from ragdro.config.training import TrainingSettings
 
 if TYPE_CHECKING:
@@ -41,10 +43,11 @@ def check_asking(config: Config) -> None:
         return
     if config.rewriter is None:
         raise ValueError(f"retrieval.rounds: {rounds} rounds take a rewriter; give rewriter.model")
-    if "given" in _kinds(config.retriever):
+    known = next(filter(None, map(_known_alone, _with_members(config.retriever))), None)
+    if known is not None:
         raise ValueError(
-            "retrieval.rounds: retriever given has the questions' own candidates and cannot be asked again;"
-            " set rounds: 1, or take a retriever that searches data.corpus, such as bm25"
+            f"retrieval.rounds: retriever {known} has candidates of known questions alone and cannot be asked"
+            " again; set rounds: 1, or take a retriever that searches data.corpus, such as bm25"
         )
     if config.corrupt_candidates:
         raise ValueError("corrupt_candidates: does not go with retrieval.rounds of 2 or more; set it to 0")
@@ -58,6 +61,15 @@ def check_asking(config: Config) -> None:
         raise ValueError(f"retrieval.k: K = {most} is more than top_n: N = {config.top_n}")
 
 
-def _kinds(retriever: Any) -> list[str]:
-    """The kind of a retriever and those of its members."""
-    return [retriever.kind, *(member.kind for member in getattr(retriever, "members", ()))]
+def _with_members(retriever: Any) -> list[Any]:
+    """A retriever's settings and those of its members."""
+    return [retriever, *getattr(retriever, "members", ())]
+
+
+def _known_alone(retriever: Any) -> str | None:
+    """What a retriever that finds nothing but what is listed for a question is called."""
+    if isinstance(retriever, GivenSettings):
+        return retriever.kind
+    if isinstance(retriever, ExternalSettings) and not isinstance(retriever.source, HttpService):
+        return f"{retriever.kind} ({retriever.source.type})"
+    return None

@@ -56,6 +56,9 @@ class Retriever(ABC, Generic[Settings]):
     searches_store: ClassVar[bool] = False
     """Whether the store's passages are ranked: a question that is one of them is not its own candidate."""
 
+    lists_known: bool = False
+    """Whether it has candidates of known questions alone, so that no text can be searched for."""
+
     def __init__(self, settings: Settings, *, show_progress: bool = False) -> None:
         self.settings = settings
         self.show_progress = show_progress
@@ -178,6 +181,11 @@ class Retriever(ABC, Generic[Settings]):
         is warned of. No text is empty; a candidate's `question_id` is the text's number."""
         if top_n < 1:
             raise RetrievalError(f"top_n must be at least 1, not {top_n}")
+        if self.lists_known:
+            raise RetrievalError(
+                f"the {self.kind} retriever has candidates of known questions alone: take one that searches a"
+                " corpus, such as bm25, or set retrieval.rounds: 1"
+            )
         asked = [Question(str(i), text, ()) for i, text in enumerate(texts)]
         if self.needs_corpus(asked):
             _ = self.store  # raises before anything is searched

@@ -37,6 +37,8 @@ class TrecRunRetriever(Retriever[ExternalSettings]):
 
     searches_store: ClassVar[bool] = True
 
+    lists_known = True
+
     _run: dict[str, list[Hit]]
 
     def fingerprint(self) -> str:
@@ -70,6 +72,8 @@ class TrecRunRetriever(Retriever[ExternalSettings]):
 
 class ListedRetriever(Retriever[ExternalSettings]):
     """What a file lists for a question: of its id in our candidates file, of its text in DPR's."""
+
+    lists_known = True
 
     _listed: dict[str, Candidates] | None = None
 

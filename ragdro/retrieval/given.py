@@ -17,6 +17,8 @@ from ragdro.types import Candidates, Passage, Question
 class GivenRetriever(Retriever[GivenSettings]):
     """The first top_n of what each question brings: fewer where it brings fewer, an error for none."""
 
+    lists_known = True
+
     def is_cacheable(self) -> bool:
         return False  # what is given is no part of the key, and nothing is searched
 

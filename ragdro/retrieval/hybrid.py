@@ -31,6 +31,7 @@ class HybridRetriever(Retriever[HybridSettings]):
     ) -> None:
         super().__init__(settings, show_progress=show_progress)
         self._members = members
+        self.lists_known = any(member.lists_known for member in members)
         self._weights = settings.weights or (1.0,) * len(members)
         if len(self._weights) != len(members):
             given = f"{counted(len(self._weights), 'weights')} for {counted(len(members), 'members')}"

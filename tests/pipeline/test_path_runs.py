@@ -271,6 +271,10 @@ def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
     ("override", "message"),
     [
         ("retriever={kind: given}", "retrieval.rounds: retriever given"),
+        (
+            "retriever={kind: external, source: {type: candidates, path: found.jsonl}}",
+            r"retrieval.rounds: retriever external \(candidates\)",
+        ),
         ("rewriter=null", "retrieval.rounds: 2 rounds take a rewriter"),
         ("retrieval={rounds: 1}", "rewriter: asks nothing with retrieval.rounds: 1"),
         ("retrieval.k=[1]", "retrieval: k: 1 numbers for 2 rounds"),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from ragdro.config.retriever import CandidatesFile, ExternalSettings, HybridSettings
 from ragdro.errors import RetrievalError
+from ragdro.retrieval import make_retriever
+from ragdro.retrieval.candidates import encode_line
 from ragdro.retrieval.over import retriever_over
 from ragdro.retrieval.queries import QuerySearch, as_find, unread
 from ragdro.types import Candidates, Passage, Question, Task
@@ -55,6 +59,18 @@ def test_words_that_the_corpus_has_not_find_nothing_and_nothing_is_said(
     assert "share no word" not in caplog.text
     with pytest.raises(RetrievalError, match="top_n must be at least 1"):
         retriever.find(["word1"], 0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_lists_known_questions_is_asked_nothing(fused: bool, tmp_path: Path) -> None:
+    """A text's number is no id of a question, whatever the file's ids are."""
+    listed = tmp_path / "found.jsonl"
+    listed.write_bytes(encode_line(Candidates("0", tuple(SHELF))))
+    settings = ExternalSettings(source=CandidatesFile(path=listed))
+    retriever = make_retriever(HybridSettings(members=(settings,)) if fused else settings)
+    assert ids(next(retriever.search([Question("0", "word1", ())], 1))) == ["p0"]
+    with pytest.raises(RetrievalError, match=r"known questions alone.*retrieval\.rounds: 1"):
+        retriever.find(["word1"], 1)
 
 
 def test_a_retriever_of_ones_own_and_a_function_find_too() -> None:
