@@ -58,7 +58,7 @@ def walk(
     rounds: int,
     stop: bool,
 ) -> list[list[QuestionPath]]:
-    """The paths of each question, gone on with to `rounds` rounds; with `stop` a query of `ENOUGH` ends one.
+    """The paths of each question, continued up to `rounds` rounds; with `stop` a query of `ENOUGH` ends one.
     A query that finds nothing that was not read ends it as well."""
     now = [list(own) for own in paths]
     for number in range(2, rounds + 1):

@@ -11,7 +11,7 @@ from ragdro.evaluation.evaluate import by_hops
 from ragdro.progress import Display
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
-from ragdro.runs.models import ROLES, settings_of
+from ragdro.runs.models import settings_of
 from ragdro.training.callbacks import BadBatch, Callback
 from ragdro.training.limits import cut_fractions
 from ragdro.training.loop import VANILLA, stage_name
@@ -113,11 +113,13 @@ class StartCallback(Callback):
 
 def _start(config: Config, training: TrainingParts) -> Iterator[str]:
     trained = " and ".join(
-        f"the {role} ({settings_of(config, role).model or 'new'}, {_how(config, role)})" for role in ROLES
+        f"the {role} ({settings_of(config, role).model or 'new'}, {_how(config, role)})"
+        for role in config.roles
     )
     yield f"training {trained} by {config.objective.kind}, on {training.system.selector.model.device}"
     test = "none for a test" if training.test is None else f"{len(training.test):,} to test"
-    numbers = f"N = {config.top_n} candidates, K = {config.selector.k} selected"
+    selected = " + ".join(map(str, config.retrieval.selected(config.selector.k)))
+    numbers = f"N = {config.top_n} candidates, K = {selected} selected"
     yield f"on {counted(len(training.train))}, {len(training.validation):,} to validate, {test}; {numbers}"
     yield f"into {Path(config.runs) / config.name}"
     if config.warm_up.start is not None:

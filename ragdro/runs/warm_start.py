@@ -136,6 +136,8 @@ def _taught(config: Config) -> dict[str, tuple[Any, Any]]:
         for key, shown in settings.model_dump(mode="json").items():
             if key not in _MAY_DIFFER:
                 values[f"{role}.{key}"] = (_compared(config, role, key, shown), shown)
+    each = config.retrieval.k  # prompts say how many are selected, as they do selector.k
+    values["retrieval.k"] = (config.retrieval.selected(config.selector.k), None if each is None else [*each])
     return values
 
 

@@ -22,6 +22,7 @@ from ragdro.runs import shards
 from ragdro.runs.setup import set_up
 from ragdro.runs.state import StateStore
 from ragdro.runs.status import read_results
+from ragdro.runs.warm_start import warm_start
 from ragdro.serve.jobs import Answered, AnswerJob, work
 from ragdro.serve.stages import loaded, open_stages
 from ragdro.training.e_step import e_step
@@ -240,12 +241,23 @@ def test_a_server_asks_again_and_says_so(finished: Path) -> None:
     assert f"{len(models)} models" in loaded(rag, served)
 
 
-def test_another_run_starts_from_all_three(finished: Path) -> None:
+def test_another_run_starts_from_all_three(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
     stage = finished / "runs/run/checkpoints/iteration-2"
     overrides = ["name=another", "iterations=1", f"warm_up.from={stage}"]
     config = ragdro.load_config(finished / "config.yaml", overrides)
     results = ragdro.run(config)
     assert set(results["warm_up_from"]["sha256"]) == {"selector", "generator", "rewriter"}
+    said = capfd.readouterr().err  # what is trained, and how many are read
+    assert (
+        f"the rewriter ({config.rewriter and config.rewriter.model}" in said and "K = 1 + 2 selected" in said
+    )
+
+
+def test_another_k_of_a_round_is_another_warm_up(finished: Path) -> None:
+    stage = finished / "runs/run/checkpoints/iteration-2"
+    overrides = ["name=other-k", "retrieval.k=[2,1]", f"warm_up.from={stage}"]
+    with pytest.raises(ConfigError, match=r"warm_up.from: retrieval.k is \[2, 1\] here and was \[1, 2\]"):
+        warm_start(ragdro.load_config(finished / "config.yaml", overrides))
 
 
 def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
