@@ -52,8 +52,9 @@ def preflight(config: Config) -> list[Finding]:
         passages = _attempt(found, "retriever", lambda: _read_store(config, found))
     is_read = passages is not None and len(splits) == len(_sources(config))
     tasks = _look_at_candidates(config, splits, found) if is_read else []
-    _check_roles(config, tasks or _stand_ins(splits, passages or [], config.top_n), found)
-    _check_sizes(config, splits, found)
+    tasks = tasks or _stand_ins(splits, passages or [], config.top_n)
+    _check_roles(config, tasks, found)
+    _check_sizes(_with_candidates_of(config, tasks), splits, found)
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -185,6 +186,13 @@ def _stand_ins(splits: Mapping[str, Sequence[Question]], passages: Sequence[Any]
         if own:
             tasks.append(Task(question, Candidates(question.id, own)))
     return tasks
+
+
+def _with_candidates_of(config: Config, tasks: Sequence[Task]) -> Config:
+    """The config with the most candidates that a question has, where none has N."""
+    most = max((len(task.candidates.passages) for task in tasks), default=config.top_n)
+    fewest = max(config.selector.k, *config.retrieval.selected(config.selector.k))
+    return config.model_copy(update={"top_n": min(config.top_n, max(most, fewest))})
 
 
 def _check_roles(config: Config, tasks: Sequence[Task], found: list[Finding]) -> None:

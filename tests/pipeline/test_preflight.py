@@ -167,6 +167,20 @@ def test_a_corpus_smaller_than_n_is_a_note_and_a_slow_search_is_not_made(tmp_pat
 
 
 @pytest.mark.usefixtures("canned")
+def test_a_plan_is_of_the_candidates_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[int] = []
+
+    def plan(config: ragdro.Config, *_: object) -> dict[str, object]:
+        planned.append(config.top_n)
+        return {"phases": {"selector update": _UPDATE}, "memory": 2.0**20, "flops": 1e9}
+
+    monkeypatch.setattr("ragdro.planning.preflight.plan", plan)
+    for wanted in (20, 3):
+        found(write_config(tmp_path), f"top_n={wanted}")
+    assert planned == [9, 3]
+
+
+@pytest.mark.usefixtures("canned")
 def test_what_is_not_looked_at_is_said(tmp_path: Path) -> None:
     scratch = ["selector.model=null", "selector.scratch={width: 32, layers: 1}"]
     told = found(write_config(tmp_path), *scratch)
