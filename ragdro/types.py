@@ -253,6 +253,8 @@ class AnswerDistribution:
         return self.answers[0].probability
 
 
+ENOUGH = "Answer"
+"""The query that says: what was read is enough, answer now."""
 NO_ANSWER = "no answer"
 """What a person reads where the confidence is below the threshold."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PROMPT = "> "
 _HELP = """\
   /sources   the passages of the last answer, whole
-  /path      what was asked, found and chosen for the last answer, round by round
+  /path      what was asked, found and chosen, round by round
   /new       forget the turns before
   /help      this
   /quit      leave (so does Ctrl-D; Ctrl-C drops what is being typed)"""

@@ -16,10 +16,9 @@ from ragdro.evaluation.evaluate import METRICS
 from ragdro.evaluation.significance import bootstrap_interval
 from ragdro.prompts import load_template
 from ragdro.report.predictions import read_records
-from ragdro.rewriting.rewriter import ENOUGH
 from ragdro.runs.models import settings_of
 from ragdro.runs.status import read_json, read_results
-from ragdro.types import Role
+from ragdro.types import ENOUGH, Role
 from ragdro.units import counted
 
 _OF_THE_MACHINE = {"runs", "cache", "device", "threads", "report_to"}

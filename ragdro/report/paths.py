@@ -14,7 +14,7 @@ from ragdro.evaluation.diagnosis import Record
 from ragdro.report import html
 from ragdro.report.choices import chosen, ordinal
 from ragdro.report.html import Html
-from ragdro.rewriting.rewriter import ENOUGH
+from ragdro.types import ENOUGH
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
+from ragdro.types import ENOUGH
+from ragdro.units import counted
 
-ENOUGH = "Answer"
-"""The query that says: what was read is enough, answer now."""
 QUERY_TOKENS = 32
 """Tokens of the longest query, where nothing else is said."""
 
@@ -98,7 +98,8 @@ class Rewriter:
         if limit is not None and longest > limit:
             raise ConfigError(
                 f"rewriter.passage_tokens: question '{question.id}' with what was read and a query needs"
-                f" {longest} tokens, more than the model's {limit} positions; lower passage_tokens"
+                f" {counted(longest, 'tokens')}, more than the model's {limit} positions; lower"
+                " passage_tokens"
             )
         return np.array(ids, np.int64)
 

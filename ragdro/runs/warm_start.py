@@ -25,7 +25,7 @@ KEY = "warm_up_from"
 """Where the results say it."""
 _MAY_DIFFER = frozenset(
     (
-        *("dtype", "amp", "attention", "gradient_checkpointing", "trust_remote_code"),
+        *("dtype", "amp", "attention", "kernels", "gradient_checkpointing", "trust_remote_code"),
         *("question_tokens", "passage_tokens", "answer_tokens", "query_tokens", "prompt_date"),
         *("passage_attention", "passage_memory", "full_layers"),
     )

@@ -15,10 +15,10 @@ from ragdro.config import WarmUp
 from ragdro.generation.generator import Reading
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, decisions, first_rounds, pooled, walk
-from ragdro.rewriting.rewriter import ENOUGH, Rewriter, WrittenQuery
+from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.teachers import Orders, teacher_permutation
-from ragdro.types import Permutation, Task
+from ragdro.types import ENOUGH, Permutation, Task
 
 
 @dataclass(frozen=True, slots=True)

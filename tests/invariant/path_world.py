@@ -21,10 +21,10 @@ from ragdro.lm.tree import ScoredSequence
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.rewriting.asking import Asking
-from ragdro.rewriting.rewriter import ENOUGH, Rewriter
+from ragdro.rewriting.rewriter import Rewriter
 from ragdro.selection.list_selector import ListSelector
 from ragdro.system import Rag
-from ragdro.types import Candidates, Passage, Permutation, Question, QuestionPath, Task
+from ragdro.types import ENOUGH, Candidates, Passage, Permutation, Question, QuestionPath, Task
 from tests.conftest import random_model, word_level
 
 SENTENCES = [

@@ -16,9 +16,9 @@ from ragdro.prompts import load_template
 from ragdro.retrieval.over import retriever_over
 from ragdro.retrieval.queries import as_find
 from ragdro.rewriting.asking import Asking
-from ragdro.rewriting.rewriter import ENOUGH
 from ragdro.system import Rag
 from ragdro.training.m_step import Update
+from ragdro.types import ENOUGH
 from tests.paths import far_passages, far_questions, pocket_rewriter
 from tests.worlds import pocket_rag
 

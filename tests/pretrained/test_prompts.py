@@ -30,7 +30,7 @@ def by_the_library(
     blocks = "".join(
         template.passage.format(identifier=i + 1, title=p.title, text=p.text) for i, p in enumerate(passages)
     )
-    asked = template.user.format(question=question, passages=blocks, n=len(passages), k=2)
+    asked = template.user.format(question=question, passages=blocks, n=len(passages), k=2, read="")
     turn = [{"role": "user", "content": asked}]
     ids: list[int] = text.hf.apply_chat_template(
         turn, tokenize=True, add_generation_prompt=True, return_dict=False

@@ -79,7 +79,7 @@ def whole(template: PromptTemplate, question: str, passages: list[Passage]) -> s
     blocks = [
         template.passage.format(identifier=i + 1, title=p.title, text=p.text) for i, p in enumerate(passages)
     ]
-    return template.user.format(question=question, passages="".join(blocks), n=len(passages), k=2)
+    return template.user.format(question=question, passages="".join(blocks), n=len(passages), k=2, read="")
 
 
 @pytest.mark.parametrize("chat", [False, True], ids=["plain", "chat"])

@@ -11,7 +11,8 @@ from ragdro.generation.generator import Reading
 from ragdro.lm.scoring import score_all
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
-from ragdro.rewriting.rewriter import ENOUGH, Rewriter
+from ragdro.rewriting.rewriter import Rewriter
+from ragdro.types import ENOUGH
 from tests.conftest import byte_level, random_model
 from tests.worlds import pocket_tasks
 

@@ -11,10 +11,9 @@ from ragdro.config.retrieval import Retrieval
 from ragdro.retrieval.over import retriever_over
 from ragdro.retrieval.queries import as_find
 from ragdro.rewriting.asking import Asking
-from ragdro.rewriting.rewriter import ENOUGH
 from ragdro.training.lessons import Lesson, lessons
 from ragdro.training.tasks import tasks_of
-from ragdro.types import Question
+from ragdro.types import ENOUGH, Question
 from tests.paths import far_passages, far_questions, pocket_rewriter
 from tests.worlds import pocket_rag
 
