@@ -224,8 +224,12 @@ def test_a_signal_stops_the_server_with_the_run(
     number: int, ends: type[BaseException], vllm: FakeVllm, tmp_path: Path
 ) -> None:
     vllm.first = lambda: os.kill(os.getpid(), number)
-    with pytest.raises(ends):
-        ragdro.run(served(tmp_path, vllm, *QUICK))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(ends):
+            ragdro.run(served(tmp_path, vllm, *QUICK))
+    finally:
+        signal.signal(signal.SIGINT, before)
     vllm.assert_gone()
 
 
