@@ -18,11 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ragdro.errors import ModelError
 from ragdro.lm.chat import ChatFormat, ChatFrame, ChatOptions
-from ragdro.lm.vocabulary import Parts, Vocabulary
+from ragdro.lm.vocabulary import Parts, Place, Vocabulary, join_parts, parted
 
-Place = tuple[int, int, int]
-"""A border in segments of a text: which segment, which of its parts (one of ours), behind how many of that
-part's characters."""
 _ACROSS_A_NEWLINE = re.compile("[\\nĊ][^\\s\u2581ĠĊčĉ]")
 """In a vocabulary's own spelling: a token that continues behind a newline."""
 _BEFORE_A_NEWLINE = ("word", "word.", "word ", "1", "。", "]", "word\n", '"\t')
@@ -144,7 +141,7 @@ class TextTokenizer:
         if pieces is not None and all(borders[place[0]] == place for place in places):
             behind = list(accumulate(map(len, pieces)))
             return [i for piece in pieces for i in piece], [behind[s] - 1 for s, _, _ in places]
-        parts, numbers = _parted(segments, places)
+        parts, numbers = parted(segments, places)
         ids, ends = self.vocabulary.joined_with_ends(parts)
         return ids, [ends[i] for i in numbers]
 
@@ -272,31 +269,3 @@ class TextTokenizer:
             middle = (fits + over) // 2
             fits, over = (middle, over) if self.length(text[:middle]) <= limit else (fits, middle)
         return text[:fits]
-
-
-def join_parts(segments: Sequence[Parts]) -> Parts:
-    """The segments as one: where two meet, the last part of one and the first of the next are one part."""
-    joined = list(segments[0])
-    for parts in segments[1:]:
-        joined[-1] += parts[0]
-        joined.extend(parts[1:])
-    return tuple(joined)
-
-
-def _parted(segments: Sequence[Parts], places: Sequence[Place]) -> tuple[Parts, list[int]]:
-    """The segments as one, cut so that each place is the end of one of our parts, and which of ours it is."""
-    cut: list[Parts] = []
-    numbers: list[int] = []
-    begun = 0
-    for s, parts in enumerate(segments):
-        pieces: list[str] = []
-        for at, part in enumerate(parts):
-            behind = 0
-            for end in (end for segment, number, end in places if (segment, number) == (s, at)):
-                numbers.append(begun + len(pieces) // 2)
-                pieces += [part[behind:end], ""]
-                behind = end
-            pieces.append(part[behind:])
-        cut.append(tuple(pieces))
-        begun += len(pieces) // 2  # the last part of a segment and the first of the next are one
-    return join_parts(cut), numbers

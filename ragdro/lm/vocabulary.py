@@ -22,6 +22,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ragdro.errors import ModelError
 
+Place = tuple[int, int, int]
+"""A border in segments of a text: which segment, which of its parts (one of ours), behind how many of that
+part's characters."""
 Parts = tuple[str, ...]
 """A text in parts: ours at even places, a user's at odd ones; the first and the last are ours."""
 _SENTINELS = range(0xF0000, 0xFFFFE)
@@ -262,3 +265,31 @@ class Vocabulary:
 def _last_before(places: Sequence[int], starts: Sequence[int]) -> list[int]:
     """For each place in a text the last of the tokens that begin before it, `starts` being where they do."""
     return [bisect_left(starts, place) - 1 for place in places]
+
+
+def join_parts(segments: Sequence[Parts]) -> Parts:
+    """The segments as one: where two meet, the last part of one and the first of the next are one part."""
+    joined = list(segments[0])
+    for parts in segments[1:]:
+        joined[-1] += parts[0]
+        joined.extend(parts[1:])
+    return tuple(joined)
+
+
+def parted(segments: Sequence[Parts], places: Sequence[Place]) -> tuple[Parts, list[int]]:
+    """The segments as one, cut so that each place is the end of one of our parts, and which of ours it is."""
+    cut: list[Parts] = []
+    numbers: list[int] = []
+    begun = 0
+    for s, parts in enumerate(segments):
+        pieces: list[str] = []
+        for at, part in enumerate(parts):
+            behind = 0
+            for end in (end for segment, number, end in places if (segment, number) == (s, at)):
+                numbers.append(begun + len(pieces) // 2)
+                pieces += [part[behind:end], ""]
+                behind = end
+            pieces.append(part[behind:])
+        cut.append(tuple(pieces))
+        begun += len(pieces) // 2  # the last part of a segment and the first of the next are one
+    return join_parts(cut), numbers

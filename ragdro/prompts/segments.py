@@ -10,8 +10,7 @@ from functools import lru_cache
 from string import Formatter
 
 from ragdro.lm.chat import ChatFrame
-from ragdro.lm.tokens import Place
-from ragdro.lm.vocabulary import Parts
+from ragdro.lm.vocabulary import Parts, Place
 
 
 @lru_cache(maxsize=256)

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 import yaml
 
 from ragdro.errors import ConfigError
-from ragdro.lm.tokens import Place, TextTokenizer, join_parts
-from ragdro.lm.vocabulary import Parts
+from ragdro.lm.tokens import TextTokenizer
+from ragdro.lm.vocabulary import Parts, Place, join_parts
 from ragdro.prompts.segments import enclose, fields, segments_of, without_space
 from ragdro.types import Passage
 

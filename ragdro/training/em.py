@@ -14,7 +14,7 @@ It runs in memory. `ragdro.run` builds the same from a config file and hangs a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ from ragdro.config.paths import check_paths
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
+from ragdro.lm.model import LanguageModel
 from ragdro.parallel.sharding import apply_parallelism
 from ragdro.parallel.world import is_rank0, waiting_for
 from ragdro.profiling import phase
@@ -48,14 +49,14 @@ from ragdro.training.display import DisplayCallback, LightsCallback
 from ragdro.training.e_step import e_step
 from ragdro.training.evaluate import evaluate, evaluate_vanilla, test_best
 from ragdro.training.loop import TRAIN_STREAM, Training, questions_of, stage_name
-from ragdro.training.m_step import fit
+from ragdro.training.m_step import Build, fit
 from ragdro.training.memory import limited_by
 from ragdro.training.observer import observers
 from ragdro.training.parts import REFERENCE
 from ragdro.training.patience import is_exhausted
 from ragdro.training.tasks import TOP_N, tasks_of
 from ragdro.training.warm_up import warm_up
-from ragdro.types import Question, Task, WeightedTask
+from ragdro.types import Question, Role, Task, WeightedTask
 
 _WARM_UP_STREAM = 1
 
@@ -192,66 +193,49 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
 
 def _maximisation(training: Training, iteration: int, weighted: Sequence[WeightedTask]) -> None:
     """Fit the selector to the weighted permutations and the generator to the answers under them."""
-    system, algorithm = training.system, training.algorithm
+    system, algorithm, settings = training.system, training.algorithm, training.settings
     selector, generator = system.selector, system.generator
-    settings, observe = training.settings, observers(training, stage_name(iteration))
     if settings.train_selector and algorithm.selects:
-        with phase("selector update"):
-            fit(
-                selector.model,
-                len(weighted),
-                lambda i: algorithm.selector_example(selector, weighted[i]),
-                settings.m_step.selector,
-                np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
-                observe("selector"),
-            )
+        examples = partial(_example, algorithm.selector_example, selector, weighted)
+        _fit(training, iteration, "selector", selector.model, len(weighted), examples)
     if system.asking is not None and settings.train_rewriter:
-        _fit_rewriter(training, system.asking.rewriter, iteration, weighted)
+        # A question that was never asked again has nothing to say.
+        asked = [w for w in weighted if any(one.tokens for s in w.samples if s.path for one in s.path.rounds)]
+        if asked:
+            queries = partial(_example, algorithm.rewriter_example, system.asking.rewriter, asked)
+            _fit(training, iteration, "rewriter", system.asking.rewriter.model, len(asked), queries)
     if settings.train_generator:
-        answers = [partial(_answer, algorithm, turn, weighted) for turn in generator.turns]
-        with phase("generator update"):
-            fit(
-                generator.model,
-                len(weighted),
-                answers,
-                settings.m_step.generator,
-                np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
-                observe("generator"),
-            )
-        fit_folds(
-            training.folds,
-            [w.task for w in weighted],
-            answers,
-            settings,
-            iteration,
-            observe,
-        )
+        answers = [partial(_example, algorithm.generator_example, turn, weighted) for turn in generator.turns]
+        _fit(training, iteration, "generator", generator.model, len(weighted), answers)
+        observe, tasks = observers(training, stage_name(iteration)), [w.task for w in weighted]
+        fit_folds(training.folds, tasks, answers, settings, iteration, observe)
 
 
-def _answer(
-    algorithm: Algorithm, generator: Generator, weighted: Sequence[WeightedTask], i: int
-) -> TrainingExample:
-    return algorithm.generator_example(generator, weighted[i])
-
-
-def _fit_rewriter(
-    training: Training, rewriter: Rewriter, iteration: int, weighted: Sequence[WeightedTask]
+def _fit(
+    training: Training,
+    iteration: int,
+    role: Role,
+    model: LanguageModel,
+    questions: int,
+    build: Build | Sequence[Build],
 ) -> None:
-    """Fit the rewriter to the queries of the weighted paths; a question that was never asked again has
-    nothing to say."""
-    settings, algorithm = training.settings, training.algorithm
-    asked = [w for w in weighted if any(one.tokens for s in w.samples if s.path for one in s.path.rounds)]
-    if not asked:
-        return
-    with phase("rewriter update"):
+    """Fit one model to an iteration's examples."""
+    settings = training.settings
+    with phase(f"{role} update"):
         fit(
-            rewriter.model,
-            len(asked),
-            lambda i: algorithm.rewriter_example(rewriter, asked[i]),
-            settings.m_step.rewriter,
+            model,
+            questions,
+            build,
+            getattr(settings.m_step, role),
             np.random.default_rng([settings.seed, TRAIN_STREAM, iteration]),
-            observers(training, stage_name(iteration))("rewriter"),
+            observers(training, stage_name(iteration))(role),
         )
+
+
+def _example(
+    make: Callable[[Any, WeightedTask], TrainingExample], model: Any, weighted: Sequence[WeightedTask], i: int
+) -> TrainingExample:
+    return make(model, weighted[i])
 
 
 def _asking(

@@ -52,7 +52,7 @@ class FakeVllm:
         self.compared = False
         self.started: list[SimpleNamespace] = []
         self.worker = 0
-        self.told: list[str] = []
+        self.requested: list[str] = []
         self.names = {"selector"}
         self.hf: Any = None
         self.command = folder / "vllm"
@@ -76,7 +76,7 @@ class FakeVllm:
             return 200, {}, {}
         if path == "/v1/completions":
             return self._completions(body)
-        self.told.append(path)
+        self.requested.append(path)
         if path == "/collective_rpc":
             assert body == {"method": "reload_weights"}
             if self.behaviour.get("stale"):
@@ -147,9 +147,9 @@ def test_a_run_whose_server_samples_is_the_run_that_samples_itself(
     assert_equal_runs(tmp_path / "runs/served", tmp_path / "runs/own", pairs=3)
     (start,) = vllm.started  # one server for both E-steps, and the second has new weights
     if adapter is None:
-        assert vllm.told == ["/collective_rpc", "/reset_prefix_cache"]
+        assert vllm.requested == ["/collective_rpc", "/reset_prefix_cache"]
     else:
-        assert vllm.told == [f"/v1/{verb}_lora_adapter" for verb in ("load", "unload", "load")]
+        assert vllm.requested == [f"/v1/{verb}_lora_adapter" for verb in ("load", "unload", "load")]
         assert vllm.names == {"selector", "selector-2"}
         assert start.arguments[1] == str(tmp_path / "model")
         assert start.arguments[start.arguments.index("--max-lora-rank") + 1] == "8"
@@ -273,7 +273,7 @@ def test_a_server_that_new_weights_do_not_reach_is_started_anew(
         assert torch.equal(vllm.hf.get_output_embeddings().weight, head)
     with engine.serving(model):
         pass
-    assert len(vllm.started) == 3 and vllm.told == ["/collective_rpc", "/reset_prefix_cache"]
+    assert len(vllm.started) == 3 and vllm.requested == ["/collective_rpc", "/reset_prefix_cache"]
     assert not runs(vllm.started[1].pid)
 
 
