@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from ragdro.data import (
     dpr,
     dro_authors,
     flashrag,
+    guess,
     hotpotqa,
     hub,
     kilt,
@@ -121,6 +122,7 @@ def recognise(source: Source, fields: FieldNames = NO_NAMES) -> Format:
 
 def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple[str, Kind]:
     problem: DataError | None = None
+    unknown: list[tuple[int, Fields]] = []
     for position, (line, raw) in enumerate(islice(raw_records(source, container), _PEEKED)):
         try:
             fields = to_record(raw, source, line, position).fields
@@ -130,7 +132,9 @@ def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple
         name_and_kind = _by_names(fields, names) or _by_format(fields)
         if name_and_kind is not None:
             return name_and_kind
-        problem = problem or _unknown(source, container, line, fields)
+        unknown.append((line, fields))
+    if unknown and (problem is None or problem.line is None or unknown[0][0] < problem.line):
+        raise _unknown(source, container, unknown)
     raise problem or DataError("holds no records", path=source)
 
 
@@ -153,13 +157,24 @@ def _by_format(fields: Fields) -> tuple[str, Kind] | None:
     return None
 
 
-def _unknown(source: Source, container: Container, line: int, fields: Fields) -> DataError:
+def _unknown(source: Source, container: Container, records: list[tuple[int, Fields]]) -> DataError:
+    """What a source in no known format is, with the command that reads it where its fields can be guessed."""
+    line, first = records[0]
     held = "columns" if container in ("csv", "tsv", "parquet", "arrow", "saved dataset", "hub") else "fields"
-    names = ", ".join(" ".join(str(name)[:40].split()) for name in list(fields)[:12]) or "none"
-    command = f"ragdro data convert {str(source)[-80:]} --out FILE.jsonl --fields"
+    names = ", ".join(" ".join(str(name)[:40].split()) for name in list(first)[:12]) or "none"
+    guessed = guess.guess([fields for _, fields in records])
+    if guessed:
+        how = f"If {_and(guessed)}: `{guess.command(source, guessed)}`, or data.fields in a config"
+    else:
+        example = "question=NAME,answers=NAME (a corpus: text=NAME)"
+        how = f"Say which of these {held} are which: --fields {example}, or data.fields in a config"
     return DataError(
-        f"is in no format that we read: {NAMES[container]} with {held} {names}. Say which are which:"
-        f" `{command} question=NAME,answers=NAME` (a corpus: `text=NAME`), or data.fields in a config",
-        path=source,
-        line=line,
+        f"is in no format that we read: {NAMES[container]} with {held} {names}. {how}", path=source, line=line
     )
+
+
+def _and(names: Mapping[str, str]) -> str:
+    """'frage is the question and antwort the answers'."""
+    (ours, theirs), *rest = names.items()
+    called = [f"{theirs} is the {ours}", *(f"{theirs} the {ours.replace('_', ' ')}" for ours, theirs in rest)]
+    return called[0] if not rest else f"{', '.join(called[:-1])} and {called[-1]}"
