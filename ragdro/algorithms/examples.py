@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragdro.algorithms.losses import Loss, clipped_to, weighted_loss
+from ragdro.algorithms.losses import ClippedLoss, Loss, loss_of, weighted_loss
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.groups import JoinedGroup, ScoredGroup
 from ragdro.rewriting.decisions import Decided, lists_of, queries_of
@@ -29,6 +29,21 @@ class TrainingExample:
     def compares(self) -> bool:
         """Whether the loss compares log-probabilities with stored ones, which were taken without dropout."""
         return self.loss is not weighted_loss
+
+    def parts(self) -> list[TrainingExample]:
+        """One example a prompt, whose losses add up to this one's: what need not be computed together. This
+        one alone, where there is one prompt, or where the loss is no sum over samples."""
+        if not isinstance(self.group, JoinedGroup):
+            return [self]
+        found, start = list[TrainingExample](), 0
+        for group in self.group.parts:
+            samples = slice(start, start + group.scored)
+            loss = loss_of(self.loss, samples)
+            if loss is None:
+                return [self]
+            found.append(TrainingExample(self.question_id, group, self.weights[samples], loss))
+            start = samples.stop
+        return found
 
 
 def list_example(
@@ -59,7 +74,7 @@ def _example(
 ) -> TrainingExample:
     weights = tuple(weight for d in decided for weight in d.weights.values())
     log_priors = [log_p for d in decided for log_p in d.log_priors.values()]
-    loss = weighted_loss if clip is None else clipped_to(log_priors, clip)
+    loss = weighted_loss if clip is None else ClippedLoss(tuple(log_priors), clip)
     return TrainingExample(weighted.task.question.id, group, weights, loss)
 
 

@@ -9,6 +9,7 @@ With proposals from the selector itself L_g has the gradient of minus the m-samp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -56,20 +57,32 @@ def preference_loss(
     return -F.logsigmoid(beta * margin)
 
 
-def clipped_to(log_priors: Sequence[float], clip: float) -> Loss:
+@dataclass(frozen=True, slots=True)
+class ClippedLoss:
     """`clipped_loss` against the probabilities that samples were drawn with, whose logarithms are given."""
-    sampled = torch.tensor(log_priors, dtype=torch.float32)
-    return partial(_clipped, sampled=sampled, clip=clip)
+
+    log_priors: tuple[float, ...]
+    clip: float
+
+    def __call__(self, advantages: Tensor, log_probs: Tensor) -> Tensor:
+        """See `Loss`."""
+        sampled = torch.tensor(self.log_priors, dtype=torch.float32, device=log_probs.device)
+        return clipped_loss(advantages, log_probs, sampled, self.clip)
+
+
+def loss_of(loss: Loss, samples: slice) -> Loss | None:
+    """What `loss` is of some of its samples alone, where it is a sum over samples; else None."""
+    if loss is weighted_loss:
+        return loss
+    if isinstance(loss, ClippedLoss):
+        return ClippedLoss(loss.log_priors[samples], loss.clip)
+    return None
 
 
 def preference_to(reference: Sequence[float], beta: float) -> Loss:
     """`preference_loss` of a pair (better, worse) whose reference log-probabilities are given."""
     better, worse = reference
     return partial(_preference, better=better, worse=worse, beta=beta)
-
-
-def _clipped(advantages: Tensor, log_probs: Tensor, *, sampled: Tensor, clip: float) -> Tensor:
-    return clipped_loss(advantages, log_probs, sampled.to(log_probs.device), clip)
 
 
 def _preference(weights: Tensor, log_probs: Tensor, *, better: float, worse: float, beta: float) -> Tensor:

@@ -44,6 +44,11 @@ class ScoredGroup(ABC):
 
     @property
     @abstractmethod
+    def scored(self) -> int:
+        """How many log-probabilities it has."""
+
+    @property
+    @abstractmethod
     def tokens(self) -> list[list[int]]:
         """The token ids of each sequence that is read."""
 
@@ -59,7 +64,8 @@ class ScoredGroup(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedGroup(ScoredGroup):
-    """Groups of one kind that belong to one question: its decisions, made from different prompts."""
+    """Groups of one kind that belong to one question: its decisions, made from different prompts. A fit
+    takes them apart where its loss allows that (`TrainingExample.parts`)."""
 
     parts: tuple[ScoredGroup, ...]
 
@@ -83,6 +89,11 @@ class JoinedGroup(ScoredGroup):
         """See `ScoredGroup`."""
         part = cast("JoinedGroup", group).parts[0]
         return part.one_pass(model, part)
+
+    @property
+    def scored(self) -> int:
+        """See `ScoredGroup`."""
+        return sum(part.scored for part in self.parts)
 
     @property
     def tokens(self) -> list[list[int]]:

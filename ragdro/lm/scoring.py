@@ -66,6 +66,11 @@ class SequenceGroup(ScoredGroup):
         return bool(_shared(model, groups))
 
     @property
+    def scored(self) -> int:
+        """See `ScoredGroup`."""
+        return len(self.sequences)
+
+    @property
     def tokens(self) -> list[list[int]]:
         """See `ScoredGroup`."""
         return [sequence.tokens.tolist() for sequence in self.sequences]

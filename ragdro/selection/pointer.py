@@ -73,6 +73,11 @@ class PointerGroup(ScoredGroup):
         return True
 
     @property
+    def scored(self) -> int:
+        """See `ScoredGroup`."""
+        return len(self.lists)
+
+    @property
     def tokens(self) -> list[list[int]]:
         """See `ScoredGroup`."""
         return [self.prompt.ids]

@@ -187,10 +187,11 @@ def _accumulate(
     than another goes along with `idle`, which counts for nothing.
     """
     losses, sharded = list[Tensor](), is_sharded(model.hf) or zero is not None
-    packs = batches_of([w.group for w in batch], max_tokens)
+    parts = [part for example in batch for part in example.parts()]
+    packs = batches_of([part.group for part in parts], max_tokens)
     rounds = all_reduce_max(len(packs)) if sharded else len(packs)
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
-        together = [batch[i] for i in chosen] or [idle()]
+        together = [parts[i] for i in chosen] or idle().parts()[:1]
         mean = partial(_loss, model, together, float(questions) if chosen else math.inf)
         dropout = nullcontext() if any(w.compares for w in together) else model.dropout()
         with dropout:  # behind the backward pass, which may compute layers again
