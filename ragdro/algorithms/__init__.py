@@ -6,7 +6,21 @@ from ragdro.algorithms.dro import Dro
 from ragdro.algorithms.dro_centered import DroCentered
 from ragdro.algorithms.dro_tempered import DroTempered
 from ragdro.algorithms.marginal import Marginal
+from ragdro.algorithms.rejection import Rejection
 from ragdro.algorithms.rloo import Rloo
+from ragdro.algorithms.rrpo import Rrpo
 from ragdro.algorithms.sft import Sft
 
-__all__ = ["Algorithm", "Dpo", "Dro", "DroCentered", "DroTempered", "Labeller", "Marginal", "Rloo", "Sft"]
+__all__ = [
+    "Algorithm",
+    "Dpo",
+    "Dro",
+    "DroCentered",
+    "DroTempered",
+    "Labeller",
+    "Marginal",
+    "Rejection",
+    "Rloo",
+    "Rrpo",
+    "Sft",
+]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from ragdro.algorithms.base import Algorithm, Labeller
+from ragdro.algorithms.rewards import Reward, rewards_of
 from ragdro.types import WeightedSample, WeightedTask
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Rloo(Algorithm):
     generator learns the gold answer from all samples alike."""
 
     kind: str = "rloo"
-    reward: Literal["log_likelihood", "exact_match", "f1"] = Field(
+    reward: Reward = Field(
         "log_likelihood", description="of the gold answer, or the score of the generator's greedy answer"
     )
     kl: float = Field(
@@ -49,25 +50,35 @@ class Rloo(Algorithm):
     def label(self, weighted: Sequence[WeightedTask], labeller: Labeller) -> list[WeightedTask]:
         """The reward of every sample, less what its distance from the reference costs. A metric is of greedy
         answers, by a generator that has not been fitted to the question where there is cross-fitting."""
-        rewards = self._rewards(weighted, labeller)
-        if labeller.reference is not None:
+        rewards = rewards_of(weighted, self.reward, labeller)
+        if self.kl > 0:
             rewards = self._penalised(rewards, weighted, labeller)
         return [
             replace(w, samples=tuple(replace(s, reward=r) for s, r in zip(w.samples, row, strict=True)))
             for w, row in zip(weighted, rewards, strict=True)
         ]
 
+    def advantages(self, samples: Sequence[WeightedSample]) -> list[float]:
+        """One for each distinct permutation: the sum over its draws of (r_i - mean of the others') / m."""
+        import torch
+
+        from ragdro.algorithms.weights import leave_one_out
+
+        rewards = [reward_of(s) for s in samples for _ in range(s.count)]
+        by_draw = iter(leave_one_out(torch.tensor([rewards], dtype=torch.float64))[0].tolist())
+        return [sum(next(by_draw) for _ in range(s.count)) for s in samples]
+
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """Each distinct permutation with the sum of its draws' advantages."""
         from ragdro.algorithms.examples import list_example
 
-        return list_example(selector, weighted, _advantages(weighted.samples), self.clip)
+        return list_example(selector, weighted, self.advantages(weighted.samples), self.clip)
 
     def rewriter_example(self, rewriter: Rewriter, weighted: WeightedTask) -> TrainingExample:
         """Each distinct query with the sum of the advantages of the paths that asked it."""
         from ragdro.algorithms.examples import query_example
 
-        return query_example(rewriter, weighted, _advantages(weighted.samples), self.clip)
+        return query_example(rewriter, weighted, self.advantages(weighted.samples), self.clip)
 
     def generator_example(self, generator: Generator, weighted: WeightedTask) -> TrainingExample:
         """The gold answer under every draw, all alike."""
@@ -75,22 +86,6 @@ class Rloo(Algorithm):
 
         drawn = sum(s.count for s in weighted.samples)
         return answer_example(generator, weighted, [s.count / drawn for s in weighted.samples])
-
-    def _rewards(self, weighted: Sequence[WeightedTask], labeller: Labeller) -> list[list[float]]:
-        if self.reward == "log_likelihood":
-            return [[s.log_likelihood for s in w.samples] for w in weighted]
-        from ragdro.evaluation.metrics import exact_match, f1
-        from ragdro.system import reading
-
-        metric, generator = exact_match if self.reward == "exact_match" else f1, labeller.generator
-
-        def compute(places: Sequence[int]) -> list[list[float]]:
-            chosen = [weighted[i] for i in places]
-            readings = [reading(w.task, generator.ordered(s.permutation)) for w in chosen for s in w.samples]
-            answers = iter(generator.answer_many(readings, labeller.max_tokens))
-            return [[metric(next(answers), w.task.question.answers) for _ in w.samples] for w in chosen]
-
-        return labeller.held_out([w.task for w in weighted], compute)
 
     def _penalised(
         self, rewards: Sequence[list[float]], weighted: Sequence[WeightedTask], labeller: Labeller
@@ -114,12 +109,6 @@ class Rloo(Algorithm):
         return less
 
 
-def _advantages(samples: Sequence[WeightedSample]) -> list[float]:
-    """One for each distinct permutation: the sum over its draws."""
-    import torch
-
-    from ragdro.algorithms.weights import leave_one_out
-
-    rewards = [s.log_likelihood if s.reward is None else s.reward for s in samples for _ in range(s.count)]
-    by_draw = iter(leave_one_out(torch.tensor([rewards], dtype=torch.float64))[0].tolist())
-    return [sum(next(by_draw) for _ in range(s.count)) for s in samples]
+def reward_of(sample: WeightedSample) -> float:
+    """What is compared: the log-likelihood where nothing else was asked for."""
+    return sample.log_likelihood if sample.reward is None else sample.reward

@@ -201,7 +201,7 @@ class Config(TrainingSettings):
         for what, there in (
             ("adapters", self.selector.adapter or self.generator.adapter),
             ("cross_fitted", self.cross_fitted),
-            ("objective.kl", self.objective.needs_reference),
+            ("an objective with a reference (rrpo, or objective.kl)", self.objective.needs_reference),
             ("e_step.replay", self.e_step.replay),
             ("evaluation.test: best", self.evaluation.test == "best" and self.data.test),
             ("8-bit optimisers", any(f.optimiser != "adamw" for f in fits)),

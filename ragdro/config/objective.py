@@ -18,7 +18,7 @@ from ragdro.config.training import EStep
 from ragdro.errors import ConfigError
 
 _PACKAGE = "ragdro.algorithms"
-_NOT_OBJECTIVES = {"base", "estimates", "examples", "losses", "warnings", "weights"}
+_NOT_OBJECTIVES = {"base", "estimates", "examples", "losses", "rewards", "warnings", "weights"}
 
 
 class ObjectiveSettings(Settings):

@@ -34,6 +34,8 @@ OBJECTIVES = {
     "marginal": ("objective={kind: marginal, passages: 8}",),
     "rloo": ("objective=rloo",),
     "rloo, exact match": ("objective={kind: rloo, reward: exact_match}",),
+    "rrpo": ("objective=rrpo",),
+    "rejection": ("objective=rejection",),
     "dpo": ("objective=dpo",),
     "sft": ("objective=sft",),
 }
@@ -120,7 +122,7 @@ OBJECTIVES_STUDY = Study(
     seeds=(0, 1, 2, 3, 4),
     notes=(
         "answers scored: m for each question of each iteration, the same for all rows with a latent variable;"
-        " sft has one list a question and nothing to weigh",
+        " rrpo has one more, the reference's list; sft has one list a question and nothing to weigh",
         "every question returns at every iteration, as in the paper: what replay and cross-fitting are for;"
         " variable length draws from the mixture too, since a base that never stopped early does not begin to"
         " by itself",

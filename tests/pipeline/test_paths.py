@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ragdro
-from ragdro.algorithms import Algorithm, Dpo, Dro, DroCentered, Rloo
+from ragdro.algorithms import Algorithm, Dpo, Dro, DroCentered, Rejection, Rloo, Rrpo
 from ragdro.config import EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
 from ragdro.config.retrieval import Retrieval
 from ragdro.errors import ConfigError
@@ -71,7 +71,7 @@ def rag_retrieve(retriever: Any) -> Any:
     return lambda questions: list(retriever.search(questions, 4))
 
 
-@pytest.mark.parametrize("algorithm", [Dro(), DroCentered(), Rloo()], ids=lambda a: a.kind)
+@pytest.mark.parametrize("algorithm", [Dro(), DroCentered(), Rloo(), Rejection()], ids=lambda a: a.kind)
 def test_all_three_are_trained(algorithm: Algorithm) -> None:
     results, _, seen = trained(algorithm=algorithm)
     roles = ("selector", "generator", "rewriter")
@@ -136,6 +136,7 @@ def test_paths_are_the_same_whatever_stands_beside_a_question() -> None:
     ("settings", "message"),
     [
         ({"algorithm": Dpo()}, "objective: dpo: does not go with retrieval.rounds"),
+        ({"algorithm": Rrpo()}, "objective: rrpo: does not go with retrieval.rounds"),
         ({"algorithm": Rloo(kl=0.1)}, "objective.kl: does not go with retrieval.rounds"),
         ({"e_step": EStep(samples=3, replay=1)}, "e_step.replay: does not go"),
         ({"warm_up": WarmUp(teacher="fused")}, "warm_up.teacher: fused: does not go"),

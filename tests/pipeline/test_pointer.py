@@ -55,6 +55,8 @@ def projections(folder: Path) -> dict[str, torch.Tensor]:
         ("{kind: dro-tempered, floor: 2.5}", ["e_step.mixture={retriever: 0.2, uniform: 0.2}"]),
         ("{kind: marginal, passages: 4}", []),
         ("{kind: rloo, kl: 0.1}", []),
+        ("rrpo", []),
+        ("rejection", []),
         ("{kind: dpo, generator: dpo}", ["selector.stop=true", "e_step.temperature=1.3"]),
         ("sft", []),
     ],

@@ -141,13 +141,15 @@ def test_an_ablation_leaves_the_frozen_model_alone(frozen: str, moving: str, tmp
         "{kind: dro-tempered, floor: 2.5}",
         "{kind: marginal, passages: 4}",
         "rloo",
+        "rrpo",
+        "{kind: rejection, keep: right}",
         "{kind: dpo, generator: dpo}",
         "sft",
     ],
 )
 def test_every_objective_runs_through_the_same_loop(objective: str, tmp_path: Path) -> None:
     overrides = [f"objective={objective}", "iterations=1"]
-    if objective in ("{kind: dro-tempered, floor: 2.5}", "{kind: dpo, generator: dpo}"):
+    if any(kind in objective for kind in ("dro-tempered", "dpo", "rejection")):
         overrides.append("e_step.mixture={retriever: 0.2, uniform: 0.2}")
     config = ragdro.load_config(write_config(tmp_path), [*overrides, "checkpoints.keep=all"])
     results = ragdro.run(config)

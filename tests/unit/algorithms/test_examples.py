@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ragdro.algorithms import Algorithm, Dpo, Dro, DroCentered, DroTempered, Rloo
+from ragdro.algorithms import Algorithm, Dpo, Dro, DroCentered, DroTempered, Rejection, Rloo, Rrpo
 from ragdro.config import Config
 from ragdro.system import reading
 from ragdro.types import RejectedAnswer, WeightedSample, WeightedTask
@@ -67,6 +67,46 @@ def test_leave_one_out_by_hand() -> None:
     assert generator_weights(Rloo()) == [0.5, 0.25, 0.25]
 
 
+def test_a_reference_is_the_baseline_by_hand() -> None:
+    """Rewards less the reference's: 0.5, 0.5, -1, 3; each draw gets a quarter of its own, whatever the others
+    have. All may be better than the reference: there is nothing to sum to."""
+    compared = tuple(replace(s, reward=r) for s, r in zip(SAMPLES, (0.5, -1.0, 3.0), strict=True))
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    target = Rrpo().selector_example(rag.selector, WeightedTask(task, compared, 0.0, 0.0, False))
+    assert target.weights == pytest.approx((2 * 0.5 / 4, -1.0 / 4, 3.0 / 4))
+    values = torch.tensor([-1.0, -2.0, -2.0], requires_grad=True)  # the last is likelier than when drawn
+    target.loss(torch.tensor(target.weights), values).backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == pytest.approx([-0.25, 0.25, 0.0], abs=1e-6)
+    assert generator_weights(Rrpo()) == [0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("right", "best", "weight"),
+    [
+        ((None, None, None), (2, 3), 1.0),  # nobody asked whether the answer is right
+        ((1.0, 1.0, 1.0), (2, 3), 1.0),
+        ((1.0, 0.0, 1.0), (0, 1), 1.0),
+        ((0.0, 0.0, 1.0), (4, 0), 1.0),
+        ((0.0, 0.0, 0.0), (2, 3), 0.0),
+    ],
+)
+def test_the_likeliest_sample_that_is_accepted_is_all_that_is_learned(
+    right: tuple[float | None, ...], best: tuple[int, int], weight: float
+) -> None:
+    judged = tuple(replace(s, reward=r) for s, r in zip(SAMPLES, right, strict=True))
+    rag, (task,) = pocket_rag(k=2, n=5), pocket_tasks(1, 5)
+    weighted = WeightedTask(task, judged, 0.0, 0.0, False)
+    chosen = Rejection().selector_example(rag.selector, weighted)
+    (list_learned,) = chosen.group.sequences
+    assert list_learned.tokens.tolist() == rag.selector.scored(task, best).tokens.tolist()
+    read = Rejection().generator_example(rag.generator, weighted)
+    (answer_learned,) = read.group.sequences
+    assert answer_learned.tokens.tolist() == rag.generator.scored(reading(task, best)).tokens.tolist()
+    for target in (chosen, read):
+        assert float(target.loss(torch.tensor(target.weights), torch.tensor([-7.0]))) == 7 * weight
+
+
 def test_preference_is_best_against_worst() -> None:
     loss, gradient, about = losses(Dpo(beta=0.5), [-1.0, -4.0])
     assert about == [(2, 3), (4, 0)]
@@ -113,7 +153,7 @@ def test_tempering_is_the_e_steps() -> None:
     assert float(Dro().weights(ratios).square().sum()) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("kind", ["dro-centered", "rloo"])
+@pytest.mark.parametrize("kind", ["dro-centered", "rloo", "rrpo"])
 @pytest.mark.parametrize("elsewhere", [{"temperature": 0.7}, {"mixture": {}}])
 def test_advantages_are_refused_off_policy(kind: str, elsewhere: dict[str, object]) -> None:
     """Their mean is zero under the selector's own distribution only."""

@@ -36,6 +36,7 @@ def labelled(training: Training, tasks: list[Task] | None = None) -> list[Weight
         tasks or training.train,
         propose=proposals(training.algorithm, training.settings.e_step, 0, 1),
         max_tokens=9999,
+        score=training.held_out_scores,
         label=training.label,
     )
 
@@ -78,6 +79,48 @@ def test_distance_from_the_warmed_up_selector_is_taken_off_the_reward() -> None:
             assert abs(now - then) > 1e-3
 
 
+@pytest.mark.parametrize("reward", ["log_likelihood", "f1"])
+def test_rewards_are_compared_with_the_warmed_up_selectors_greedy_list(reward: str) -> None:
+    rag, warm, config = pocket_rag(), pocket_rag(), settings({"kind": "rrpo", "reward": reward})
+    drawn, greedy = answering(rag, 16), warm.predict(pocket_tasks(8, 5))
+    tasks = [Task(replace(p.task.question, answers=(p.answer or "x",)), p.task.candidates) for p in greedy]
+    tasks += drawn[8:]  # the reference's list gives the answer to the first, others to some of these
+    training = under_way(rag, tasks, config)
+    with torch.no_grad():
+        for parameter in rag.selector.model.hf.parameters():
+            parameter.copy_(parameter.roll(1, -1))
+    now, then = (one.selector.greedy(tasks, 9999) for one in (rag, warm))
+    assert any(a.permutation != b.permutation for a, b in zip(now, then, strict=True))
+
+    def worth(task: Task, z: tuple[int, ...]) -> float:
+        if reward == "f1":
+            return f1(rag.generator.answer_many([reading(task, z)], 9999)[0], task.question.answers)
+        alone = SequenceGroup.of([rag.generator.scored(reading(task, z))])
+        return score_all(rag.generator.model, [alone], 9999)[0][0]
+
+    rewards = []
+    for weighted, selection in zip(labelled(training), then, strict=True):
+        baseline = worth(weighted.task, selection.permutation)
+        for s in weighted.samples:
+            expected = worth(weighted.task, s.permutation) - baseline
+            assert s.reward == pytest.approx(expected, abs=1e-3)
+            rewards.append(expected)
+    assert min(rewards) < 0 < max(rewards)
+
+
+def test_a_sample_is_kept_where_the_greedy_answer_is_right() -> None:
+    rag, config = pocket_rag(), settings({"kind": "rejection", "keep": "right"})
+    tasks = answering(rag, 16)
+    found = set()
+    for weighted in labelled(under_way(rag, tasks, config)):
+        for s in weighted.samples:
+            answer = rag.generator.answer_many([reading(weighted.task, s.permutation)], 9999)[0]
+            assert s.reward == exact_match(answer, weighted.task.question.answers)
+            found.add(s.reward)
+    assert found == {0.0, 1.0}
+    assert not settings({"kind": "rejection"}).objective.needs_labels  # type: ignore[attr-defined]
+
+
 def test_metric_rewards_come_from_the_fold_that_has_not_seen_the_question() -> None:
     """Its own answers are the gold ones, so that every reward is 1, but where another generator answers."""
     rag, config = pocket_rag(), settings({"kind": "rloo", "reward": "exact_match"}, cross_fitted=True)
@@ -90,6 +133,17 @@ def test_metric_rewards_come_from_the_fold_that_has_not_seen_the_question() -> N
         weights.zero_()  # it scores questions 0 and 2
     labels = labelled(training)
     assert [{s.reward for s in w.samples} for w in labels] == [{0.0}, {1.0}, {0.0}, {1.0}]
+
+
+def test_the_references_list_is_scored_by_the_fold_that_scores_the_samples() -> None:
+    """One that finds every list equally good leaves nothing to learn."""
+    rag, config = pocket_rag(), settings({"kind": "rrpo"}, cross_fitted=True)
+    training = under_way(rag, pocket_tasks(4, 5), config)
+    for weights in training.snapshots["generator-fold-2"].weights.values():
+        weights.zero_()  # it scores questions 0 and 2
+    labels = labelled(training)
+    nothing = [all(abs(s.reward or 0.0) < 1e-3 for s in w.samples) for w in labels]
+    assert nothing == [True, False, True, False]
 
 
 def test_what_is_rejected_is_the_worst_permutations_answer_where_it_is_wrong() -> None:

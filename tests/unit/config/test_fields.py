@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ragdro.algorithms import Dpo, DroCentered, DroTempered, Marginal, Rloo
+from ragdro.algorithms import Dpo, DroCentered, DroTempered, Marginal, Rejection, Rloo, Rrpo
 from ragdro.config import Config, load_config
 from ragdro.config.base import fields_by_key
 from ragdro.config.engine import OpenAiEngine, VllmEngine, VllmServerEngine
@@ -39,6 +39,8 @@ KINDS = {
     ("objective", "dro-tempered"): DroTempered,
     ("objective", "marginal"): Marginal,
     ("objective", "rloo"): Rloo,
+    ("objective", "rrpo"): Rrpo,
+    ("objective", "rejection"): Rejection,
     ("objective", "dpo"): Dpo,
     ("e_step.engine", "vllm"): VllmEngine,
     ("e_step.engine", "vllm-server"): VllmServerEngine,

@@ -64,6 +64,7 @@ def test_weights_of_16_bits_are_not_trained() -> None:
         ("marginal", "draws no lists"),
         ("dro-centered", "samples of the selector itself"),
         ("rloo", "samples of the selector itself"),
+        ("rrpo", "samples of the selector itself"),
     ],
 )
 def test_settings_of_draws_are_refused_where_they_play_no_part(
