@@ -164,8 +164,13 @@ class RunCheckpointer(Checkpointer):
             if written not in (None, iteration):
                 self._refer(role, iteration)
         lasting = {*training.models, *training.snapshots, _SAMPLES}
-        files = {_lasting_key(key, iteration): file for key, file in state.files.items()}
-        state.files = {k: file for k, file in files.items() if k in lasting or k.startswith((_LISTS, E_STEP))}
+
+        def lasting_key(key: str) -> str | None:
+            if key.startswith(SHARD):
+                return f"{E_STEP}{iteration}-{key.removeprefix(SHARD)}"
+            return key if key in lasting or key.startswith((_LISTS, E_STEP)) else None
+
+        self._store.rename_json(state, lasting_key)
         state.tensors = {key: files for key, files in state.tensors.items() if key in lasting}
         self._commit()
         self._store.settle()
@@ -253,10 +258,3 @@ class RunCheckpointer(Checkpointer):
 
 def _shard_key(number: int) -> str:
     return f"{SHARD}{number}"
-
-
-def _lasting_key(key: str, iteration: int) -> str:
-    """The key that a file goes by once the iteration is done."""
-    if not key.startswith(SHARD):
-        return key
-    return f"{E_STEP}{iteration}-{key.removeprefix(SHARD)}"

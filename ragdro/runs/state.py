@@ -1,14 +1,16 @@
 """Saved states of a run, in `RUN/state/`: what a killed run resumes from.
 
 000012.json              where the run stands, which files that needs, a checksum of each and its own
+files.jsonl              which JSON files there are, a list that states have beginnings of (`file_index.py`)
 000012-selector/         the trained parameters of a model and its optimiser's moments, a file a process
 000009-shard-0.json      the weighted permutations of one shard of an E-step, which stay when it is done
 
 A state names an earlier state's file where nothing has changed since, and a checkpoint's files where a model
-is as these have it, so that it is written once. Tensors are written while training goes on; a state comes to
-disk when its files are there, so what a kill or a full disk leaves is the state before, whole, and some files
-that no state names. The last two states are kept; of a finished run, which can be extended, the last one
-without the models, which are in its last checkpoint. Only JSON and safetensors are read.
+is as these have it, so that it is written once; what a save takes does not depend on how many there were.
+Tensors are written while training goes on; a state comes to disk when its files are there, so what a kill or
+a full disk leaves is the state before, whole, and some files that no state names. The last two states are
+kept; of a finished run, which can be extended, the last one without the models, which are in its last
+checkpoint. Only JSON and safetensors are read.
 """
 
 from __future__ import annotations
@@ -16,11 +18,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,11 +31,12 @@ import torch.distributed as dist
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, sync
 from ragdro.parallel.world import broadcast_from_rank0, visible, world_size
+from ragdro.runs.file_index import DamagedError, FileIndex, Files, read_files
+from ragdro.runs.saved_states import KEPT, Leftovers, load_values, save_values, state_paths
 from ragdro.runs.status import CHECKPOINTS, STATE, role_folder
 from ragdro.runs.tensors import Group, Kinds, begin_writing, kinds, read_into, written
 from ragdro.training.parts import LoopState
 
-_KEPT = 2
 _PLACE = re.compile(rf"{STATE}/\d{{6}}-[\w-]+/[\w.-]+|{CHECKPOINTS}/iteration-(\d+)/[\w-]+/[\w.-]+")
 """Where a file with tensors may be, below the run folder."""
 
@@ -44,8 +46,9 @@ class State(LoopState):
     """Where a run stands: how far its loop is, and what is on disk.
 
     `metrics_bytes`, `records`, `seconds`: how far metrics.jsonl goes, and the time spent. `files`: key →
-    [file name, SHA-256]. `tensors`: key → the files that they are in, below the run folder, with the SHA-256
-    of each. `questions`: a hash of all questions and candidates. `checkpoint`: of a finished run, the
+    [file name, SHA-256], changed by `StateStore` alone; on disk the first `files_bytes` of files.jsonl, whose
+    SHA-256 is `files_sha256`. `tensors`: key → the files that they are in, below the run folder, with the
+    SHA-256 of each. `questions`: a hash of all questions and candidates. `checkpoint`: of a finished run, the
     iteration whose checkpoint has the models.
     """
 
@@ -54,7 +57,9 @@ class State(LoopState):
     records: int = 0
     seconds: float = 0.0
     questions: str = ""
-    files: dict[str, list[str]] = field(default_factory=dict)
+    files: Files = field(default_factory=dict)
+    files_bytes: int = 0
+    files_sha256: str = hashlib.sha256().hexdigest()
     tensors: dict[str, dict[str, str]] = field(default_factory=dict)
     checkpoint: int | None = None
 
@@ -77,6 +82,11 @@ class StateStore:
         self._worker = ThreadPoolExecutor(1, "save")
         self._begun: list[tuple[Path, Future[Any], dict[str, str]]] = []
         self._committing: Future[None] | None = None
+        self._index: FileIndex | None = None
+        self._changes: dict[str, list[str] | None] = {}
+        self._dropped: list[str] = []
+        """The JSON files that the next state needs no more."""
+        self._leftovers = Leftovers(self.folder)
 
     def newest(self, warn: Callable[[str], None]) -> State | None:
         """The newest state that is whole; None where there is none at all.
@@ -84,14 +94,14 @@ class StateStore:
         A damaged one is named to `warn` and the one before it is taken. Raises `TrainingError` where all
         are damaged.
         """
-        states = self._states()
+        states = state_paths(self.folder)
         for path in states:
             try:
                 state = self._read(path)
-            except _DamagedError as damage:
+            except DamagedError as damage:
                 warn(f"{damage}; resuming from the state before it")
                 continue
-            for newer in self._states():
+            for newer in state_paths(self.folder):
                 if newer.name > path.name:
                     newer.unlink()
             return state
@@ -108,6 +118,7 @@ class StateStore:
         folder = self.folder / f"{state.serial + 1:06d}-{next(iter(parts))}"
         tensors = {f"{key}:{name}": tensor for key, part in parts.items() for name, tensor in part.items()}
         files: dict[str, str] = {}
+        self._leftovers.written(folder)
         self._begun.append((folder, begin_writing(folder, tensors, self._group), files))
         state.tensors.update(dict.fromkeys(parts, files))
 
@@ -115,12 +126,26 @@ class StateStore:
         """Write a JSON value for the next `commit` under `key`."""
         self.settle()
         path = self.folder / f"{state.serial + 1:06d}-{key}.json"
-        state.files[key] = [path.name, ""]
-        if not self.writes:
-            return
-        with atomic_file(path, "w") as file:
-            file.write(json.dumps(value))  # json.dump goes a number at a time
-        state.files[key] = [path.name, _file_hash(path)]
+        digest = ""
+        if self.writes:
+            with atomic_file(path, "w") as file:
+                file.write(json.dumps(value))  # json.dump goes a number at a time
+            digest = _file_hash(path)
+        if key in state.files and state.files[key][0] != path.name:
+            self._dropped.append(state.files[key][0])
+        state.files[key] = self._changes[key] = [path.name, digest]
+
+    def rename_json(self, state: State, renamed: Callable[[str], str | None]) -> None:
+        """Have every JSON value go by the key that `renamed` says of its own; None: it is needed no more."""
+        new_keys = {key: renamed(key) for key in state.files}
+        moved = {key: state.files.pop(key) for key, new in new_keys.items() if new != key}
+        self._changes |= dict.fromkeys(moved)
+        for key, file in moved.items():
+            new = new_keys[key]
+            if new is None:
+                self._dropped.append(file[0])
+            else:
+                state.files[new] = self._changes[new] = file
 
     def put_model(self, state: State, role: str, iteration: int) -> None:
         """What the role's checkpoint of that iteration holds is part of the next `commit`."""
@@ -164,9 +189,9 @@ class StateStore:
     def needed_iterations(self) -> set[int]:
         """The iterations whose checkpoints are needed by the states that are kept."""
         needed: set[int] = set()
-        for path in self._states()[:_KEPT]:
-            with suppress(_DamagedError):
-                needed |= {i for files in _load(path)["tensors"].values() for i in _iterations(files)}
+        for path in state_paths(self.folder)[:KEPT]:
+            with suppress(DamagedError):
+                needed |= {i for files in load_values(path)["tensors"].values() for i in _iterations(files)}
         return needed
 
     def json(self, state: State, key: str) -> Any:
@@ -179,18 +204,20 @@ class StateStore:
         refused the state before."""
         self.settle()
         state.serial += 1
+        write = self._list_changes(state)
+        values = asdict(replace(state, files={}))  # files are in their list
+        del values["files"]
         if not self._begun:
-            self._write(asdict(state))
+            write(values)
             return
         begun, self._begun = self._begun, []
         keys = [[key for key, f in state.tensors.items() if f is files] for _, _, files in begun]
-        values = asdict(state)
 
         def finish() -> None:
             for (folder, writing, files), of in zip(begun, keys, strict=True):
                 files |= self._hashes(folder, written(folder, writing))
                 values["tensors"] |= {key: dict(files) for key in of}
-            self._write(values)
+            write(values)
 
         self._committing = self._worker.submit(finish)
 
@@ -213,41 +240,37 @@ class StateStore:
         dist.all_gather_object(parts, hashes, group=self._group)
         return {name: digest for part in parts for name, digest in part.items()}
 
-    def _write(self, values: dict[str, Any]) -> None:
-        if self.writes:
-            values["sha256"] = _value_hash(values)
-            with atomic_file(self._path(values["serial"]), "w") as file:
-                file.write(json.dumps(values))
-            self._prune()
+    def _list_changes(self, state: State) -> Callable[[dict[str, Any]], None]:
+        """Have the state's list of files go on with what has changed; what brings both to disk."""
+        changes, self._changes = self._changes, {}
+        dropped, self._dropped = self._dropped, []
+        if not self.writes:
+            return lambda values: None
+        if self._index is None:
+            self._index = FileIndex(self.folder, state.files_bytes, state.files_sha256)
+        index, place = self._index, state.files_bytes
+        added = index.add(changes)
+        state.files_bytes, state.files_sha256 = index.size, index.digest
+
+        def write(values: dict[str, Any]) -> None:
+            if added:
+                index.append(place, added)
+            save_values(self.folder, values)
+            self._leftovers.remove(values, dropped)
+
+        return write
 
     def keep_last(self) -> None:
         """The run is done: no other state is needed any more."""
         if self.writes:
-            self._prune(1)
-
-    def _prune(self, kept: int = _KEPT) -> None:
-        needed: set[str] = set()
-        for path in self._states()[:kept]:
-            with suppress(_DamagedError):
-                values = _load(path)
-                needed |= {path.name, *(name for name, _ in values["files"].values())}
-                needed |= {Path(name).parent.name for files in values["tensors"].values() for name in files}
-        for path in self.folder.iterdir():
-            if path.name not in needed and path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in needed:
-                path.unlink()
-
-    def _path(self, serial: int) -> Path:
-        return self.folder / f"{serial:06d}.json"
-
-    def _states(self) -> list[Path]:
-        """Newest first."""
-        return sorted((p for p in self.folder.glob("*.json") if p.stem.isdigit()), reverse=True)
+            self._leftovers.remove_all(1)
 
     def _read(self, path: Path) -> State:
-        values = _load(path)
-        state = State(**{**values, "scores": [(i, score) for i, score in values["scores"]]})
+        values = load_values(path)
+        if set(values) | {"files"} != {f.name for f in fields(State)}:
+            raise DamagedError(f"{path}: its checksum does not match")
+        files = read_files(self.folder, values["files_bytes"], values["files_sha256"])
+        state = State(files=files, **{**values, "scores": [(i, score) for i, score in values["scores"]]})
         needed = [
             (f"{STATE}/{name}", digest, Path(name).name == name) for name, digest in state.files.values()
         ]
@@ -259,36 +282,16 @@ class StateStore:
         for name, digest, allowed in needed:
             file = self._run / name
             if not allowed or not file.is_file():
-                raise _DamagedError(f"{file}: missing, and {path.name} needs it")
+                raise DamagedError(f"{file}: missing, and {path.name} needs it")
             if _file_hash(file) != digest:
-                raise _DamagedError(f"{file}: its checksum does not match")
+                raise DamagedError(f"{file}: its checksum does not match")
         return state
-
-
-class _DamagedError(Exception):
-    """A state that cannot be resumed from; the message names its file."""
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """The values of a state, its own checksum verified and taken off."""
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        checksum = values.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _DamagedError(f"{path}: not a whole state") from error
-    if _value_hash(values) != checksum or set(values) != {f.name for f in fields(State)}:
-        raise _DamagedError(f"{path}: its checksum does not match")
-    return values
 
 
 def _iterations(files: Mapping[str, str]) -> set[int]:
     """The iterations in whose checkpoints these files are."""
     found = (_PLACE.fullmatch(name) for name in files)
     return {int(match[1]) for match in found if match is not None and match[1]}
-
-
-def _value_hash(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:

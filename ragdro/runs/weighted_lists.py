@@ -15,6 +15,7 @@ from ragdro.errors import ConfigError, DataError
 from ragdro.retrieval.hashing import hash_file
 from ragdro.runs import shards
 from ragdro.runs.checkpointer import E_STEP, SHARD
+from ragdro.runs.file_index import DamagedError, Files, read_files
 from ragdro.runs.setup import fingerprint_of, load_splits
 from ragdro.runs.status import STATE, last_state
 from ragdro.types import Task, WeightedTask
@@ -32,9 +33,8 @@ def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
     for a damaged file.
     """
     state = last_state(run)
-    keys = sorted(
-        (key for key in (state or {}).get("files", {}) if key.startswith((E_STEP, SHARD))), key=_order
-    )
+    files = _files(run, state or {})
+    keys = sorted((key for key in files if key.startswith((E_STEP, SHARD))), key=_order)
     if state is None or not keys:
         raise ConfigError(
             f"{run}: has kept no weighted lists (no E-step is done in {run / STATE}); train it for an"
@@ -49,10 +49,19 @@ def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
     tasks = {task.question.id: task for task in train}
     found: dict[str, WeightedTask] = {}
     for key in keys:
-        for value in _read(run, *state["files"][key]):
+        for value in _read(run, *files[key]):
             (weighted,) = shards.decode([value], [tasks[value["id"]]])
             found[value["id"]] = weighted
     return [found[name] for name in tasks if name in found]
+
+
+def _files(run: Path, state: dict[str, Any]) -> Files:
+    if "files_bytes" not in state:
+        return {}
+    try:
+        return read_files(run / STATE, state["files_bytes"], state["files_sha256"])
+    except DamagedError as error:
+        raise DataError("its list of files is damaged: train the run anew", path=run / STATE) from error
 
 
 def _order(key: str) -> tuple[int, ...]:

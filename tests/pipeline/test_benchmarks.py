@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import flight, saving, serving
+from benchmarks import commits, flight, saving, serving
 from ragdro.lm.model import LanguageModel
 
 NAMES = [
@@ -87,6 +87,12 @@ def test_a_server_gives_many_clients_what_it_gives_one(
     run("serving", monkeypatch)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["benchmark"] == "serving" and found["throughput"][0] > 0
+
+
+def test_saves_of_shards_are_timed(tmp_path: Path) -> None:
+    times = commits.measure(tmp_path, 3)
+    assert len(list((tmp_path / "state").glob("*-shard-*.json"))) == 3
+    assert all(0 < one["last_ms"] <= 1000 * one["seconds"] + 5 for one in times.values())
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from ragdro.cli import app
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import ConfigError, RagdroError
 from ragdro.retrieval.hashing import model_fingerprint
+from ragdro.runs.file_index import read_files
 from ragdro.runs.teach import labels_of, trainable
 from reproductions import retriever as comparison
 from reproductions.retriever import fingerprint
@@ -50,7 +51,8 @@ def test_the_labels_are_those_of_the_last_e_step_of_each_question(config: Path) 
     labels = labels_of(run, ragdro.load_config(run / "config.yaml"), RetrieverTraining())
     assert [one.question.id for one in labels] == ["q0", "q1", "q2", "q3"]
     state = json.loads(max((run / "state").glob("??????.json")).read_text())
-    saved = json.loads((run / "state" / state["files"]["e_step-2-0"][0]).read_text())
+    files = read_files(run / "state", state["files_bytes"], state["files_sha256"])
+    saved = json.loads((run / "state" / files["e_step-2-0"][0]).read_text())
     for one, value in zip(labels, sorted(saved, key=lambda v: str(v["id"])), strict=True):
         expected = np.zeros(len(one.passages))
         for permutation, *_, weight, _ in value["samples"]:
@@ -157,6 +159,9 @@ def test_other_questions_and_damaged_files_are_refused(config: Path, tmp_path: P
     assert f"{shard}: missing, or its checksum does not match" in refused(
         run, "--model", MINILM, "--out", tmp_path / "new"
     )
+    listed = run / "state/files.jsonl"
+    listed.write_bytes(listed.read_bytes().replace(b"e_step-1", b"e_step-3"))
+    assert "its list of files is damaged" in refused(run, "--model", MINILM, "--out", tmp_path / "new")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import ragdro
 from ragdro.cli import app
 from ragdro.errors import RagdroError
+from ragdro.runs.file_index import read_files
 from tests.conftest import ARCHITECTURES, byte_level, random_model
 
 METRICS = {
@@ -99,8 +100,9 @@ def test_a_run_leaves_what_the_contract_says(architecture: str, tmp_path: Path) 
     assert environment["seed"] == 0 and environment["packages"]["torch"]
     assert all(json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
     state = json.loads(max((run / "state").glob("??????.json")).read_text())
-    assert {key for key in state["files"] if key.startswith("e_step")} == {"e_step-1-0", "e_step-2-0"}
-    assert all((run / "state" / name).is_file() for name, _ in state["files"].values())
+    saved = read_files(run / "state", state["files_bytes"], state["files_sha256"])
+    assert {key for key in saved if key.startswith("e_step")} == {"e_step-1-0", "e_step-2-0"}
+    assert all((run / "state" / name).is_file() for name, _ in saved.values())
     for role in ("selector", "generator"):
         AutoModelForCausalLM.from_pretrained(run / "checkpoints" / "iteration-2" / role)
         AutoTokenizer.from_pretrained(run / "best" / role)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -20,6 +19,8 @@ from torch.optim import AdamW
 from ragdro.config import Optimisation, load_config
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.lm.snapshot import load_parameters, trained_parameters
+from ragdro.runs.file_index import FileIndex
+from ragdro.runs.saved_states import load_values, save_values
 from ragdro.runs.setup import set_up
 from ragdro.runs.state import State, StateStore
 from ragdro.runs.tensors import optimiser_tensors, restore_optimiser
@@ -50,6 +51,7 @@ def test_the_last_two_states_are_kept_and_what_they_need(tmp_path: Path) -> None
         "000002.json",
         "000003-selector",
         "000003.json",
+        "files.jsonl",
     ]
     newest = StateStore(tmp_path).newest(pytest.fail)
     assert newest is not None and newest.serial == 3 and newest.scores == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
@@ -112,12 +114,11 @@ def test_a_state_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
 
     store = three_states(tmp_path)
     (tmp_path / "elsewhere.json").write_text("1")
-    path = store.folder / "000003.json"
-    values = json.loads(path.read_text())
-    del values["sha256"]
-    values["files"]["shard-0"] = ["../elsewhere.json", states._file_hash(tmp_path / "elsewhere.json")]
-    values["sha256"] = states._value_hash(values)
-    path.write_text(json.dumps(values))
+    values = load_values(store.folder / "000003.json")
+    index = FileIndex(store.folder, values["files_bytes"], values["files_sha256"])
+    digest = states._file_hash(tmp_path / "elsewhere.json")
+    index.append(values["files_bytes"], index.add({"shard-0": ["../elsewhere.json", digest]}))
+    save_values(store.folder, {**values, "files_bytes": index.size, "files_sha256": index.digest})
     said: list[str] = []
     state = store.newest(said.append)
     assert state is not None and state.serial == 2 and "elsewhere" in said[0]
@@ -206,12 +207,9 @@ def test_a_state_cannot_name_tensors_elsewhere(name: str, tmp_path: Path) -> Non
     for elsewhere in (tmp_path / "elsewhere", tmp_path / "checkpoints"):
         elsewhere.mkdir(exist_ok=True)
         save_file({"w": torch.zeros(3)}, elsewhere / "w.safetensors")
-    path = tmp_path / "state/000004.json"
-    values = json.loads(path.read_text())
-    del values["sha256"]
+    values = load_values(tmp_path / "state/000004.json")
     values["tensors"] = {"generator": {name: states._file_hash(tmp_path / name)}}
-    values["sha256"] = states._value_hash(values)
-    path.write_text(json.dumps(values))
+    save_values(tmp_path / "state", values)
     said: list[str] = []
     state = StateStore(tmp_path).newest(said.append)
     assert state is not None and state.serial == 3 and name in said[0]
