@@ -10,7 +10,7 @@ import typer
 from ragdro.cli.checks import require_run
 from ragdro.cli.models import RunPath
 from ragdro.config.teaching import LabelSource, RetrieverLoss, RetrieverTraining
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 retriever_app = typer.Typer(no_args_is_help=True, help="A retriever that learns from a run.")
 _DEFAULTS = RetrieverTraining()
@@ -73,5 +73,7 @@ def train(
     from ragdro.runs.teach import teach_retriever
 
     made = teach_retriever(run, training, model=model, out=out, overwrite=overwrite, show_progress=True)
-    typer.echo(f"{made.folder}: {made.model}, taught by {counted(made.questions)}, mean loss {made.loss:.4f}")
+    typer.echo(
+        f"{made.folder}: {made.model}, taught by {counted(made.questions)}, mean loss {number(made.loss)}"
+    )
     typer.echo(f"next: ragdro train CONFIG name=NEW retriever.kind={made.kind} retriever.model={made.folder}")

@@ -52,6 +52,7 @@ _MOSTLY = 0.5
 _LONG = 80
 """Characters of a passage's text, on average; questions and answers are shorter."""
 _DEEPEST = 2
+_LONGEST_NAME = 60
 
 
 def guess(records: Sequence[Fields]) -> dict[str, str]:
@@ -136,5 +137,10 @@ def _longest(columns: Mapping[str, Sequence[str]]) -> str | None:
 def _known(names: Mapping[str, str | None], columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The names that were found, each column once; empty where `--fields` cannot say one of them."""
     found = {ours: name for ours, name in names.items() if name is not None and name in columns}
-    sayable = all("," not in name and name.strip() == name for name in found.values())
+    sayable = all(_is_sayable(name) for name in found.values())
     return found if sayable and len(set(found.values())) == len(found) else {}
+
+
+def _is_sayable(name: str) -> bool:
+    """Whether a name can stand in a command: short, visible, and without what parts `--fields`."""
+    return len(name) <= _LONGEST_NAME and name.isprintable() and "," not in name and name.strip() == name

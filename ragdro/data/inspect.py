@@ -20,7 +20,7 @@ from ragdro.data.formats import Format, recognise
 from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.data.read import read_corpus, read_questions
 from ragdro.types import Passage, Question
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 _WORD = re.compile(r"\w+")
 
@@ -127,7 +127,7 @@ class Inspection:
             for place in ("passages", "candidates"):
                 total, hits = getattr(self, f"with_{place}"), getattr(self, f"answer_in_{place}")
                 if total:
-                    share = f"{hits} of {total} ({100 * hits / total:.1f} %)"
+                    share = f"{hits} of {total} ({number(hits / total)})"
                     lines.append(f"  an answer occurs in the {place} of {share}")
         lines += [f"  shared with the other source: {n} {name}" for name, n in self.overlaps.items()]
         return [*lines, *(f"  skipped: {problem}" for problem in self.skipped)]

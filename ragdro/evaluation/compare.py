@@ -21,6 +21,7 @@ from ragdro.evaluation.predictions import Answered, PredictionFile, read_predict
 from ragdro.evaluation.ranking import recall_at_k
 from ragdro.evaluation.score import score
 from ragdro.evaluation.significance import Interval, holm, paired_bootstrap, paired_permutation_test
+from ragdro.units import number
 
 _RECALL_DEPTH = 5
 
@@ -47,8 +48,9 @@ class Comparison:
         """The comparison as one line, fractions of 1."""
         low, high = self.difference.low, self.difference.high
         return (
-            f"{self.dataset:<28} {self.metric:<16} {self.questions:>6}  {self.first:.3f} → "
-            f"{self.second:.3f}  {self.difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]  "
+            f"{self.dataset:<28} {self.metric:<16} {self.questions:>6}  {number(self.first)} → "
+            f"{number(self.second)}  {number(self.difference.mean, sign=True)}"
+            f" [{number(low, sign=True)}, {number(high, sign=True)}]  "
             f"p = {self.p_value:.4f}, Holm {self.p_holm:.4f}"
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ragdro.evaluation.ranking import full_recall, recall_at_k, support_scores
 from ragdro.types import Candidates, Question
+from ragdro.units import number
 
 DEPTHS = (1, 5, 20)
 MEASURES = ("answer", "gold", "full recall")
@@ -58,5 +59,5 @@ class RetrievalRecall:
         for name in MEASURES:
             means = [self.mean(name, k) for k in self.depths]
             if any(m is not None for m in means):
-                lines.append(f"{name:<10}" + "".join(f"{'–' if m is None else f'{m:.3f}':>8}" for m in means))
+                lines.append(f"{name:<10}" + "".join(f"{'–' if m is None else number(m):>8}" for m in means))
         return lines if len(lines) > 1 else []

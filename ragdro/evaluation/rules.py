@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ragdro.evaluation.evidence import Evidence, Finder
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 Kind: TypeAlias = Literal["cause", "note"]
 
@@ -53,12 +53,12 @@ def empty_answers(e: Evidence) -> str | None:
     """The generator says nothing."""
     if e.silent <= MANY:
         return None
-    return f"{e.silent:.2f} of the answers are empty"
+    return f"{number(e.silent)} of the answers are empty"
 
 
 def cut(e: Evidence) -> str | None:
     """Texts are cut to their token limits."""
-    found = ", ".join(f"{fraction:.2f} of {what}" for what, fraction in e.cut.items() if fraction > MANY)
+    found = ", ".join(f"{number(fraction)} of {what}" for what, fraction in e.cut.items() if fraction > MANY)
     return f"texts are cut to their token limits: {found}" if found else None
 
 
@@ -66,7 +66,7 @@ def low_ceiling(e: Evidence) -> str | None:
     """The retriever does not find what is needed."""
     if e.ceiling is None or e.ceiling >= LOW_CEILING:
         return None
-    held = f"hold what is needed for {e.ceiling:.2f} of the questions"
+    held = f"hold what is needed for {number(e.ceiling)} of the questions"
     return f"the retriever's {counted(e.candidates, 'candidates')} {held}"
 
 
@@ -75,7 +75,7 @@ def weak_generator(e: Evidence) -> str | None:
     if e.context_use is None or e.read_questions < ENOUGH or e.context_use >= WEAK:
         return None
     return (
-        f"the generator answers {e.context_use:.2f} right of the {counted(e.read_questions)} for which it"
+        f"the generator answers {number(e.context_use)} right of the {counted(e.read_questions)} for which it"
         " read what is needed"
     )
 
@@ -87,9 +87,9 @@ def memorised(e: Evidence) -> str | None:
         return None
     return (
         "the generator has memorised training answers: its bound is"
-        f" {e.training['bound']:.2f} nats in training and {e.held_out['bound']:.2f} held out, and in training"
-        f" all lists weigh the same (effective sample size {e.training['effective_sample_size']:.1f} of"
-        f" {e.samples})"
+        f" {number(e.training['bound'])} nats in training and {number(e.held_out['bound'])} held out, and in"
+        " training all lists weigh the same (effective sample size"
+        f" {number(e.training['effective_sample_size'])} of {e.samples})"
     )
 
 
@@ -102,7 +102,7 @@ def level_weights(e: Evidence) -> str | None:
         return None
     if e.score(e.best) >= WEAK or memorised(e):
         return None
-    size_of = f"effective sample size {size:.1f} of {e.samples}"
+    size_of = f"effective sample size {number(size)} of {e.samples}"
     return f"to the generator the answer is as likely after one list as after another ({size_of})"
 
 
@@ -111,7 +111,7 @@ def at_chance(e: Evidence) -> str | None:
     entropy = e.fitted.get("selector_entropy")
     if not e.selects or entropy is None or entropy < AT_CHANCE * e.most_entropy:
         return None
-    said = f"entropy {entropy:.1f} of at most {e.most_entropy:.1f} nats"
+    said = f"entropy {number(entropy)} of at most {number(e.most_entropy)} nats"
     return f"the selector draws lists nearly at random ({said})"
 
 
@@ -123,8 +123,8 @@ def stuck(e: Evidence) -> str | None:
     if _at_its_ceiling(e):
         return None
     return (
-        f"the selector draws the same list nearly every time (entropy {entropy:.3f} nats) and has stopped"
-        f" learning, though its lists hold what is needed for {e.read:.2f} of the questions only"
+        f"the selector draws the same list nearly every time (entropy {number(entropy)} nats) and has stopped"
+        f" learning, though its lists hold what is needed for {number(e.read)} of the questions only"
     )
 
 
@@ -133,8 +133,8 @@ def no_better_order(e: Evidence) -> str | None:
     if not e.selects or _at_its_ceiling(e) or e.gain_of_reading.low > 0:
         return None
     return (
-        f"the selector's lists hold what is needed for {e.read:.2f} of the questions, the retriever's first"
-        f" {e.selected} for {e.read_in_order:.2f}"
+        f"the selector's lists hold what is needed for {number(e.read)} of the questions, the retriever's"
+        f" first {e.selected} for {number(e.read_in_order)}"
     )
 
 
@@ -143,8 +143,8 @@ def near_ceiling(e: Evidence) -> str | None:
     if e.ceiling is None or e.ceiling > 1 - MANY or e.ceiling < LOW_CEILING or not _at_its_ceiling(e):
         return None
     return (
-        f"the lists hold what is needed for {e.read:.2f} of the questions, the candidates for"
-        f" {e.ceiling:.2f}: no selection can do better"
+        f"the lists hold what is needed for {number(e.read)} of the questions, the candidates for"
+        f" {number(e.ceiling)}: no selection can do better"
     )
 
 
@@ -153,7 +153,9 @@ def impossible(e: Evidence) -> str | None:
     count, questions = e.training.get("impossible_questions"), e.training.get("questions")
     if not count or not questions or count <= MANY * questions:
         return None
-    return f"the generator finds the answer of {count / questions:.2f} of the training questions impossible"
+    return (
+        f"the generator finds the answer of {number(count / questions)} of the training questions impossible"
+    )
 
 
 def warm_up_best(e: Evidence) -> str | None:
@@ -169,7 +171,7 @@ def few_questions(e: Evidence) -> str | None:
     if not _is_open(e) or e.detectable <= WORTH_SEEING:
         return None
     too_few = f"{counted(e.questions)} {'is' if e.questions == 1 else 'are'}"
-    seen = "a difference of any size" if e.detectable >= 1 else f"one below {e.detectable:.2f}"
+    seen = "a difference of any size" if e.detectable >= 1 else f"one below {number(e.detectable)}"
     return f"{too_few} too few to see {seen}; {WORTH_SEEING} takes about {e.questions_for(WORTH_SEEING):,}"
 
 

@@ -22,6 +22,7 @@ from ragdro.evaluation.per_question import Pair, common_metrics, official_metric
 from ragdro.evaluation.predictions import Answered, PredictionFile, read_predictions
 from ragdro.evaluation.significance import Interval, bootstrap_intervals
 from ragdro.types import Question
+from ragdro.units import number
 
 RULE_OF_FORMAT: Mapping[str, Rule] = {
     "hotpotqa": "hotpotqa",
@@ -78,7 +79,7 @@ class Score:
 
 
 def _row(name: str, interval: Interval) -> str:
-    return f"{name:<30}{interval.mean:.3f}   [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{name:<30}{number(interval.mean)}   [{number(interval.low)}, {number(interval.high)}]"
 
 
 def _prefixed(metrics: Mapping[str, Interval]) -> dict[str, Interval]:

@@ -14,7 +14,7 @@ from ragdro.evaluation.diagnosis import faults
 from ragdro.evaluation.evidence import Evidence
 from ragdro.evaluation.rules import RULES, Rule
 from ragdro.evaluation.significance import Interval
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 Level: TypeAlias = Literal["better", "open", "worse"]
 NAMES = {"exact_match": "exact match", "f1": "F1"}
@@ -77,7 +77,7 @@ def headline(e: Evidence, level: Level) -> str:
     """The difference from vanilla RAG, with its interval and the questions that it is of."""
     name = NAMES.get(e.metric, e.metric)
     on = f"on {counted(e.questions, f'{e.split} questions')}"
-    scores = f"({e.score(e.vanilla):.2f} → {e.score(e.best):.2f})"
+    scores = f"({number(e.score(e.vanilla))} → {number(e.score(e.best))})"
     if level == "open":
         return f"No better than vanilla RAG: {plus_minus(e.gain, sign=True)} {name} {on} {scores}."
     word = "Better" if level == "better" else "Worse"
@@ -104,7 +104,7 @@ def summary(e: Evidence) -> str:
 def plus_minus(interval: Interval, *, sign: bool = False) -> str:
     """A mean and half the width of its interval."""
     half = abs(interval.high - interval.low) / 2
-    return f"{interval.mean:+.2f} ± {half:.2f}" if sign else f"{interval.mean:.2f} ± {half:.2f}"
+    return f"{number(interval.mean, sign=sign)} ± {number(half, like=interval.mean)}"
 
 
 def as_text(lines: Sequence[tuple[str, str]]) -> str:

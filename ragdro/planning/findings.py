@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, TypeVar
 from ragdro.evaluation.ranking import recall_at_k, support_scores
 from ragdro.prompts.template import CutCounts
 from ragdro.types import Question, Task
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 Level: TypeAlias = Literal["problem", "note", "ok"]
 LEVELS: tuple[Level, ...] = ("problem", "note", "ok")
@@ -105,7 +105,7 @@ def check_recall(tasks: Sequence[Task], rounds: int = 1) -> Finding:
     if not found:
         return Finding("recall", "note", "not looked at: no question has an answer or a gold passage")
     ceiling = sum(found) / len(found)
-    text = f"{ceiling:.2f} of the {what} ({counted(len(found))})"
+    text = f"{number(ceiling)} of the {what} ({counted(len(found))})"
     if rounds > 1:
         return Finding("recall", "ok", f"{text} of the first search; what is missing is left to further ones")
     text += ": the ceiling of any selection"
@@ -117,7 +117,7 @@ def check_cuts(role: str, counts: CutCounts) -> Finding:
     cut = {name: fraction for name, fraction in counts.fractions().items() if fraction > 0}
     if not cut:
         return Finding(f"{role}: limits", "ok", "no text is longer than its token limit")
-    parts = ", ".join(f"{fraction:.3f} of the {name}" for name, fraction in cut.items())
+    parts = ", ".join(f"{number(fraction)} of the {name}" for name, fraction in cut.items())
     level: Level = "problem" if max(cut.values()) > MANY else "note"
     singular = [name.removesuffix("s") for name in cut]
     keys = ", ".join(f"{role}.{name}_tokens" for name in singular)

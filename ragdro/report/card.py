@@ -19,7 +19,7 @@ from ragdro.report.predictions import read_records
 from ragdro.runs.models import settings_of
 from ragdro.runs.status import read_json, read_results
 from ragdro.types import ENOUGH, Role
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 _OF_THE_MACHINE = {"runs", "cache", "device", "threads", "report_to"}
 _WHAT = {
@@ -116,7 +116,7 @@ def _metric(records: list[Any], name: str) -> str:
         return "–"
     mean, low, high = bootstrap_interval(values, np.random.default_rng(0))
     count = f"{round(sum(values))} of {len(values)}, " if set(values) <= {0.0, 1.0} else ""
-    return f"{mean:.3f} ({count}{low:.3f} to {high:.3f})"
+    return f"{number(mean)} ({count}{number(low)} to {number(high)})"
 
 
 def _yaml(values: dict[str, Any]) -> str:

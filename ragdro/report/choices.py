@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ragdro.units import probability as written
+
 _ENDINGS = {1: "st", 2: "nd", 3: "rd"}
 
 
@@ -24,7 +26,7 @@ def chosen(place: int, probability: float | None) -> str:
     if probability is None:
         return f"read {ordinal(place + 1)}, in the retriever's order"
     given = "" if place == 0 else ", given the first" + ("" if place == 1 else f" {place}")
-    return f"chosen {ordinal(place + 1)} with probability {probability:.2f}{given}"
+    return f"chosen {ordinal(place + 1)} with probability {written(probability)}{given}"
 
 
 def included(entry: Mapping[str, Any]) -> str:
@@ -33,4 +35,4 @@ def included(entry: Mapping[str, Any]) -> str:
     probability, error = entry.get("inclusion"), entry.get("inclusion_error")
     if probability is None or error is None:
         return ""
-    return f"in the list: {probability:.2f}" + (f" ± {2 * error:.2f}" if error else "")
+    return f"in the list: {written(probability)}" + (f" ± {2 * error:.2f}" if error else "")

@@ -97,8 +97,8 @@ def print_diagnosis(result: dict[str, Any], console: Console | None = None) -> N
         ("ceiling: the candidates hold what is needed", result["ceiling"]),
         ("K-precision: words of the answer that stand in what was read", result["k_precision"]),
     ):
-        console.print(f"{name}: {shown(value) if value is None else f'{value:.2f}'}")
-    cut = ", ".join(f"{key} {value:.2f}" for key, value in result["cut"].items() if value)
+        console.print(f"{name}: {shown(value)}")
+    cut = ", ".join(f"{key} {shown(value)}" for key, value in result["cut"].items() if value)
     console.print(f"cut to the token limits: {cut or 'nothing'}")
 
 
@@ -107,5 +107,5 @@ def _print(table: Table, console: Console) -> None:
     for name in table.columns:
         rich.add_column(name, justify="left" if name == table.columns[0] else "right")
     for row in table.rows:
-        rich.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else shown(cell) for cell in row))
+        rich.add_row(*map(shown, row))
     console.print(rich)

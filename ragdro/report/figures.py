@@ -19,9 +19,10 @@ from ragdro.report.evidence import held_out_samples
 from ragdro.report.history import History, iteration_of, read_history
 from ragdro.report.plot import Panel, Series, draw
 from ragdro.report.predictions import read_records
+from ragdro.report.table import shown
 from ragdro.report.tables import stages, validation_questions
 from ragdro.runs.status import read_results
-from ragdro.units import counted
+from ragdro.units import counted, number
 
 _ANSWERS = {"exact_match": "exact match", "f1": "F1"}
 _READING = {"recall_at_5": "recall@5", "answer_read": "an answer", "full_recall": "all gold"}
@@ -85,10 +86,7 @@ def warm_up_caption(run: Path) -> str:
     bound, size = _bound(warm_up), warm_up["effective_sample_size"]
     if bound is None or size is None:
         return ""
-    known = (
-        f"{bound.mean:.2f} ± {bound.high - bound.mean:.2f}" if isinstance(bound, Interval) else f"{bound:.2f}"
-    )
-    return f"After the warm-up: bound {known} nats, effective sample size {size:.2f}."
+    return f"After the warm-up: bound {shown(bound)} nats, effective sample size {number(size)}."
 
 
 def loss_panels(history: History) -> list[Panel]:

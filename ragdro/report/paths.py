@@ -15,6 +15,7 @@ from ragdro.report import html
 from ragdro.report.choices import chosen, ordinal
 from ragdro.report.html import Html
 from ragdro.types import ENOUGH
+from ragdro.units import probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,7 @@ def _asked(query: str) -> str:
 def _note(one: Mapping[str, Any], *, written: bool) -> str:
     said = []
     if written:
-        p = math.exp(one["log_query"])
-        said.append(
-            f"written with probability {p:.2f}" if p >= 0.005 else f"written with probability {p:.0e}"
-        )
+        said.append(f"written with probability {probability(math.exp(one['log_query']))}")
     if not one["found"]:
         said.append("there is enough" if written and one["query"] == ENOUGH else "finds nothing to read")
     return "; ".join(said)

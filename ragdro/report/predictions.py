@@ -20,7 +20,7 @@ from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
 from ragdro.selection.rerank import RankedPassage, Reranking
 from ragdro.types import Passage, Prediction, Task
-from ragdro.units import counted
+from ragdro.units import counted, probability
 
 
 def as_record(
@@ -135,7 +135,7 @@ def print_sources(prediction: Prediction) -> None:
 def _numbered(prediction: Prediction) -> list[tuple[int, str, Passage]]:
     """The sources with their numbers and how probable it was that they are chosen."""
     probabilities = prediction.selection.probabilities or (None,) * len(prediction.selected)
-    shown = ["" if p is None else f"p {p:.2f}" for p in probabilities]
+    shown = ["" if p is None else f"p {probability(p)}" for p in probabilities]
     return [
         (i + 1, p, passage) for i, (p, passage) in enumerate(zip(shown, prediction.selected, strict=True))
     ]
@@ -159,8 +159,10 @@ def how_sure(prediction: Prediction) -> str:
         return ""
     best, *others = found.answers
     answer = f"{best.answer}: " if prediction.abstained else ""
-    rival = f"; next: {others[0].answer} {others[0].probability:.2f}" if others else ""
-    return f"({answer}p {best.probability:.2f}, lists that agree {best.agreement:.2f}{rival})"
+    rival = f"; next: {others[0].answer} {probability(others[0].probability)}" if others else ""
+    return (
+        f"({answer}p {probability(best.probability)}, lists that agree {probability(best.agreement)}{rival})"
+    )
 
 
 def _where(passage: Passage) -> str:

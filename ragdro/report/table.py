@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ragdro.evaluation.significance import Interval, student_interval
+from ragdro.units import number
 
 Cell: TypeAlias = str | int | float | Interval | None
 
@@ -48,13 +49,12 @@ class Table:
 
 
 def shown(cell: Cell) -> str:
-    """A cell as a person reads it: three decimals, fewer where the number is large."""
+    """A cell as a person reads it."""
     if cell is None:
         return "–"
     if isinstance(cell, Interval):
-        places = _places(cell.mean)
-        return f"{cell.mean:.{places}f} ± {(cell.high - cell.low) / 2:.{places}f}"
-    return f"{cell:.{_places(cell)}f}" if isinstance(cell, float) else str(cell)
+        return f"{number(cell.mean)} ± {number((cell.high - cell.low) / 2, like=cell.mean)}"
+    return number(cell) if isinstance(cell, float) else str(cell)
 
 
 def estimate(values: Sequence[float | None]) -> Interval | float | None:
@@ -66,10 +66,6 @@ def estimate(values: Sequence[float | None]) -> Interval | float | None:
     if not known or len(known) < len(values):
         return None
     return known[0] if len(known) == 1 else student_interval(known)
-
-
-def _places(value: float) -> int:
-    return 0 if abs(value) >= 100 else 1 if abs(value) >= 20 else 3
 
 
 def _three(cell: Cell) -> tuple[Cell, Cell, Cell]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ragdro.report.history import History, iteration_of, read_history
-from ragdro.report.table import Cell, Table
+from ragdro.report.table import Cell, Table, shown
 from ragdro.runs.status import read_results
 from ragdro.units import counted
 
@@ -106,20 +106,17 @@ def print_results(run: Path, console: Console | None = None) -> None:
     results, history, table = read_results(run), read_history(run), results_table(run)
     reported = counted(results["warm_up"]["questions"], f"{history.split} questions")
     sampled = f"bound and ESS: {counted(validation_questions(history, results), 'validation questions')}"
-    shown = RichTable(
+    screen = RichTable(
         title=f"{run.name}: {reported}; {sampled}",
         title_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     for title in ("stage", *COLUMNS.values(), *table.columns[1 + len(COLUMNS) :], *SAMPLED.values()):
         name = title.split(" (")[0].replace("all ", "")
-        shown.add_column(name, justify="left" if title == "stage" else "right", no_wrap=True)
+        screen.add_column(name, justify="left" if title == "stage" else "right", no_wrap=True)
     for (label, *cells), (_, _, metrics) in zip(table.rows, stages(results), strict=True):
-        texts = [
-            f"{cell:.2f}" if isinstance(cell, float) else "–"
-            for cell in (*cells, *(metrics[key] for key in SAMPLED))
-        ]
-        shown.add_row(str(label), *texts, style="bold" if str(label).endswith(_MARK) else None)
-    console.print(shown)
+        texts = [shown(cell) for cell in (*cells, *(metrics[key] for key in SAMPLED))]
+        screen.add_row(str(label), *texts, style="bold" if str(label).endswith(_MARK) else None)
+    console.print(screen)
     console.print(NOTES["reported"].replace("all gold:", "gold:"), style="dim", highlight=False)

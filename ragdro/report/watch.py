@@ -26,6 +26,7 @@ from ragdro.report.evidence import drawn_by, held_out_samples, last_e_step
 from ragdro.report.history import History, read_history
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import CONFIG
+from ragdro.units import number
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
@@ -64,7 +65,7 @@ def print_runs(rows: Sequence[dict[str, Any]], console: Console | None = None) -
     for title in ("run", "state", "at", "best", "time"):
         table.add_column(title, no_wrap=title != "at", overflow="fold")
     for row in rows:
-        best = "–" if row["best"] is None else f"{row['metric']} {row['best']:.3f} ({row['best_stage']})"
+        best = "–" if row["best"] is None else f"{row['metric']} {number(row['best'])} ({row['best_stage']})"
         table.add_row(marked_up(row["name"]), row["state"], row["at"], best, duration(row["seconds"]))
     (console or Console()).print(table)
 
@@ -93,7 +94,7 @@ def view(history: History) -> Group:
     head = Text(f"{history.run.name}: {history.place()}; {duration(history.seconds())} spent; {status}")
     best = history.best()
     if best is not None:
-        head.append(f"; best {history.config.evaluation.metric} {best[1]:.3f} ({best[0]})")
+        head.append(f"; best {history.config.evaluation.metric} {number(best[1])} ({best[0]})")
     return Group(head, _curves(history), _examples(history.run))
 
 
@@ -118,7 +119,7 @@ def _curves(history: History) -> Table:
             if values:
                 table.add_row(name, str(len(values)), "")
         elif values:
-            table.add_row(name, f"{values[-1]:.3f}", sparkline(values))
+            table.add_row(name, number(values[-1]), sparkline(values))
     return table
 
 

@@ -12,6 +12,7 @@ from ragdro.report.table import Cell, Table, estimate
 from ragdro.studies.records import Run, Runs
 from ragdro.studies.result import StudyResult
 from ragdro.studies.study import Study, sized
+from ragdro.units import number
 
 _COLUMNS = {
     "likelihood": "variance of the mean likelihood",
@@ -99,7 +100,7 @@ def _findings(seeds: Mapping[int, Run]) -> list[str]:
         findings.append(
             f"{role}: that weighting can only lower the variance {verdict}: the weighted estimate varies more"
             f" than the uniform one of the same lists in {len(raised)} of {len(rows)} means over questions"
-            f" (m > 1), and for {fraction:.2f} of the questions"
+            f" (m > 1), and for {number(fraction)} of the questions"
         )
     return findings
 

@@ -17,8 +17,9 @@ from ragdro.training.loop import VANILLA, stage_name
 from ragdro.training.m_step import Update
 from ragdro.training.parts import TrainingParts
 from ragdro.types import WeightedTask
+from ragdro.units import number
 
-_SHOWN = {"exact_match": "EM", "f1": "F1", "full_recall": "full recall", "bound": "bound"}
+_SHOWN = {"exact_match": "EM", "f1": "F1", "full_recall": "all gold", "bound": "bound"}
 """Metrics of a stage's line."""
 
 
@@ -97,9 +98,7 @@ class DisplayCallback(Callback):
         now = time.monotonic()
         took, self._since = duration(now - self._since), now
         found = [
-            f"{name} {metrics[key]:.2f}".replace("-", "−")
-            for key, name in _SHOWN.items()
-            if metrics.get(key) is not None
+            f"{name} {number(metrics[key])}" for key, name in _SHOWN.items() if metrics.get(key) is not None
         ]
         self._display.say(" · ".join([label, *found, took, *remarks]))
 

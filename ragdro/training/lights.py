@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ragdro.algorithms.warnings import LEAST_EFFECTIVE, LEAST_LISTS
+from ragdro.units import number
 
 Colour: TypeAlias = Literal["green", "yellow", "red"]
 SIGNS: Mapping[Colour, str] = {"green": "●", "yellow": "◐", "red": "○"}
@@ -59,19 +60,21 @@ def lights(
     entropy, size = training["selector_entropy"], training["effective_sample_size"]
     distinct = samples * training["distinct_fraction"]
     found = [
-        Light("entropy", _low(math.exp(entropy), FEW_LISTS, LEAST_LISTS), f"{entropy:.2f} nats"),
-        Light("distinct lists", _low(distinct, FEW_LISTS, LEAST_LISTS), f"{distinct:.1f} of {samples}"),
-        Light("ESS", _low(size, FEW_EFFECTIVE, LEAST_EFFECTIVE), f"{size:.1f} of {samples}"),
+        Light("entropy", _low(math.exp(entropy), FEW_LISTS, LEAST_LISTS), f"{number(entropy)} nats"),
+        Light("distinct lists", _low(distinct, FEW_LISTS, LEAST_LISTS), f"{number(distinct)} of {samples}"),
+        Light("ESS", _low(size, FEW_EFFECTIVE, LEAST_EFFECTIVE), f"{number(size)} of {samples}"),
     ]
     moved, bound = (None if held_out is None else held_out.get(key) for key in ("kl_to_previous", "bound"))
     if moved is not None:
-        found.append(Light("KL", _high(moved, FAR, TOO_FAR), f"{moved:.2f} nats"))
+        found.append(Light("KL", _high(moved, FAR, TOO_FAR), f"{number(moved)} nats"))
     own = training["bound"]
     if own is None or not math.isfinite(own):
         found.append(Light("bound in training", "red", "−∞ (no list gives the answer of a question)"))
     elif bound is not None and (held_out_samples is None or samples <= held_out_samples):
         gap = own - bound
-        found.append(Light("training − held out", _high(gap, APART, FAR_APART), f"{gap:+.2f} nats"))
+        found.append(
+            Light("training − held out", _high(gap, APART, FAR_APART), f"{number(gap, sign=True)} nats")
+        )
     return found
 
 

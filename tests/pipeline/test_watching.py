@@ -24,6 +24,7 @@ from ragdro.errors import ConfigError, RagdroError
 from ragdro.progress import Bars, Lines, display, duration
 from ragdro.report.history import read_history
 from ragdro.report.watch import list_runs, sparkline, view
+from ragdro.units import number
 from tests.pipeline.crash import Command, die_at_sync, small_run
 from tests.pipeline.test_train import write_config
 
@@ -75,8 +76,8 @@ def test_a_log_file_gets_lines_without_control_characters(tmp_path: Path) -> Non
     assert [stage[0] for stage in stages] == ["vanilla RAG", "warm-up", "iteration 1", "iteration 2"]
     results = json.loads((tmp_path / "runs/run/results.json").read_text())
     for stage, metrics in zip(stages[1:], [results["warm_up"], *results["iterations"]], strict=True):
-        assert stage[1] == f"EM {metrics['exact_match']:.2f}"
-        assert stage[4] == f"bound −{-metrics['bound']:.2f}"
+        assert stage[1] == f"EM {metrics['exact_match']:.3f}"
+        assert stage[4] == f"bound {number(metrics['bound'])}"
         assert re.fullmatch(r"[0-9]+ (s|min)", stage[5])
     # A line a stage and the rows of lights, and nothing else.
     assert lines[-6:] == [line for line in lines if line in (*said, *rows)]
@@ -104,13 +105,13 @@ def test_what_is_done_leaves_no_bar_behind() -> None:
     """After forty pieces of work the live part is as high as after one."""
     terminal = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     bars = Bars(terminal, transient=True)
-    for number in range(40):
-        bars.start(f"iteration-{number}: measuring", None)
-        bars.start(f"iteration-{number}: selector", 3)
-        bars.advance(f"iteration-{number}: selector", 3)
-        assert [task.description for task in bars._progress.tasks] == [f"iteration-{number}: measuring"]
-        bars.end(f"iteration-{number}: measuring")
-        bars.say(f"iteration {number} · EM 0.50")
+    for iteration in range(40):
+        bars.start(f"iteration-{iteration}: measuring", None)
+        bars.start(f"iteration-{iteration}: selector", 3)
+        bars.advance(f"iteration-{iteration}: selector", 3)
+        assert [task.description for task in bars._progress.tasks] == [f"iteration-{iteration}: measuring"]
+        bars.end(f"iteration-{iteration}: measuring")
+        bars.say(f"iteration {iteration} · EM 0.50")
     bars.close()
     assert not bars._progress.tasks and "iteration 39 · EM 0.50" in terminal.file.getvalue()  # type: ignore[attr-defined]
 

@@ -1,6 +1,6 @@
 // Answers, candidates and examples as elements. Text of data and models only ever becomes text nodes.
 
-import { ordinal, placesOf, plural, probability, windowOf } from "./text.js";
+import { ordinal, placesOf, plural, probability, shownScore, windowOf } from "./text.js";
 
 export const LABELS = { vanilla: "vanilla RAG", "warm-up": "warm-up", best: "best" };
 const labelOf = (stage) => LABELS[stage] ?? stage.replace("-", " ");
@@ -47,7 +47,7 @@ function chosenLine(place, p, independent) {
 function retrievedLine(result, entry) {
   const { score } = result.candidates[found(entry) - 1];
   const rank = ordinal(found(entry));
-  return score === null ? `${rank} of those given` : `retrieved ${rank}, score ${score.toFixed(2)}`;
+  return score === null ? `${rank} of those given` : `retrieved ${rank}, score ${shownScore(score)}`;
 }
 
 function bar(value) {
@@ -139,12 +139,12 @@ function roundOf(result, number, first, system, whole) {
   const items = round.selected.map((at, i) => {
     const rank = round.found.indexOf(at) + 1;
     const score = scoreOf(round, rank);
-    const line = `${ordinal(rank)} of ${round.found.length} found${score === null ? "" : `, score ${score.toFixed(2)}`}`;
+    const line = `${ordinal(rank)} of ${round.found.length} found${score === null ? "" : `, score ${shownScore(score)}`}`;
     return readItem(result, result.selection[first + i], first + i, system, whole, i + 1, line);
   });
   const others = round.titles.flatMap((title, i) => {
     const score = scoreOf(round, i + 1);
-    const shown = `[${i + 1}] ${title}${score === null ? "" : ` ${score.toFixed(2)}`}`;
+    const shown = `[${i + 1}] ${title}${score === null ? "" : ` ${shownScore(score)}`}`;
     return round.selected.includes(round.found[i]) ? [] : [shown];
   });
   return el(
@@ -213,7 +213,7 @@ export function candidateList(results) {
   const several = results.length > 1;
   const scored = results[0].candidates.some((c) => c.score !== null);
   const items = results[0].candidates.map((candidate, i) => {
-    const cells = scored ? [fact("score", candidate.score?.toFixed(2) ?? "–")] : [];
+    const cells = scored ? [fact("score", candidate.score === null ? "–" : shownScore(candidate.score))] : [];
     let isRead = false;
     for (const result of results) {
       const is = result.path ? (entry) => entry.id === candidate.id : (entry) => found(entry) === i + 1;

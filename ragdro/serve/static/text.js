@@ -65,6 +65,9 @@ export function ordinal(number) {
   return number + (teen ? "th" : ({ 1: "st", 2: "nd", 3: "rd" }[number % 10] ?? "th"));
 }
 
+/** A retriever's score with four digits that count: one fuses ranks to 0.01639, another says 23.4. */
+export const shownScore = (score) => String(Number(score.toPrecision(4)));
+
 /** A probability with two digits that never says 0 or 1 where it is neither. */
 export function probability(p) {
   if (p > 0.995 && p < 1) return "> 0.99";

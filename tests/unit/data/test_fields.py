@@ -63,7 +63,16 @@ def test_a_refused_file_says_the_command_that_reads_it(tmp_path: Path) -> None:
         assert made == (wanted or [Question("question-0", "who", ("x",))])
 
 
-@pytest.mark.parametrize("held", ["x,y\n1,2\n", "a b,q,\n", '"a,b",z\nWho?,n\n', "kind,state\nred,new\n"])
+@pytest.mark.parametrize(
+    "held",
+    [
+        "x,y\n1,2\n",
+        "a b,q,\n",
+        f"question{'n' * 99},z\nWho?,n\n",
+        '"a,b",z\nWho?,n\n',
+        "kind,state\nred,new\n",
+    ],
+)
 def test_what_cannot_be_guessed_is_no_guess(tmp_path: Path, held: str) -> None:
     path = put(tmp_path, held.encode(), "x.csv")
     with pytest.raises(DataError) as caught:

@@ -63,21 +63,21 @@ SIDES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "empty answers",
         {"best": [*records(88, 97)[:89], *records(88, 97, answer=" ")[89:]]},
         {"best": [*records(90, 97)[:90], *records(90, 97, answer=" ")[90:]]},
-        "0.11 of the answers",
+        "0.110 of the answers",
     ),
     ("cut texts", {"cut": {"selector.passage_tokens": 0.11}}, {"cut": {"selector.passage_tokens": 0.1}},
-     "0.11 of selector.passage_tokens"),
+     "0.110 of selector.passage_tokens"),
     ("low ceiling", {"best": records(40, 45, held=49)}, {"best": records(40, 45, held=50)},
      "20 candidates hold what is needed for 0.49"),
-    ("weak generator", {"best": records(48, 97)}, {"best": records(49, 97)}, "0.49 right of the 97"),
-    ("weak generator", {"best": records(4, 10)}, {"best": records(4, 9)}, "0.40 right of the 10"),
+    ("weak generator", {"best": records(48, 97)}, {"best": records(49, 97)}, "0.495 right of the 97"),
+    ("weak generator", {"best": records(4, 10)}, {"best": records(4, 9)}, "0.400 right of the 10"),
     (
         "memorised",
         {"training": training(bound=-0.1, effective_sample_size=7.9),
          "held_out": {"bound": -0.6, "effective_sample_size": 7.0}},
         {"training": training(bound=-0.1, effective_sample_size=7.9),
          "held_out": {"bound": -0.59, "effective_sample_size": 7.0}},
-        "-0.10 nats in training and -0.60 held out",
+        "−0.100 nats in training and −0.600 held out",
     ),
     (
         "memorised",
@@ -85,7 +85,7 @@ SIDES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
          "held_out": {"bound": -2.0, "effective_sample_size": 14.0}},
         {"training": training(bound=-0.1, effective_sample_size=7.9), "held_out_samples": 16,
          "held_out": {"bound": -2.0, "effective_sample_size": 15.0}},
-        "effective sample size 7.9 of 8",
+        "effective sample size 7.900 of 8",
     ),
     (
         "memorised",  # a bound of more samples is larger, whatever was memorised
@@ -93,26 +93,26 @@ SIDES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
          "held_out": {"bound": -2.0, "effective_sample_size": 3.0}},
         {"training": training(bound=-0.1, effective_sample_size=7.9), "held_out_samples": 7,
          "held_out": {"bound": -2.0, "effective_sample_size": 3.0}},
-        "effective sample size 7.9 of 8",
+        "effective sample size 7.900 of 8",
     ),
     ("level weights", {"best": HALF, "training": training(effective_sample_size=7.6)},
-     {"best": HALF, "training": training(effective_sample_size=7.5)}, "effective sample size 7.6 of 8"),
+     {"best": HALF, "training": training(effective_sample_size=7.5)}, "effective sample size 7.600 of 8"),
     ("level weights", {"best": HALF, "training": training(effective_sample_size=7.6)},
      {"training": training(effective_sample_size=7.6)}, "as likely after one list as after another"),
     ("level weights", {"best": HALF, "training": training(effective_sample_size=8, selector_entropy=0.05)},
-     {"best": HALF, "training": training(effective_sample_size=8, selector_entropy=0.04)}, "8.0 of 8"),
+     {"best": HALF, "training": training(effective_sample_size=8, selector_entropy=0.04)}, "8.000 of 8"),
     ("selector at chance", {"fitted": {"selector_entropy": 0.91 * math.log(20 * 19 * 18 * 17 * 16)}},
-     {"fitted": {"selector_entropy": 0.89 * math.log(20 * 19 * 18 * 17 * 16)}}, "of at most 14.4 nats"),
+     {"fitted": {"selector_entropy": 0.89 * math.log(20 * 19 * 18 * 17 * 16)}}, "of at most 14.436 nats"),
     ("selector stuck", {"best": records(80, 90), "training": training(selector_entropy=0.04)},
-     {"best": records(80, 90), "training": training(selector_entropy=0.05)}, "0.90 of the questions only"),
+     {"best": records(80, 90), "training": training(selector_entropy=0.05)}, "0.900 of the questions only"),
     ("selector stuck", {"best": records(80, 90), "training": training(selector_entropy=0.04)},
      {"best": records(80, 96), "training": training(selector_entropy=0.04)}, "entropy 0.040 nats"),
     ("no better than the retriever's order", {"best": records(40, 40)}, {"best": records(40, 50)},
-     "for 0.40 of the questions, the retriever's first 5 for 0.40"),
+     "for 0.400 of the questions, the retriever's first 5 for 0.400"),
     ("at the ceiling", {"best": records(70, 77, held=80)}, {"best": records(70, 75, held=80)},
-     "for 0.77 of the questions, the candidates for 0.80"),
+     "for 0.770 of the questions, the candidates for 0.800"),
     ("impossible answers", {"training": training(impossible_questions=11)},
-     {"training": training(impossible_questions=10)}, "0.11 of the training questions"),
+     {"training": training(impossible_questions=10)}, "0.110 of the training questions"),
     ("warm-up best", {"best_iteration": 0}, {"best_iteration": 1}, "none of 5 iterations"),
     ("too few questions", dict.fromkeys(("vanilla", "warm_up", "best"), records(6, 19, 20)),
      dict.fromkeys(("vanilla", "warm_up", "best"), records(60, 190, 200)),
@@ -168,20 +168,21 @@ def test_the_headline_says_by_how_much_on_how_many_questions_of_which_split() ->
     better = verdict(evidence())
     assert better.level == "better"
     said = re.fullmatch(
-        r"Better than vanilla RAG by 0\.65 ± (0\.\d\d) exact match on 100 test questions \(0\.30 → 0\.95\)\.",
+        r"Better than vanilla RAG by 0\.650 ± (0\.\d\d\d) exact match on 100 test questions"
+        r" \(0\.300 → 0\.950\)\.",
         better.headline,
     )
     # The interval of a mean of 100 differences, of which 65 are 1: 1.96 sqrt(0.65 * 0.35 / 100) = 0.093.
     assert said is not None and float(said[1]) == pytest.approx(0.093, abs=0.011)
-    assert "over the warm-up: +0.60 ±" in better.summary
+    assert "over the warm-up: +0.600 ±" in better.summary
     assert (
         "Of 5 wrong answers 3 lacked a passage that is needed; 2 had read what is needed." in better.summary
     )
     level = verdict(evidence(best=records(30, 97), split="validation"))
     assert level.level == "open"
-    assert level.headline.startswith("No better than vanilla RAG: +0.00 ± 0.00 exact match on 100 validation")
+    assert level.headline.startswith("No better than vanilla RAG: 0.000 ± 0.000 exact match on 100 valid")
     worse = verdict(evidence(best=records(10, 97)))
-    assert worse.level == "worse" and worse.headline.startswith("Worse than vanilla RAG by 0.20 ± ")
+    assert worse.level == "worse" and worse.headline.startswith("Worse than vanilla RAG by 0.200 ± ")
     alone = verdict(evidence(iterations=0, planned=0, best_iteration=0))
     assert "Only the warm-up was run." in alone.summary and alone.causes == ()
 

@@ -63,11 +63,11 @@ def test_questions_that_match_nothing(nothing: int, level: str) -> None:
 def test_the_recall_ceiling_counts_gold_passages_and_else_answers() -> None:
     tasks = pocket_tasks(4, 5)
     assert findings.check_recall(tasks).text.startswith(
-        "1.00 of the gold passages among the candidates (4 questions)"
+        "1.000 of the gold passages among the candidates (4 questions)"
     )
     half = [replace(t, candidates=replace(t.candidates, passages=t.candidates.passages[:3])) for t in tasks]
     assert (
-        findings.check_recall(half).text.startswith("0.50 of the gold passages")
+        findings.check_recall(half).text.startswith("0.500 of the gold passages")
         and findings.check_recall(half).level == "ok"
     )
     none = [replace(t, candidates=replace(t.candidates, passages=t.candidates.passages[:2])) for t in tasks]
@@ -77,7 +77,7 @@ def test_the_recall_ceiling_counts_gold_passages_and_else_answers() -> None:
     unlabelled = [replace(t, question=replace(t.question, passages=())) for t in tasks[:3]]
     lost = replace(unlabelled[0], candidates=Candidates("q0", tasks[0].candidates.passages[:2]))
     found = findings.check_recall([lost, *unlabelled[1:]])
-    assert found.text.startswith("0.67 of the questions with an answer in a candidate (3 questions)")
+    assert found.text.startswith("0.667 of the questions with an answer in a candidate (3 questions)")
 
 
 @pytest.mark.parametrize(("cut", "level"), [(0, "ok"), (10, "note"), (11, "problem")])

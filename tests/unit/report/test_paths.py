@@ -44,7 +44,7 @@ def test_each_round_says_what_it_asked_found_and_chose() -> None:
     assert [(c.entry["id"], c.rank, c.score) for c in second.choices] == [("b", 2, ""), ("d", 1, "")]
     assert second.choices[1].words == "chosen 2nd with probability 0.12, given the first"
     assert (third.note, third.choices, third.others) == (
-        "written with probability 1e-05; there is enough",
+        "written with probability < 0.01; there is enough",
         (),
         "",
     )

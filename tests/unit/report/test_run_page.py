@@ -144,7 +144,7 @@ def test_the_warm_up_does_not_flatten_the_curves(tmp_path: Path) -> None:
         lines = [json.dumps(prediction(i, bool(i))) for i in range(4)]
         (folder / f"predictions-{stage}.jsonl").write_text("\n".join(lines) + "\n")
     answers, reading, bound, size = run_panels(folder)
-    assert [x for x, _ in bound.series[0].points] == [1.0, 2.0] and "-40" in warm_up_caption(folder)
+    assert [x for x, _ in bound.series[0].points] == [1.0, 2.0] and "−40" in warm_up_caption(folder)
     assert [x for x, _ in answers.series[0].points] == [0.0, 1.0, 2.0]
     (mark,) = reading.marks
     assert mark == ("ceiling of the candidates", 0.75) and "10 validation questions" in size.title
@@ -204,7 +204,7 @@ def test_a_page_holds_everything_and_runs_nothing(run: Path, tmp_path: Path) -> 
     assert {value or "" for name, value in tags.attributes if name in ("src", "href")} == {
         value for name, value in tags.attributes if name == "src" and (value or "").startswith("data:image/")
     }
-    for said in ("iteration 2 *", "-1.000", "Put right", "(2 of 4)", "unreadable", "train_selector: true",
+    for said in ("iteration 2 *", "−1.000", "Put right", "(2 of 4)", "unreadable", "train_selector: true",
                  "than vanilla RAG",
                  "Remaining errors: 1 of 4 test questions", "tiny:base", "Whose fault"):  # fmt: skip
         assert said in tags.said

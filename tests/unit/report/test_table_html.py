@@ -47,7 +47,7 @@ def test_a_table_as_markdown_and_as_csv() -> None:
 def test_an_interval_has_the_decimals_of_its_mean() -> None:
     assert shown(Interval(1152.0, 1152.0, 1152.0)) == "1152 ± 0"
     assert shown(Interval(53.0, 34.473, 71.527)) == "53.0 ± 18.5" and shown(53.0) == "53.0"
-    assert shown(Interval(-0.5, -150.5, 149.5)) == "-0.500 ± 150.000"
+    assert shown(Interval(-0.5, -150.5, 149.5)) == "−0.500 ± 150.000"
 
 
 def test_estimates() -> None:
