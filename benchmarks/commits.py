@@ -2,9 +2,9 @@
 
     python -m benchmarks.commits [--commits 2000 --before CHECKOUT]
 
-A shard of 256 questions is put and committed so many times, as over the iterations of a long run. Milliseconds
-a commit, of the clock and of the processor, the median of the first fifty and of the last fifty, and seconds
-in all. `--before` is a folder with another version of the code, which does the same in the same run.
+A shard of 256 questions is put and committed so many times, as over the iterations of a long run.
+Milliseconds a commit, of the clock and of the processor, the median of the first fifty and of the last fifty,
+and seconds in all. `--before` is a folder with another version of the code, which does the same here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A question's prompts, one for each state of its paths, in micro-batches: the same update however it is cut."""
+"""A question's prompts, one for each state of its paths, in micro-batches: one update however it is cut."""
 
 from __future__ import annotations
 
