@@ -24,7 +24,7 @@ from ragdro.rewriting.paths import pooled
 from ragdro.selection import tournament
 from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.selector import Selector
-from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task
+from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task, Thought
 
 Retrieve: TypeAlias = Callable[[Sequence[Question]], list[Candidates]]
 """From questions to their candidates, in order."""
@@ -119,6 +119,10 @@ class Rag:
                 "answering: marginal sums over the lists of one retrieval; with retrieval.rounds of 2 or more"
                 " take answering: greedy"
             )
+        if how.kind == "marginal" and self.generator.thinking is not None:
+            raise ConfigError(
+                "answering: marginal sums over lists alone; with generator.think take answering: greedy"
+            )
         if how.kind == "greedy":
             return self.read(tasks, self.select(tasks) if select else self._first(tasks))
         return marginal_predictions(
@@ -171,14 +175,20 @@ class Rag:
             reading(task, self.generator.ordered(selection.permutation))
             for task, selection in zip(tasks, selections, strict=True)
         ]
+        readings = self.generator.thought_of(readings, self.max_tokens)
         answers = self.generator.answer_many(readings, self.max_tokens)
-        return [Prediction(*parts) for parts in zip(tasks, selections, answers, strict=True)]
+        return [
+            Prediction(task, selection, answer, thought=read.thought)
+            for task, selection, answer, read in zip(tasks, selections, answers, readings, strict=True)
+        ]
 
     def likelihoods(self, predictions: Sequence[Prediction]) -> list[float]:
-        """p(y|x,d_z) of each answer given the passages that it was read from."""
+        """p(y|x,d_z) of each answer given the passages that it was read from, and the thought about them."""
+        readings = [
+            reading(p.task, self.generator.ordered(p.selection.permutation), p.thought) for p in predictions
+        ]
         sequences = [
-            self.generator.scored(reading(p.task, self.generator.ordered(p.selection.permutation)), p.answer)
-            for p in predictions
+            self.generator.scored(read, p.answer) for read, p in zip(readings, predictions, strict=True)
         ]
         groups = [SequenceGroup.of([sequence]) for sequence in sequences]
         scores = score_all(self.generator.model, groups, self.max_tokens)
@@ -195,6 +205,6 @@ def as_retrieve(retriever: Any, top_n: int) -> Retrieve:
     return function
 
 
-def reading(task: Task, permutation: Permutation) -> Reading:
-    """The question with the passages that a permutation selects, in its order."""
-    return Reading.of(task, permutation)
+def reading(task: Task, permutation: Permutation, thought: Thought | None = None) -> Reading:
+    """The question with the passages that a permutation selects, in its order, and the thought about them."""
+    return Reading.of(task, permutation, thought)

@@ -155,6 +155,21 @@ class QuestionPath:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """What the generator wrote before an answer: `text`, its `tokens`, the end token among them (none: cut at
+    its budget), and log q and log p of all of them (nats)."""
+
+    text: str
+    tokens: tuple[int, ...]
+    log_proposal: float
+    log_prior: float
+
+
+NO_THOUGHT = Thought("", (), 0.0, 0.0)
+"""Nothing was thought: the answer comes at once, behind what is between a thought and an answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class WeightedSample:
     """One distinct permutation drawn for a question, with what the M-step needs to learn from it.
 
@@ -163,7 +178,8 @@ class WeightedSample:
     answer (log p(y|x,d_z)), all in nats; `weight` is the fraction of the question's total importance
     weight (it already contains `count`), so the weights of a question sum to 1. `reward` is what a policy
     gradient compares (None: the log-likelihood). `path`: how the passages were found, where a question is
-    asked more than once; the log-probabilities are then those of all its decisions.
+    asked more than once; the log-probabilities are then those of all its decisions. `thought`: what the
+    answer stands behind, where a thought comes first; it has its own log q and log p.
     """
 
     permutation: Permutation
@@ -174,6 +190,13 @@ class WeightedSample:
     weight: float
     reward: float | None = None
     path: QuestionPath | None = None
+    thought: Thought | None = None
+
+    @property
+    def log_ratio(self) -> float:
+        """log p(h|x) p(y|x,h) / q(h) of all that was decided: the unnormalised log weight of one draw."""
+        ratio = self.log_likelihood + self.log_prior - self.log_proposal
+        return ratio if self.thought is None else ratio + self.thought.log_prior - self.thought.log_proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +287,8 @@ class Prediction:
     """An answer with everything it came from: the inference path's one result.
 
     `distribution`: of a marginal answer, whose `selection` is the list that supports the answer most.
-    `abstained`: the confidence is below the threshold, and `answer` is empty.
+    `abstained`: the confidence is below the threshold, and `answer` is empty. `thought`: what was written
+    before the answer, where a thought comes first.
     """
 
     task: Task
@@ -272,6 +296,7 @@ class Prediction:
     answer: str
     distribution: AnswerDistribution | None = None
     abstained: bool = False
+    thought: Thought | None = None
 
     @property
     def shown(self) -> str:

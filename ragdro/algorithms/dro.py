@@ -20,6 +20,7 @@ class Dro(Algorithm):
     kind: str = "dro"
 
     learns_paths: ClassVar[bool] = True
+    learns_thoughts: ClassVar[bool] = True
 
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """Every permutation drawn, with its weight."""

@@ -12,7 +12,7 @@ from ragdro.rewriting.decisions import Decided, lists_of, queries_of
 from ragdro.rewriting.rewriter import Rewriter
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
-from ragdro.types import Permutation, WeightedTask
+from ragdro.types import Permutation, Thought, WeightedTask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,11 +79,13 @@ def _example(
 
 
 def answer_example(generator: Generator, weighted: WeightedTask, weights: Sequence[float]) -> TrainingExample:
-    """The generator's: the gold answer under every permutation drawn. What is read alike (all orders of a
-    set, where passages are read by rank) is one sequence with the sum of the weights."""
-    by_reading: dict[Permutation, float] = {}
+    """The generator's: the gold answer under every permutation drawn and, where a thought comes first, the
+    thoughts, with the same weights. What is read alike (all orders of a set, where passages are read by rank)
+    is one sequence with the sum of the weights."""
+    by_reading: dict[tuple[Permutation, Thought | None], float] = {}
     for sample, weight in zip(weighted.samples, weights, strict=True):
-        z = generator.ordered(sample.permutation)
-        by_reading[z] = by_reading.get(z, 0.0) + weight
-    group = generator.group([reading(weighted.task, z) for z in by_reading])
-    return TrainingExample(weighted.task.question.id, group, tuple(by_reading.values()))
+        key = generator.ordered(sample.permutation), sample.thought
+        by_reading[key] = by_reading.get(key, 0.0) + weight
+    group = generator.learned([reading(weighted.task, *key) for key in by_reading])
+    summed = tuple(by_reading.values()) * (1 if generator.thinking is None else 2)
+    return TrainingExample(weighted.task.question.id, group, summed)

@@ -25,6 +25,7 @@ class Marginal(Dro):
     )
 
     draws_lists: ClassVar[bool] = False
+    learns_thoughts: ClassVar[bool] = False
     independent: ClassVar[bool] = True
 
     def propose(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[list[Draw]]:

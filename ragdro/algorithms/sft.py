@@ -18,6 +18,7 @@ class Sft(Dro):
     kind: str = "sft"
 
     draws_lists: ClassVar[bool] = False
+    learns_thoughts: ClassVar[bool] = False
     selects: ClassVar[bool] = False
 
     def propose(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[list[Draw]]:

@@ -27,6 +27,7 @@ from ragdro.config.models import (
 from ragdro.config.objective import Objective, ObjectiveSettings, check_proposals
 from ragdro.config.paths import check_asking, check_paths
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
+from ragdro.config.thinking import check_thinking
 from ragdro.config.training import (
     Checkpoints,
     EStep,
@@ -258,6 +259,12 @@ class Config(TrainingSettings):
     def _can_ask_again(self) -> Config:
         check_paths(self.objective, self)
         check_asking(self)
+        return self
+
+    @model_validator(mode="after")
+    def _can_think(self) -> Config:
+        if self.generator.think:
+            check_thinking(self.objective, self)
         return self
 
     @model_validator(mode="after")

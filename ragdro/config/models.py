@@ -189,7 +189,26 @@ class GeneratorSettings(ModelSettings):
         description="GiB for the keys and values of passages read in blocks, kept from question to question"
         " for as long as the weights are the same; 0: none are kept",
     )
-    prompt: str = Field("generator", description="template by name, or path of a YAML file")
+    think: int = Field(
+        0,
+        ge=0,
+        description="tokens of the longest thought that is written before the answer, its end token among"
+        " them; 0 or null: there is none; docs/explanation/paths.md",
+    )
+    prompt: str = Field(
+        "generator",
+        description="template by name, or path of a YAML file; where a thought comes first by default"
+        " 'thinking'",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _thinking_prompt(cls, values: Any) -> Any:
+        """A thought is asked for by another prompt, unless one is named."""
+        if not isinstance(values, Mapping):
+            return values
+        values = {k: v for k, v in values.items() if k != "think" or v is not None}
+        return {**({"prompt": "thinking"} if values.get("think") else {}), **values}
 
     @model_validator(mode="after")
     def _blocks_need_sdpa(self) -> GeneratorSettings:
@@ -210,6 +229,11 @@ class GeneratorSettings(ModelSettings):
             )
         if self.full_layers and self.passage_memory:
             raise ValueError("passage_memory: with full_layers a passage is another in each list; use 0")
+        if self.think and self.passage_attention != "full":
+            raise ValueError(
+                f"think: thoughts are drawn with passage_attention: full, not {self.passage_attention}; set"
+                " one or the other"
+            )
         return self
 
 

@@ -37,6 +37,8 @@ class ObjectiveSettings(Settings):
     engine."""
     learns_paths: ClassVar[bool] = False
     """Whether it has something for the rewriter to learn, where a question is asked more than once."""
+    learns_thoughts: ClassVar[bool] = False
+    """Whether the generator learns what it thought, where a thought comes before the answer."""
     draws_lists: ClassVar[bool] = True
     """Whether lists are sampled from the selector at all."""
 

@@ -10,45 +10,45 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from ragdro.config.models import PassageAttention
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.generation.prompt import Prompt
-from ragdro.lm.argmax import Argmax
-from ragdro.lm.batching import batches_by_tokens
-from ragdro.lm.block_cache import block_cache, require_blocks
-from ragdro.lm.blocks import BlockText
+from ragdro.generation.thoughts import Thinking
+from ragdro.generation.writing import GreedyWriter
+from ragdro.lm.block_cache import require_blocks
 from ragdro.lm.last_layers import LastLayers
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.passage_states import PassageStates
 from ragdro.lm.pretrained import pretrained
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
-from ragdro.profiling import active_profile, phase
+from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.types import Passage, Permutation, Question, Task
+from ragdro.types import Passage, Permutation, Question, Task, Thought
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A question and the passages to answer it from, in reading order."""
+    """A question and the passages to answer it from, in reading order. `thought`: what was written before the
+    answer, of a generator that thinks (None: nothing yet)."""
 
     question: Question
     passages: tuple[Passage, ...]
+    thought: Thought | None = None
 
     @classmethod
-    def of(cls, task: Task, permutation: Permutation) -> Reading:
+    def of(cls, task: Task, permutation: Permutation, thought: Thought | None = None) -> Reading:
         """The question with the passages that a permutation selects, in its order."""
-        return cls(task.question, tuple(task.candidates.passages[i] for i in permutation))
+        return cls(task.question, tuple(task.candidates.passages[i] for i in permutation), thought)
 
 
 class Generator:
@@ -58,7 +58,8 @@ class Generator:
     whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`);
     'blocks-then-full' reads in blocks and is trained with both (`turns`). Raises `ConfigError` for a model or
     a template that cannot do that. `passage_memory`: GiB for what was read in blocks, kept for later
-    questions. `full_layers`: how many of the last layers read blocks as ordinary text.
+    questions. `full_layers`: how many of the last layers read blocks as ordinary text. `think`: tokens of the
+    longest thought before an answer (`ragdro.generation.thoughts`); 0: there is none.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Generator:
         passage_attention: PassageAttention = "full",
         passage_memory: float = 0.0,
         full_layers: int = 0,
+        think: int = 0,
     ) -> None:
         self.model = model
         self.template = template
@@ -91,14 +93,20 @@ class Generator:
                 LastLayers(model.hf, full_layers, model.tokenizer.name) if full_layers else None
             )
             model.passage_states = PassageStates(int(passage_memory * 2**30)) if passage_memory else None
-        self._start = template.output_start(model.tokenizer)
-        self._border = template.output_border(model.tokenizer)
-        self._decoding = Argmax(
-            max_new_tokens=answer_tokens,
-            do_sample=False,
-            eos_token_id=model.tokenizer.end_ids,
-            pad_token_id=model.tokenizer.pad_id,
-        )
+        if think and passage_attention != "full":
+            raise ConfigError(
+                f"generator.think: thoughts are drawn with passage_attention: full, not {passage_attention};"
+                " set one or the other"
+            )
+        if template.answer is not None and not think:
+            raise ConfigError(
+                "generator.prompt: has the key 'answer', for what stands behind a thought, and"
+                " generator.think is 0; set think to a number of tokens, or take another prompt"
+            )
+        self.thinking = Thinking(model, template, think) if think else None
+        self._start = template.output_start(model.tokenizer) if not self.thinking else self.thinking.start
+        self._border = template.output_border(model.tokenizer) if not self.thinking else self.thinking.border
+        self._writer = GreedyWriter(model, answer_tokens)
 
     @property
     def turns(self) -> tuple[Generator, ...]:
@@ -115,7 +123,8 @@ class Generator:
         return tuple(sorted(permutation)) if self.order == "retriever" else permutation
 
     def prompt(self, reading: Reading) -> Ints:
-        """The prompt's token ids. Raises `ConfigError` for a prompt that the model has no positions for."""
+        """The prompt's token ids, without a thought. Raises `ConfigError` for a prompt that the model has no
+        positions for."""
         return self._prompt(reading).tokens
 
     @phase("tokenise")
@@ -131,6 +140,7 @@ class Generator:
         )
         prompt = Prompt.of(ids)
         longest, limit = len(prompt.tokens) + self.answer_tokens + 1, self.model.max_positions
+        longest += 0 if self.thinking is None else self.thinking.longest
         if limit is not None and longest > limit:
             raise ConfigError(
                 f"generator.passage_tokens: question '{reading.question.id}' with its passages and answer "
@@ -149,9 +159,37 @@ class Generator:
         return self.sequences(reading, [self.answer_ids(reading.question, text)])[0]
 
     def sequences(self, reading: Reading, answers: Sequence[Sequence[int]]) -> list[ScoredSequence]:
-        """The sequence of each of several answers' tokens behind one reading."""
-        prompt = self._prompt(reading)
+        """The sequence of each of several answers' tokens behind one reading (and its thought)."""
+        prompt = self._before_answer(reading)
         return [prompt.then(answer) for answer in answers]
+
+    def _before_answer(self, reading: Reading) -> Prompt:
+        """What the answer stands behind."""
+        prompt = self._prompt(reading)
+        if self.thinking is None:
+            return prompt
+        assert reading.thought is not None
+        return self.thinking.before_answer(prompt, reading.thought.tokens)
+
+    def scored_thought(self, reading: Reading) -> ScoredSequence:
+        """The sequence whose log-probability is log p(r|x,d_z) of the reading's thought."""
+        assert reading.thought is not None
+        return self._prompt(reading).then(reading.thought.tokens)
+
+    def learned(self, readings: Sequence[Reading]) -> SequenceGroup:
+        """What is trained of one question's readings: `group` and, behind it, their thoughts in order, where
+        a thought comes first."""
+        group = self.group(readings)
+        if self.thinking is None:
+            return group
+        return SequenceGroup.of([*group.sequences, *map(self.scored_thought, readings)])
+
+    def sample_thoughts(
+        self, readings: Sequence[Reading], uniforms: Sequence[NDArray[np.float64]], max_tokens: int
+    ) -> list[list[Thought]]:
+        """Thoughts drawn behind each reading, one for each row of its `uniforms` [thoughts, tokens]."""
+        assert self.thinking is not None
+        return self.thinking.sample([self.prompt(r) for r in readings], uniforms, max_tokens)
 
     def answer_ids(self, question: Question, answer: str) -> list[int]:
         """The answer's tokens and the end token, or its first `answer_tokens` tokens."""
@@ -182,41 +220,20 @@ class Generator:
         return SequenceGroup.of([self.scored(r) for r in readings])
 
     def answer_many(self, readings: Sequence[Reading], max_tokens: int) -> list[str]:
-        """The greedy answer to each reading."""
-        prompts = [self._prompt(r) for r in readings]
-        answers = [""] * len(readings)
-        spans = [(len(p.tokens), len(p.tokens) + self.answer_tokens) for p in prompts]
-        classes = self.model.length_classes
-        for alike in [list(range(len(prompts)))] if classes is None else classes.apart(spans):
-            for batch in batches_by_tokens([spans[i][1] for i in alike], max_tokens):
-                chosen = [alike[j] for j in batch]
-                for i, ids in zip(chosen, self._greedy([prompts[i] for i in chosen]), strict=True):
-                    answers[i] = self.model.tokenizer.decode(ids)
-        return answers
+        """The greedy answer to each reading; where a thought comes first, behind the likeliest one unless the
+        reading has one."""
+        prompts = [self._before_answer(r) for r in self.thought_of(readings, max_tokens)]
+        texts = self._writer.write(prompts, max_tokens)
+        return [self.model.tokenizer.decode(ids) for ids in texts]
 
-    def _greedy(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """The new tokens of a batch, up to and without an end token; prompts are padded in front."""
-        tokenizer, device = self.model.tokenizer, self.model.device
-        width = max(len(p.tokens) for p in prompts)
-        ids = np.full((len(prompts), width), tokenizer.pad_id, np.int64)
-        mask = np.zeros((len(prompts), width), np.int64)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt.tokens) :] = prompt.tokens
-            mask[row, width - len(prompt.tokens) :] = 1
-        self.model.hf.eval()
-        texts = [BlockText(p.tokens, p.blocks) for p in prompts if p.blocks is not None]
-        with torch.no_grad(), self.model.precision():
-            output = self.model.hf.generate(
-                input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                past_key_values=block_cache(self.model, texts) if texts else None,
-                generation_config=self._decoding,
-            )
-        if active_profile() is not None:
-            positions = torch.arange(width - 1 if texts else 0, output.shape[1]).repeat(len(prompts), 1)
-            self.model.note(positions.numel(), self.model.flops(positions))
-        ends = set(tokenizer.end_ids)
-        return [list(takewhile(lambda i: i not in ends, row)) for row in output[:, width:].tolist()]
+    def thought_of(self, readings: Sequence[Reading], max_tokens: int) -> list[Reading]:
+        """The readings, those without a thought with the likeliest one where a thought comes first."""
+        if self.thinking is None:
+            return list(readings)
+        missing = [i for i, r in enumerate(readings) if r.thought is None]
+        thoughts = self.thinking.greedy([self.prompt(readings[i]) for i in missing], max_tokens)
+        found = dict(zip(missing, thoughts, strict=True))
+        return [replace(r, thought=found[i]) if i in found else r for i, r in enumerate(readings)]
 
     @classmethod
     def from_pretrained(
@@ -230,6 +247,7 @@ class Generator:
         passage_attention: PassageAttention = "full",
         passage_memory: float = 0.0,
         full_layers: int = 0,
+        think: int = 0,
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
@@ -240,8 +258,9 @@ class Generator:
         An answer has at most `answer_tokens` tokens. `prompt`: a template by name, or a YAML file's path.
         A question longer than `question_tokens` and a passage (title and text) longer than `passage_tokens`
         are cut; `passage_attention`: as it was trained (see `Generator`, as of `passage_memory` and
-        `full_layers`). The rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot be loaded,
-        `ConfigError` for a value out of range or an unknown template.
+        `full_layers`). `think`: so many tokens are written before the answer at most, which takes a `prompt`
+        that says so (`thinking`). The rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot
+        be loaded, `ConfigError` for a value out of range or an unknown template.
         """
         if answer_tokens < 1:
             raise ConfigError(f"answer_tokens: must be at least 1, is {answer_tokens}")
@@ -258,6 +277,7 @@ class Generator:
             passage_attention=passage_attention,
             passage_memory=passage_memory,
             full_layers=full_layers,
+            think=think,
         )
 
     def answer(self, question: str, passages: Sequence[PassageLike]) -> str:
@@ -270,7 +290,7 @@ class Generator:
 
     def log_likelihood(self, question: str, passages: Sequence[PassageLike], answer: str) -> float:
         """log p(y|x,d_z) of `answer` in nats: the sum over its tokens and the end token (as in
-        `scored`).
+        `scored`), behind the likeliest thought where one comes first.
 
         Raises as `answer` does, and `DataError` for an answer of more than `answer_tokens` tokens.
         """
@@ -280,7 +300,8 @@ class Generator:
                 f"answer: has {length} tokens, more than answer_tokens = {self.answer_tokens}:"
                 f" {brief(answer)}"
             )
-        sequence = self.scored(_reading(question, passages), answer)
+        (read,) = self.thought_of([_reading(question, passages)], _ONE_QUESTION)
+        sequence = self.scored(read, answer)
         return score_all(self.model, [SequenceGroup.of([sequence])], _ONE_QUESTION)[0][0]
 
 

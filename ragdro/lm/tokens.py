@@ -170,6 +170,15 @@ class TextTokenizer:
                 return tuple(whole[len(head) :])
         return tuple(self.data(text))
 
+    def behind(self, before: str, text: str) -> list[int]:
+        """Ids of our `text` as it stands behind `before`, which is ours as well; where the border is inside a
+        token, those that it has behind an end token, or by itself."""
+        for ours in (before, str(self.hf.eos_token)):
+            head, whole = self.template(ours), self.template(ours + text)
+            if whole[: len(head)] == head:
+                return whole[len(head) :]
+        return self.template(text)
+
     def length(self, text: str) -> int:
         """How many tokens a user's `text` is by itself."""
         return self._length_cached(text)

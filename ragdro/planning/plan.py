@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Generator
+from ragdro.generation.generator import Reading
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.groups import ScoredGroup, batches_of, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype
@@ -31,7 +30,13 @@ from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
-from ragdro.planning.stand_in import longest_tasks, model_config, stand_in_pair, unlike_lists
+from ragdro.planning.stand_in import (
+    longest_tasks,
+    longest_thought,
+    model_config,
+    stand_in_pair,
+    unlike_lists,
+)
 from ragdro.runs.models import ROLES, settings_of
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
@@ -123,11 +128,18 @@ def _phases(
             tasks = longest_tasks(config, count)
             return [selector.group(t, z) for t, z in zip(tasks, unlike_lists(config, count), strict=True)]
 
-        def answers(count: int, reader: Generator = generator) -> list[ScoredGroup]:
+        def readings(count: int) -> list[list[Reading]]:
+            thought = longest_thought(generator)
             return [
-                reader.group([reading(task, z) for z in drawn])
+                [reading(task, z, thought) for z in drawn]
                 for task, drawn in zip(longest_tasks(config, count), unlike_lists(config, count), strict=True)
             ]
+
+        def answers(count: int) -> list[ScoredGroup]:
+            return [generator.group(own) for own in readings(count)]
+
+        def learned(count: int) -> list[ScoredGroup]:
+            return [generator.turns[-1].learned(own) for own in readings(count)]
 
         shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
         budget = config.e_step.max_tokens_per_micro_batch
@@ -139,8 +151,7 @@ def _phases(
             side = _Side(config, "selector", selector.model, lists)
             phases["selector update"] = [_update(side, config.m_step.selector, processes)]
         if config.train_generator:
-            costliest = partial(answers, reader=generator.turns[-1])
-            side = _Side(config, "generator", generator.model, costliest)
+            side = _Side(config, "generator", generator.model, learned)
             phases["generator update"] = [_update(side, config.m_step.generator, processes)]
     return {
         name: [replace(p, tokens=p.tokens * questions, flops=p.flops * questions) for p in steps]

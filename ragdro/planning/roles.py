@@ -115,7 +115,7 @@ def _longest(
     for task in tasks:
         passages, behind = task.candidates.passages, 0
         if role == "generator":
-            passages, behind = passages[:k], config.generator.answer_tokens + 1
+            passages, behind = passages[:k], config.generator.answer_tokens + 1 + config.generator.think
             _count_answer(template, tokenizer, task, config.generator.answer_tokens)
         ids = template.encode(tokenizer, task.question.question, passages, min(k, len(passages)), budget)
         longest = max(longest, len(ids) + behind)

@@ -30,7 +30,7 @@ from ragdro.prompts import load_template
 from ragdro.runs.models import settings_of
 from ragdro.runs.setup import behind_prompts
 from ragdro.selection.selector import Selector
-from ragdro.types import Candidates, Passage, Permutation, Question, Role, Task
+from ragdro.types import Candidates, Passage, Permutation, Question, Role, Task, Thought
 
 _VOCABULARY = 1024
 
@@ -90,7 +90,8 @@ def _model(
         if settings.gradient_checkpointing:
             hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         template = load_template(settings.prompt)
-        tokenizer = train_tokenizer([template.user, template.passage] * 9, _VOCABULARY)
+        words = [template.user, template.passage, *filter(None, [template.answer])]
+        tokenizer = train_tokenizer(words * 9, _VOCABULARY)
         computed = autocast_dtype(settings, device, trained=config.trains(role))
         base = LanguageModel(hf, TextTokenizer(tokenizer, name=role), computed)
     model = base
@@ -129,6 +130,14 @@ def longest_tasks(config: Config, count: int) -> list[Task]:
         question = Question(f"{i}", f"{i} " + "question " * words, ("answer " * words,))
         tasks.append(Task(question, Candidates(question.id, passages)))
     return tasks
+
+
+def longest_thought(generator: Generator) -> Thought | None:
+    """A thought that is as long as it may be and has not ended; None of a generator that does not think."""
+    if generator.thinking is None:
+        return None
+    word = generator.model.tokenizer.template("x")[0]
+    return Thought("", (word,) * generator.thinking.most, 0.0, 0.0)
 
 
 def unlike_lists(config: Config, count: int) -> list[list[Permutation]]:

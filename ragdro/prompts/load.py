@@ -21,6 +21,7 @@ _SLOTS = {
     "passage": {"identifier", "title", "text"},
     "read": {"title", "text"},
     "start": set(),
+    "answer": set(),
     "system": set(),
 }
 
@@ -52,7 +53,8 @@ def load_template(source: str) -> PromptTemplate:
 def _template(fields: Any, source: str) -> PromptTemplate:
     if not isinstance(fields, dict) or not {"user", "passage"} <= set(fields) <= set(_SLOTS):
         raise ConfigError(
-            f"{source}: a prompt template has the keys user, passage and, optionally, read, start and system"
+            f"{source}: a prompt template has the keys user, passage and, optionally, read, start, answer and"
+            " system"
         )
     for key, value in fields.items():
         if not isinstance(value, str):
@@ -68,4 +70,6 @@ def _template(fields: Any, source: str) -> PromptTemplate:
         raise ConfigError(f"{source}: 'user' needs the slots {{question}} and {{passages}}")
     if ("{read}" in fields["user"]) != ("read" in fields):
         raise ConfigError(f"{source}: the slot {{read}} of 'user' and the key 'read' go together")
+    if not fields.get("answer", "x").strip():
+        raise ConfigError(f"{source}: 'answer' must say something, such as: Answer")
     return PromptTemplate(**fields)

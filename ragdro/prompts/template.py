@@ -9,7 +9,8 @@ A template file has `user` (with the slots `{question}`, `{passages}` and, optio
 plain prompt and the output (a chat turn has its own) and, optionally, `system`: a system turn, in place of
 the one that some chat templates write by themselves. A selector's that is asked more than once has
 `{read}` in its `user`: there each passage that was read already stands as `read` says (with `{title}` and
-`{text}`).
+`{text}`). A generator's that asks for a thought first has `answer`: what stands between the thought and the
+answer, in place of `start`.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class PromptTemplate:
     start: str = ""
     system: str | None = None
     read: str | None = None
+    answer: str | None = None
     counts: CutCounts = field(default_factory=CutCounts, compare=False, repr=False)
 
     def require_blocks(self) -> None:
@@ -104,7 +106,7 @@ class PromptTemplate:
     def as_yaml(self) -> str:
         """The template file that `load_template` reads this back from."""
         parts = {"user": self.user, "passage": self.passage, "read": self.read, "start": self.start}
-        parts["system"] = self.system
+        parts |= {"answer": self.answer, "system": self.system}
         said = {key: text for key, text in parts.items() if text is not None}
         return yaml.safe_dump(said, allow_unicode=True)
 

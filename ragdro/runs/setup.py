@@ -196,6 +196,7 @@ def behind_prompts(
             passage_attention=of_generator.passage_attention,
             passage_memory=of_generator.passage_memory,
             full_layers=of_generator.full_layers,
+            think=of_generator.think,
         ),
     )
 

@@ -2,7 +2,8 @@
 
 In: `WeightedTask`s. Out: a JSON value, and from it the same `WeightedTask`s to the last bit (JSON writes
 the shortest digits that read back as the same float). Of a question that is asked more than once it has the
-passages that its own candidates have not, and the rounds of each path.
+passages that its own candidates have not, and the rounds of each path; where a thought comes before the
+answer, the thought of each sample.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from ragdro.types import (
     RejectedAnswer,
     Round,
     Task,
+    Thought,
     WeightedSample,
     WeightedTask,
 )
 
-_sample = attrgetter(*(name for name in WeightedSample.__slots__ if name != "path"))
+_sample = attrgetter(*(name for name in WeightedSample.__slots__ if name not in ("path", "thought")))
 _rejected = attrgetter(*RejectedAnswer.__slots__)
 _LOGARITHMS = ("log_query", "log_query_proposal", "log_list", "log_list_proposal")
 
@@ -42,6 +44,7 @@ def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
             "drawn": w.drawn,
             "rejected": None if w.rejected is None else _rejected(w.rejected),
             **_encoded_paths(w),
+            **_encoded_thoughts(w),
         }
         for w in weighted
     ]
@@ -56,11 +59,12 @@ def decode(values: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[Weig
 
 def _decoded(value: dict[str, Any], task: Task) -> WeightedTask:
     whole, paths = _decoded_paths(value, task)
+    thoughts = value.get("thoughts") or [None] * len(paths)
     return WeightedTask(
         whole,
         tuple(
-            replace(WeightedSample(tuple(z), *numbers), path=path)
-            for (z, *numbers), path in zip(value["samples"], paths, strict=True)
+            replace(WeightedSample(tuple(z), *numbers), path=path, thought=_thought(thought))
+            for (z, *numbers), path, thought in zip(value["samples"], paths, thoughts, strict=True)
         ),
         value["bound"],
         value["effective_sample_size"],
@@ -68,6 +72,19 @@ def _decoded(value: dict[str, Any], task: Task) -> WeightedTask:
         tuple(value["drawn"]),
         None if value["rejected"] is None else RejectedAnswer(*value["rejected"]),
     )
+
+
+def _encoded_thoughts(weighted: WeightedTask) -> dict[str, Any]:
+    """Each sample's thought; nothing where there are none."""
+    thoughts = [s.thought for s in weighted.samples if s.thought is not None]
+    return {"thoughts": [astuple(thought) for thought in thoughts]} if thoughts else {}
+
+
+def _thought(values: Sequence[Any] | None) -> Thought | None:
+    if values is None:
+        return None
+    text, tokens, log_q, log_p = values
+    return Thought(text, tuple(tokens), log_q, log_p)
 
 
 def _encoded_paths(weighted: WeightedTask) -> dict[str, Any]:

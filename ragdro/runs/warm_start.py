@@ -26,7 +26,7 @@ KEY = "warm_up_from"
 _MAY_DIFFER = frozenset(
     (
         *("dtype", "amp", "attention", "kernels", "gradient_checkpointing", "trust_remote_code"),
-        *("question_tokens", "passage_tokens", "answer_tokens", "query_tokens", "prompt_date"),
+        *("question_tokens", "passage_tokens", "answer_tokens", "query_tokens", "think", "prompt_date"),
         *("passage_attention", "passage_memory", "full_layers"),
     )
 )

@@ -32,7 +32,7 @@ from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.inclusion import likeliest
 from ragdro.selection.rerank import Reranking, rerank
-from ragdro.types import Candidates, Permutation, Question, QuestionPath, Selection, Task
+from ragdro.types import Candidates, Permutation, Question, QuestionPath, Selection, Task, Thought
 
 _ONE_QUESTION = 1
 """A budget of tokens that puts each question into a batch of its own."""
@@ -45,17 +45,20 @@ _CLASSES = {
 @dataclass(frozen=True, slots=True)
 class Draw:
     """A sampled permutation with log q(z) of the distribution it was drawn from and log p(z|x) (nats); where
-    a question is asked more than once, what its `path` has read, and both of the whole path."""
+    a question is asked more than once, what its `path` has read, and both of the whole path. `thought`: what
+    the generator wrote before the answer, with its own."""
 
     permutation: Permutation
     log_proposal: float
     log_prior: float
     path: QuestionPath | None = None
+    thought: Thought | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for draws of a question that are the same decisions."""
-        return (self.permutation, None if self.path is None else self.path.decisions)
+        decisions = None if self.path is None else self.path.decisions
+        return (self.permutation, decisions, None if self.thought is None else self.thought.tokens)
 
 
 class Selector(ABC):

@@ -30,6 +30,7 @@ from torch import Tensor
 from ragdro.algorithms import weights as formulas
 from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config, EStep, load_config
+from ragdro.errors import ConfigError
 from ragdro.files import write_atomically
 from ragdro.lm.groups import ScoredGroup, log_probs
 from ragdro.lm.model import LanguageModel
@@ -53,6 +54,11 @@ Row = dict[str, float | int | str]
 def measure(run: Path) -> list[Row]:
     """A row an iteration, split and m."""
     config = load_config(run / CONFIG)
+    if config.generator.think:
+        raise ConfigError(
+            f"{run}: generator.think is {config.generator.think}, and variances are those of lists alone;"
+            " take a run without thoughts"
+        )
     torch.set_num_threads(config.threads or torch.get_num_threads())
     splits = {
         "training": load_tasks(config, config.data.train)[: config.data.train_questions],

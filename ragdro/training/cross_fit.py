@@ -108,7 +108,7 @@ def held_out_log_likelihoods(
     draws: Sequence[Sequence[Draw]],
     max_tokens: int,
 ) -> Scores:
-    """log p(y|x,d_z) of each question under the fold that has not been fitted to it."""
+    """log p(y|x,d_z) of each question's draws under the fold that has not been fitted to it."""
 
     def compute(chosen: Sequence[int]) -> Scores:
         return answer_log_likelihoods(

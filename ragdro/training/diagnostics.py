@@ -47,7 +47,7 @@ def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> di
 def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
     drawn = weighted.drawn[:m]
     log_prior, log_proposal = column(weighted, "log_prior", m), column(weighted, "log_proposal", m)
-    ratios = formulas.log_ratios(column(weighted, "log_likelihood", m), log_prior, log_proposal)
+    ratios = column(weighted, "log_ratio", m)
     weights = formulas.importance_weights(ratios)
     return {
         "bound": float(formulas.bound(ratios)),

@@ -1,7 +1,8 @@
 """The E-step: sample permutations from the selector and weight them by the generator.
 
 In: both models and questions with candidates. Out: for each question its distinct permutations (or the paths
-that led to them, where a question is asked more than once) with importance weights (`WeightedSample`) and
+that led to them, where a question is asked more than once; each with a thought, where one comes before the
+answer) with importance weights (`WeightedSample`) and
 what the samples say about the fit: the m-sample bound and the effective sample size.
 """
 
@@ -26,15 +27,16 @@ from ragdro.rewriting.paths import pooled
 from ragdro.selection.selector import Draw, Selector
 from ragdro.system import reading
 from ragdro.training.proposals import Propose
-from ragdro.types import Permutation, Task, WeightedSample, WeightedTask
+from ragdro.training.thoughts import Think
+from ragdro.types import Task, WeightedSample, WeightedTask
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""
 
 Label: TypeAlias = Callable[[Sequence[WeightedTask]], list[WeightedTask]]
 """Adds what an objective wants to know of the samples besides their weights."""
-Scores: TypeAlias = list[dict[Permutation, float]]
-"""log p(y|x,d_z) of each question's distinct permutations."""
+Scores: TypeAlias = list[list[float]]
+"""log p(y|x,d_z) of each question's draws, in order (behind the thought of each, where it has one)."""
 Score: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]], int], Scores]
 
 QUESTIONS_PER_SHARD: int = EStep.model_fields["questions_per_shard"].default
@@ -50,19 +52,24 @@ def e_step(
     weigh: weights.Weigh = weights.importance_weights,
     score: Score | None = None,
     label: Label | None = None,
+    think: Think | None = None,
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     shards: Shards = lambda number, tasks, compute: compute(),
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
     `max_tokens` bounds one forward pass; `score` is how p(y|x,d_z) is computed (None: by `generator` as it
-    is). `questions_per_shard` are in memory at once, and `shards` sees each shard; processes share a shard
-    out.
+    is), `think` draws what a generator that thinks writes before the answer. `questions_per_shard` are in
+    memory at once, and `shards` sees each shard; processes share a shard out.
     """
 
-    def measured(part: Sequence[Task]) -> list[tuple[list[Draw], dict[Permutation, float]]]:
+    assert generator.thinking is None or think is not None
+
+    def measured(part: Sequence[Task]) -> list[tuple[list[Draw], list[float]]]:
         draws = propose(selector, part)
         found = [_with_found(task, drawn) for task, drawn in zip(part, draws, strict=True)]
+        if think is not None:
+            draws = think(generator, found, draws)
         scores = (score or answer_log_likelihoods)(generator, found, draws, max_tokens)
         return list(zip(draws, scores, strict=True))
 
@@ -82,39 +89,33 @@ def e_step(
 def answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], max_tokens: int
 ) -> Scores:
-    """log p(y|x,d_z) of each question's distinct permutations: what is read alike is scored once."""
-    distinct = [list(dict.fromkeys(generator.ordered(d.permutation) for d in drawn)) for drawn in draws]
+    """log p(y|x,d_z) of each question's draws: what is read alike is scored once."""
+    keys = [[(generator.ordered(d.permutation), d.thought) for d in drawn] for drawn in draws]
+    distinct = [list(dict.fromkeys(own)) for own in keys]
     groups = [
-        generator.group([reading(task, z) for z in lists])
-        for task, lists in zip(tasks, distinct, strict=True)
+        generator.group([reading(task, *key) for key in own])
+        for task, own in zip(tasks, distinct, strict=True)
     ]
     scores = score_all(generator.model, groups, max_tokens)
-    tables = [dict(zip(lists, values, strict=True)) for lists, values in zip(distinct, scores, strict=True)]
-    return [
-        {d.permutation: table[generator.ordered(d.permutation)] for d in drawn}
-        for table, drawn in zip(tables, draws, strict=True)
-    ]
+    tables = [dict(zip(own, values, strict=True)) for own, values in zip(distinct, scores, strict=True)]
+    return [[table[key] for key in own] for table, own in zip(tables, keys, strict=True)]
 
 
-def _weigh(
-    task: Task, draws: Sequence[Draw], scores: dict[Permutation, float], weigh: weights.Weigh
-) -> WeightedTask:
-    if any(math.isnan(score) for score in scores.values()):
+def _weigh(task: Task, draws: Sequence[Draw], scores: Sequence[float], weigh: weights.Weigh) -> WeightedTask:
+    if any(map(math.isnan, scores)):
         raise TrainingError(
             f"question '{task.question.id}': the generator's log-likelihood of the answer is not a number;"
             " try dtype=float32 or bfloat16 in place of float16, or a lower m_step.generator.learning_rate"
         )
-    ratios = weights.log_ratios(
-        torch.tensor([[scores[d.permutation] for d in draws]], dtype=torch.float64),
-        torch.tensor([[d.log_prior for d in draws]], dtype=torch.float64),
-        torch.tensor([[d.log_proposal for d in draws]], dtype=torch.float64),
-    )
+    log_priors, log_proposals = zip(*map(_log_ps, draws), strict=True)
+    columns = torch.tensor([[scores, log_priors, log_proposals]], dtype=torch.float64)
+    ratios = weights.log_ratios(columns[:, 0], columns[:, 1], columns[:, 2])
     normalised = weigh(ratios)
     shares: Counter[Hashable] = Counter()
     for draw, weight in zip(draws, normalised[0].tolist(), strict=True):
         shares[draw.key] += weight
     counts = Counter(d.key for d in draws)
-    first = {d.key: d for d in reversed(draws)}
+    first = {d.key: (d, score) for d, score in reversed(list(zip(draws, scores, strict=True)))}
     places = {key: i for i, key in enumerate(first)}
     samples = tuple(
         WeightedSample(
@@ -122,11 +123,12 @@ def _weigh(
             counts[key],
             d.log_proposal,
             d.log_prior,
-            scores[d.permutation],
+            score,
             shares[key],
             path=d.path,
+            thought=d.thought,
         )
-        for key, d in first.items()
+        for key, (d, score) in first.items()
     )
     return WeightedTask(
         task,
@@ -136,6 +138,13 @@ def _weigh(
         bool(weights.impossible(ratios)),
         tuple(places[d.key] for d in draws),
     )
+
+
+def _log_ps(draw: Draw) -> tuple[float, float]:
+    """log p and log q of all that was decided."""
+    if draw.thought is None:
+        return draw.log_prior, draw.log_proposal
+    return draw.log_prior + draw.thought.log_prior, draw.log_proposal + draw.thought.log_proposal
 
 
 def _with_found(task: Task, draws: Sequence[Draw]) -> Task:

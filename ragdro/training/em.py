@@ -29,6 +29,7 @@ from ragdro.config import TrainingSettings
 from ragdro.config.load import describe
 from ragdro.config.objective import check_proposals
 from ragdro.config.paths import check_paths
+from ragdro.config.thinking import check_thinking
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
@@ -93,7 +94,7 @@ def train(
     Raises a `RagdroError` for input that cannot be used.
     """
     algorithm = algorithm or Dro()
-    settings = _settings(settings, algorithm, changes)
+    settings = _settings(settings, algorithm, changes, generator)
     retrieve = None if retriever is None else as_retrieve(retriever, top_n)
     system = Rag(
         selector,
@@ -184,6 +185,7 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
             weigh=training.algorithm.weights,
             score=training.held_out_scores,
             label=training.label,
+            think=training.think(iteration),
             questions_per_shard=step.questions_per_shard,
             shards=training.shards(stage_name(iteration), len(tasks)),
         )
@@ -253,7 +255,7 @@ def _asking(
 
 
 def _settings(
-    settings: TrainingSettings | None, algorithm: Algorithm, changes: dict[str, Any]
+    settings: TrainingSettings | None, algorithm: Algorithm, changes: dict[str, Any], generator: Generator
 ) -> TrainingSettings:
     """The settings with what the keywords and the algorithm say of them."""
     given = settings or TrainingSettings()
@@ -273,6 +275,8 @@ def _settings(
     try:
         check_proposals(algorithm, given.e_step)
         check_paths(algorithm, given)
+        if generator.thinking is not None:
+            check_thinking(algorithm, given)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return given

@@ -30,6 +30,7 @@ from ragdro.training.loop import VANILLA, Training, stage_name
 from ragdro.training.parts import BEST
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals, uniforms
+from ragdro.training.thoughts import thinks
 from ragdro.types import Prediction, Selection, Task, WeightedTask
 
 Predict: TypeAlias = Callable[[Sequence[Task]], list[Prediction]]
@@ -203,6 +204,7 @@ def draw(
         tasks,
         propose=lambda _, part: [lists[task.question.id][1] for task in part],
         max_tokens=settings.max_tokens_per_micro_batch,
+        think=thinks(seed, _EVALUATION_STREAM, settings.max_tokens_per_micro_batch),
     )
     return Drawn(weighted, [lists[task.question.id][0] for task in tasks])
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ragdro.algorithms.base import Algorithm, Labeller
 from ragdro.config import TrainingSettings
+from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine, OwnEngine
 from ragdro.selection.selector import Draw
 from ragdro.system import Rag
@@ -24,6 +25,7 @@ from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import Propose, proposals
 from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
 from ragdro.training.teachers import model_orders, teacher_permutation
+from ragdro.training.thoughts import Think, thinks
 from ragdro.types import Permutation, Task, WeightedTask
 
 VANILLA = "vanilla_rag"
@@ -122,6 +124,25 @@ class Training(TrainingParts):
         """log p(y|x,d_z), by a generator that has not been fitted to the question where there is
         cross-fitting."""
         return held_out_log_likelihoods(self.folds, generator, tasks, draws, max_tokens)
+
+    def think(self, iteration: int) -> Think:
+        """Where an iteration's thoughts come from: where there is cross-fitting from the generator that
+        scores their answers, so that their log q is their log p."""
+        step = self.settings.e_step
+        own = thinks(self.settings.seed, TRAIN_STREAM + iteration, step.max_tokens_per_micro_batch)
+
+        def think(
+            generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]]
+        ) -> list[list[Draw]]:
+            if generator.thinking is None:
+                return [list(drawn) for drawn in draws]
+
+            def compute(chosen: Sequence[int]) -> list[list[Draw]]:
+                return own(generator, [tasks[i] for i in chosen], [draws[i] for i in chosen])
+
+            return held_out(self.folds, tasks, compute)
+
+        return think
 
     @property
     def label(self) -> Callable[[Sequence[WeightedTask]], list[WeightedTask]] | None:

@@ -32,9 +32,7 @@ def posterior_labels(weighted: Iterable[WeightedTask]) -> list[RelevanceLabels]:
 
 
 def _inclusion(weighted: WeightedTask) -> list[float]:
-    log_weights = [
-        s.log_prior + s.log_likelihood - s.log_proposal + float(np.log(s.count)) for s in weighted.samples
-    ]
+    log_weights = [s.log_ratio + float(np.log(s.count)) for s in weighted.samples]
     lists = [s.permutation for s in weighted.samples]
     values = inclusion(lists, softmax(log_weights).tolist(), len(weighted.task.candidates.passages))
     return [float(value) for value in np.clip(values, 0.0, 1.0)]

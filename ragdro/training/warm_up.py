@@ -24,7 +24,7 @@ from ragdro.system import reading
 from ragdro.training.lessons import Lesson, TaughtList, lessons
 from ragdro.training.m_step import FitObserver, fit
 from ragdro.training.teachers import Orders, tied_lists
-from ragdro.types import Task
+from ragdro.types import NO_THOUGHT, Task
 
 ObserverOf = Callable[[str], FitObserver]
 """From a role to what watches and saves its fit."""
@@ -94,8 +94,9 @@ def _list(taught: TaughtList, settings: WarmUp, known: Orders) -> TrainingExampl
 
 
 def _answer(generator: Generator, lesson: Lesson, settings: WarmUp) -> TrainingExample:
-    """The generator's: the gold answer from what the teacher read."""
-    sequence = generator.scored(reading(lesson.task, generator.ordered(lesson.permutation)))
+    """The generator's: the gold answer from what the teacher read. Nobody teaches thoughts: behind none."""
+    thought = None if generator.thinking is None else NO_THOUGHT
+    sequence = generator.scored(reading(lesson.task, generator.ordered(lesson.permutation), thought))
     whole = sequence.whole() if settings.loss == "all_tokens" else sequence
     return TrainingExample(lesson.task.question.id, SequenceGroup.of([whole]), (1.0,))
 

@@ -57,15 +57,17 @@ def find(texts: Sequence[str], top_n: int) -> list[Candidates]:
     return [Candidates(str(i), passages[:top_n]) for i, passages in enumerate(found)]
 
 
-def path_rag(seed: int = 0, ks: tuple[int, ...] | None = None, *, stop: bool = False) -> Rag:
-    """Three random models of different seeds. `ks`: how many each round selects, with `stop` at most."""
+def path_rag(seed: int = 0, ks: tuple[int, ...] | None = None, *, stop: bool = False, think: int = 0) -> Rag:
+    """Three random models of different seeds. `ks`: how many each round selects, with `stop` at most;
+    `think`: tokens before the answer."""
     budget, tokenizer = Budget(12, 12), word_level(SENTENCES)
     chooser, reader, writer = (random_model(tokenizer, seed=3 * seed + i) for i in range(3))
     template = load_template("tiny-selector")
     if ks is not None:  # the prompt says how many, as those for pretrained models do
         template = replace(template, user=template.user.replace("Selection:", "[{k}] Selection:"))
     selector = ListSelector(chooser, template, k=2, n=6, budget=budget, stop=stop)
-    generator = Generator(reader, load_template("tiny-generator"), budget=budget, answer_tokens=6)
+    asked = load_template("tiny-thinking" if think else "tiny-generator")
+    generator = Generator(reader, asked, budget=budget, answer_tokens=6, think=think)
     rewriter = Rewriter(writer, load_template("tiny-rewriter"), budget=budget, query_tokens=1)
     asking = Asking(rewriter, find, Retrieval(rounds=2, k=ks, stop=True), selector)
     return Rag(selector, generator, asking=asking)

@@ -85,8 +85,7 @@ def test_impossible_questions_are_weighted_alike_and_counted(
     def likelihoods(generator: Any, tasks: Any, draws: Any, tokens: int) -> Any:
         scores = scored(generator, tasks, draws, tokens)
         return [
-            dict.fromkeys(f, -math.inf) if t.question.id == "q1" else f
-            for t, f in zip(tasks, scores, strict=True)
+            [-math.inf] * len(f) if t.question.id == "q1" else f for t, f in zip(tasks, scores, strict=True)
         ]
 
     def weigh(task: Any, *arguments: Any) -> Any:

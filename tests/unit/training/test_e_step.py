@@ -110,7 +110,7 @@ def test_a_likelihood_that_is_no_number_stops_the_run_and_names_the_question() -
     rag = pocket_rag()
 
     def score(generator: Generator, tasks: list[Task], draws: list[list[Draw]], max_tokens: int) -> Scores:
-        return [{d.permutation: float("nan") for d in drawn} for drawn in draws]
+        return [[float("nan")] * len(drawn) for drawn in draws]
 
     propose = proposals(Dro(), EStep(samples=3), 3, 1)
     with pytest.raises(TrainingError, match=r"question 'q0'.*not a number"):

@@ -1,0 +1,100 @@
+"""Runs whose generator thinks before it answers: the folder, interruption, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ragdro
+from ragdro.errors import ConfigError
+from ragdro.runs.state import StateStore
+from ragdro.runs.weighted_lists import weighted_lists
+from tests.pipeline.crash import outcome
+from tests.pipeline.test_path_runs import Killed, path_config
+
+
+def thought_config(folder: Path, **changes: Any) -> Path:
+    """Two rounds, then a thought of at most five tokens; two folds weight the paths."""
+    return path_config(folder, cross_fitted=True, iterations=1, **changes)
+
+
+THINK = ["generator.think=5", "generator.prompt=tiny-thinking"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("thoughts")
+    ragdro.run(ragdro.load_config(thought_config(folder), THINK))
+    return folder
+
+
+def test_the_e_step_keeps_thoughts_and_what_was_measured_is_finite(finished: Path) -> None:
+    run = finished / "runs/run"
+    results = json.loads((run / "results.json").read_text())
+    assert results["best"]["bound"] < 0
+    weighted = weighted_lists(run, ragdro.load_config(run / "config.yaml"))
+    assert len(weighted) == 6
+    for one in weighted:
+        for sample in one.samples:
+            assert sample.path is not None and sample.thought is not None
+            assert 1 <= len(sample.thought.tokens) <= 5
+            assert sample.thought.log_proposal == sample.thought.log_prior < 0
+
+
+@pytest.mark.parametrize("commit", [16, 26])
+def test_a_run_that_is_killed_ends_as_one_that_was_not(
+    finished: Path, commit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the first shard of an E-step, in the generator's fit."""
+    config = ragdro.load_config(finished / "config.yaml", [*THINK, f"name=killed-{commit}"])
+    done, original = [0], StateStore.commit
+
+    def committed(store: StateStore, state: Any) -> None:
+        original(store, state)
+        done[0] += 1
+        if done[0] == commit:
+            store.settle()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateStore, "commit", committed)
+        with pytest.raises(Killed):
+            ragdro.run(config)
+    ragdro.run(config, resume=True)
+    expected, found = (outcome(finished / "runs" / name) for name in ("run", config.name))
+    assert found.keys() == expected.keys()
+    assert [key for key in expected if found[key] != expected[key]] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("objective=sft", "objective: sft"),
+        ("objective=marginal", "objective: marginal"),
+        ("objective=rloo", "objective: rloo"),
+        ("objective=dpo", "objective: dpo"),
+        ("warm_up.loss=all_tokens", "warm_up.loss: all_tokens"),
+        ("parallel.strategy=fsdp2", "parallel.strategy: fsdp2"),
+        ("generator.passage_attention=blocks", "generator.*think"),
+        ("generator.think=-1", "generator.think"),
+    ],
+)
+def test_what_does_not_go_with_thoughts_is_refused_by_its_key(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    path = path_config(tmp_path, retrieval={}, rewriter=None)
+    with pytest.raises(ConfigError, match=message):
+        ragdro.load_config(path, [*THINK, change])
+
+
+def test_null_and_0_are_no_thought_and_a_thought_has_a_prompt_of_its_own(tmp_path: Path) -> None:
+    path = path_config(tmp_path)
+    for value in ("null", "0"):
+        assert ragdro.load_config(path, [f"generator.think={value}"]).generator.think == 0
+    settings = ragdro.config.GeneratorSettings
+    assert settings(model="m").prompt == "generator"
+    assert settings(model="m", think=8).prompt == "thinking"
+    assert settings(model="m", think=8, prompt="mine.yaml").prompt == "mine.yaml"
