@@ -32,6 +32,7 @@ class Rejection(Algorithm):
     )
 
     learns_paths: ClassVar[bool] = True
+    learns_thoughts: ClassVar[bool] = True
 
     @property
     def needs_labels(self) -> bool:

@@ -75,6 +75,7 @@ def test_a_run_that_is_killed_ends_as_one_that_was_not(
         ("objective=sft", "objective: sft"),
         ("objective=marginal", "objective: marginal"),
         ("objective=rloo", "objective: rloo"),
+        ("objective=rrpo", "objective: rrpo"),
         ("objective=dpo", "objective: dpo"),
         ("warm_up.loss=all_tokens", "warm_up.loss: all_tokens"),
         ("parallel.strategy=fsdp2", "parallel.strategy: fsdp2"),
