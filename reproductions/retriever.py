@@ -4,13 +4,14 @@
 
 For each set: BM25, MiniLM as it comes, and MiniLM trained on distant supervision, on gold labels (NQ's
 training questions have none) and, where a run is given, on the posterior over its lists. With a run, all
-learn from those of its questions that an E-step has seen, with its candidates; without one, from `--train`
-questions of the set with BM25's top 20. All are measured on the same held-out questions: recall@1, 5, 20 of
-gold passages and nDCG@10 (ir-measures), with a bootstrap interval of the difference to MiniLM as it comes and
-the p-value of a paired permutation test. DATA is laid out as `sets.sh` says, with `more/` beside it. OUT
-keeps trained models, indexes and `NAME.json`; a model that was trained so, on the same labels, is not trained
-again. `--pool N` searches in the gold passages and BM25's top N of the held-out questions instead of in the
-whole corpus: quicker, and easier, so figures of the two do not compare.
+learn from those of its questions that an E-step has seen, with its candidates; without one, from questions
+of the set with BM25's top 20; from `--train` of them at most, at equal distances. All are measured on the
+same held-out questions: recall@1, 5, 20 of gold passages and nDCG@10 (ir-measures), with a bootstrap interval
+of the difference to MiniLM as it comes and the p-value of a paired permutation test. DATA is laid out as
+`sets.sh` says, with `more/` beside it. OUT keeps trained models, indexes and `NAME.json`; a model that was
+trained so, on the same labels, is not trained again. `--pool N` searches in the gold passages and BM25's top
+N of the held-out questions instead of in the whole corpus: quicker, and easier, so figures of the two do not
+compare.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--sets", nargs="+", choices=list(DEV), default=list(DEV))
     parser.add_argument("--run", action="append", default=[], metavar="SET=RUN")
-    parser.add_argument("--train", type=int, default=400, help="training questions of a set without a run")
+    parser.add_argument("--train", type=int, default=400, help="training questions of a set, at most")
     parser.add_argument("--test", type=int, default=200, help="held-out questions")
     parser.add_argument("--pool", type=int, default=None, help="search in gold passages and BM25's top N")
     parser.add_argument("--device", default="cpu")
@@ -128,7 +129,7 @@ def searched(name: str, held_out: Sequence[Question], options: argparse.Namespac
 def sources(name: str, options: argparse.Namespace, run: Path | None) -> dict[str, list[RelevanceLabels]]:
     """The labels by where they come from, all of the same questions."""
     if run is not None:
-        weighted = weighted_lists(run, config_of(run))
+        weighted = spaced(weighted_lists(run, config_of(run)), options.train)
         tasks = [w.task for w in weighted]
         found = {"posterior": posterior_labels(weighted)}
     else:

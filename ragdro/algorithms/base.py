@@ -49,8 +49,6 @@ class Labeller:
 class Algorithm(ObjectiveSettings, ABC):
     """An objective: its settings, and what it makes of a question's samples."""
 
-    selects: ClassVar[bool] = True
-    """False: nothing is ever selected, the retriever's first K are read."""
     independent: ClassVar[bool] = False
     """True: passages are chosen apart from one another, by the probability of being chosen first."""
 

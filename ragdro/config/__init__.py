@@ -7,7 +7,7 @@ own, here and in the section modules, and are written nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from ragdro.config.models import (
 from ragdro.config.objective import Objective, ObjectiveSettings, check_proposals
 from ragdro.config.paths import check_asking, check_paths
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
+from ragdro.config.taught import check_taught, refuse_untrainable
 from ragdro.config.thinking import check_thinking
 from ragdro.config.training import (
     Checkpoints,
@@ -253,6 +254,17 @@ class Config(TrainingSettings):
                         f"{stage}.{role}.projection_learning_rate: only a selector of kind: pointer has"
                         " projections"
                     )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _something_can_be_taught(cls, values: Any) -> Any:
+        refuse_untrainable(values)
+        return values
+
+    @model_validator(mode="after")
+    def _can_be_taught(self) -> Config:
+        check_taught(self)
         return self
 
     @model_validator(mode="after")

@@ -41,6 +41,8 @@ class ObjectiveSettings(Settings):
     """Whether the generator learns what it thought, where a thought comes before the answer."""
     draws_lists: ClassVar[bool] = True
     """Whether lists are sampled from the selector at all."""
+    selects: ClassVar[bool] = True
+    """False: nothing is ever selected, the retriever's first K are read."""
 
     @property
     def needs_reference(self) -> bool:

@@ -18,6 +18,7 @@ from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
 from ragdro.config.indexes import ExactMaxSim, FaissSettings, LanceIndex
 from ragdro.config.stores import PostgresSettings, QdrantSettings
+from ragdro.config.teaching import TaughtByTheLoop
 from ragdro.config.words import in_words
 from ragdro.errors import ConfigError, brief
 
@@ -121,7 +122,7 @@ def _check_stages(settings: DenseSettings | ColbertSettings, own_index: str) -> 
         )
 
 
-class DenseSettings(DenseVectors):
+class DenseSettings(TaughtByTheLoop, DenseVectors):
     """One vector a passage by a sentence-transformers bi-encoder, searched with FAISS or scored behind a
     first stage."""
 
@@ -135,7 +136,7 @@ class DenseSettings(DenseVectors):
         return self
 
 
-class ColbertSettings(TokenEncoderSettings):
+class ColbertSettings(TaughtByTheLoop, TokenEncoderSettings):
     """Late interaction (ColBERT): one vector a token and MaxSim, by a MultiVectorEncoder."""
 
     kind: Literal["colbert"] = "colbert"

@@ -1,12 +1,14 @@
-"""How a retriever is trained on labels: the options of `ragdro retriever train`. Imports no heavy library."""
+"""How a retriever is trained on labels: the options of `ragdro retriever train`, and of a retriever that the
+loop trains on the way. Imports no heavy library."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from ragdro.config.base import Settings
+from ragdro.config.changes import Changes
 
 LabelSource: TypeAlias = Literal["posterior", "gold", "distant"]
 RetrieverLoss: TypeAlias = Literal["kl", "infonce", "margin", "wasserstein"]
@@ -40,3 +42,17 @@ class RetrieverTraining(Settings):
     )
     questions: int | None = Field(default=None, ge=1, description="at most so many, at equal distances")
     seed: int = Field(default=0, ge=0, description="of the order of questions, dropout and filled-up lists")
+
+
+class TaughtByTheLoop(Settings):
+    """A retriever whose model the loop may train on the way."""
+
+    train_every: Annotated[int | None, Changes.NOTHING] = Field(
+        default=None,
+        ge=1,
+        description="after every so many iterations of a run, train the model on what the run's lists say"
+        " each passage was worth; the iterations after it search with that one; null: never",
+    )
+    training: Annotated[RetrieverTraining, Changes.NOTHING] = Field(
+        default=RetrieverTraining(), description="with train_every: what it learns from, and how"
+    )

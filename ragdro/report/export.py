@@ -21,6 +21,7 @@ from ragdro.report.card import model_card
 from ragdro.runs.exported import write_exported_config, write_index
 from ragdro.runs.models import ROLES, whole_model
 from ragdro.runs.stages import checkpoint_of, config_of
+from ragdro.runs.taught import searched_at, taught_model
 
 CARD = "README.md"
 _CLIENT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]
@@ -38,14 +39,15 @@ def export_run(
     """
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is not empty; give a new folder")
-    config, checkpoint = config_of(run), checkpoint_of(run, stage)
+    own, checkpoint = config_of(run), checkpoint_of(run, stage)
+    config = searched_at(own, run, checkpoint)
     folders: dict[str, Path] = {}
     for role in config.roles:
         card = model_card(run, config, role, checkpoint.resolve().name, folder.resolve().name)
         folders[role] = folder / role
         save_language_model(whole_model(config, role, checkpoint), folders[role])
         write_atomically(folders[role] / CARD, card)
-    write_exported_config(config, folder)
+    write_exported_config(config, folder, taught_model(own, run, checkpoint))
     if index:
         write_index(config, folder)
     return folders

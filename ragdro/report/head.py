@@ -50,6 +50,9 @@ def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str
         if source is not None:
             yield split, source if count is None else f"{source}, {counted(count)}"
     retriever = f"{config.retriever.kind}, N = {config.top_n} candidates, K = {config.selector.k} read"
+    every = getattr(config.retriever, "train_every", None)
+    if every is not None:
+        retriever += f", trained by the run after every {counted(every, 'iterations')}"
     yield "corpus", "given with the questions" if config.data.corpus is None else config.data.corpus
     yield "retriever", retriever
     best, done = results["best"]["iteration"], history.iterations()

@@ -18,6 +18,7 @@ from ragdro.files import write_atomically
 from ragdro.runs.load import over_corpus
 from ragdro.runs.setup import build_rag, load_tasks
 from ragdro.runs.stages import VANILLA, checkpoint_of, config_of
+from ragdro.runs.taught import searched_at
 from ragdro.selection.rerank import Reranking, rerank
 from ragdro.system import Rag
 from ragdro.training.evaluate import spaced
@@ -42,7 +43,8 @@ def diagnose_run(
     Writes RUN/diagnosis.json where nothing but the number of questions differs from what the run reports.
     Raises `ConfigError` where there is no question.
     """
-    config = config_of(run)
+    checkpoint = checkpoint_of(run, stage)
+    config = searched_at(config_of(run), run, checkpoint)
     source = data or config.data.test or config.data.validation
     searched = config if corpus is None else over_corpus(config, corpus)
     tasks = load_tasks(searched, source)
@@ -51,7 +53,7 @@ def diagnose_run(
     if not tasks:
         raise ConfigError(f"{source}: has no questions to diagnose")
     tasks = spaced(tasks, questions or len(tasks))
-    rag = build_rag(searched, checkpoint_of(run, stage))
+    rag = build_rag(searched, checkpoint)
     rag.selects = rag.selects and stage != VANILLA
     predictions = rag.predict(tasks)
     records, probed = [evaluate(p) for p in predictions], probe(rag, predictions, config.seed)

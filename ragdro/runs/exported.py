@@ -2,15 +2,18 @@
 
 FOLDER/config.yaml                       the run's config with plain models in place of adapters
 FOLDER/prompts/{selector,…}.yaml         the prompt templates, whatever the config named
+FOLDER/taught-retriever                  the retriever, where the loop has trained it
 FOLDER/corpus.jsonl, FOLDER/index        the passages and their index, where they are asked for
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config, dump_config
+from ragdro.config.teaching import TaughtByTheLoop
 from ragdro.data import read_corpus
 from ragdro.data.convert import write_corpus
 from ragdro.errors import ConfigError
@@ -18,15 +21,15 @@ from ragdro.files import write_atomically
 from ragdro.prompts import load_template
 from ragdro.retrieval.cache import cached_retriever
 from ragdro.runs.models import settings_of
-from ragdro.runs.own_parts import CORPUS, PROMPTS, prompt_file, with_own_corpus
+from ragdro.runs.own_parts import CORPUS, PROMPTS, RETRIEVER, prompt_file, with_own_corpus
 from ragdro.runs.status import CONFIG
 from ragdro.sources import resolve
 
 _WITHOUT_INDEX = ("given", "external", "postgres", "qdrant")
 
 
-def write_exported_config(config: Config, folder: Path) -> None:
-    """Write the config and the prompts into `folder`."""
+def write_exported_config(config: Config, folder: Path, retriever: Path | None = None) -> None:
+    """Write the config, the prompts and the `retriever` that the loop has trained, if any, into `folder`."""
     (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
     plain: dict[str, Any] = {}
     for role in config.roles:
@@ -34,6 +37,10 @@ def write_exported_config(config: Config, folder: Path) -> None:
         write_atomically(prompt_file(folder, role), load_template(settings.prompt).as_yaml())
         changes = {"model": role, "scratch": None, "layers": None, "adapter": None, "quantisation": None}
         plain[role] = settings.model_copy(update=changes)
+    if isinstance(config.retriever, TaughtByTheLoop):
+        plain["retriever"] = config.retriever.model_copy(update={"train_every": None})
+    if retriever is not None:
+        shutil.copytree(retriever, folder / RETRIEVER, dirs_exist_ok=True)
     write_atomically(
         folder / CONFIG, dump_config(config.model_copy(update={**plain, "shared_backbone": False}))
     )

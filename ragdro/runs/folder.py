@@ -6,6 +6,7 @@ checkpoints/iteration-N/{selector,generator}/    (0 is the warm-up), Hugging Fac
 best                link to the best of them     results.json       written last: its presence means done
 state/              what a run resumes from, or is extended from when it is done (`state.py`)
 bad_batches/        updates that were skipped    .lock              held by the process that runs
+retrievers/iteration-N/    where the loop trains the retriever (`taught.py`)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ragdro.parallel.sharding import whole_weights
 from ragdro.parallel.world import is_rank0
 from ragdro.runs.lock import LOCK
 from ragdro.runs.log import finite
-from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, role_folder
+from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, RETRIEVERS, role_folder
 from ragdro.training.callbacks import BadBatch
 
 BAD_BATCHES = "bad_batches"
@@ -52,7 +53,7 @@ class RunFolder:
             self._clear()
             write_atomically(self.path / CONFIG, dump_config(self.config))
             write_atomically(self.path / "environment.json", _json(environment(self.config.seed)))
-        for folder in (self.path, *(self.path / CHECKPOINTS).glob("iteration-*")):
+        for folder in (self.path, self.path / RETRIEVERS, *(self.path / CHECKPOINTS).glob("iteration-*")):
             remove_temporary_files(folder)
 
     def write_predictions(self, stage: str, records: Sequence[Mapping[str, Any]]) -> None:

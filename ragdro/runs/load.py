@@ -23,6 +23,7 @@ from ragdro.retrieval.queries import as_find
 from ragdro.runs.searching import OwnRetriever
 from ragdro.runs.setup import build_rag, corruption, load_tasks
 from ragdro.runs.stages import VANILLA, checkpoint_of, config_of, reading_in
+from ragdro.runs.taught import searched_at
 from ragdro.system import Rag, Retrieve, as_retrieve
 from ragdro.training.evaluate import draw, sampled_metrics
 from ragdro.types import Candidates, Question, Task
@@ -54,11 +55,13 @@ def load(
     config = reading_in(config_of(path), passage_attention, passage_memory)
     if device is not None:
         config = config.model_copy(update={"device": device})
+    checkpoint = checkpoint_of(path, stage)
+    config = searched_at(config, path, checkpoint)
     searched = config if corpus is None else over_corpus(config, corpus)
     own = OwnRetriever(searched)
     retrieve = _lazy(searched, own) if retriever is None else as_retrieve(retriever, config.top_n)
     find = own.find if retriever is None else as_find(retriever)
-    rag = build_rag(config, checkpoint_of(path, stage), retrieve, find)
+    rag = build_rag(config, checkpoint, retrieve, find)
     rag.selects = rag.selects and stage != VANILLA
     rag.answering = answering if isinstance(answering, Answering) else changed(config.answering, answering)
     return rag
@@ -98,7 +101,7 @@ def _refuse_bare(questions: Sequence[Question]) -> None:
 
 def reported_tasks(run: Path) -> list[Task]:
     """The questions that the run reports on, with their candidates."""
-    return _reported(config_of(run))
+    return _reported(searched_at(config_of(run), run, checkpoint_of(run, "best")))
 
 
 def _reported(config: Config) -> list[Task]:
@@ -126,8 +129,9 @@ def evaluate_run(
     are measured beside the greedy ones: `answering` in the result has both ways.
     """
     config = reading_in(config_of(run), passage_attention, passage_memory)
-    config = config if corpus is None else over_corpus(config, corpus)
     checkpoint, algorithm, measuring = checkpoint_of(run, stage), algorithm_of(config), config.evaluation
+    config = searched_at(config, run, checkpoint)
+    config = config if corpus is None else over_corpus(config, corpus)
     tasks = load_tasks(config, data) if data else _reported(config)
     rag = build_rag(config, checkpoint)
     sampled: dict[str, Any] = {}

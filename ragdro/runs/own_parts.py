@@ -9,6 +9,7 @@ from ragdro.config import Config
 
 PROMPTS = "prompts"
 CORPUS = "corpus.jsonl"
+RETRIEVER = "taught-retriever"
 _INDEX = "index"
 
 
@@ -22,14 +23,17 @@ def with_own_corpus(config: Config, folder: Path) -> Config:
 
 
 def with_own_parts(config: Config, folder: Path) -> Config:
-    """The config with the prompts, and the corpus if there is one, that `folder` brings; as it is for a run
-    folder, which brings none."""
+    """The config with the prompts, and the corpus and the retriever if there are, that `folder` brings; as it
+    is for a run folder, which brings none."""
     config = with_own_corpus(config, folder)
     changes: dict[str, Any] = {}
     for role, settings in config.roles.items():
         path = prompt_file(folder, role)
         if path.is_file():
             changes[role] = settings.model_copy(update={"prompt": str(path)})
+    if (folder / RETRIEVER).is_dir():
+        model = str(folder / RETRIEVER)
+        changes["retriever"] = config.retriever.model_copy(update={"model": model})
     return config.model_copy(update=changes)
 
 

@@ -26,6 +26,7 @@ from ragdro.runs.setup import Setup, set_up
 from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore
 from ragdro.runs.status import CONFIG, finished_results, kept_checkpoint, refuse_another_run
+from ragdro.runs.taught import LoopRetriever
 from ragdro.runs.trackers import open_trackers
 from ragdro.runs.warm_start import dated
 from ragdro.training.callbacks import Callback
@@ -112,8 +113,10 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             callbacks=[*own, *callbacks],
             checkpointer=checkpointer,
             engine=setup.engine,
+            search=LoopRetriever(config, folder.path, setup.rag, state, shown.say),
         )
         with preemption:
+            training.search_as(state.finished)  # what is restored is of these candidates
             results = expectation_maximisation(training)
             checkpointer.finish()
     finished: dict[str, Any] = finite(results)

@@ -46,6 +46,7 @@ from ragdro.selection.selector import Selector, selector_class
 from ragdro.sources import resolve
 from ragdro.system import Rag, Retrieve
 from ragdro.training.limits import refuse_long_prompts
+from ragdro.training.tasks import Splits
 from ragdro.types import Candidates, Task
 
 
@@ -90,15 +91,22 @@ def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
     start = warm_start(config) if checkpoint is None else None
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    train, validation, test = load_splits(config)
+    splits = load_splits(config)
     rag = build_rag(config, checkpoint if start is None else start.checkpoint)
+    prepare(config, rag, splits)
+    return Setup(rag, algorithm, *splits, engine, start)
+
+
+def prepare(config: Config, rag: Rag, splits: Splits) -> None:
+    """Tokenise what users wrote in these questions and their candidates, once. Raises what
+    `refuse_long_prompts` raises."""
+    train, validation, test = splits
     tasks = [*train, *validation, *(test or [])]
     _tokenise(rag, tasks, Path(config.cache))
     broadcast_from_rank0(partial(refuse_long_prompts, rag.selector, tasks))
-    return Setup(rag, algorithm, train, validation, test, engine, start)
 
 
-def load_splits(config: Config) -> tuple[list[Task], list[Task], list[Task] | None]:
+def load_splits(config: Config) -> Splits:
     """The training, validation and test questions (None: the config names none), with their candidates."""
     data = config.data
     train = load_tasks(config, data.train)[: data.train_questions]

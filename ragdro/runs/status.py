@@ -21,6 +21,7 @@ CONFIG = "config.yaml"
 RESULTS = "results.json"
 STATE = "state"
 CHECKPOINTS = "checkpoints"
+RETRIEVERS = "retrievers"
 RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
 
 

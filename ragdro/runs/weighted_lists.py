@@ -1,7 +1,8 @@
 """What a run's E-steps drew and weighted, read back for a retriever to learn from.
 
 In: a run folder, running, interrupted or finished. Out: for each training question that an E-step has seen,
-its lists with their weights from the last one that has. Nothing is written, no language model is loaded.
+its lists with their weights from the last one that has, of the candidates that it had then. Nothing is
+written, no language model is loaded.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from ragdro.retrieval.hashing import hash_file
 from ragdro.runs import shards
 from ragdro.runs.checkpointer import E_STEP, SHARD
 from ragdro.runs.file_index import DamagedError, Files, read_files
-from ragdro.runs.setup import fingerprint_of, load_splits
+from ragdro.runs.setup import fingerprint_of, load_splits, load_tasks
 from ragdro.runs.status import STATE, last_state
+from ragdro.runs.taught import searched_in, taught_after
 from ragdro.types import Task, WeightedTask
 
 
 def training_tasks(config: Config) -> list[Task]:
     """The run's training questions with their candidates."""
-    return load_splits(config)[0]
+    return load_tasks(config, config.data.train)[: config.data.train_questions]
 
 
 def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
@@ -46,13 +48,19 @@ def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
             f"{run}: its questions or their candidates are others than when it was trained; train it anew,"
             " or give the labels another source: --labels distant or --labels gold"
         )
-    tasks = {task.question.id: task for task in train}
+    under_way = int(state["finished"]) + 1
+    tasks = {0: {task.question.id: task for task in train}}
     found: dict[str, WeightedTask] = {}
     for key in keys:
+        iteration = under_way if key.startswith(SHARD) else _order(key)[1]
+        after = taught_after(config, iteration)
+        if after not in tasks:
+            found_then = training_tasks(searched_in(config, run, iteration))
+            tasks[after] = {task.question.id: task for task in found_then}
         for value in _read(run, *files[key]):
-            (weighted,) = shards.decode([value], [tasks[value["id"]]])
+            (weighted,) = shards.decode([value], [tasks[after][value["id"]]])
             found[value["id"]] = weighted
-    return [found[name] for name in tasks if name in found]
+    return [found[name] for name in tasks[0] if name in found]
 
 
 def _files(run: Path, state: dict[str, Any]) -> Files:

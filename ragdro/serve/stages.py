@@ -14,6 +14,7 @@ from ragdro.runs.load import load, over_corpus
 from ragdro.runs.searching import retriever_of
 from ragdro.runs.stages import VANILLA, WARM_UP, checkpoint_of, config_of
 from ragdro.runs.status import RESULTS
+from ragdro.runs.taught import searched_at
 from ragdro.system import Rag
 from ragdro.units import as_bytes, counted
 
@@ -49,6 +50,7 @@ def open_stages(
     Raises a `RagdroError` for it.
     """
     own = config_of(folder)
+    own = searched_at(own, folder, checkpoint_of(folder, stage))
     config = own if corpus is None else over_corpus(own, corpus)
     searches = config.retriever.kind != "given"
     names = [stage, *(name for name in COMPARED if compare and name != stage)]

@@ -152,6 +152,7 @@ def _loop(training: Training) -> dict[str, Any]:
     for iteration in range(state.finished + 1, settings.iterations + 1):
         if is_exhausted(state.scores, settings.patience):
             break
+        training.search_as(iteration)
         weighted = _expectation(training, iteration)
         _maximisation(training, iteration, weighted)
         with _measuring(training):

@@ -87,6 +87,7 @@ def test_best(training: Training) -> None:
     best, stage = training.state.results["best"], training.tests_the_best_alone
     if not stage or best is None or "questions" in best:
         return
+    training.search_as(best["iteration"])
     for role in training.models:
         training.snapshots[f"{BEST}{role}"].load()
     training.emit("on_measuring", stage_name(best["iteration"]))

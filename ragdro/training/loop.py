@@ -24,6 +24,7 @@ from ragdro.training.parts import REFERENCE, TrainingParts
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import Propose, proposals
 from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
+from ragdro.training.tasks import Splits
 from ragdro.training.teachers import model_orders, teacher_permutation
 from ragdro.training.thoughts import Think, thinks
 from ragdro.types import Permutation, Task, WeightedTask
@@ -36,8 +37,8 @@ TRAIN_STREAM = 2
 
 
 class Training(TrainingParts):
-    """A training with what watches it (`callbacks`), what it resumes from (`checkpointer`) and what
-    samples."""
+    """A training with what watches it (`callbacks`), what it resumes from (`checkpointer`), what samples and
+    what searches: `search` gives the splits of an iteration, None where they are those of the last one."""
 
     def __init__(
         self,
@@ -51,12 +52,20 @@ class Training(TrainingParts):
         callbacks: Sequence[Callback] = (),
         checkpointer: Checkpointer | None = None,
         engine: Engine | None = None,
+        search: Callable[[int], Splits | None] = lambda iteration: None,
     ) -> None:
+        self._search = search
         self.callbacks = list(callbacks)
         self.checkpointer = checkpointer or Checkpointer()
         self.engine = engine or OwnEngine()
         state = self.checkpointer.state
         super().__init__(system, algorithm, settings, train, validation, test, state)
+
+    def search_as(self, iteration: int) -> None:
+        """Give the questions the candidates that this iteration finds."""
+        found = self._search(iteration)
+        if found is not None:
+            self.train, self.validation, self.test = found
 
     def emit(self, event: str, *arguments: Any, **named: Any) -> None:
         """Call the method `event` of every callback."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from ragdro.errors import DataError
 from ragdro.system import Retrieve
 from ragdro.types import Candidates, Question, Task
 
+Splits: TypeAlias = tuple[list[Task], list[Task], list[Task] | None]
+"""The training, validation and test questions with their candidates; None: there are no test questions."""
 TOP_N = 20
 """Candidates a question has, where nothing else is said (the paper's N)."""
 
