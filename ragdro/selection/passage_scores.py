@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragdro.lm.heads import AttentionProbe, HeadWeights
+from ragdro.lm.heads import AttentionProbe, FeatureCache, HeadWeights
 from ragdro.lm.model import LanguageModel
 from ragdro.prompts.template import EncodedPrompt
 
@@ -42,30 +42,41 @@ def _scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tens
     last = torch.tensor([len(p.ids) - 1 for p in prompts], device=device)
     rows = torch.arange(len(prompts), device=device)
     scores, enough = projections(states[owners, ends], states[rows, last], owners)
-    of_each = torch.split(scores, counts)
-    return [torch.cat([own, enough[row : row + 1]]) for row, own in enumerate(of_each)]
+    return _each(scores, enough, counts)
 
 
 def _by_attention(
     model: LanguageModel, weights: HeadWeights, prompts: Sequence[EncodedPrompt]
 ) -> list[Tensor]:
     """`_scores` by what the model's attention heads say; what is in the cache is not computed again."""
-    found: dict[int, Tensor] = {}
-    keys = [np.array([*p.ids, -1, *p.ends]).tobytes() for p in prompts]
-    if weights.cache is not None:
-        known = [(i, weights.cache.get(key)) for i, key in enumerate(keys)]
-        found = {i: features.to(model.device) for i, features in known if features is not None}
-    missing = [i for i in range(len(prompts)) if i not in found]
-    if missing:
-        found.update(zip(missing, head_features(model, [prompts[i] for i in missing]), strict=True))
-    if weights.cache is not None:
-        for i in missing:
-            weights.cache.put(keys[i], found[i])
+    features = _features(model, weights.cache, prompts)
     counts = [len(p.ends) for p in prompts]
     owners = torch.from_numpy(np.repeat(np.arange(len(prompts)), counts)).to(model.device)
-    scores, enough = weights(torch.cat([found[i] for i in range(len(prompts))]), len(prompts), owners)
-    of_each = torch.split(scores, counts)
-    return [torch.cat([own, enough[row : row + 1]]) for row, own in enumerate(of_each)]
+    scores, enough = weights(features, len(prompts), owners)
+    return _each(scores, enough, counts)
+
+
+def _features(model: LanguageModel, cache: FeatureCache | None, prompts: Sequence[EncodedPrompt]) -> Tensor:
+    """[passages of all prompts, heads], on the device; those that are all known go there together."""
+    if cache is None:
+        return torch.cat(head_features(model, prompts))
+    keys = [np.array([*p.ids, -1, *p.ends]).tobytes() for p in prompts]
+    found = {i: features for i, key in enumerate(keys) if (features := cache.get(key)) is not None}
+    missing = [i for i in range(len(prompts)) if i not in found]
+    if not missing:
+        return torch.cat([found[i] for i in range(len(prompts))]).to(model.device)
+    for i, features in zip(missing, head_features(model, [prompts[i] for i in missing]), strict=True):
+        cache.put(keys[i], features)
+        found[i] = features
+    return torch.cat([found[i].to(model.device) for i in range(len(prompts))])
+
+
+def _each(scores: Tensor, enough: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """[passages + 1] of each question: its own `scores` and, last, that of "enough"."""
+    ends = np.cumsum(counts)
+    order = np.insert(np.arange(len(scores)), ends, len(scores) + np.arange(len(counts)))
+    together = torch.cat([scores, enough])[torch.from_numpy(order).to(scores.device)]
+    return list(torch.split(together, [count + 1 for count in counts]))
 
 
 def head_features(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:

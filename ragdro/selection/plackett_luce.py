@@ -22,29 +22,38 @@ Scores = NDArray[np.float64]
 
 
 def list_log_probs(
-    scores: Float[Tensor, " choices"], lists: Sequence[Permutation], most: int | None
-) -> Float[Tensor, " lists"]:
-    """log p of each list, with gradients. `scores` as `Scores`; `most`: K, where a list that is shorter has
+    scores: Sequence[Float[Tensor, " _"]],
+    lists: Sequence[Sequence[Permutation]],
+    most: Sequence[int | None],
+) -> list[Float[Tensor, " _"]]:
+    """log p of each list of each question, with gradients: all questions in one batch, padded to the most
+    choices. A question's `scores` [choices] as `Scores`; its `most`: K, where a list that is shorter has
     stopped (None: lists do not stop, and a shorter one is the beginning of others)."""
-    enough = len(scores) - 1
-    chosen: list[int] = []
-    owners: list[int] = []
+    width = max(map(len, scores))
+    questions, chosen, owners = list[int](), list[int](), list[int]()
     allowed: list[NDArray[np.bool_]] = []
-    for owner, permutation in enumerate(lists):
-        left = np.ones(enough + 1, bool)
-        stops = [enough] if most is not None and len(permutation) < most else []
-        for place, index in enumerate([*permutation, *stops]):
-            left[enough] = most is not None and place > 0
-            chosen.append(index)
-            owners.append(owner)
-            allowed.append(left.copy())
-            left[index] = False
-    device = scores.device
+    owner = 0
+    for question, (own, longest) in enumerate(zip(lists, most, strict=True)):
+        enough = len(scores[question]) - 1
+        for permutation in own:
+            left = np.arange(width) <= enough
+            stops = [enough] if longest is not None and len(permutation) < longest else []
+            for place, index in enumerate([*permutation, *stops]):
+                left[enough] = longest is not None and place > 0
+                questions.append(question)
+                chosen.append(index)
+                owners.append(owner)
+                allowed.append(left.copy())
+                left[index] = False
+            owner += 1
+    device = scores[0].device
+    padded = torch.nn.utils.rnn.pad_sequence([*scores], batch_first=True)
+    rows, columns, of_lists = torch.tensor([questions, chosen, owners], device=device)
     mask = torch.from_numpy(np.stack(allowed)).to(device)
-    log_p = scores[None].masked_fill(~mask, -torch.inf).log_softmax(-1)
-    picked = log_p.gather(1, torch.tensor(chosen, device=device)[:, None])[:, 0]
-    total = torch.zeros(len(lists), dtype=scores.dtype, device=device)
-    return total.index_add(0, torch.tensor(owners, device=device), picked)
+    log_p = padded[rows].masked_fill(~mask, -torch.inf).log_softmax(-1)
+    picked = log_p.gather(1, columns[:, None])[:, 0]
+    total = torch.zeros(owner, dtype=padded.dtype, device=device).index_add(0, of_lists, picked)
+    return list(torch.split(total, [len(own) for own in lists]))
 
 
 def draw_lists(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -42,6 +43,9 @@ from ragdro.selection.plackett_luce import (
 from ragdro.selection.selector import Draw, Selector
 from ragdro.types import Permutation, Selection, Task
 
+_KEPT_PROMPTS = 2048
+"""Of a model that never changes: its epochs read the same ones again."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointerGroup(ScoredGroup):
@@ -60,7 +64,7 @@ class PointerGroup(ScoredGroup):
         """See `ScoredGroup`."""
         own = cast("Sequence[PointerGroup]", groups)
         scores = passage_scores(model, [group.prompt for group in own])
-        return [list_log_probs(s, g.lists, g.most) for s, g in zip(scores, own, strict=True)]
+        return list_log_probs(scores, [g.lists for g in own], [g.most for g in own])
 
     @classmethod
     def batches(cls, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -134,6 +138,7 @@ class PointerSelector(Selector):
                 )
         if model.projections is None:
             model.projections = Projections(model.width).to(model.device)
+        self._kept_prompt = lru_cache(_KEPT_PROMPTS)(self._encode)
 
     def prompt(self, task: Task) -> Ints:
         """See `Selector`."""
@@ -143,7 +148,12 @@ class PointerSelector(Selector):
     def encoded(self, task: Task) -> EncodedPrompt:
         """The prompt and where its passages end; raises as `prompt` does."""
         self.check(task)
-        passages, k = task.candidates.passages, self.list_length(task.candidates)
+        weights = self.model.projections
+        kept = isinstance(weights, HeadWeights) and weights.cache is not None
+        return (self._kept_prompt if kept else self._encode)(task, self.list_length(task.candidates))
+
+    def _encode(self, task: Task, k: int) -> EncodedPrompt:
+        passages = task.candidates.passages
         by_heads = isinstance(self.model.projections, HeadWeights)
         encode = self.template.encode_with_spans if by_heads else self.template.encode_with_ends
         encoded = encode(self.model.tokenizer, task.question.question, passages, k, self.budget, task.read)

@@ -120,6 +120,7 @@ def test_a_frozen_model_reads_a_prompt_once_and_says_the_same() -> None:
         selector, pocket_rag().generator, tasks, iterations=0,
         warm_up=WarmUp(teacher="gold", selector=fast, generator=None),
     )  # fmt: skip
+    assert selector.encoded(tasks[0]) is selector.encoded(tasks[0])
     assert passes == 3 and all((p == before[n]).all() for n, p in selector.model.hf.named_parameters())
     assert [sorted(s.permutation) for s in selector.greedy(tasks, 9999)] == [[2, 3]] * 3
 

@@ -39,7 +39,7 @@ def lists_of(most: int, *, stop: bool) -> list[tuple[int, ...]]:
 def test_log_probabilities_are_the_formulas_and_all_lists_have_probability_1(most: int, stop: bool) -> None:
     lists, of_stop = lists_of(most, stop=stop), most if stop else None
     scores = torch.tensor([*SCORES, ENOUGH], dtype=torch.float64)
-    values = list_log_probs(scores, lists, of_stop)
+    values = list_log_probs([scores], [lists], [of_stop])[0]
     assert values.tolist() == pytest.approx([by_hand(z, of_stop) for z in lists], abs=1e-12)
     assert float(values.exp().sum()) == pytest.approx(1, abs=1e-12)
 
@@ -51,7 +51,7 @@ def test_gradients_are_finite_differences(stop: bool) -> None:
 
     def total(values: torch.Tensor) -> torch.Tensor:
         weights = torch.arange(1, len(lists) + 1, dtype=torch.float64)
-        return (weights * list_log_probs(values, lists, 2 if stop else None)).sum()
+        return (weights * list_log_probs([values], [lists], [2 if stop else None])[0]).sum()
 
     (gradient,) = torch.autograd.grad(total(scores), scores)
     for i in range(len(scores)):
@@ -59,6 +59,24 @@ def test_gradients_are_finite_differences(stop: bool) -> None:
         step[i] = 1e-6
         slope = float(total(scores.detach() + step) - total(scores.detach() - step)) / 2e-6
         assert float(gradient[i]) == pytest.approx(slope, abs=1e-7)
+
+
+def test_questions_of_unequal_size_are_computed_together_as_each_alone() -> None:
+    own = ([*SCORES, ENOUGH], [1.5, -0.5, 0.2], [0.1, 0.9, -2.0, 0.4, 0.3, -0.7])
+    lists = ([(2, 0), (1,), (3, 2)], [(1, 0)], [(4, 0, 2), (0, 1, 3)])
+    most = (2, None, 3)
+
+    def summed(values: list[torch.Tensor]) -> torch.Tensor:
+        return sum((torch.arange(1, len(v) + 1) * v).sum() for v in values)  # type: ignore[return-value]
+
+    scores = [torch.tensor(values, dtype=torch.float64, requires_grad=True) for values in own]
+    together = list_log_probs(scores, lists, most)
+    alone = [list_log_probs([s], [z], [m])[0] for s, z, m in zip(scores, lists, most, strict=True)]
+    for mine, others in zip(together, alone, strict=True):
+        assert mine.tolist() == pytest.approx(others.tolist(), abs=1e-12)
+    gradients = zip(*(torch.autograd.grad(summed(v), scores) for v in (together, alone)), strict=True)
+    for mine, others in gradients:
+        assert mine.tolist() == pytest.approx(others.tolist(), abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
