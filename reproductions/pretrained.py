@@ -63,6 +63,8 @@ SETS: Mapping[str, Mapping[str, Any]] = {
 """HotpotQA has its ten paragraphs and MuSiQue its twenty, in BM25's order; the others BM25's top ten of the
 whole corpus. `kept_out`: so many of the training questions join the test."""
 UNLABELLED = "warm-up-unlabelled"
+WARM_UP = ("iterations=0", "checkpoints.keep=all", "evaluation.test=all")
+BLOCKS = ("blocks", "blocks-then-full")
 ROWS: Mapping[str, Sequence[str]] = {
     "zero-shot": [
         "iterations=0",
@@ -70,25 +72,31 @@ ROWS: Mapping[str, Sequence[str]] = {
         "warm_up.generator=null",
         "evaluation.test=all",
     ],
-    "warm-up": ["iterations=0", "checkpoints.keep=all", "evaluation.test=all"],
+    "warm-up": WARM_UP,
     "dro": [],
     "dro-seed-1": ["seed=1"],
     "selector-frozen": ["train_selector=false"],
     "generator-frozen": ["train_generator=false"],
     "sft": ["objective=sft"],
-    UNLABELLED: [
-        "iterations=0",
-        "checkpoints.keep=all",
-        "evaluation.test=all",
-        "warm_up.teacher=fused",
-    ],
+    UNLABELLED: [*WARM_UP, "warm_up.teacher=fused"],
     "dro-unlabelled": [],
+    **{row: [*WARM_UP, f"generator.passage_attention={row}"] for row in BLOCKS},
 }
 """`unlabelled`: no label of a passage is used; the teacher is BM25's order fused with the order by the
-question's likelihood under the generator."""
+question's likelihood under the generator. `blocks`: the warm-up of a generator that reads each passage by
+itself."""
 FIRST = {row: UNLABELLED if row == "dro-unlabelled" else "warm-up" for row in ROWS}
 """Which row's warm-up each starts from."""
-NOT_AFTER = ("zero-shot", "warm-up", UNLABELLED)
+NAMES: Mapping[str, Mapping[str, str]] = {
+    "zero-shot": {"zero-shot vanilla RAG": "vanilla_rag"},
+    "warm-up": {"warmed-up vanilla RAG": "vanilla_rag", "warm-up": "warm_up"},
+    UNLABELLED: {
+        "vanilla RAG, warmed up without labels": "vanilla_rag",
+        "warm-up without labels": "warm_up",
+    },
+    **{row: {f"{row}, vanilla RAG": "vanilla_rag", f"{row}, warm-up": "warm_up"} for row in BLOCKS},
+}
+"""What is shown of the rows that do not start from another's warm-up: a label for each stage."""
 SIZES: Mapping[str, Sequence[str]] = {
     "small": [
         "data.train_questions=200",
@@ -177,7 +185,7 @@ def with_candidates(data: Path, out: Path, name: str, asked: Sequence[Question])
 
 def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namespace) -> ragdro.Config:
     """What a row trains; `keys` name the set's files."""
-    start = [] if row in NOT_AFTER else [f"warm_up.from={options.runs / f'{name}-{FIRST[row]}'}"]
+    start = [] if row in NAMES else [f"warm_up.from={options.runs / f'{name}-{FIRST[row]}'}"]
     own = [
         f"name={name}-{row}",
         f"runs={options.runs}",
@@ -193,18 +201,8 @@ def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namesp
 def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
     """What a finished run has to show: for each stage its metrics and its record of every question."""
     results = read_results(folder)
-    shown = {
-        "zero-shot": [("zero-shot vanilla RAG", "vanilla_rag", results["vanilla_rag"])],
-        "warm-up": [
-            ("warmed-up vanilla RAG", "vanilla_rag", results["vanilla_rag"]),
-            ("warm-up", "warm_up", results["warm_up"]),
-        ],
-        UNLABELLED: [
-            ("vanilla RAG, warmed up without labels", "vanilla_rag", results["vanilla_rag"]),
-            ("warm-up without labels", "warm_up", results["warm_up"]),
-        ],
-    }.get(row)
-    if shown is None:
+    shown = [(label, stage, results[stage]) for label, stage in NAMES.get(row, {}).items()]
+    if not shown:
         best = results["best"]["iteration"]
         shown = [
             (f"{row}, iteration {i}{', best' * (i == best)}", f"iteration-{i}" if i else "warm_up", measured)
@@ -286,7 +284,7 @@ def main() -> None:
             keys = prepare(options.data, options.runs / "data", name, options.size)
             for row in options.rows:
                 first = options.runs / f"{name}-{FIRST[row]}/results.json"
-                while options.wait and row not in NOT_AFTER and not first.is_file():
+                while options.wait and row not in NAMES and not first.is_file():
                     time.sleep(0.2)
                 ragdro.run(config_of(row, name, keys, options), resume=True)
     table(options.runs)

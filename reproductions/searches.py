@@ -56,7 +56,7 @@ KEYS = (
     *(f"{step}.{role}.max_tokens_per_micro_batch=8192" for step in ("warm_up", "m_step")
       for role in ("selector", "generator")),
 )  # fmt: skip
-METRICS = ("gold_recall", "full_recall", "exact_match", "f1")
+METRICS = ("recall_at_3", "full_recall", "exact_match", "f1")
 _VALIDATION = 100
 
 
