@@ -36,6 +36,10 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(temporary)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a full disk is said of no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     if durable:

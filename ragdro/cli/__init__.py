@@ -6,14 +6,15 @@ Ctrl-C in 130, a run that SIGTERM stopped in 75.
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from ragdro.access import is_full, meant, refused
 from ragdro.cli import (
     ask,
     chat,
@@ -63,6 +64,9 @@ def options(
     """Train the selector and the generator of a retrieval-augmented system together."""
 
 
+_ARGUMENT = re.compile(r"\b(resume|overwrite)=True\b")
+"""What a message of the library says to pass; here it is an option."""
+
 app.command()(init.init)
 app.command()(config.config)
 app.command()(models.train)
@@ -105,9 +109,8 @@ def main() -> None:
     except RagdroError as error:
         sys.exit(_say(str(error), error.exit_code))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        sys.exit(_say(f"{where}{error.strerror or error}{resuming() if full else ''}", 2))
+        where = f"{meant(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        sys.exit(_say(f"{where}{refused(error)}{resuming() if is_full(error) else ''}", 2))
     except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
         if stop.code == INTERRUPTED:
             _say(f"interrupted{resuming()}", INTERRUPTED)
@@ -121,5 +124,6 @@ def main() -> None:
 
 def _say(message: str, code: int) -> int:
     who = f" (process {env_rank()} of {env_world_size()})" if env_rank() else ""
-    print(f"ragdro: error{who}: {' '.join(message.split())}", file=sys.stderr)
+    said = _ARGUMENT.sub(r"--\1", " ".join(message.split()))
+    print(f"ragdro: error{who}: {said}", file=sys.stderr)
     return code

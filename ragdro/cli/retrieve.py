@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ragdro.access import absent
 from ragdro.cli.fields import FieldsOption, field_names
 from ragdro.config import Config
 from ragdro.config.retriever import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
@@ -130,7 +131,7 @@ def retriever_settings(kind: str, file: Path | None, assignments: Sequence[str])
     values: dict[str, Any] = {"kind": kind}
     if file is not None:
         if not file.is_file():
-            raise ConfigError(f"{file}: no such file")
+            raise ConfigError(f"{file}: {absent(file)}")
         loaded = read_yaml(file)
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: not a mapping of settings")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ragdro.access import absent
 from ragdro.config.base import fields_by_key
 from ragdro.config.objective import objective_keys
 from ragdro.config.words import in_words
@@ -45,7 +46,7 @@ def dump_config(config: Config) -> str:
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such config file")
+        raise ConfigError(f"{path}: {absent(path, 'config file')}; a new one: ragdro init {path}")
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys to values")

@@ -35,7 +35,10 @@ def read_yaml(path: Path) -> Any:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_CHARACTERS + 1)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a YAML file: it is not UTF-8 (byte {error.start})") from error
+        raise ConfigError(
+            f"{path}: not a YAML file: it is not UTF-8 (byte {error.start}); convert it:"
+            " iconv -f cp1252 -t utf-8 OLD > NEW"
+        ) from error
     return parse_yaml(text, str(path))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
+from ragdro.access import refused
 from ragdro.errors import DataError
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -25,7 +27,8 @@ def check_saved(folder: Path) -> None:
     if next(folder.rglob("*.parquet"), None) is not None:
         raise DataError(f"is a folder of Parquet files: name a split, as hf:{folder}:train", path=folder)
     raise DataError(
-        "is a folder, but neither a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) nor a saved dataset",
+        "is a folder, but neither a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) nor a saved dataset; of"
+        f" documents a corpus is made by: ragdro ingest {shlex.quote(str(folder))} --out corpus.jsonl",
         path=folder,
     )
 
@@ -47,7 +50,9 @@ def rows(
                     yield number, row
         except (pyarrow.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())[:160]
-            raise DataError(f"cannot be read: {reason}", path=file) from error
+            if isinstance(error, OSError) and error.errno:  # Arrow raises it without a number for damage
+                raise DataError(f"cannot be read: {refused(error, file)}", path=file) from error
+            raise DataError(f"cannot be read: {reason}; get the file again", path=file) from error
 
 
 def _saved_files(folder: Path) -> list[Path]:

@@ -61,7 +61,7 @@ def default_qrels(folder: Path) -> Path:
             path = folder / "qrels" / f"{split}.tsv{suffix}"
             if path.is_file():
                 return path
-    raise DataError("has no qrels/test.tsv, dev.tsv or train.tsv", path=folder)
+    raise DataError("has no qrels/test.tsv, dev.tsv or train.tsv; name a qrels file", path=folder)
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, float]]:

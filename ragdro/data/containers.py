@@ -7,6 +7,7 @@ column is meant to be a table.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
@@ -50,10 +51,12 @@ NAMES: dict[Container, str] = {
 
 _MAGIC: dict[bytes, Container] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 _FOREIGN = {
-    b"%PDF": "a PDF: extract its text first",
-    b"PK\x03\x04": "a zip archive or an Office document: unpack it, or save it as CSV",
-    b"SQLite format 3": "an SQLite database: export a table as CSV",
-    b"\x89HDF": "an HDF5 file: export it as CSV or Parquet",
+    b"%PDF": "a PDF; make a corpus of it: ragdro ingest {file} --out corpus.jsonl",
+    b"PK\x03\x04": "a zip archive or an Office document; unpack it, or make a corpus of a document: ragdro"
+    " ingest {file} --out corpus.jsonl",
+    b"SQLite format 3": "an SQLite database; write a table as CSV: sqlite3 -header -csv {file} 'select * from"
+    " TABLE' > TABLE.csv",
+    b"\x89HDF": "an HDF5 file; write it as CSV or Parquet",
 }
 _TABLES = (".csv", ".tsv", ".tab")
 
@@ -74,10 +77,10 @@ def container_of(path: Path, columns: Collection[str]) -> Container:
             return container
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
-            raise DataError(f"is {what}", path=path)
+            raise DataError(f"is {what.format(file=shlex.quote(str(path)))}", path=path)
     start = list(islice(lines(path), 2))
     if not start:
-        raise DataError("is empty", path=path)
+        raise DataError("is empty; name a file with records", path=path)
     first = start[0][1].lstrip()
     if first[:1] == b"[":
         return "json list"

@@ -16,6 +16,7 @@ from typing import IO, Protocol
 import orjson
 import zstandard
 
+from ragdro.access import refused
 from ragdro.data.containers import Source
 from ragdro.data.formats import Format, recognise
 from ragdro.data.loose import NO_NAMES, FieldNames
@@ -141,7 +142,7 @@ def _write(path: Path, objects: Iterable[dict[str, object]]) -> int:
                 packed.write(orjson.dumps(value) + b"\n")
                 count += 1
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
+        raise DataError(f"cannot be written: {refused(error, path)}", path=path) from error
     return count
 
 

@@ -21,6 +21,9 @@ Fields: TypeAlias = Mapping[str, object]
 _LONGEST_LIST = 2**20
 """Of a list in a string, in characters: Python's own parser takes some hundred bytes for each."""
 
+RECODE = "convert the file: iconv -f cp1252 -t utf-8 OLD > NEW"
+"""What to do about a text in another encoding, of which this one is the most common."""
+
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
 
 
@@ -178,10 +181,7 @@ def _syntax(data: bytes, error: orjson.JSONDecodeError) -> str:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as encoding:
-        return (
-            f"is not UTF-8 (byte {encoding.start} of the record); convert the file:"
-            " iconv -f cp1252 -t utf-8 OLD > NEW"
-        )
+        return f"is not UTF-8 (byte {encoding.start} of the record); {RECODE}"
     if b"\x00" in data:
         return "holds a NUL byte"
     reason = " ".join(str(error).split())

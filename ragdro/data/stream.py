@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 
 import zstandard
 
+from ragdro.access import absent, refused
 from ragdro.errors import DataError
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
@@ -36,8 +37,8 @@ def _checked_file(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise DataError("no such file", path=path)
-    raise DataError("is not a regular file", path=path)
+        raise DataError(absent(path), path=path)
+    raise DataError("is not a regular file; write what it gives to one: cat IT > FILE", path=path)
 
 
 @contextmanager
@@ -46,13 +47,15 @@ def _refusing_io_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        raise DataError("the gzip stream ends early (truncated file)", path=path) from error
+        raise DataError(
+            "the gzip stream ends early (truncated file): get the file again", path=path
+        ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"damaged gzip stream: {error}", path=path) from error
+        raise DataError(f"damaged gzip stream: {error}; get the file again", path=path) from error
     except zstandard.ZstdError as error:
-        raise DataError(f"damaged zstandard stream: {error}", path=path) from error
+        raise DataError(f"damaged zstandard stream: {error}; get the file again", path=path) from error
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", path=path) from error
+        raise DataError(f"cannot be read: {refused(error, path)}", path=path) from error
 
 
 def compression_of(path: Path) -> Compression:
@@ -93,7 +96,7 @@ def _zstd_chunks(path: Path) -> Iterator[bytes]:
                 if frame.eof:
                     frame, started = zstandard.ZstdDecompressor().decompressobj(), False
         if started:
-            raise DataError("the zstandard stream ends early (truncated file)", path=path)
+            raise DataError("the zstandard stream ends early (truncated file): get the file again", path=path)
 
 
 def chunks(path: Path) -> Iterator[bytes]:
@@ -186,7 +189,7 @@ class _ListCutter:
             if match is None or match.group() == b'"':
                 ahead = (len(self.buffer) if match is None else match.start()) - self.position
                 if not self.more():
-                    raise self.error("the JSON list ends early (truncated file)")
+                    raise self.error("the JSON list ends early (truncated file): get the file again")
                 continue
             token, ahead = match.group(), match.end() - self.position
             if token in (b"{", b"["):

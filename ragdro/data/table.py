@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from ragdro.data.psgs_tsv import unquoted
-from ragdro.data.record import texts_in
+from ragdro.data.record import RECODE, texts_in
 from ragdro.data.stream import chunks, lines
 from ragdro.errors import DataError
 from ragdro.units import counted
@@ -73,7 +73,10 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
         try:
             line = data.decode("utf-8").rstrip("\r")
         except UnicodeDecodeError as error:
-            yield number, DataError(f"is not UTF-8 (byte {error.start} of the row)", path=path, line=number)
+            yield (
+                number,
+                DataError(f"is not UTF-8 (byte {error.start} of the row); {RECODE}", path=path, line=number),
+            )
             continue
         if not names:
             headless = _is_headless(line)
@@ -124,4 +127,4 @@ def _text_lines(path: Path) -> Iterator[str]:
             yield from whole
         yield rest + decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8", path=path) from error
+        raise DataError(f"is not UTF-8; {RECODE}", path=path) from error

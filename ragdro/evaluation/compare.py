@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragdro.access import absent
 from ragdro.data import Source
 from ragdro.errors import DataError
 from ragdro.evaluation.metrics import Normalisation, Rule, exact_match, f1
@@ -64,13 +65,13 @@ def prediction_files(source: str | Path) -> dict[str, Path]:
     if path.is_file():
         return {path.name: path}
     if not path.is_dir():
-        raise DataError("no such file or folder", path=path)
+        raise DataError(absent(path, "file or folder"), path=path)
     file_of_stage = {}
     for file in sorted([*path.glob("predictions-*.jsonl"), *path.glob("*/predictions-*.jsonl")]):
         stage = file.stem.removeprefix("predictions-")
         file_of_stage[stage if file.parent == path else f"{file.parent.name}/{stage}"] = file
     if not file_of_stage:
-        raise DataError("has no predictions-*.jsonl", path=path)
+        raise DataError("has no predictions-*.jsonl; list the runs with: ragdro runs", path=path)
     return file_of_stage
 
 

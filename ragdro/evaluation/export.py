@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 import orjson
 
+from ragdro.access import refused
 from ragdro.data import Source, read_gold
 from ragdro.data.record import Record
 from ragdro.errors import DataError
@@ -51,7 +52,7 @@ def export_predictions(
                 for row in rows:
                     file.write(orjson.dumps(row_of(row)) + b"\n")
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
+        raise DataError(f"cannot be written: {refused(error, path)}", path=path) from error
     return len(rows)
 
 

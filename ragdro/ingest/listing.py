@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ragdro.access import absent, refused
 from ragdro.errors import DataError
 from ragdro.ingest.formats import BY_SUFFIX, FileFormat, format_of
 from ragdro.units import counted
@@ -66,7 +67,7 @@ def list_files(paths: Sequence[Path], out: Path) -> Listing:
             _refuse_inside(path, out)
             _add_folder(path, listing)
         elif not path.exists():
-            raise DataError("no such file or folder", path=path)
+            raise DataError(absent(path, "file or folder"), path=path)
         elif path.resolve() == out.resolve():
             raise DataError("is the output and an input: give --out another name", path=out)
         else:
@@ -123,7 +124,7 @@ def _walk(folder: Path, listing: Listing) -> Iterator[tuple[Path, str]]:
             if not _is_hidden(name):
                 yield here / name, _reason(here / name)
     for error in failed:
-        yield Path(error.filename), f"is a folder that cannot be read: {error.strerror}"
+        yield Path(error.filename), f"is a folder that cannot be read: {refused(error)}"
 
 
 def _is_hidden(name: str) -> bool:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ragdro.access import refused
 from ragdro.data.convert import compressed
 from ragdro.errors import ConfigError, DataError
 from ragdro.files import remove_temporary_files, rename_durably, sync, write_atomically
 from ragdro.ingest.cut import Cutter, tokenizer_description
 from ragdro.ingest.document import ReadOptions
-from ragdro.ingest.formats import require_libraries
+from ragdro.ingest.formats import BY_SUFFIX, require_libraries
 from ragdro.ingest.listing import InputFile, Listing, list_files
 from ragdro.ingest.pool import process_files
 from ragdro.ingest.work import FileResult, WorkSettings, entry_lines
@@ -177,7 +178,11 @@ def _nothing(paths: Sequence[Path], listing: Listing, done: Ingested) -> DataErr
         )
         return DataError(f"gave no text: {name}: {reason}{others}", path=where)
     aside = "; ".join(listing.left_aside())
-    return DataError(f"holds no file that is read{f' ({aside})' if aside else ''}", path=where)
+    suffixes = " ".join(sorted(BY_SUFFIX))
+    return DataError(
+        f"holds no file that is read{f' ({aside})' if aside else ''}; give files or folders with {suffixes}",
+        path=where,
+    )
 
 
 def _write(out: Path, entries: Sequence[Path], cache: Path) -> int:
@@ -193,8 +198,7 @@ def _write(out: Path, entries: Sequence[Path], cache: Path) -> int:
         rename_durably(partial, out)
     except OSError as error:
         raise DataError(
-            f"cannot be written: {error.strerror or error}; give the same command again when that is "
-            "mended: no file is read again",
+            f"cannot be written: {refused(error, out)}: no file is read again",
             path=out,
         ) from error
     finally:

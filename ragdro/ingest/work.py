@@ -16,6 +16,7 @@ from pathlib import Path
 import orjson
 import zstandard
 
+from ragdro.access import refused
 from ragdro.data.convert import passage_object
 from ragdro.errors import DataError
 from ragdro.files import atomic_path
@@ -106,8 +107,7 @@ class FileWorker:
                 remarked = _pack(chain([first], lines), partial, remarks)
         except OSError as error:
             raise DataError(
-                f"cannot be written: {error.strerror or error}; free space there and give the same command "
-                "again: files that are done are not read again",
+                f"cannot be written: {refused(error, self.cache)}: files that are done are not read again",
                 path=self.cache,
             ) from error
         return remarked
@@ -177,4 +177,4 @@ def _result(name: str, remarked: bytes, entry: Path, *, reused: bool) -> FileRes
 
 
 def _cannot_be_read(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"
+    return f"cannot be read: {refused(error)}"

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from ragdro.access import absent
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import atomic_folder, sync
 from ragdro.hub import find_checkpoint
@@ -79,7 +80,7 @@ def _gguf_file(path: Path) -> Path | None:
 
 def _from_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not file.is_file():
-        raise ModelError(f"{file}: no such file")
+        raise ModelError(f"{file}: {absent(file)}")
     with file.open("rb") as opened:
         if opened.read(len(_MAGIC)) != _MAGIC:
             raise ModelError(f"{file}: no GGUF file; give a .gguf file, a checkpoint folder or a hub name")

@@ -80,14 +80,14 @@ def waiting_for(work: Work) -> Iterator[None]:
         if _groups and _LOST.search(str(error)):
             raise LostProcessError(
                 "another process of the run has ended, so this one stops; the other said why, if it could."
-                " Start again with --resume"
+                " Start again with resume=True"
             ) from error
         if not _groups or not _TIMED_OUT.search(str(error)):
             raise
         raise LostProcessError(
             f"another process of the run did not come within {getattr(_patience, work):g} minutes"
             f" (parallel.timeouts.{work}), so this one stops; look at what the other does, then start again"
-            " with --resume"
+            " with resume=True"
         ) from error
     finally:
         _work.reset(token)

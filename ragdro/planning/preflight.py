@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ragdro.access import refused
 from ragdro.config import Config
 from ragdro.config.retriever import ExternalSettings
 from ragdro.data import read_corpus, read_questions, recognise
@@ -66,7 +67,7 @@ def _attempt(found: list[Finding], check: str, work: Callable[[], Any]) -> Any:
         found.append(Finding(check, "problem", str(error)))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        found.append(Finding(check, "problem", f"{where}{error.strerror or error}"))
+        found.append(Finding(check, "problem", f"{where}{refused(error)}"))
     return None
 
 

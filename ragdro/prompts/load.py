@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from ragdro.access import absent
 from ragdro.config.plugins import is_import_path, load_object
 from ragdro.config.yaml import parse_yaml, read_yaml
 from ragdro.errors import ConfigError, brief
@@ -46,7 +47,7 @@ def load_template(source: str) -> PromptTemplate:
             )
         return _template(parse_yaml(packaged.read_text(encoding="utf-8"), source), source)
     if not path.is_file():
-        raise ConfigError(f"{source}: no such prompt template")
+        raise ConfigError(f"{source}: {absent(path, 'prompt template')}")
     return _template(read_yaml(path), source)
 
 

@@ -110,7 +110,7 @@ def iteration_of(stage: str) -> int:
 def read_history(run: Path) -> History:
     """Raises `ConfigError` for a folder that is no run, `DataError` naming the line of a damaged log."""
     if not (run / CONFIG).is_file():
-        raise ConfigError(f"{run}: not a run folder (it has no {CONFIG})")
+        raise ConfigError(f"{run}: not a run folder (it has no {CONFIG}); list them with: ragdro runs")
     path = run / METRICS
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
     records = [_record(line, path, number) for number, line in enumerate(lines, start=1)]

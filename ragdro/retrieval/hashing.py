@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ragdro.access import refused
 from ragdro.errors import DataError
 from ragdro.files import atomic_path
 
@@ -32,7 +33,7 @@ def hash_file(path: Path, cache: Path | None = None) -> str:
         seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return _known_hash(path.resolve(), seen, cache)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
+        raise DataError(f"cannot be read: {refused(error, path)}", path=path) from error
 
 
 def hash_folder(folder: Path, cache: Path | None = None) -> str:

@@ -53,7 +53,7 @@ def encode(weighted: Sequence[WeightedTask]) -> list[dict[str, Any]]:
 def decode(values: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[WeightedTask]:
     """The inverse, for the same questions. Raises `TrainingError` where they are others."""
     if [v["id"] for v in values] != [t.question.id for t in tasks]:
-        raise TrainingError("the saved permutations are of other questions; start again with --overwrite")
+        raise TrainingError("the saved permutations are of other questions; start again with overwrite=True")
     return [_decoded(value, task) for value, task in zip(values, tasks, strict=True)]
 
 

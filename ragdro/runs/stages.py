@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ragdro.access import absent
 from ragdro.config import Config, load_config
 from ragdro.config.load import describe
 from ragdro.config.models import GeneratorSettings
@@ -29,7 +30,10 @@ def config_of(folder: Path) -> Config:
     """The resolved config of a run or an exported folder. Raises `ConfigError` for a folder that is
     neither."""
     if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder}: neither a run folder nor an exported one (it has no {CONFIG})")
+        why = f"it has no {CONFIG}" if folder.is_dir() else absent(folder, "folder")
+        raise ConfigError(
+            f"{folder}: neither a run folder nor an exported one ({why}); list the runs with: ragdro runs"
+        )
     config = load_config(folder / CONFIG)
     if root_of(folder, config) != Path.cwd():
         config = located(config, folder)

@@ -106,7 +106,7 @@ class StateStore:
                     newer.unlink()
             return state
         if states:
-            raise TrainingError(f"{self.folder}: no saved state is whole; start again with --overwrite")
+            raise TrainingError(f"{self.folder}: no saved state is whole; start again with overwrite=True")
         return None
 
     def put_tensors(self, state: State, parts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:

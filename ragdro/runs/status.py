@@ -39,7 +39,7 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
     """
     folder = Path(config.runs) / config.name
     if overwrite and resume:
-        raise ConfigError("--overwrite and --resume exclude each other")
+        raise ConfigError("overwrite=True and resume=True exclude each other")
     if not folder.exists():
         return None
     if is_running(folder):
@@ -53,8 +53,8 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         raise ConfigError(f"name: {folder} is not a run folder (it has no {CONFIG}); choose another name")
     if not overwrite and not resume:
         raise ConfigError(
-            f"name: the run folder {folder} exists; choose another name, pass --resume to resume it or"
-            " --overwrite to replace it"
+            f"name: the run folder {folder} exists; choose another name, pass resume=True to resume it or"
+            " overwrite=True to replace it"
         )
     return None
 
@@ -138,7 +138,7 @@ def read_results(run: Path) -> dict[str, Any]:
         if not (run / CONFIG).is_file():
             raise DataError(f"not a run folder (it has no {CONFIG}); list them with: ragdro runs", path=run)
         raise DataError(
-            f"has not finished (no {RESULTS}); resume it with the command that began it and --resume",
+            f"has not finished (no {RESULTS}); resume it with the command that began it and resume=True",
             path=run,
         )
     results = read_json(path)

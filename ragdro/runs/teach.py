@@ -58,7 +58,7 @@ def teach_retriever(
     folder = run / FOLDER if out is None else out
     if folder.exists() and not overwrite:
         raise ConfigError(
-            f"{folder}: exists; pass --overwrite to replace it, or give another one: --out FOLDER"
+            f"{folder}: exists; pass overwrite=True to replace it, or give another one: --out FOLDER"
         )
     if folder.exists() and not (folder / _MODULES).is_file():
         raise ConfigError(

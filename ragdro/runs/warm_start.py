@@ -57,7 +57,7 @@ class WarmStart:
         if state.serial and state.results.get(KEY) != described:
             raise TrainingError(
                 f"warm_up.from: {self.checkpoint} is not what the run began with; start again with"
-                " --overwrite"
+                " overwrite=True"
             )
         state.results[KEY] = described
 

@@ -112,11 +112,13 @@ def _markdown(plan: Plan, outcome: StudyResult, notes: list[str]) -> str:
 
 def _begin(plan: Plan, *, resume: bool, overwrite: bool) -> None:
     if overwrite and resume:
-        raise ConfigError("--overwrite and --resume exclude each other")
+        raise ConfigError("overwrite=True and resume=True exclude each other")
     folder = plan.folder
     if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         if not (resume or overwrite):
-            raise ConfigError(f"{folder} exists; pass --resume to resume it or --overwrite to replace it")
+            raise ConfigError(
+                f"{folder} exists; pass resume=True to resume it or overwrite=True to replace it"
+            )
         if overwrite:
             lock = RunLock(folder)
             shutil.rmtree(folder)

@@ -125,7 +125,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(config: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == []
     (tmp_path / "there").mkdir()
     there = refused(run, "--model", MINILM, "--out", tmp_path / "there")
-    assert there.startswith(f"{tmp_path / 'there'}: exists; pass --overwrite")
+    assert there.startswith(f"{tmp_path / 'there'}: exists; pass overwrite=True")
     whole = refused(run, "--model", MINILM, "--out", run, "--overwrite")  # which would be gone
     assert whole.startswith(f"{run}: no retriever's folder") and (run / "config.yaml").is_file()
 

@@ -58,7 +58,7 @@ def test_a_study_leaves_everything_and_is_resumed(tmp_path: Path, monkeypatch: p
     assert json.loads((folder / "runs/both-frozen-1/results.json").read_text())["iterations"] == []
     page = (folder / "index.html").read_text()
 
-    with pytest.raises(RagdroError, match="--resume"):
+    with pytest.raises(RagdroError, match="resume=True"):
         study(*arguments)
     times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/results.json")}
     (folder / "runs/both-frozen-1/results.json").unlink()  # what a killed run lacks

@@ -278,7 +278,9 @@ def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ragdro", "train", str(tmp_path / "none.yaml")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"ragdro: error: {tmp_path}/none.yaml: no such config file\n"
+    none = tmp_path / "none.yaml"
+    said = f"{none}: no such config file; what is there: ls {tmp_path}; a new one: ragdro init {none}"
+    assert done.stderr == f"ragdro: error: {said}\n"
 
 
 def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:

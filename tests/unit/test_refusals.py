@@ -12,7 +12,7 @@ import pytest
 _TINY = Path(__file__).parents[2] / "configs/tiny.yaml"
 _REFUSED = {
     "train TINY selctor.k=3": "unknown key 'selctor'",
-    "train nowhere.yaml": "nowhere.yaml: no such config file",
+    "train nowhere.yaml": "nowhere.yaml: no such config file; what is there: ls ",
     "train TINY data.train=nowhere.jsonl": "nowhere.jsonl: no such file",
     "train TINY selector.model=./nowhere": "./nowhere: no such checkpoint folder",
     "train TINY --dry-run top_n=1": "top_n",

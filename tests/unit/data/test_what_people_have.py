@@ -252,7 +252,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"%PDF-1.7", "is a PDF: extract its text first"),
+        (b"%PDF-1.7", "is a PDF; make a corpus of it: ragdro ingest .*/file --out"),
         (b"PK\x03\x04rest", "is a zip archive or an Office document"),
         (b"SQLite format 3\x00", "is an SQLite database"),
     ],

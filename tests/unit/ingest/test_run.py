@@ -204,7 +204,8 @@ def test_an_unreadable_file_is_bad(folder: Path, tmp_path: Path, monkeypatch: py
         return real(self, *args, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", refusing)  # the tests may run as root, who may read all
-    assert run(folder, tmp_path / "c.jsonl").bad == [("a.txt", "cannot be read: Permission denied")]
+    said = f"cannot be read: Permission denied; see its rights: ls -ld {folder / 'a.txt'}"
+    assert run(folder, tmp_path / "c.jsonl").bad == [("a.txt", said)]
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path, tmp_path: Path) -> None:
@@ -216,7 +217,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path, tmp_path: Path)
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "corpus.jsonl.cache: cannot be written: File too large; free space there" in done.stderr
+    assert (
+        "corpus.jsonl.cache: cannot be written: File too large; it may not grow so large: ulimit -f"
+        in done.stderr
+    )
     assert not out.exists()
     assert run(folder, out).reused == 1  # a.txt comes before big.txt
 

@@ -1,0 +1,107 @@
+"""What to do about a file that cannot be had: the cause and the next command, for one line of a message.
+
+In: a path, and what the system said of it. Out: words that stand behind the path in a message.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import re
+import shlex
+from difflib import get_close_matches
+from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM}
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
+"""A name of `ragdro.files`, under which a file is written first."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room left, on the disk or within a limit."""
+    return error.errno in {*_FULL, errno.EFBIG}
+
+
+def absent(path: str | Path, what: str = "file") -> str:
+    """`no such file; did you mean data/train.jsonl?`, or which folder to look into."""
+    path = Path(path)
+    folder, gone = path.parent, path.name
+    while not _is_folder(folder) and folder != folder.parent:
+        folder, gone = folder.parent, folder.name
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"no such {what}, or no right to look for it: {_right(folder, 'rx')}"
+    alike = get_close_matches(gone, (entry.name for entry in folder.iterdir()), n=1)
+    meant = f"did you mean {folder / alike[0]}? " if alike else ""
+    return f"no such {what}; {meant}what is there: ls {shlex.quote(str(folder))}"
+
+
+def refused(error: OSError, path: str | Path | None = None) -> str:
+    """The cause and what to do: `Permission denied; allow it: chmod u+r FILE`. `path`: where the error does
+    not name one."""
+    named = error.filename if error.filename is not None else path
+    cause = error.strerror or str(error)
+    if named is None or isinstance(named, int):
+        return f"{cause}; free space, then the same command again" if is_full(error) else cause
+    place = meant(os.fsdecode(named))
+    folder = place if _is_folder(place) else place.parent
+    if error.errno in _DENIED:
+        return f"{cause}; {_denied(place)}"
+    advice = {
+        errno.EFBIG: "it may not grow so large: ulimit -f unlimited",
+        errno.EROFS: "name a place that can be written",
+        errno.EISDIR: "name a file in it",
+        errno.ENOTDIR: f"a part of the path is a file: ls -ld {shlex.quote(str(folder))}",
+        errno.ENAMETOOLONG: "give a shorter name",
+        errno.EMFILE: "allow more open files: ulimit -n 4096",
+        errno.EIO: "the device fails: copy the file from elsewhere",
+    }
+    if error.errno in _FULL:
+        return f"{cause}; free space there (df -h {shlex.quote(str(folder))}), then the same command again"
+    if error.errno == errno.ENOENT:
+        return absent(place, "file or folder")
+    said = advice.get(error.errno or 0)
+    return f"{cause}; {said}" if said else cause
+
+
+def meant(path: str | Path) -> Path:
+    """The file that was to be written, where `path` is the name that it is written under first."""
+    path = Path(path)
+    temporary = _TEMPORARY.fullmatch(path.name)
+    return path.with_name(temporary[1]) if temporary else path
+
+
+def _denied(place: Path) -> str:
+    """Which right is missing, and on what: the first folder on the way that may not be entered, else the
+    file, else the folder that it was to be made in."""
+    for folder in reversed(place.parents):
+        if not os.access(folder, os.X_OK):
+            return _right(folder, "x")
+    for missing, mode in (("r", os.R_OK), ("w", os.W_OK)):
+        if os.access(place, os.F_OK) and not os.access(place, mode):
+            return _right(place, missing)
+    if not os.access(place.parent, os.W_OK):
+        return _right(place.parent, "w")
+    return f"see its rights: ls -ld {shlex.quote(str(place))}"  # they suffice, and something else forbids it
+
+
+def _is_folder(path: Path) -> bool:
+    """False, too, where there is no right to see it."""
+    return os.access(path, os.F_OK) and path.is_dir()
+
+
+def _right(place: Path, rights: str) -> str:
+    """How to get a right: by one's own command where the place is one's own, else from its owner."""
+    quoted = shlex.quote(str(place))
+    owner = place.stat().st_uid
+    if owner == os.geteuid():
+        return f"allow it: chmod u+{rights} {quoted}"
+    return f"{_name_of(owner)}, who owns it, may allow it: chmod o+{rights} {quoted}; or name another place"
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:  # a user of another machine
+        return f"user {user}"
