@@ -3,13 +3,14 @@
 In: both models, questions with candidates. Out: `Prediction`s whose answer has the largest probability over
 the lists, summed over texts that are the same to the metric. The sum runs over the lists of
 `ragdro.selection.lists`; the answers that compete are the greedy ones of those lists, all of them scored
-under every list.
+under every list. Of a generator that thinks it runs over lists and thoughts, s of them drawn for each list:
+sum_z p(z|x) 1/s sum_j p(y|x,d_z,r_j) is unbiased, and the answers that compete are those of every thought.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,9 +19,12 @@ from ragdro.evaluation.marginal import ranked_answers
 from ragdro.generation.answers import AnswerTable, answer_tables
 from ragdro.generation.generator import Generator, Reading
 from ragdro.selection import tournament
-from ragdro.selection.lists import WeightedList, WeightedLists, weighted_lists
+from ragdro.selection.lists import WeightedList, WeightedLists, hash_of, weighted_lists
 from ragdro.selection.selector import Selector
-from ragdro.types import AnswerDistribution, Permutation, Prediction, Selection, Task
+from ragdro.types import AnswerDistribution, Permutation, Prediction, Selection, Task, Thought
+
+_THOUGHTS = 1
+"""Sets the thoughts' random numbers apart from the lists'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,40 @@ def marginal_predictions(
     rounds = _rounds(selector, tasks, answering, max_tokens) if selects else _one_list(selector, tasks)
     ordered = [[generator.ordered(z.permutation) for z in one.lists.lists] for one in rounds]
     distinct = [list(dict.fromkeys(own)) for own in ordered]
-    readings = [[Reading.of(r.task, z) for z in own] for r, own in zip(rounds, distinct, strict=True)]
+    read = [[Reading.of(r.task, z) for z in own] for r, own in zip(rounds, distinct, strict=True)]
+    readings = read if generator.thinking is None else _thought_of(generator, read, answering, max_tokens)
     tables = answer_tables(generator, readings, max_tokens)
+    thoughts = 0 if generator.thinking is None else answering.thoughts
     found = [
-        _answer(one, [own.index(z) for z in which], table)
+        _answer(one, [own.index(z) for z in which], table, thoughts)
         for one, which, own, table in zip(rounds, ordered, distinct, tables, strict=True)
     ]
-    selections = _selections(selector, rounds, [support for _, support in found], max_tokens)
+    selections = _selections(selector, rounds, [support for _, support, _ in found], max_tokens)
     return [
-        _prediction(task, selection, distribution, answering.threshold)
-        for task, selection, (distribution, _) in zip(tasks, selections, found, strict=True)
+        _prediction(task, selection, distribution, answering.threshold, own[at].thought)
+        for task, selection, own, (distribution, _, at) in zip(
+            tasks, selections, readings, found, strict=True
+        )
     ]
+
+
+def _thought_of(
+    generator: Generator, readings: Sequence[Sequence[Reading]], answering: Answering, max_tokens: int
+) -> list[list[Reading]]:
+    """Each reading with each of as many thoughts as `answering` asks for. They are a function of the seed,
+    the question and which of its readings it is."""
+    assert generator.thinking is not None
+    shape = (answering.thoughts, generator.thinking.most)
+    places = [(at, i) for at, own in enumerate(readings) for i in range(len(own))]
+    uniforms = [
+        np.random.default_rng([answering.seed, hash_of(readings[at][i].question), _THOUGHTS, i]).random(shape)
+        for at, i in places
+    ]
+    drawn = generator.sample_thoughts([readings[at][i] for at, i in places], uniforms, max_tokens)
+    found: list[list[Reading]] = [[] for _ in readings]
+    for (at, i), thoughts in zip(places, drawn, strict=True):
+        found[at] += [replace(readings[at][i], thought=thought) for thought in thoughts]
+    return found
 
 
 def _rounds(selector: Selector, tasks: Sequence[Task], answering: Answering, max_tokens: int) -> list[_Round]:
@@ -79,19 +106,26 @@ def _one_list(selector: Selector, tasks: Sequence[Task]) -> list[_Round]:
 
 
 def _answer(
-    one: _Round, reading_of: Sequence[int], table: AnswerTable
-) -> tuple[AnswerDistribution, Permutation]:
-    """The distribution, and the list that supports the answer most: the largest p(z|x) p(y|x,d_z).
+    one: _Round, reading_of: Sequence[int], table: AnswerTable, thoughts: int
+) -> tuple[AnswerDistribution, Permutation, int]:
+    """The distribution, the list that supports the answer most (the largest p(z|x) p(y|x,d_z), the mean over
+    its thoughts) and which of the table's readings does, of that list.
 
-    `reading_of`: which of the table's readings each list leads to.
+    `reading_of`: which of the distinct readings each list leads to; each is in the table as often as there
+    are `thoughts` (0: once).
     """
-    weights = np.zeros(len(table.greedy))
+    each = max(1, thoughts)
+    weights = np.zeros(len(table.greedy) // each)
     np.add.at(weights, list(reading_of), [z.weight for z in one.lists.lists])
-    ranked, likelihoods = ranked_answers(table.answers, table.greedy, table.log_likelihoods, weights.tolist())
+    shares = (weights / each).repeat(each).tolist()
+    ranked, likelihoods = ranked_answers(table.answers, table.greedy, table.log_likelihoods, shares)
+    by_reading = likelihoods.reshape(-1, each)
     priors = np.exp([z.log_prior for z in one.lists.lists])
-    best = int(np.argmax(priors * likelihoods[list(reading_of)]))
-    distribution = AnswerDistribution(tuple(ranked), one.lists.count, one.lists.exact)
-    return distribution, one.lists.lists[best].permutation
+    best = int(np.argmax(priors * by_reading.mean(1)[list(reading_of)]))
+    at = reading_of[best] * each + int(np.argmax(by_reading[reading_of[best]]))
+    exact = one.lists.exact and not thoughts
+    distribution = AnswerDistribution(tuple(ranked), one.lists.count, exact, thoughts)
+    return distribution, one.lists.lists[best].permutation, at
 
 
 def _selections(
@@ -110,8 +144,12 @@ def _selections(
 
 
 def _prediction(
-    task: Task, selection: Selection, distribution: AnswerDistribution, threshold: float
+    task: Task,
+    selection: Selection,
+    distribution: AnswerDistribution,
+    threshold: float,
+    thought: Thought | None,
 ) -> Prediction:
     abstained = distribution.confidence < threshold
     answer = "" if abstained else distribution.answers[0].answer
-    return Prediction(task, selection, answer, distribution, abstained)
+    return Prediction(task, selection, answer, distribution, abstained, thought)

@@ -37,9 +37,9 @@ class Rag:
 
     `retrieve` is needed for questions that come without passages; `max_tokens` bounds one forward pass;
     `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
-    `answering`: from the greedy list, or from all lists ('marginal'); each method can override it. `asking`:
-    what asks again where a question is asked more than once; a prediction's task has then everything that was
-    found, and its selection the path.
+    `answering`: from the greedy list, or from all lists and thoughts ('marginal'); each method can override
+    it. `asking`: what asks again where a question is asked more than once; a prediction's task has then
+    everything that was found, and its selection the path.
     """
 
     def __init__(
@@ -119,9 +119,10 @@ class Rag:
                 "answering: marginal sums over the lists of one retrieval; with retrieval.rounds of 2 or more"
                 " take answering: greedy"
             )
-        if how.kind == "marginal" and self.generator.thinking is not None:
+        if how.thoughts > 1 and self.generator.thinking is None:
             raise ConfigError(
-                "answering: marginal sums over lists alone; with generator.think take answering: greedy"
+                f"answering.thoughts: {how.thoughts} of a generator that does not think (generator.think: 0);"
+                " set thoughts: 1"
             )
         if how.kind == "greedy":
             return self.read(tasks, self.select(tasks) if select else self._first(tasks))

@@ -254,7 +254,7 @@ class Selection:
 @dataclass(frozen=True, slots=True)
 class RankedAnswer:
     """One of several answers to a question. `probability`: sum_z p(z|x) p(y|x,d_z); `agreement`: the
-    probability of a list from which it is the greedy answer. Both in [0, 1]."""
+    probability of a list (and a thought about it) from which it is the greedy answer. Both in [0, 1]."""
 
     answer: str
     probability: float
@@ -264,11 +264,13 @@ class RankedAnswer:
 @dataclass(frozen=True, slots=True)
 class AnswerDistribution:
     """The answers that lists of a question lead to, the most probable first; what is missing to 1 is the
-    probability of all other answers. `lists`: how many were drawn, or are possible if `exact`."""
+    probability of all other answers. `lists`: how many were drawn, or are possible if `exact`; `thoughts`:
+    how many were drawn for each (0: none come first)."""
 
     answers: tuple[RankedAnswer, ...]
     lists: int
     exact: bool
+    thoughts: int = 0
 
     @property
     def confidence(self) -> float:

@@ -17,6 +17,10 @@ SamplesOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="marginal: lists drawn for each question"),
 ]
+ThoughtsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="marginal: thoughts drawn for each list, where the generator thinks"),
+]
 ThresholdOption = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(min=0, max=1, help="marginal: with less confidence than this there is no answer"),
@@ -31,11 +35,20 @@ PassageMemoryOption = Annotated[
 ]
 
 
-def answering_of(own: Answering, kind: str | None, samples: int | None, threshold: float | None) -> Answering:
+def answering_of(
+    own: Answering,
+    kind: str | None,
+    samples: int | None,
+    thoughts: int | None,
+    threshold: float | None,
+) -> Answering:
     """The run's own way of answering with what the command line changes of it.
 
-    Raises `ConfigError` for a kind that there is not, and for samples or a threshold of greedy answers.
+    Raises `ConfigError` for a kind that there is not, and for samples, thoughts or a threshold of greedy
+    answers.
     """
     if samples is not None and (kind or own.kind) == "greedy":
         raise ConfigError("--samples: a greedy answer draws no lists; add --answering marginal")
-    return changed(own, kind, samples=samples, threshold=threshold)
+    if thoughts is not None and (kind or own.kind) == "greedy":
+        raise ConfigError("--thoughts: a greedy answer has the likeliest one; add --answering marginal")
+    return changed(own, kind, samples=samples, thoughts=thoughts, threshold=threshold)

@@ -16,6 +16,7 @@ from ragdro.cli.answering import (
     PassageAttentionOption,
     PassageMemoryOption,
     SamplesOption,
+    ThoughtsOption,
     ThresholdOption,
     answering_of,
 )
@@ -53,6 +54,7 @@ def answer(
     stage: Stage = "best",
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
+    thoughts: ThoughtsOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
     passage_memory: PassageMemoryOption = None,
@@ -77,7 +79,7 @@ def answer(
     rag = ragdro.load(
         run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
     )
-    rag.answering = answering_of(rag.answering, answering, samples, threshold)
+    rag.answering = answering_of(rag.answering, answering, samples, thoughts, threshold)
     shown = _Shown(as_json, selection=show_selection, path=show_path)
     if question != STANDARD_INPUT:
         _print(rag, rag.answer(question, given), shown, indent=2)

@@ -13,6 +13,7 @@ from ragdro.cli.answering import (
     PassageAttentionOption,
     PassageMemoryOption,
     SamplesOption,
+    ThoughtsOption,
     ThresholdOption,
     answering_of,
 )
@@ -43,6 +44,7 @@ def chat(
     stage: Stage = "best",
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
+    thoughts: ThoughtsOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
     passage_memory: PassageMemoryOption = None,
@@ -67,7 +69,7 @@ def chat(
     rag = ragdro.load(
         run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
     )
-    rag.answering = answering_of(rag.answering, answering, samples, threshold)
+    rag.answering = answering_of(rag.answering, answering, samples, thoughts, threshold)
     if sys.stdin.isatty():
         if find_spec("readline") is not None:
             import readline  # noqa: F401  (line editing and history for `input`)

@@ -16,6 +16,7 @@ from ragdro.cli.answering import (
     PassageAttentionOption,
     PassageMemoryOption,
     SamplesOption,
+    ThoughtsOption,
     ThresholdOption,
     answering_of,
 )
@@ -131,6 +132,7 @@ def evaluate(
     out: Annotated[Optional[Path], typer.Option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
+    thoughts: ThoughtsOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
     passage_memory: PassageMemoryOption = None,
@@ -149,7 +151,7 @@ def evaluate(
     from ragdro.runs.stages import config_of, reading_in
 
     own = reading_in(config_of(run), passage_attention, passage_memory).answering
-    how = answering_of(own, answering, samples, threshold)
+    how = answering_of(own, answering, samples, thoughts, threshold)
     if tables is not None and how.kind != "marginal":
         raise ConfigError("--tables: greedy answers have no confidence; it goes with --answering marginal")
     found = evaluate_run(run, data, stage, out, corpus, how, passage_attention, passage_memory)

@@ -12,6 +12,7 @@ from ragdro.cli.answering import (
     AnsweringOption,
     PassageAttentionOption,
     PassageMemoryOption,
+    ThoughtsOption,
     ThresholdOption,
     answering_of,
 )
@@ -60,6 +61,7 @@ def serve(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="marginal: lists drawn for each question"),
     ] = None,
+    thoughts: ThoughtsOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,
     passage_memory: PassageMemoryOption = None,
@@ -92,7 +94,7 @@ def serve(
         samples=samples,
     )
     config = reading_in(config_of(run), passage_attention, passage_memory)
-    how = answering_of(config.answering, answering, answer_samples, threshold)
+    how = answering_of(config.answering, answering, answer_samples, thoughts, threshold)
     start(
         Path(run),
         settings,

@@ -277,6 +277,10 @@ class Config(TrainingSettings):
     def _can_think(self) -> Config:
         if self.generator.think:
             check_thinking(self.objective, self)
+        elif self.answering.thoughts > 1:
+            raise ValueError(
+                "answering.thoughts: there are none with generator.think: 0; set a number of tokens"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,9 @@ class Answering(Settings):
         " probability over all lists, and gives that probability as its confidence",
     )
     samples: int = Field(8, ge=1, le=1024, description="marginal: lists drawn for each question (m)")
+    thoughts: int = Field(
+        1, ge=1, le=1024, description="marginal: thoughts drawn for each list, with generator.think"
+    )
     threshold: float = Field(
         0.0, ge=0, le=1, description="marginal: with less confidence than this there is no answer"
     )
@@ -33,6 +36,8 @@ class Answering(Settings):
     def _greedy_has_no_confidence(self) -> Answering:
         if self.kind == "greedy" and self.threshold:
             raise ValueError("threshold: a greedy answer has no confidence; it goes with kind: marginal")
+        if self.kind == "greedy" and self.thoughts > 1:
+            raise ValueError("thoughts: a greedy answer has the likeliest one; it goes with kind: marginal")
         return self
 
 
@@ -45,18 +50,22 @@ def changed(
     kind: str | None = None,
     *,
     samples: int | None = None,
+    thoughts: int | None = None,
     threshold: float | None = None,
 ) -> Answering:
     """A run's `own` way of answering with what is asked for in its place (None: as it is).
 
-    Raises `ConfigError` for a kind that there is not, and for samples or a threshold of greedy answers.
+    Raises `ConfigError` for a kind that there is not, and for samples, thoughts or a threshold of greedy
+    answers.
     """
     greedy = (kind or own.kind) == "greedy"
     if greedy and samples is not None:
         raise ConfigError("samples: a greedy answer draws no lists; they go with answering: marginal")
     if greedy and threshold is None:
         threshold = 0.0  # the run's is of marginal answers
-    return as_answering(own, kind=kind, samples=samples, threshold=threshold)
+    if greedy and thoughts is None:
+        thoughts = 1
+    return as_answering(own, kind=kind, samples=samples, thoughts=thoughts, threshold=threshold)
 
 
 def as_answering(value: Answering | AnsweringKind, **changes: Any) -> Answering:

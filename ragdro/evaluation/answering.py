@@ -62,6 +62,7 @@ def distribution_record(prediction: Prediction) -> dict[str, Any]:
         "competing": [asdict(answer) for answer in found.answers],
         "lists": found.lists,
         "exact": found.exact,
+        **({"thoughts": found.thoughts} if found.thoughts else {}),
     }
 
 

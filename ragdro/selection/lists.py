@@ -27,7 +27,7 @@ import numpy as np
 
 from ragdro.selection.rerank import all_lists
 from ragdro.selection.selector import Draw, Selector
-from ragdro.types import Permutation, Selection, Task
+from ragdro.types import Permutation, Question, Selection, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def weighted_lists(
             found[at] = _all_of(lists, selector.log_prob(task, lists, max_tokens))
     drawn = [at for at in range(len(tasks)) if at not in found]
     shape = (samples, selector.choices_per_list)
-    uniforms = [np.random.default_rng([seed, _hash(tasks[at])]).random(shape) for at in drawn]
+    uniforms = [np.random.default_rng([seed, hash_of(tasks[at].question)]).random(shape) for at in drawn]
     written = selector.select_and_sample([tasks[at] for at in drawn], uniforms, max_tokens)
     for at, (greedy, draws) in zip(drawn, written, strict=True):
         found[at] = _from_draws(greedy.permutation, log_prior(selector, tasks[at], greedy, max_tokens), draws)
@@ -107,5 +107,6 @@ def _from_draws(greedy: Permutation, log_prior: float, draws: Sequence[Draw]) ->
     return WeightedLists(tuple(entries), len(draws), exact=False)
 
 
-def _hash(task: Task) -> int:
-    return zlib.crc32(task.question.question.encode())
+def hash_of(question: Question) -> int:
+    """A number that sets a question's draws apart, by its text alone."""
+    return zlib.crc32(question.question.encode())

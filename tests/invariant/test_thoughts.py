@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from ragdro.algorithms import Dro
 from ragdro.algorithms.weights import bound, importance_weights
-from ragdro.config import EStep, Mixture
+from ragdro.config import Answering, EStep, Mixture
+from ragdro.evaluation.metrics import normalise
 from ragdro.lm.groups import log_probs
-from ragdro.system import Rag
+from ragdro.system import Rag, reading
 from ragdro.training.e_step import e_step
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals
@@ -196,3 +198,45 @@ def test_behind_several_rounds_a_thought_is_of_all_that_was_read() -> None:
         assert [sequence.count(ids[word]) >= 1 for word in read] == [True] * len(read)
     ratio = [s.log_likelihood + s.log_prior - s.log_proposal for s in weighted.samples]
     assert [s.log_ratio for s in weighted.samples] == pytest.approx(ratio)  # a thought's own q is its p
+
+
+def test_a_marginal_answer_is_summed_over_lists_and_thoughts() -> None:
+    rag, truth = thought_rag(), exact()
+    how = Answering(kind="marginal", samples=8, thoughts=300)
+    (found,) = rag.predict([TASK], answering=how)
+    distribution = found.distribution
+    assert distribution is not None and distribution.thoughts == 300 and not distribution.exact
+    assert sum(a.agreement for a in distribution.answers) == pytest.approx(1, abs=1e-6)
+    expected: dict[str, float] = {}
+    with torch.no_grad():
+        reader = rag.generator.model.hf.double()
+        for answer in distribution.answers[:3]:
+            _, answers = by_hand(rag, truth.choices, rag.generator.answer_ids(TASK.question, answer.answer))
+            expected[answer.answer] = float((truth.prior + textbook(reader, answers)).logsumexp(0).exp())
+    named = [normalise(name) for name in expected]
+    assert len(set(named)) == 3
+    for answer in distribution.answers[:3]:
+        others = [a for a in distribution.answers if normalise(a.answer) == normalise(answer.answer)]
+        assert others == [answer]
+        assert answer.probability == pytest.approx(expected[answer.answer], rel=0.15)
+    assert found.answer == max(expected, key=lambda name: expected[name])
+    rag.generator.model.hf.float()
+    assert found.thought is not None
+    again, other = rag.predict([TASK, TASK], answering=how)[0], rag.predict([TASK], answering="greedy")[0]
+    assert again.thought is not None and again.thought.tokens == found.thought.tokens
+    assert again.distribution is not None and again.answer == found.answer
+    assert again.distribution.confidence == pytest.approx(distribution.confidence, abs=1e-5)
+    (read,) = rag.generator.thought_of([reading(TASK, other.selection.permutation)], TOKENS)
+    assert other.thought == read.thought
+    (log_p,) = rag.likelihoods([other])
+    assert 0 < log_p < 1
+
+
+def test_more_thoughts_vary_less() -> None:
+    rag = thought_rag()
+    spreads = []
+    for thoughts in (1, 64):
+        hows = [Answering(kind="marginal", samples=8, thoughts=thoughts, seed=seed) for seed in range(12)]
+        found = [rag.predict([TASK], answering=how)[0].distribution for how in hows]
+        spreads.append(float(np.std([d.confidence for d in found if d is not None])))
+    assert spreads[1] < 0.5 * spreads[0]

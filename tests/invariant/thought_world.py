@@ -73,12 +73,15 @@ class Exact:
         return (self.prior + self.likelihood).logsumexp(0)
 
 
-def by_hand(rag: Rag, choices: Sequence[Choices]) -> tuple[list[ScoredSequence], list[ScoredSequence]]:
-    """The sequences of each choice's thought and answer: prompt, thought, ` Answer:`, ` mill` and the end."""
+def by_hand(
+    rag: Rag, choices: Sequence[Choices], answer: Sequence[int] | None = None
+) -> tuple[list[ScoredSequence], list[ScoredSequence]]:
+    """The sequences of each choice's thought and answer: prompt, thought, ` Answer:`, ` mill` (or the tokens
+    of another `answer`) and the end."""
     reader = rag.generator.model
     ids = dict(reader.tokenizer.hf.get_vocab())
     end, between = ids["</s>"], [ids[" "], ids["Answer"], ids[":"]]
-    answer = [ids[" "], ids["mill"], end]
+    answer = [ids[" "], ids["mill"], end] if answer is None else list(answer)
     thoughts, answers = [], []
     for place, thought in choices:
         prompt = rag.generator.prompt(Reading(TASK.question, (PASSAGES[place],))).tolist()

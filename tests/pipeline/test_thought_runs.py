@@ -91,6 +91,16 @@ def test_what_does_not_go_with_thoughts_is_refused_by_its_key(
         ragdro.load_config(path, [*THINK, change])
 
 
+def test_thoughts_of_answers_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    path = path_config(tmp_path, retrieval={}, rewriter=None)
+    marginal = "answering={kind: marginal, thoughts: 3}"
+    assert ragdro.load_config(path, [*THINK, marginal]).answering.thoughts == 3
+    with pytest.raises(ConfigError, match=r"answering\.thoughts: .*think: 0"):
+        ragdro.load_config(path, [marginal])
+    with pytest.raises(ConfigError, match="thoughts: a greedy answer"):
+        ragdro.load_config(path, [*THINK, "answering={thoughts: 3}"])
+
+
 def test_null_and_0_are_no_thought_and_a_thought_has_a_prompt_of_its_own(tmp_path: Path) -> None:
     path = path_config(tmp_path)
     for value in ("null", "0"):
