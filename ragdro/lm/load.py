@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,15 @@ from transformers.utils import logging as transformers_logging
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import rename_durably, sync
-from ragdro.hub import find_checkpoint
+from ragdro.hub import Checkpoint, find_checkpoint
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.chat import ChatOptions
+from ragdro.lm.empty import FillInParts, cut_layers, model_in_parts
 from ragdro.lm.kernels import use_liger
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import save_projections
 from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
-from ragdro.units import counted
 
 transformers_logging.disable_progress_bar()  # It would write into the run's own progress display.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -75,19 +76,24 @@ def _own_gpu(device: torch.device) -> torch.device:
 
 
 def load_language_model(
-    source: str, settings: ModelSettings, device: torch.device, *, trained: bool = True
+    source: str,
+    settings: ModelSettings,
+    device: torch.device,
+    *,
+    trained: bool = True,
+    in_parts: FillInParts | None = None,
 ) -> LanguageModel:
     """The causal LM and tokenizer in `source` (a folder, a hub name or a `tiny:` name), on `device`.
 
     It is the base alone: what `settings.adapter` adds is `ragdro.lm.adapters`' affair. `trained`: whether its
     own weights may be (with an adapter they never are); they are float32 then, whatever `settings.dtype`.
+    `in_parts` fills an empty model with this process's part of the weights, which is all that is read.
     Raises `ModelError` for a checkpoint that lacks weights, `ConfigError` for a device that is not there.
     """
     require_device(device)
     at = find_checkpoint(source, settings.revision)
     if (Path(at.path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
-    quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # What it would warn of is refused below, in one line.
     try:
@@ -98,27 +104,16 @@ def load_language_model(
                 trust_remote_code=settings.trust_remote_code,
                 local_files_only=at.local,
             )
-            hf, report = AutoModelForCausalLM.from_pretrained(
-                at.path,
-                revision=settings.revision,
-                local_files_only=at.local,
-                trust_remote_code=settings.trust_remote_code,
-                dtype=weights_dtype(settings, trained=trained),
-                attn_implementation=settings.attention,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-                device_map=None
-                if device.type == "cpu"
-                else {"": _own_gpu(device)},  # no copy on the CPU first
-                **({"quantization_config": quantised} if quantised else {}),
-            )
+            dtype, hf = weights_dtype(settings, trained=trained), None
+            if in_parts is not None:
+                computed = autocast_dtype(settings, device, trained=trained)
+                fill = partial(in_parts, device=_own_gpu(device), computed=computed, name=source)
+                hf = model_in_parts(source, at, settings, dtype, fill)
+            if hf is None:
+                hf = _whole(source, at, settings, device, dtype)
     finally:
         transformers_logging.set_verbosity(verbosity)
-    refuse_gaps(source, report)
     _refuse_lost_caps(source, hf, settings)
-    if settings.layers is not None:
-        _cut(hf, settings.layers, source)
     if settings.kernels == "liger":
         use_liger(hf, source)
     if settings.gradient_checkpointing:
@@ -131,6 +126,31 @@ def load_language_model(
         ends=ends if isinstance(ends, list) else [] if ends is None else [ends],
     )
     return LanguageModel(hf, _with_rows(text, hf), autocast_dtype(settings, device, trained=trained))
+
+
+def _whole(
+    source: str, at: Checkpoint, settings: ModelSettings, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
+    """The model with all its weights."""
+    quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
+    hf, report = AutoModelForCausalLM.from_pretrained(
+        at.path,
+        revision=settings.revision,
+        local_files_only=at.local,
+        trust_remote_code=settings.trust_remote_code,
+        dtype=dtype,
+        attn_implementation=settings.attention,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+        device_map=None if device.type == "cpu" else {"": _own_gpu(device)},  # no copy on the CPU first
+        **({"quantization_config": quantised} if quantised else {}),
+    )
+    refuse_gaps(source, report)
+    if settings.layers is not None:
+        cut_layers(hf, settings.layers, source)
+    model: PreTrainedModel = hf
+    return model
 
 
 def chat_options(settings: ModelSettings) -> ChatOptions:
@@ -184,19 +204,6 @@ def _with_rows(tokenizer: TextTokenizer, hf: PreTrainedModel) -> TextTokenizer:
     if not 0 <= tokenizer.pad_id < rows:
         tokenizer.pad_id = tokenizer.end_id
     return tokenizer
-
-
-def _cut(hf: PreTrainedModel, layers: int, source: str) -> None:
-    """Leave the model its first decoder layers; its config says so wherever it is saved."""
-    decoder, config = hf.get_decoder(), hf.config.get_text_config()
-    if layers > len(decoder.layers):
-        raise ModelError(
-            f"{source}: has {counted(len(decoder.layers), 'decoder layers')}, {layers} are asked for"
-        )
-    decoder.layers = decoder.layers[:layers]
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layers]
 
 
 def save_language_model(

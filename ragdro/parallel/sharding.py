@@ -11,7 +11,8 @@ gathered in 16 bits: its float32 weights are there in parts alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -34,11 +35,14 @@ def apply_parallelism(settings: Parallel, models: Mapping[str, LanguageModel]) -
         model.zero_stage = zero_stage(settings) if world_size() > 1 else None
     if settings.strategy == "fsdp2" and world_size() > 1:
         for role, model in models.items():
-            shard(model.hf, f"{role}.model", model.autocast)
+            if not is_sharded(model.hf):
+                shard(model.hf, f"{role}.model", model.autocast, model.device.type)
+            unshard(model.hf)
 
 
-def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None = None) -> None:
-    """Shard the decoder layers of `hf`, and leave it whole. Raises `ModelError` where it names no layers.
+def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None, device: str) -> None:
+    """Shard the decoder layers of `hf` for a kind of device; they are in parts behind it. Raises `ModelError`
+    where it names no layers.
 
     With a dtype that they are `computed` in, what is gathered is a copy of that dtype; the parts, their
     gradients' sums and the moments stay float32.
@@ -49,7 +53,7 @@ def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None = None) -
         raise ModelError(
             f"{name}: the model does not say what its layers are, so parallel.strategy must be ddp"
         )
-    mesh = init_device_mesh(hf.device.type, (world_size(),))
+    mesh = init_device_mesh(device, (world_size(),))
     policy = MixedPrecisionPolicy()
     if computed is not None:  # what comes in is left to autocast, as in a model that is not sharded
         policy = MixedPrecisionPolicy(computed, torch.float32, cast_forward_inputs=False)
@@ -59,7 +63,16 @@ def shard(hf: PreTrainedModel, name: str, computed: torch.dtype | None = None) -
     inside = {p for layer in layers for p in layer.parameters()}
     outside = set(decoder.parameters()) - inside
     fully_shard(decoder, mesh=mesh, mp_policy=policy, ignored_params=outside)
-    unshard(hf)
+    _prefetch(layers)
+
+
+def _prefetch(layers: Sequence[torch.nn.Module]) -> None:
+    """Have each layer ask for the next one's weights before it computes, in both directions: they are sent
+    meanwhile, even where the host is late, and one layer more is there, as it is where torch prefetches."""
+    shards = [layer for layer in layers if isinstance(layer, FSDPModule)]
+    for layer, following in pairwise(shards):
+        layer.set_modules_to_forward_prefetch([following])
+        following.set_modules_to_backward_prefetch([layer])
 
 
 def is_sharded(hf: torch.nn.Module) -> bool:

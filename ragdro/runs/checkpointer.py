@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from ragdro.errors import TrainingError
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.sharding import own_parts, reshard, unshard
+from ragdro.parallel.tensors import optimiser_tensors, restore_optimiser
 from ragdro.parallel.world import (
     all_reduce_any,
     broadcast_from_rank0,
@@ -29,7 +30,6 @@ from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
 from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore
-from ragdro.runs.tensors import optimiser_tensors, restore_optimiser
 from ragdro.training.callbacks import Checkpointer
 from ragdro.training.evaluate import compared
 from ragdro.training.m_step import Update

@@ -22,6 +22,7 @@ from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import PROJECTIONS_FILE, Projections, saved_projections
 from ragdro.lm.quantised import bitsandbytes
 from ragdro.lm.scratch import scratch_model
+from ragdro.parallel.loading import loading_in_parts
 from ragdro.sources import resolve
 from ragdro.types import Role
 
@@ -104,7 +105,8 @@ def _load(
     device = pick_device(config.device)
     if settings.adapter is None:
         source = str(saved or base_of(config, role))
-        return load_language_model(source, settings, device, trained=config.trains(role))
+        in_parts = loading_in_parts(config.parallel)
+        return load_language_model(source, settings, device, trained=config.trains(role), in_parts=in_parts)
     if settings.quantisation is not None:
         bitsandbytes(f"{role}.quantisation: {settings.quantisation}")
     base = base or load_language_model(base_of(config, role), settings, device)

@@ -30,11 +30,11 @@ import torch.distributed as dist
 
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, sync
+from ragdro.parallel.tensors import Group, Kinds, begin_writing, kinds, read_into, written
 from ragdro.parallel.world import broadcast_from_rank0, visible, world_size
 from ragdro.runs.file_index import DamagedError, FileIndex, Files, read_files
 from ragdro.runs.saved_states import KEPT, Leftovers, load_values, save_values, state_paths
 from ragdro.runs.status import CHECKPOINTS, STATE, role_folder
-from ragdro.runs.tensors import Group, Kinds, begin_writing, kinds, read_into, written
 from ragdro.training.parts import LoopState
 
 _PLACE = re.compile(rf"{STATE}/\d{{6}}-[\w-]+/[\w.-]+|{CHECKPOINTS}/iteration-(\d+)/[\w-]+/[\w.-]+")

@@ -17,8 +17,8 @@ import yaml
 
 from tests.pipeline.test_train import write_config
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     ["ragdro.runs.run", "ragdro.report.figures", "transformers.models.llama.modeling_llama", __name__]
 )
 KILLED = 137
@@ -31,7 +31,7 @@ class Command:
         self, folder: Path, *arguments: str, prepare: Callable[..., None] | None = None, given: Any = None
     ) -> None:
         self._log = folder / "said.txt"
-        self.process: ForkServerProcess = _SERVER.Process(
+        self.process: ForkServerProcess = SERVER.Process(
             target=_main, args=(arguments, str(self._log), prepare, given)
         )
         self.process.start()

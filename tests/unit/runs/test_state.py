@@ -19,11 +19,11 @@ from torch.optim import AdamW
 from ragdro.config import Optimisation, load_config
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.lm.snapshot import load_parameters, trained_parameters
+from ragdro.parallel.tensors import optimiser_tensors, restore_optimiser
 from ragdro.runs.file_index import FileIndex
 from ragdro.runs.saved_states import load_values, save_values
 from ragdro.runs.setup import set_up
 from ragdro.runs.state import State, StateStore
-from ragdro.runs.tensors import optimiser_tensors, restore_optimiser
 from ragdro.training.optimisers import make_optimiser
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_rag
