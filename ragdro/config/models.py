@@ -183,6 +183,12 @@ class GeneratorSettings(ModelSettings):
         description="of blocks: so many of the model's last layers (two or more) see all that stands before a"
         " token; in them a passage is computed once for each beginning of a list",
     )
+    link_tokens: int = Field(
+        0,
+        ge=0,
+        description="of blocks: so many tokens at the end of each passage see all that stands before them;"
+        " they alone are computed once for each list",
+    )
     passage_memory: float = Field(
         0.0,
         ge=0,
@@ -222,6 +228,10 @@ class GeneratorSettings(ModelSettings):
             raise ValueError("passage_memory: only passages read with `passage_attention: blocks` are kept")
         if self.full_layers and self.passage_attention == "full":
             raise ValueError("full_layers: all are with `passage_attention: full`; it goes with blocks")
+        if self.link_tokens and self.passage_attention == "full":
+            raise ValueError("link_tokens: all link with `passage_attention: full`; it goes with blocks")
+        if self.link_tokens and self.full_layers:
+            raise ValueError("link_tokens: does not go with full_layers; set one of them to 0")
         if self.full_layers == 1:
             raise ValueError(
                 "full_layers: one changes nothing, for nobody reads what passages take in in the last;"

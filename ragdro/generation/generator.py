@@ -58,8 +58,9 @@ class Generator:
     whether a passage sees what stands before it or, one of the `blocks`, itself alone (`ragdro.lm.blocks`);
     'blocks-then-full' reads in blocks and is trained with both (`turns`). Raises `ConfigError` for a model or
     a template that cannot do that. `passage_memory`: GiB for what was read in blocks, kept for later
-    questions. `full_layers`: how many of the last layers read blocks as ordinary text. `think`: tokens of the
-    longest thought before an answer (`ragdro.generation.thoughts`); 0: there is none.
+    questions. `full_layers`: how many of the last layers read blocks as ordinary text. `link_tokens`: how
+    many at each passage's end see all before them. `think`: tokens of the longest thought before an answer
+    (`ragdro.generation.thoughts`); 0: there is none.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Generator:
         passage_attention: PassageAttention = "full",
         passage_memory: float = 0.0,
         full_layers: int = 0,
+        link_tokens: int = 0,
         think: int = 0,
     ) -> None:
         self.model = model
@@ -81,10 +83,16 @@ class Generator:
         self.answer_tokens = answer_tokens
         self.order = order
         self.passage_attention = passage_attention
+        self.link_tokens = link_tokens
         if passage_memory < 0 or (passage_memory and (passage_attention == "full" or full_layers)):
             raise ConfigError(
                 f"passage_memory: {passage_memory} with passage_attention: {passage_attention} and"
                 f" full_layers: {full_layers}; it is GiB for passages that all layers read in blocks"
+            )
+        if link_tokens < 0 or (link_tokens and (passage_attention == "full" or full_layers)):
+            raise ConfigError(
+                f"link_tokens: {link_tokens} with passage_attention: {passage_attention} and full_layers:"
+                f" {full_layers}; they are of passages that all layers read in blocks"
             )
         if passage_attention != "full":
             require_blocks(model)
@@ -138,7 +146,7 @@ class Generator:
             len(reading.passages),
             self.budget,
         )
-        prompt = Prompt.of(ids)
+        prompt = Prompt.of(ids, self.link_tokens)
         longest, limit = len(prompt.tokens) + self.answer_tokens + 1, self.model.max_positions
         longest += 0 if self.thinking is None else self.thinking.longest
         if limit is not None and longest > limit:
@@ -247,6 +255,7 @@ class Generator:
         passage_attention: PassageAttention = "full",
         passage_memory: float = 0.0,
         full_layers: int = 0,
+        link_tokens: int = 0,
         think: int = 0,
         device: str = "auto",
         dtype: str = "auto",
@@ -277,6 +286,7 @@ class Generator:
             passage_attention=passage_attention,
             passage_memory=passage_memory,
             full_layers=full_layers,
+            link_tokens=link_tokens,
             think=think,
         )
 

@@ -15,20 +15,24 @@ from ragdro.lm.tree import Ints, ScoredSequence
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """A prompt's tokens and, where it is read in blocks, how many there are up to the end of each."""
+    """A prompt's tokens and, where it is read in blocks, how many there are up to the end of each, and how
+    many at each block's end see all before them (`links`)."""
 
     tokens: Ints
     blocks: Ints | None
+    links: int = 0
 
     @classmethod
-    def of(cls, ids: list[int] | list[list[int]]) -> Prompt:
+    def of(cls, ids: list[int] | list[list[int]], links: int = 0) -> Prompt:
         """From ids, or those of each block and of what stands behind the blocks."""
         if not ids or isinstance(ids[0], int):
             return cls(np.array(ids, np.int64), None)
         pieces = [np.array(piece, np.int64) for piece in ids]
-        return cls(np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces[:-1]], dtype=np.int64))
+        ends = np.cumsum([len(piece) for piece in pieces[:-1]], dtype=np.int64)
+        return cls(np.concatenate(pieces), ends, links)
 
     def then(self, answer: Sequence[int]) -> ScoredSequence:
         """The sequence that scores an answer's tokens behind the prompt."""
         tokens = np.concatenate([self.tokens, np.array(answer, np.int64)])
-        return ScoredSequence(tokens, np.arange(len(self.tokens), len(tokens)), blocks=self.blocks)
+        targets = np.arange(len(self.tokens), len(tokens))
+        return ScoredSequence(tokens, targets, blocks=self.blocks, links=self.links)

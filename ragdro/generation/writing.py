@@ -57,7 +57,7 @@ class GreedyWriter:
             ids[row, width - len(prompt.tokens) :] = prompt.tokens
             mask[row, width - len(prompt.tokens) :] = 1
         model.hf.eval()
-        texts = [BlockText(p.tokens, p.blocks) for p in prompts if p.blocks is not None]
+        texts = [BlockText(p.tokens, p.blocks, p.links) for p in prompts if p.blocks is not None]
         with torch.no_grad(), model.precision():
             output = model.hf.generate(
                 input_ids=torch.from_numpy(ids).to(device),

@@ -108,7 +108,7 @@ class BlockPlan(Plan):
     def _mask(self, number: int, window: int | None, groups: int) -> Bool[Tensor, "queries keys"]:
         """What a list's tail sees: once for each of the heads that share keys."""
         each = self._row.lists[number]
-        if window is not None and window > each.length + each.tail.positions.max():
+        if window is not None and window > each.places.max():
             window = None  # nothing is out of its reach
         name = (number, window, groups)
         if name not in self._masks:
@@ -123,20 +123,20 @@ class BlockPlan(Plan):
         for owner, path in zip(row.owners, row.paths, strict=True):
             length = row.lists[owner].length
             begin = sum(row.sizes[: len(row.blocks) + owner])
-            own = torch.from_numpy(path[length:] - begin + length).to(self._device)
+            behind = path >= begin
+            columns = np.where(behind, path - begin + length, np.cumsum(~behind) - 1)
+            own = torch.from_numpy(columns).to(self._device)
             for x, into in zip(read[owner], kept, strict=True):
-                states = torch.cat([x[:, :, :length], x[:, :, own]], 2)
+                states = x[:, :, own]
                 into.append(F.pad(states, (0, 0, width - states.shape[2], 0)))
         return torch.cat(kept[0]), torch.cat(kept[1])
 
 
 def _visible(each: BlockList, window: int | None) -> np.ndarray:
     """[tail, blocks' tokens and tail]."""
-    tail = each.tail
-    seen = np.concatenate([np.ones((len(tail), each.length), bool), tail.visible()], 1)
+    seen = np.concatenate([each.at < each.places[:, None], each.tail.visible()], 1)
     if window is not None:
-        asking = each.length + tail.positions
-        seen &= asking[:, None] - np.concatenate([np.arange(each.length), asking]) < window
+        seen &= each.places[:, None] - np.concatenate([each.at, each.places]) < window
     return seen
 
 

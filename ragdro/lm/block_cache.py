@@ -38,7 +38,7 @@ def require_blocks(model: LanguageModel) -> None:
 @torch.no_grad()
 def block_cache(model: LanguageModel, texts: Sequence[BlockText]) -> DynamicCache:
     """The cache of all tokens of every text but its last, which is the first to be given to the model."""
-    read = [BlockText(text.tokens[:-1], text.ends) for text in texts]
+    read = [BlockText(text.tokens[:-1], text.ends, text.links) for text in texts]
     if _shares(model, max(texts, key=lambda text: len(text.tokens))):
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         model.block_hidden(BlockRow.build(read), kept)
@@ -54,7 +54,7 @@ def block_cache(model: LanguageModel, texts: Sequence[BlockText]) -> DynamicCach
 def _shares(model: LanguageModel, text: BlockText) -> bool:
     """Whether blocks computed once are what the model computes; looked at with this text if not known yet."""
     tokens = np.append(text.tokens, model.tokenizer.end_id)
-    sequence = ScoredSequence(tokens, np.array([len(text.tokens)]), blocks=text.ends)
+    sequence = ScoredSequence(tokens, np.array([len(text.tokens)]), blocks=text.ends, links=text.links)
     return SequenceGroup.one_pass(model, SequenceGroup.of([sequence]))
 
 
@@ -65,7 +65,7 @@ def _separately(model: LanguageModel, texts: Sequence[BlockText]) -> dict[int, t
     for text in texts:
         cache = Cache(layer_class_to_replicate=RoomyLayer)
         tokens, places = torch.from_numpy(text.tokens)[None], torch.arange(len(text.tokens))[None]
-        visible = torch.from_numpy(visible_in(len(text.tokens), text.ends))[None]
+        visible = torch.from_numpy(visible_in(len(text.tokens), text.ends, text.links))[None]
         tokens, places, visible = (x.to(model.device) for x in (tokens, places, visible))
         model.hidden(tokens, places, visible, cache=cache)
         for number, layer in enumerate(cache.layers):

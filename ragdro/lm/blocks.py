@@ -4,6 +4,8 @@ In: token sequences that begin with blocks (the passages of a list, say), and wh
 one row of tokens in which every distinct block stands once, whatever lists it is in and wherever in them,
 followed by the tails: what stands behind the blocks of a list, as a tree of tokens where several share them.
 A block's tokens are at the positions 0, 1, … in the row; a tail's are at those that it has in its list.
+Link tokens, the last few of each block but the first, see all that stands before them: they are no part of
+the block but of each list's tail, at their places in the list (KVLink, arXiv 2502.16002).
 Attention turns a block's keys to their place in each list (`ragdro.lm.block_attention`), so a pass over the
 row equals one pass for each sequence under the same visibility (Block-Attention, arXiv 2409.15355).
 """
@@ -21,28 +23,45 @@ from ragdro.lm.tree import Ints, TokenTree
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockText:
-    """`tokens` [length]; `ends` [blocks]: how many tokens there are up to the end of each block."""
+    """`tokens` [length]; `ends` [blocks]: how many tokens there are up to the end of each block; `links`: how
+    many at that end see all that stands before them."""
 
     tokens: Ints
     ends: Ints
+    links: int = 0
 
     @property
     def pieces(self) -> list[Ints]:
         """The tokens of each block, and of the tail."""
         return [self.tokens[a:b] for a, b in pairwise([0, *self.ends.tolist(), len(self.tokens)])]
 
+    @property
+    def parts(self) -> tuple[list[Ints], list[Ints], Ints]:
+        """Of each block the tokens that see it alone, and its link tokens; and the tail."""
+        *blocks, tail = self.pieces
+        cuts = [len(b) - min(len(b), self.links if number else 0) for number, b in enumerate(blocks)]
+        own = [block[:cut] for block, cut in zip(blocks, cuts, strict=True)]
+        return own, [block[cut:] for block, cut in zip(blocks, cuts, strict=True)], tail
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockList:
     """Blocks in reading order, by their numbers in the row, and what is read behind them.
 
-    `starts`: the position at which each begins; `length`: that of all blocks, where the tail begins.
+    `starts`: the position at which each begins; `at` [tokens of all blocks]: the position of each; `tail`:
+    the links of all blocks in order, then what is read behind; `places` [tail]: the position of each node.
     """
 
     blocks: tuple[int, ...]
     starts: Ints
-    length: int
+    at: Ints
     tail: TokenTree
+    places: Ints
+
+    @property
+    def length(self) -> int:
+        """How many tokens all blocks have."""
+        return len(self.at)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,28 +84,27 @@ class BlockRow:
         """Equal blocks are one, and so are the tails' shared beginnings behind equal lists of blocks."""
         numbers: dict[bytes, int] = {}
         blocks: list[Ints] = []
-        members: dict[tuple[int, ...], list[int]] = {}
-        pieces = [text.pieces for text in texts]
-        for i, (*read, _) in enumerate(pieces):
-            for block in read:
+        members: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        parts = [text.parts for text in texts]
+        for i, (own, links, _) in enumerate(parts):
+            for block in own:
                 if numbers.setdefault(block.tobytes(), len(blocks)) == len(blocks):
                     blocks.append(block)
-            members.setdefault(tuple(numbers[block.tobytes()] for block in read), []).append(i)
+            chosen = (numbers[block.tobytes()] for block in own)
+            members.setdefault(tuple(zip(chosen, map(len, links), strict=True)), []).append(i)
         lists: list[BlockList] = []
         owners = [0] * len(texts)
         paths: list[Ints] = [np.empty(0, np.int64)] * len(texts)
         begins = list(accumulate(map(len, blocks), initial=0))
         size = begins[-1]
-        for chosen, own in members.items():
-            tail = TokenTree.build([pieces[i][-1] for i in own])
-            ends = np.cumsum([0, *(len(blocks[b]) for b in chosen)])
-            lead = [np.arange(begins[b], begins[b + 1]) for b in chosen]
-            for i, path in zip(own, tail.paths, strict=True):
-                paths[i], owners[i] = np.concatenate([*lead, size + path]), len(lists)
-            lists.append(BlockList(chosen, ends[:-1], int(ends[-1]), tail))
-            size += len(tail)
+        for read, own_texts in members.items():
+            each = _block_list(read, blocks, [parts[i] for i in own_texts])
+            for i, path in zip(own_texts, each.tail.paths, strict=True):
+                paths[i], owners[i] = _path(read, begins, size + path), len(lists)
+            lists.append(each)
+            size += len(each.tail)
         tokens = [*blocks, *(each.tail.tokens for each in lists)]
-        positions = [*(np.arange(len(b)) for b in blocks), *(e.length + e.tail.positions for e in lists)]
+        positions = [*(np.arange(len(b)) for b in blocks), *(each.places for each in lists)]
         return cls(
             np.concatenate(tokens),
             np.concatenate(positions),
@@ -109,3 +127,29 @@ class BlockRow:
     def sizes(self) -> list[int]:
         """How many nodes each block and each tail has."""
         return [*map(len, self.blocks), *(len(each.tail) for each in self.lists)]
+
+
+def _block_list(
+    read: tuple[tuple[int, int], ...],
+    blocks: Sequence[Ints],
+    parts: Sequence[tuple[list[Ints], list[Ints], Ints]],
+) -> BlockList:
+    """The list of these blocks, each with so many links behind it, and the tails of its texts."""
+    tail = TokenTree.build([np.concatenate([*links, behind]) for _, links, behind in parts])
+    sizes = [len(blocks[number]) for number, _ in read]
+    ends = np.cumsum([0, *(size + links for size, (_, links) in zip(sizes, read, strict=True))])
+    starts, length = ends[:-1], int(ends[-1])
+    at = [start + np.arange(size) for start, size in zip(starts, sizes, strict=True)]
+    linked = [end - links + np.arange(links) for end, (_, links) in zip(ends[1:], read, strict=True)]
+    behind = length + np.arange(max(len(tokens) for *_, tokens in parts))
+    places = np.concatenate([*linked, behind])[tail.positions]
+    return BlockList(tuple(number for number, _ in read), starts, np.concatenate(at), tail, places)
+
+
+def _path(read: tuple[tuple[int, int], ...], begins: Sequence[int], tail: Ints) -> Ints:
+    """The nodes of a text in its order, whose links and tail are the nodes `tail`."""
+    path, used = [], 0
+    for number, links in read:
+        path += [np.arange(begins[number], begins[number + 1]), tail[used : used + links]]
+        used += links
+    return np.concatenate([*path, tail[used:]])

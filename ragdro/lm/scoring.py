@@ -38,7 +38,7 @@ class SequenceGroup(ScoredGroup):
     @classmethod
     def of(cls, sequences: Sequence[ScoredSequence]) -> SequenceGroup:
         """A group of at least one sequence; all of them begin with blocks, or none does."""
-        texts = [BlockText(s.inputs, s.blocks) for s in sequences if s.blocks is not None]
+        texts = [BlockText(s.inputs, s.blocks, s.links) for s in sequences if s.blocks is not None]
         assert len(texts) in (0, len(sequences))
         tree = BlockRow.build(texts) if texts else TokenTree.build([s.inputs for s in sequences])
         return cls(tuple(sequences), tree)
@@ -224,7 +224,7 @@ def _twisted(sequence: ScoredSequence) -> ScoredSequence:
         pieces = [first, *others[::-1], tail]
         ends = np.cumsum([len(piece) for piece in pieces[:-1]])
         targets = np.setdiff1d(sequence.targets, ends)
-        return ScoredSequence(np.concatenate(pieces), targets, blocks=ends)
+        return ScoredSequence(np.concatenate(pieces), targets, blocks=ends, links=sequence.links)
     half = len(sequence.tokens) // 2
     return ScoredSequence(
         np.concatenate([sequence.tokens[:half], sequence.tokens[half:][::-1]]), sequence.targets

@@ -28,13 +28,15 @@ class ScoredSequence:
     the sequence is certain, its log-probability 0); `allowed`: None (the whole vocabulary competes) or, for
     each target, the ids that compete, the target's own among them. `blocks`: None, or how many tokens
     there are up to the end of each of the blocks that it begins with: they see themselves alone
-    (`ragdro.lm.blocks`), so that nothing says what a block or the tail behind them begins with.
+    (`ragdro.lm.blocks`), so that nothing says what a block or the tail behind them begins with. `links`: so
+    many tokens at the end of each block see all that stands before them.
     """
 
     tokens: Ints
     targets: Ints
     allowed: tuple[Ints, ...] | None = None
     blocks: Ints | None = None
+    links: int = 0
 
     def __post_init__(self) -> None:
         assert np.issubdtype(self.targets.dtype, np.integer)
@@ -54,11 +56,12 @@ class ScoredSequence:
         targets = np.arange(1, len(self.tokens))
         if self.blocks is not None:
             targets = np.setdiff1d(targets, self.blocks)
-        return ScoredSequence(self.tokens, targets, blocks=self.blocks)
+        return ScoredSequence(self.tokens, targets, blocks=self.blocks, links=self.links)
 
     def visible(self) -> NDArray[np.bool_]:
         """[inputs, inputs]: whether the row's token attends to the column's."""
-        return visible_in(len(self.inputs), np.empty(0, np.int64) if self.blocks is None else self.blocks)
+        blocks = np.empty(0, np.int64) if self.blocks is None else self.blocks
+        return visible_in(len(self.inputs), blocks, self.links)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,13 +127,14 @@ class TokenTree:
         return (key <= query) & (query < self.ends[keys])
 
 
-def visible_in(length: int, ends: Ints) -> NDArray[np.bool_]:
+def visible_in(length: int, ends: Ints, links: int = 0) -> NDArray[np.bool_]:
     """[length, length]: whether the row's token attends to the column's, in a text that begins with blocks
-    up to these ends."""
+    up to these ends, whose last `links` tokens see all before them."""
     places = np.arange(length)
     numbers = np.searchsorted(ends, places, side="right")
     same = numbers[:, None] == numbers
-    seen: NDArray[np.bool_] = (places <= places[:, None]) & (same | (numbers[:, None] == len(ends)))
+    sees_all = places >= np.append(ends - links, 0)[numbers]  # the tail does
+    seen: NDArray[np.bool_] = (places <= places[:, None]) & (same | sees_all[:, None])
     return seen
 
 

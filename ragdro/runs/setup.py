@@ -204,6 +204,7 @@ def behind_prompts(
             passage_attention=of_generator.passage_attention,
             passage_memory=of_generator.passage_memory,
             full_layers=of_generator.full_layers,
+            link_tokens=of_generator.link_tokens,
             think=of_generator.think,
         ),
     )
