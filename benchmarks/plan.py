@@ -30,7 +30,7 @@ from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import Config
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.planning.plan import plan
-from ragdro.planning.stand_in import longest_tasks, stand_in_pair, unlike_lists
+from ragdro.planning.stand_in import longest_tasks, stand_in, unlike_lists
 from ragdro.report.profile import device_name
 from ragdro.system import reading
 from ragdro.training.m_step import fit
@@ -93,7 +93,7 @@ def work(config: Config, phase: str, questions: int, device: torch.device = CPU)
     """The phase itself, as a run does it, on models made here."""
     layers = config.selector.scratch.layers if config.selector.scratch else 0
     with torch.device(device):
-        selector, generator = stand_in_pair(config, device, {"selector": layers, "generator": layers})
+        selector, generator, _ = stand_in(config, device, {"selector": layers, "generator": layers})
     tasks, lists = longest_tasks(config, questions), unlike_lists(config, questions)
     budget = config.e_step.max_tokens_per_micro_batch
 

@@ -9,7 +9,7 @@ read once for all its texts (`ragdro.lm.decoding`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ragdro.lm.batching import batches_by_tokens
-from ragdro.lm.decoding import Decoder, Place, branch_decoder
+from ragdro.lm.decoding import BranchDecoder, Decoder, Place, branch_decoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase
@@ -54,6 +54,20 @@ def write_freely(
         texts = _write(model, [prompts[i] for i in batch], numbers, most, temperature)
         found.update(zip(batch, texts, strict=True))
     return [found[i] for i in range(len(prompts))]
+
+
+def rehearse_writing(model: LanguageModel, prompts: Sequence[Ints], texts: int, most: int) -> Iterator[int]:
+    """Compute the most that `write_freely` may for a batch of prompts with so many texts behind each; yields
+    after each forward pass the bytes of the key-value cache."""
+    decoder = BranchDecoder(model, prompts, texts)
+    yield decoder.cache_bytes
+    size = int(model.hf.get_input_embeddings().weight.shape[0])
+    places = [(r, b) for r in range(len(prompts)) for b in range(texts)][: max(1, _AT_ONCE // size)]
+    for step in range(most):
+        decoder.feed([[[b][:step] for b in range(texts)]] * len(prompts))  # no two texts are alike
+        allowed = torch.ones(len(places), size, dtype=torch.bool)
+        decoder.choice_logits(places, torch.arange(size), allowed).double().log_softmax(-1)
+        yield decoder.cache_bytes
 
 
 class _Text:

@@ -18,7 +18,7 @@ from ragdro.lm.load import matmul_dtype, pick_device
 from ragdro.lm.peak import measured_peak
 from ragdro.planning.findings import Finding
 from ragdro.progress import duration
-from ragdro.runs.models import ROLES, settings_of
+from ragdro.runs.models import settings_of
 from ragdro.units import as_bytes, as_count, counted
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -71,7 +71,7 @@ def bytes_to_write(config: Config, planned: Mapping[str, Any], weights: Mapping[
     """
     phases = planned["phases"]
     checkpoint = state = 0.0
-    for role in ROLES:
+    for role in config.roles:
         update = phases.get(f"{role} update", {"gradients": 0.0, "optimiser": 0.0})
         checkpoint += weights[role] if settings_of(config, role).adapter is None else update["gradients"]
         state += update["gradients"] + update["optimiser"]

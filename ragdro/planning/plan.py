@@ -1,16 +1,16 @@
 """What an iteration will take, before anything is loaded: memory of each phase, tokens and FLOPs.
 
-In: a `Config`, the number of questions of an iteration. Out: for each phase (sampling, scoring, the update of
-each role) the bytes that a device holds at the worst moment, by what they are, and what is computed. Each
-phase's own code runs once on tensors without data (`ragdro.planning.live`), at its largest batch, with every
-text as long as its budget. A decoder's layers are alike, so models deeper than that are run with two and four
+In: a `Config`, the number of questions of an iteration. Out: for each phase (sampling, the writing of queries
+where a question is asked more than once, scoring, the update of each role) the bytes that a device holds at
+the worst moment, by what they are, and what is computed. Each phase's own code runs once on tensors without
+data (`ragdro.planning.live`), at its largest batch, with every text as long as its budget and no two lists or
+paths of a question alike. A decoder's layers are alike, so models deeper than that are run with two and four
 layers and the difference is carried on to their depth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,30 +19,27 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from ragdro.algorithms.base import algorithm_of
+from ragdro.algorithms.examples import list_example, query_example
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Reading
 from ragdro.lm.batching import batches_by_tokens
-from ragdro.lm.groups import ScoredGroup, batches_of, log_probs
+from ragdro.lm.groups import JoinedGroup, ScoredGroup, batches_of, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.sampling import rehearse_writing
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
-from ragdro.planning.stand_in import (
-    longest_tasks,
-    longest_thought,
-    model_config,
-    stand_in_pair,
-    unlike_lists,
-)
-from ragdro.runs.models import ROLES, settings_of
+from ragdro.planning.stand_in import longest_samples, longest_thought, model_config, stand_in
+from ragdro.rewriting.decisions import Decided, lists_of, queries_of
+from ragdro.rewriting.rewriter import Rewriter
+from ragdro.runs.models import settings_of
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
-from ragdro.types import Role
+from ragdro.types import Role, WeightedTask
 
-NOT_COUNTED = "counts one round: neither the rewriter, nor what further rounds and longer prompts take"
 _DEPTHS = (2, 4)
 _NF4 = 4.127 / 8
 """Bytes a weight in 4 bits takes with its scales, which are quantised too (QLoRA: 0.127 bits a weight)."""
@@ -60,10 +57,10 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
     strategy = config.parallel.strategy
     if zero_stage(config.parallel) is not None:
         raise ConfigError(f"parallel.strategy: a plan does not count {strategy}; plan with ddp or fsdp2")
-    depths = {role: _depth(config, role) for role in ROLES}
+    depths = {role: _depth(config, role) for role in config.roles}
     last = config.generator.full_layers  # those that are not like the others
-    upper = {role: min(last + _DEPTHS[1], depths[role]) for role in ROLES}
-    lower = {role: min(upper[role], max(last + 1, min(last + _DEPTHS[0], upper[role] - 1))) for role in ROLES}
+    upper = {role: min(last + _DEPTHS[1], depth) for role, depth in depths.items()}
+    lower = {role: min(most, max(last + 1, min(last + _DEPTHS[0], most - 1))) for role, most in upper.items()}
     first, second = (_phases(config, questions, device, cut, processes) for cut in (lower, upper))
     phases = {}
     for name, steps in first.items():
@@ -78,15 +75,18 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
                 whole = layers.sharded(whole) if name.endswith("update") else layers.unsharded(whole)
             wholes.append(whole)
         phases[name] = max(wholes, key=lambda whole: whole.memory)
-    others = {"selector": phases["sampling"].weights, "generator": phases["scoring"].weights}
+    weights = {
+        _ROLE_OF[name]: phases[name].weights for name in ("sampling", "queries", "scoring") if name in phases
+    }
     described = {}
     for name, phase in phases.items():
-        other = 0.0 if config.shared_backbone else others[_OTHER[_ROLE_OF[name]]]
+        beside = [size for role, size in weights.items() if role != _ROLE_OF[name]]
+        other = 0.0 if config.shared_backbone else sum(beside)
         values = {**asdict(phase), "weights": phase.weights + other}
         described[name] = {"memory": phase.memory + other, **values}
     return {
         "questions": questions,
-        "rounds_not_counted": config.retrieval.rounds - 1,
+        "queries": questions * config.e_step.samples * (config.retrieval.rounds - 1),
         "memory": max(p["memory"] for p in described.values()),
         "tokens": sum(p["tokens"] for p in described.values()),
         "flops": sum(p["flops"] for p in described.values()),
@@ -109,11 +109,12 @@ def _computes_in_half(config: Config, role: Role, device: torch.device) -> bool:
 
 _ROLE_OF: dict[str, Role] = {
     "sampling": "selector",
+    "queries": "rewriter",
     "scoring": "generator",
     "selector update": "selector",
+    "rewriter update": "rewriter",
     "generator update": "generator",
 }
-_OTHER: dict[Role, Role] = {"selector": "generator", "generator": "selector"}
 
 
 def _phases(
@@ -122,37 +123,31 @@ def _phases(
     """Every phase of models cut to `layers`: each of its steps, for one may be the worst of a shallow model
     and another that of a deep one."""
     with without_data():
-        selector, generator = stand_in_pair(config, device, layers)
-
-        def lists(count: int) -> list[ScoredGroup]:
-            tasks = longest_tasks(config, count)
-            return [selector.group(t, z) for t, z in zip(tasks, unlike_lists(config, count), strict=True)]
-
-        def readings(count: int) -> list[list[Reading]]:
-            thought = longest_thought(generator)
-            return [
-                [reading(task, z, thought) for z in drawn]
-                for task, drawn in zip(longest_tasks(config, count), unlike_lists(config, count), strict=True)
-            ]
-
-        def answers(count: int) -> list[ScoredGroup]:
-            return [generator.group(own) for own in readings(count)]
-
-        def learned(count: int) -> list[ScoredGroup]:
-            return [generator.turns[-1].learned(own) for own in readings(count)]
-
+        selector, generator, rewriter = stand_in(config, device, layers)
+        longest = longest_samples(config)
+        weights = [sample.weight for sample in longest.samples]
+        thought = longest_thought(generator)
+        readings = [reading(longest.task, s.permutation, thought) for s in longest.samples]
         shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
         budget = config.e_step.max_tokens_per_micro_batch
-        phases = {
-            "sampling": _sampling(_Side(config, "selector", selector.model, lists), selector, shard),
-            "scoring": [_scoring(_Side(config, "generator", generator.model, answers), shard, budget)],
-        }
+
+        lists = _Side(config, "selector", selector.model, list_example(selector, longest, weights).group)
+        read = _Side(config, "generator", generator.model, generator.group(readings))
+        phases = {"sampling": _sampling(lists, selector, longest, shard)}
+        if rewriter is not None:
+            written = _Side(
+                config, "rewriter", rewriter.model, query_example(rewriter, longest, weights).group
+            )
+            phases["queries"] = _writing(written, rewriter, longest, shard)
+        phases["scoring"] = [_scoring(read, shard, budget)]
         if config.train_selector and algorithm_of(config).selects:
-            side = _Side(config, "selector", selector.model, lists)
-            phases["selector update"] = [_update(side, config.m_step.selector, processes)]
+            phases["selector update"] = [_update(lists, config.m_step.selector, processes)]
+        if rewriter is not None and config.train_rewriter:
+            phases["rewriter update"] = [_update(written, config.m_step.rewriter, processes)]
         if config.train_generator:
-            side = _Side(config, "generator", generator.model, learned)
-            phases["generator update"] = [_update(side, config.m_step.generator, processes)]
+            learned = generator.turns[-1].learned(readings)
+            costliest = _Side(config, "generator", generator.model, learned)
+            phases["generator update"] = [_update(costliest, config.m_step.generator, processes)]
     return {
         name: [replace(p, tokens=p.tokens * questions, flops=p.flops * questions) for p in steps]
         for name, steps in phases.items()
@@ -160,12 +155,11 @@ def _phases(
 
 
 class _Side:
-    """A role's model with what it computes for a number of questions."""
+    """A role's model with what it computes for a question, all of it (`one`) and each prompt's part."""
 
-    def __init__(
-        self, config: Config, role: Role, model: LanguageModel, groups: Callable[[int], list[ScoredGroup]]
-    ) -> None:
-        self.config, self.model, self.groups = config, model, groups
+    def __init__(self, config: Config, role: Role, model: LanguageModel, group: ScoredGroup) -> None:
+        self.config, self.model, self.one = config, model, group
+        self.parts = group.parts if isinstance(group, JoinedGroup) else (group,)
         hf = model.hf
         added = [] if model.projections is None else list(model.projections.parameters())
         self.held = [*hf.parameters(), *hf.buffers(), *added]
@@ -183,7 +177,12 @@ class _Side:
             ]
             self.weights -= sum(_size(p) - _NF4 * p.numel() for p in packed)
             self.passing = max(map(_size, packed))
-        self.one = groups(1)[0]
+
+    def largest(self, questions: int, max_tokens: int) -> tuple[list[ScoredGroup], bool]:
+        """The largest batch of so many questions, and whether it is one of several."""
+        groups = self.parts * questions
+        packs = batches_of(groups, max_tokens)
+        return [groups[i] for i in packs[0]], len(packs) > 1
 
     def phase(
         self, most: int, factor: float, *, kv_cache: int = 0, head: float = 0.0,
@@ -208,21 +207,45 @@ class _Side:
         return self.one.head_flops(self.model)
 
 
-def _sampling(side: _Side, selector: Selector, shard: int) -> list[Phase]:
-    """All lists of a batch, written as `Selector.sample` writes them, step by step."""
-    config, model = side.config, selector.model
-    prompt = selector.prompt(longest_tasks(config, 1)[0])
-    rows = len(batches_by_tokens([len(prompt)] * shard, config.e_step.max_tokens_per_micro_batch)[0])
-    model.hf.eval()
-    with torch.no_grad():
-        steps = selector.rehearse(prompt, rows, config.e_step.samples, config.top_n)
-        measured = most_bytes_of_steps(steps, side.held)
+def _sampling(side: _Side, selector: Selector, longest: WeightedTask, shard: int) -> list[Phase]:
+    """All lists of a batch, written as `Selector.sample` writes them, step by step; of every round."""
+    config, measured = side.config, list[tuple[int, int]]()
+    by_round: dict[int, list[Decided]] = {}
+    for decided in lists_of(longest, [0.0] * len(longest.samples)):
+        by_round.setdefault(decided.number, []).append(decided)
+    side.model.hf.eval()
+    for number, states in by_round.items():
+        selects = selector if config.rewriter is None else selector.in_round(number)
+        prompt, most = selects.prompt(states[0].task), max(len(state.weights) for state in states)
+        lists = config.e_step.samples if len(states) == 1 else most
+        budget = config.e_step.max_tokens_per_micro_batch
+        rows = len(batches_by_tokens([len(prompt)] * (shard * len(states)), budget)[0])
+        with torch.no_grad():
+            steps = selects.rehearse(prompt, rows, lists, config.top_n)
+            measured += most_bytes_of_steps(steps, side.held)
+    return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in measured]
+
+
+def _writing(side: _Side, rewriter: Rewriter, longest: WeightedTask, shard: int) -> list[Phase]:
+    """All queries of a batch, of every round, likewise."""
+    budget, measured = side.config.e_step.max_tokens_per_micro_batch, list[tuple[int, int]]()
+    by_round: dict[int, list[Decided]] = {}
+    for decided in queries_of(longest, [0.0] * len(longest.samples)):
+        by_round.setdefault(decided.number, []).append(decided)
+    side.model.hf.eval()
+    for states in by_round.values():
+        prompt = rewriter.prompt(Reading(states[0].task.question, states[0].task.read))
+        lengths = [len(prompt) + rewriter.query_tokens] * (shard * len(states))
+        rows, most = len(batches_by_tokens(lengths, budget)[0]), max(len(state.weights) for state in states)
+        with torch.no_grad():
+            steps = rehearse_writing(side.model, [prompt] * rows, most, rewriter.query_tokens)
+            measured += most_bytes_of_steps(steps, side.held)
     return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in measured]
 
 
 def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
     """The largest batch of answers under every list."""
-    groups = side.groups(len(batches_of([side.one] * shard, max_tokens)[0]))
+    groups, _ = side.largest(shard, max_tokens)
     side.model.hf.eval()
     with torch.no_grad():
         most = most_bytes(lambda: log_probs(side.model, groups), side.held)
@@ -232,10 +255,9 @@ def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
 def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
     local_questions = math.ceil(settings.batch_size / processes)
-    packs = batches_of([side.one] * local_questions, settings.max_tokens_per_micro_batch)
-    groups, held = side.groups(len(packs[0])), side.held
-    model = side.model
-    if len(packs) > 1:  # gradients of the micro-batches before are there
+    groups, one_of_several = side.largest(local_questions, settings.max_tokens_per_micro_batch)
+    model, held = side.model, side.held
+    if one_of_several:  # gradients of the micro-batches before are there
         for parameter in side.trained:
             parameter.grad = torch.zeros_like(parameter)
         held = [*held, *(p.grad for p in side.trained if p.grad is not None)]

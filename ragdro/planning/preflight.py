@@ -21,11 +21,10 @@ from ragdro.errors import RagdroError
 from ragdro.lm.load import pick_device
 from ragdro.planning import findings, machine, roles
 from ragdro.planning.findings import LEVELS, Finding
-from ragdro.planning.plan import NOT_COUNTED, plan
+from ragdro.planning.plan import plan
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.cache import has_candidates
 from ragdro.retrieval.database import DatabaseRetriever
-from ragdro.runs.models import ROLES
 from ragdro.runs.setup import load_tasks
 from ragdro.runs.trackers import require_trackers
 from ragdro.runs.warm_start import warm_start
@@ -197,7 +196,7 @@ def _with_candidates_of(config: Config, tasks: Sequence[Task]) -> Config:
 
 
 def _check_roles(config: Config, tasks: Sequence[Task], found: list[Finding]) -> None:
-    for role in ROLES:
+    for role in config.roles:
         checked = _attempt(found, role, partial(roles.check_model, config, role))
         if checked is None:
             continue
@@ -214,7 +213,7 @@ def _check_roles(config: Config, tasks: Sequence[Task], found: list[Finding]) ->
 
 def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found: list[Finding]) -> None:
     """Memory, disk and time, by the plan of an iteration; nothing where a model is unknown."""
-    if any(finding.level == "problem" and finding.check in ROLES for finding in found):
+    if any(finding.level == "problem" and finding.check in config.roles for finding in found):
         return
     questions = config.e_step.questions or len(splits.get("train", ()))
     if not questions:
@@ -223,9 +222,7 @@ def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found
     def sizes() -> None:
         device = pick_device(config.device)
         planned = plan(config, questions, device)
-        weights: dict[str, int] = {role: roles.parameter_bytes(config, role) for role in ROLES}
-        if config.retrieval.rounds > 1:
-            found.append(Finding("retrieval.rounds", "note", f"the plan {NOT_COUNTED}"))
+        weights: dict[str, int] = {role: roles.parameter_bytes(config, role) for role in config.roles}
         found.append(machine.check_memory(planned, machine.memory_of(device)))
         folder = Path(config.runs) / config.name
         found.append(machine.check_disk(folder, machine.bytes_to_write(config, planned, weights)))

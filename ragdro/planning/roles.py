@@ -1,4 +1,4 @@
-"""Whether both models can be loaded and prompted, without loading their weights.
+"""Whether the models can be loaded and prompted, without loading their weights.
 
 In: a config, a role, a few tasks. Out: `Finding`s, and the bytes that a model's weights take.
 """
@@ -24,7 +24,7 @@ from ragdro.runs.models import settings_of
 from ragdro.types import Role, Task
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_NEEDED = {"selector": ("{identifier}", "{text}"), "generator": ("{text}",)}
+_NEEDED = {"selector": ("{identifier}", "{text}"), "generator": ("{text}",), "rewriter": ("{text}",)}
 _TASKS = 200
 
 
@@ -109,14 +109,18 @@ def _longest(
     config: Config, role: Role, template: PromptTemplate, tokenizer: TextTokenizer, tasks: Sequence[Task]
 ) -> int:
     """The tokens of the longest prompt with what is written behind it; counts what is cut in `template`."""
-    settings, k = settings_of(config, role), config.selector.k
+    settings, ks = settings_of(config, role), config.retrieval.selected(config.selector.k)
     budget = Budget(settings.question_tokens, settings.passage_tokens)
     longest = 0
     for task in tasks:
-        passages, behind = task.candidates.passages, 0
+        passages, k, behind = task.candidates.passages, ks[0], 0
         if role == "generator":
-            passages, behind = passages[:k], config.generator.answer_tokens + 1 + config.generator.think
+            k, behind = sum(ks), config.generator.answer_tokens + 1 + config.generator.think
             _count_answer(template, tokenizer, task, config.generator.answer_tokens)
+        elif role == "rewriter" and config.rewriter is not None:
+            k, behind = sum(ks[:-1]), config.rewriter.query_tokens
+        if role != "selector":
+            passages = passages[:k]
         ids = template.encode(tokenizer, task.question.question, passages, min(k, len(passages)), budget)
         longest = max(longest, len(ids) + behind)
     return longest

@@ -1,14 +1,16 @@
-"""A pair of models of the right shapes and questions of the greatest length, made from a config alone.
+"""Models of the right shapes and questions of the greatest length, made from a config alone.
 
-In: a `Config` and, optionally, a depth. Out: a selector and a generator whose weights are random (inside
-`ragdro.planning.live.without_data`: none at all), and tasks in which every question, passage and answer
-takes all the tokens that the config allows it. The tokenizer is trained on the prompts, so that a prompt's
-own words are about as many tokens as with the model's.
+In: a `Config` and, optionally, a depth. Out: a selector, a generator and, where there is one, a rewriter
+whose weights are random (inside `ragdro.planning.live.without_data`: none at all), and tasks with samples in
+which every question, passage, query and answer takes all the tokens that the config allows it. The tokenizer
+is trained on the prompts, so that a prompt's own words are about as many tokens as with the model's.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -27,10 +29,24 @@ from ragdro.lm.projections import Projections
 from ragdro.lm.scratch import make_config, train_tokenizer
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template
+from ragdro.rewriting.paths import pooled
+from ragdro.rewriting.rewriter import Rewriter
 from ragdro.runs.models import settings_of
-from ragdro.runs.setup import behind_prompts
+from ragdro.runs.setup import behind_prompts, rewriter_behind_prompt
 from ragdro.selection.selector import Selector
-from ragdro.types import Candidates, Passage, Permutation, Question, Role, Task, Thought
+from ragdro.types import (
+    Candidates,
+    Passage,
+    Permutation,
+    Question,
+    QuestionPath,
+    Role,
+    Round,
+    Task,
+    Thought,
+    WeightedSample,
+    WeightedTask,
+)
 
 _VOCABULARY = 1024
 
@@ -54,10 +70,16 @@ def model_config(config: Config, role: Role) -> PretrainedConfig:
         raise ModelError(f"{settings.model}: its config cannot be read: {reason}") from error
 
 
-def stand_in_pair(
-    config: Config, device: torch.device, layers: dict[Role, int]
-) -> tuple[Selector, Generator]:
-    """Both roles with `layers` decoder layers, on the CPU; `device` decides what `amp: auto` comes to."""
+class StandIn(NamedTuple):
+    """The models behind their prompts; `rewriter`: None where a question is asked once."""
+
+    selector: Selector
+    generator: Generator
+    rewriter: Rewriter | None
+
+
+def stand_in(config: Config, device: torch.device, layers: Mapping[Role, int]) -> StandIn:
+    """Every role with `layers` decoder layers, on the CPU; `device` decides what `amp: auto` comes to."""
     selector = _model(config, "selector", device, layers["selector"])
     if config.selector.kind == "pointer":
         pointer = config.selector.pointer
@@ -72,7 +94,11 @@ def stand_in_pair(
     whole = config.selector.model_copy(update={"stop": False})  # the worst: no list ends early
     chooser, reader = behind_prompts(config.model_copy(update={"selector": whole}), selector, generator)
     reader.template.counts.answers_cut = 1  # answers here are cut on purpose: that warns of nothing
-    return chooser, reader
+    if config.rewriter is None:
+        return StandIn(chooser, reader, None)
+    chooser.round_ks = config.retrieval.selected(config.selector.k)
+    model = _model(config, "rewriter", device, layers["rewriter"], shared)
+    return StandIn(chooser, reader, rewriter_behind_prompt(config.rewriter, model))
 
 
 def _model(
@@ -118,15 +144,10 @@ def cut_config(config: PretrainedConfig, layers: int) -> PretrainedConfig:
 
 def longest_tasks(config: Config, count: int) -> list[Task]:
     """`count` questions whose texts all fill their budgets; no two passages of a question begin alike."""
-    words = (
-        max(max(s.question_tokens, s.passage_tokens) for s in (config.selector, config.generator))
-        + config.generator.answer_tokens
-    )
+    words = _words(config)
     tasks = []
     for i in range(count):
-        passages = tuple(
-            Passage(f"{i}-{j}", f"{j}", f"{j} " + "passage " * words) for j in range(config.top_n)
-        )
+        passages = tuple(_passage(i, j, words) for j in range(config.top_n))
         question = Question(f"{i}", f"{i} " + "question " * words, ("answer " * words,))
         tasks.append(Task(question, Candidates(question.id, passages)))
     return tasks
@@ -143,7 +164,63 @@ def longest_thought(generator: Generator) -> Thought | None:
 def unlike_lists(config: Config, count: int) -> list[list[Permutation]]:
     """m distinct lists for each of `count` questions, with as little in common as there can be: while there
     are candidates, no two begin with the same one."""
-    n, k = config.top_n, config.selector.k
-    steps = (tuple((first + i * by) % n for i in range(k)) for by in range(1, n) for first in range(n))
-    lists = [z for z in steps if len(set(z)) == k]
-    return [lists[: config.e_step.samples]] * count
+    return [_unlike(config.top_n, config.selector.k, config.e_step.samples)] * count
+
+
+def longest_samples(config: Config, number: int = 0) -> WeightedTask:
+    """The longest question of that `number` with m samples, alike in nothing where that can be: lists, or
+    paths of which each asks, finds and reads something else. All weights are alike."""
+    (task,), m = longest_tasks(config, number + 1)[number:], config.e_step.samples
+    if config.rewriter is None:
+        lists = unlike_lists(config, 1)[0]
+        return _weighted(task, [WeightedSample(z, 1, 0.0, 0.0, 0.0, 1 / len(lists)) for z in lists])
+    paths = _unlike_paths(config, task, number, m)
+    whole, permutations = pooled(task, paths)
+    return _weighted(
+        whole,
+        [
+            WeightedSample(z, 1, 0.0, 0.0, 0.0, 1 / m, path=path)
+            for z, path in zip(permutations, paths, strict=True)
+        ],
+    )
+
+
+def _weighted(task: Task, samples: Sequence[WeightedSample]) -> WeightedTask:
+    return WeightedTask(task, tuple(samples), 0.0, float(len(samples)), False)
+
+
+def _unlike(n: int, k: int, count: int) -> list[Permutation]:
+    """At most `count` distinct lists of k out of n."""
+    steps = (tuple((first + i * by) % n for i in range(k)) for by in range(1, n + 1) for first in range(n))
+    distinct = dict.fromkeys(z for z in steps if len(set(z)) == k)
+    return list(distinct)[:count]
+
+
+def _unlike_paths(config: Config, task: Task, number: int, count: int) -> list[QuestionPath]:
+    """Paths of all rounds: the first lists differ where there are as many, every query does, and each finds N
+    passages that were not read."""
+    assert config.rewriter is not None
+    ks, words = config.retrieval.selected(config.selector.k), _words(config)
+    further = tuple(_passage(number, j, words) for j in range(config.top_n, config.top_n + sum(ks)))
+    lists, paths = _unlike(config.top_n, ks[0], count), list[QuestionPath]()
+    for i in range(count):
+        candidates, z = task.candidates, lists[i % len(lists)]
+        rounds = [Round(task.question.question, (), candidates, z)]
+        for k in ks[1:]:
+            read = {passage.id for one in rounds for passage in one.read}
+            left = [p for p in (*task.candidates.passages, *further) if p.id not in read]
+            query = (i,) * config.rewriter.query_tokens
+            found = Candidates(task.question.id, tuple(left[: config.top_n]))
+            rounds.append(Round(str(i), query, found, tuple(range(k))))
+        paths.append(QuestionPath(tuple(rounds)))
+    return paths
+
+
+def _words(config: Config) -> int:
+    """As many of them as the longest text may have tokens, and more."""
+    longest = max(max(s.question_tokens, s.passage_tokens) for s in config.roles.values())
+    return longest + config.generator.answer_tokens
+
+
+def _passage(question: int, number: int, words: int) -> Passage:
+    return Passage(f"{question}-{number}", f"{number}", f"{number} " + "passage " * words)

@@ -13,7 +13,7 @@ from ragdro.config import Config
 from ragdro.data import load_questions
 from ragdro.errors import RagdroError
 from ragdro.planning.index import plan_index_of
-from ragdro.planning.plan import NOT_COUNTED, plan
+from ragdro.planning.plan import plan
 from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.units import as_bytes, as_count, counted
@@ -55,10 +55,11 @@ def _questions(config: Config) -> int:
 def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     """A device's memory at each phase's worst moment; tokens and FLOPs of the whole iteration."""
     phases = planned["phases"]
-    table = Table(box=SIMPLE_HEAD, title=f"an iteration over {counted(planned['questions'], 'questions')}")
+    title = f"an iteration over {counted(planned['questions'], 'questions')}"
+    table = Table(box=SIMPLE_HEAD, title=title, padding=0, show_edge=False)
     table.add_column("", no_wrap=True)
     for name in (*phases, "worst, sum"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for name in _COLUMNS:
         whole = as_bytes(planned["memory"]) if name == "memory" else ""
         sizes = [as_bytes(phase[name]) for phase in phases.values()]
@@ -68,8 +69,9 @@ def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
         table.add_row(name.replace("flops", "FLOPs"), *values, as_count(planned[name]))
     console = console or Console()
     console.print(table)
-    if planned["rounds_not_counted"]:
-        console.print(f"the plan {NOT_COUNTED}", markup=False)
+    if planned["queries"]:
+        queries = counted(planned["queries"], "queries")
+        console.print(f"at most {queries} are searched for; paths that are alike take less", markup=False)
     if planned.get("index"):
         console.print(_index_table(planned["index"]))
     if "index_problem" in planned:

@@ -18,6 +18,7 @@ import torch
 from ragdro.algorithms.base import Algorithm, algorithm_of
 from ragdro.config import Config
 from ragdro.config.engine import VllmServerEngine
+from ragdro.config.models import RewriterSettings
 from ragdro.data import load_questions, read_corpus
 from ragdro.errors import ConfigError
 from ragdro.evaluation.evaluate import own_metrics
@@ -171,13 +172,18 @@ def _asking(config: Config, checkpoint: Path | None, selector: Selector, find: F
     settings = config.rewriter
     if settings is None:
         return None
-    rewriter = Rewriter(
-        load_rewriter(config, checkpoint, selector.model),
+    rewriter = rewriter_behind_prompt(settings, load_rewriter(config, checkpoint, selector.model))
+    return Asking(rewriter, find or OwnRetriever(config).find, config.retrieval, selector)
+
+
+def rewriter_behind_prompt(settings: RewriterSettings, model: LanguageModel) -> Rewriter:
+    """The rewriter that its part of a config describes."""
+    return Rewriter(
+        model,
         load_template(settings.prompt),
         budget=Budget(settings.question_tokens, settings.passage_tokens),
         query_tokens=settings.query_tokens,
     )
-    return Asking(rewriter, find or OwnRetriever(config).find, config.retrieval, selector)
 
 
 def behind_prompts(

@@ -21,7 +21,7 @@ from ragdro.config import Config
 from ragdro.planning import plan as planning
 from ragdro.planning.live import most_bytes
 from ragdro.planning.plan import plan
-from ragdro.planning.stand_in import longest_tasks, stand_in_pair
+from ragdro.planning.stand_in import longest_tasks, stand_in
 from ragdro.profiling import Profile, profiled
 from reproductions.scaling import RECIPES
 from reproductions.scaling import config_of as recipe_config
@@ -70,7 +70,7 @@ def test_drawing_is_planned_as_if_no_two_lists_were_alike(samples: int) -> None:
     values = pocket("full", e_step={"samples": samples}, top_n=12).model_dump(mode="json")
     values["selector"].update(passage_tokens=4, k=4)
     config = Config.model_validate(values)
-    selector, _ = stand_in_pair(config, CPU, {"selector": 6, "generator": 1})
+    selector, *_ = stand_in(config, CPU, {"selector": 6, "generator": 1})
     tasks = longest_tasks(config, 8)
     apart = np.full((samples, selector.choices_per_list), 0.5)
     apart[:, 0] = (np.arange(samples) + 0.5) / samples
