@@ -15,6 +15,7 @@ from ragdro.config.answering import Answering, AnsweringKind, as_answering, chan
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError
 from ragdro.generation.generator import Generator, Reading
+from ragdro.joint import joint_predictions
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.marginal import marginal_predictions
 from ragdro.retrieval.base import Retriever
@@ -24,6 +25,7 @@ from ragdro.rewriting.paths import pooled
 from ragdro.selection import tournament
 from ragdro.selection.rerank import Reranking, rerank
 from ragdro.selection.selector import Selector
+from ragdro.selection.union import united
 from ragdro.types import Candidates, Permutation, Prediction, Question, Selection, Task, Thought
 
 Retrieve: TypeAlias = Callable[[Sequence[Question]], list[Candidates]]
@@ -37,9 +39,9 @@ class Rag:
 
     `retrieve` is needed for questions that come without passages; `max_tokens` bounds one forward pass;
     `selects` false means that nothing is ever selected (`objective: sft`): the retriever's first K are read.
-    `answering`: from the greedy list, or from all lists and thoughts ('marginal'); each method can override
-    it. `asking`: what asks again where a question is asked more than once; a prediction's task has then
-    everything that was found, and its selection the path.
+    `answering`: from the greedy list, or from several lists and thoughts (`Answering`); each method can
+    override it. `asking`: what asks again where a question is asked more than once; a prediction's task has
+    then everything that was found, and its selection the path.
     """
 
     def __init__(
@@ -114,9 +116,9 @@ class Rag:
         `answering`: None as the system does; a kind alone keeps its samples, threshold and seed.
         """
         how = self._way(answering)
-        if how.kind == "marginal" and self.asking is not None:
+        if how.kind != "greedy" and self.asking is not None:
             raise ConfigError(
-                "answering: marginal sums over the lists of one retrieval; with retrieval.rounds of 2 or more"
+                f"answering: {how.kind} takes the lists of one retrieval; with retrieval.rounds of 2 or more"
                 " take answering: greedy"
             )
         if how.thoughts > 1 and self.generator.thinking is None:
@@ -124,11 +126,16 @@ class Rag:
                 f"answering.thoughts: {how.thoughts} of a generator that does not think (generator.think: 0);"
                 " set thoughts: 1"
             )
-        if how.kind == "greedy":
-            return self.read(tasks, self.select(tasks) if select else self._first(tasks))
-        return marginal_predictions(
-            self.selector, self.generator, tasks, how, self.max_tokens, selects=select and self.selects
-        )
+        selects, tokens = select and self.selects, self.max_tokens
+        if how.kind == "marginal":
+            return marginal_predictions(self.selector, self.generator, tasks, how, tokens, selects=selects)
+        if not selects:
+            return self.read(tasks, self._first(tasks))
+        if how.kind == "joint":
+            return joint_predictions(self.selector, self.generator, tasks, how, tokens)
+        if how.kind == "union":
+            return self.read(tasks, united(self.selector, tasks, how.samples, how.seed, tokens))
+        return self.read(tasks, self.select(tasks))
 
     def _way(self, asked: Answering | AnsweringKind | None) -> Answering:
         """The system's own way, another one whole, or of the other kind with the system's own settings."""

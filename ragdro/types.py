@@ -240,7 +240,8 @@ class RelevanceLabels:
 class Selection:
     """What was chosen: candidate indices in order, each with its probability when chosen.
 
-    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is K,
+    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K); of a union of
+    lists each is that of being in a list at all. `most` is K,
     how many are selected where there are as many (None: as many as were). `path`: how it was found, where a
     question is asked more than once; the permutation is then of everything that the path has found.
     """

@@ -11,11 +11,14 @@ from ragdro.errors import ConfigError
 
 AnsweringOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="'greedy', from the likeliest list, or 'marginal', over all lists; default: the run's"),
+    typer.Option(
+        help="'greedy', from the likeliest list, 'marginal', over all lists, 'union', from the passages that"
+        " most lists have, or 'joint', from the likeliest pair of list and answer; default: the run's"
+    ),
 ]
 SamplesOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="marginal: lists drawn for each question"),
+    typer.Option(min=1, help="lists drawn for each question; not for greedy answers"),
 ]
 ThoughtsOption = Annotated[
     Optional[int],  # noqa: UP045
@@ -44,11 +47,14 @@ def answering_of(
 ) -> Answering:
     """The run's own way of answering with what the command line changes of it.
 
-    Raises `ConfigError` for a kind that there is not, and for samples, thoughts or a threshold of greedy
-    answers.
+    Raises `ConfigError` for a kind that there is not, for samples of greedy answers, and for thoughts or a
+    threshold of any but marginal ones.
     """
-    if samples is not None and (kind or own.kind) == "greedy":
-        raise ConfigError("--samples: a greedy answer draws no lists; add --answering marginal")
-    if thoughts is not None and (kind or own.kind) == "greedy":
-        raise ConfigError("--thoughts: a greedy answer has the likeliest one; add --answering marginal")
+    way = kind or own.kind
+    if samples is not None and way == "greedy":
+        raise ConfigError(
+            "--samples: a greedy answer draws no lists; add --answering marginal, union or joint"
+        )
+    if thoughts is not None and way != "marginal":
+        raise ConfigError(f"--thoughts: a {way} answer has the likeliest one; add --answering marginal")
     return changed(own, kind, samples=samples, thoughts=thoughts, threshold=threshold)

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from ragdro.config.base import Settings, named
 from ragdro.errors import ConfigError
 
-AnsweringKind: TypeAlias = Literal["greedy", "marginal"]
+AnsweringKind: TypeAlias = Literal["greedy", "marginal", "union", "joint"]
 
 
 class Answering(Settings):
@@ -21,23 +21,31 @@ class Answering(Settings):
     kind: AnsweringKind = Field(
         "greedy",
         description="'greedy' answers from the likeliest list; 'marginal' takes the answer with the largest"
-        " probability over all lists, and gives that probability as its confidence",
+        " probability over all lists, and gives that probability as its confidence; 'union' answers from the"
+        " K passages that are most probably in a list; 'joint' from the list z whose own answer y has the"
+        " largest p(z|x) p(y|x,d_z)",
     )
-    samples: int = Field(8, ge=1, le=1024, description="marginal: lists drawn for each question (m)")
+    samples: int = Field(
+        8, ge=1, le=1024, description="lists drawn for each question (m); not for greedy answers"
+    )
     thoughts: int = Field(
         1, ge=1, le=1024, description="marginal: thoughts drawn for each list, with generator.think"
     )
     threshold: float = Field(
         0.0, ge=0, le=1, description="marginal: with less confidence than this there is no answer"
     )
-    seed: int = Field(0, ge=0, description="marginal: decides the draws")
+    seed: int = Field(0, ge=0, description="decides the draws")
 
     @model_validator(mode="after")
-    def _greedy_has_no_confidence(self) -> Answering:
-        if self.kind == "greedy" and self.threshold:
-            raise ValueError("threshold: a greedy answer has no confidence; it goes with kind: marginal")
-        if self.kind == "greedy" and self.thoughts > 1:
-            raise ValueError("thoughts: a greedy answer has the likeliest one; it goes with kind: marginal")
+    def _one_list_has_no_confidence(self) -> Answering:
+        if self.kind != "marginal" and self.threshold:
+            raise ValueError(
+                f"threshold: a {self.kind} answer has no confidence; it goes with kind: marginal"
+            )
+        if self.kind != "marginal" and self.thoughts > 1:
+            raise ValueError(
+                f"thoughts: a {self.kind} answer has the likeliest one; it goes with kind: marginal"
+            )
         return self
 
 
@@ -55,15 +63,17 @@ def changed(
 ) -> Answering:
     """A run's `own` way of answering with what is asked for in its place (None: as it is).
 
-    Raises `ConfigError` for a kind that there is not, and for samples, thoughts or a threshold of greedy
-    answers.
+    Raises `ConfigError` for a kind that there is not, and for samples of greedy answers, thoughts or a
+    threshold of any but marginal ones.
     """
-    greedy = (kind or own.kind) == "greedy"
-    if greedy and samples is not None:
-        raise ConfigError("samples: a greedy answer draws no lists; they go with answering: marginal")
-    if greedy and threshold is None:
+    way = kind or own.kind
+    if way == "greedy" and samples is not None:
+        raise ConfigError(
+            "samples: a greedy answer draws no lists; they go with answering: marginal, union or joint"
+        )
+    if way != "marginal" and threshold is None:
         threshold = 0.0  # the run's is of marginal answers
-    if greedy and thoughts is None:
+    if way != "marginal" and thoughts is None:
         thoughts = 1
     return as_answering(own, kind=kind, samples=samples, thoughts=thoughts, threshold=threshold)
 

@@ -51,10 +51,10 @@ def check_asking(config: Config) -> None:
         )
     if config.corrupt_candidates:
         raise ValueError("corrupt_candidates: does not go with retrieval.rounds of 2 or more; set it to 0")
-    if config.answering.kind == "marginal":
+    if config.answering.kind != "greedy":
         raise ValueError(
-            "answering: marginal sums over the lists of one retrieval; with retrieval.rounds of 2 or more"
-            " take greedy"
+            f"answering: {config.answering.kind} takes the lists of one retrieval; with retrieval.rounds of 2"
+            " or more take greedy"
         )
     most = max(config.retrieval.selected(config.selector.k))
     if most > config.top_n:

@@ -1,4 +1,5 @@
-"""Greedy against marginal answers of the same questions: metrics, and what their confidence is worth.
+"""Greedy against other answers of the same questions: metrics, and what the confidence of marginal ones is
+worth.
 
 In: records of `evaluate` in the same order, and a confidence for each answer. Out: plain values, as
 `ragdro evaluate --answering marginal` prints them. No torch.
@@ -40,7 +41,25 @@ def compare_ways(
         "greedy": _way(scores["greedy"], greedy_confidence),
         "marginal": _way(scores["marginal"], [a.probability for a in best]),
     }
-    return {**ways, "difference": {m: _difference(scores, m) for m in METRICS}}
+    return {
+        **ways,
+        "difference": {m: _difference(scores["greedy"][m], scores["marginal"][m]) for m in METRICS},
+    }
+
+
+def compare_selections(
+    greedy: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], kind: str
+) -> dict[str, Any]:
+    """Records of `evaluate` of the same questions in the same order: under `greedy` and under `kind` the mean
+    of each metric that applies to all of them; `difference` (`kind` − greedy) with its 95 % interval and
+    p-value for each."""
+    known = [m for m in (*METRICS, "full_recall") if all(r[m] is not None for r in (*greedy, *other))]
+    scores = {
+        way: {metric: [float(r[metric]) for r in records] for metric in known}
+        for way, records in (("greedy", greedy), (kind, other))
+    }
+    means = {way: {m: float(np.mean(v)) for m, v in own.items()} for way, own in scores.items()}
+    return {**means, "difference": {m: _difference(scores["greedy"][m], scores[kind][m]) for m in known}}
 
 
 def without_curves(ways: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,8 +113,8 @@ def _way(scores: Mapping[str, Sequence[float]], confidences: Sequence[float]) ->
     }
 
 
-def _difference(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> dict[str, float]:
-    pair, rng = (scores["greedy"][metric], scores["marginal"][metric]), np.random.default_rng(0)
-    interval = paired_bootstrap(*pair, rng, resamples=_RESAMPLES)
-    p_value = paired_permutation_test(*pair, rng, resamples=_RESAMPLES)
+def _difference(greedy: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    rng = np.random.default_rng(0)
+    interval = paired_bootstrap(greedy, other, rng, resamples=_RESAMPLES)
+    p_value = paired_permutation_test(greedy, other, rng, resamples=_RESAMPLES)
     return {"mean": interval.mean, "low": interval.low, "high": interval.high, "p_value": p_value}

@@ -16,7 +16,7 @@ from ragdro.config import Config
 from ragdro.config.answering import Answering, AnsweringKind, changed
 from ragdro.config.retriever import Bm25Settings, RetrieverSettings
 from ragdro.errors import ConfigError, brief
-from ragdro.evaluation.answering import compare_ways
+from ragdro.evaluation.answering import compare_selections, compare_ways
 from ragdro.evaluation.evaluate import by_hops, evaluate, own_metrics, summarise
 from ragdro.files import write_atomically
 from ragdro.retrieval.queries import as_find
@@ -125,8 +125,8 @@ def evaluate_run(
     """The metrics of a stage on `data` (None: as in the run, on the questions that it reports on, what
     samples say on the validation questions), with candidates from `corpus` (None: as in the run).
 
-    `passage_attention`, `passage_memory`: as of `load`. `answering`: None as in the config. Marginal answers
-    are measured beside the greedy ones: `answering` in the result has both ways.
+    `passage_attention`, `passage_memory`: as of `load`. `answering`: None as in the config. Other than
+    greedy answers are measured beside those: `answering` in the result has both ways.
     """
     config = reading_in(config_of(run), passage_attention, passage_memory)
     checkpoint, algorithm, measuring = checkpoint_of(run, stage), algorithm_of(config), config.evaluation
@@ -151,6 +151,11 @@ def evaluate_run(
         sampled["answering"] = compare_ways(greedy, confidence, predictions)
     own = own_metrics(measuring.metrics)
     records = [evaluate(prediction, own) for prediction in predictions]
+    if how.kind in ("union", "joint"):
+        greedy_records = records
+        predictions = rag.predict(tasks, select=stage != VANILLA, answering=how)
+        records = [evaluate(prediction, own) for prediction in predictions]
+        sampled["answering"] = compare_selections(greedy_records, records, how.kind)
     if out is not None:
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
     return {**summarise(records), **sampled, "by_hops": by_hops(records)}

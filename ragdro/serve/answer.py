@@ -47,7 +47,7 @@ def router(service: Service) -> APIRouter:
             **record,
             "log_probability": done.log_probability,
             "agreement": done.agreement,
-            "samples": how.samples if how.kind == "marginal" else body.samples,
+            "samples": body.samples if how.kind == "greedy" else how.samples,
             "inclusion": None
             if done.ranked is None
             else {"lists": done.ranked.lists, "exact": done.ranked.exact},

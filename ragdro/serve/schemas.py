@@ -108,14 +108,16 @@ class _Asks(_Body):
     threshold: float | None = Field(None, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _greedy_has_no_confidence(self) -> _Asks:
-        if self.answering == "greedy" and self.threshold:
-            raise ValueError("threshold: a greedy answer has no confidence; it goes with answering: marginal")
+    def _one_list_has_no_confidence(self) -> _Asks:
+        if self.answering not in (None, "marginal") and self.threshold:
+            raise ValueError(
+                f"threshold: a {self.answering} answer has no confidence; it goes with answering: marginal"
+            )
         return self
 
     def changed(self, own: Answering, samples: int | None = None) -> Answering:
-        """The server's own way with the request's changes. Raises `ConfigError` for a threshold of greedy
-        answers."""
+        """The server's own way with the request's changes. Raises `ConfigError` for a threshold of any
+        but marginal answers."""
         drawn = None if (self.answering or own.kind) == "greedy" else samples
         return changed(own, self.answering, threshold=self.threshold, samples=drawn)
 

@@ -30,9 +30,31 @@ def _ablation(runs: Runs) -> StudyResult:
     tables = {
         "Best iteration": final_table(runs),
         "Difference from training both": differences_table(runs),
+        "Answers from several lists": selections_table(runs),
         "By iteration": curve_table(runs, ("exact_match", "f1", "full_recall", "bound")),
     }
     return StudyResult(tables, panels)
+
+
+def selections_table(runs: Runs) -> Table:
+    """A row a variant and way of answering: the best iteration's metrics, and what they are more than those
+    of its greedy list, seed by seed."""
+    keys, rows = ("exact_match", "full_recall"), list[tuple[Cell, ...]]()
+    for label, seeds in runs.items():
+        found = [run.measured for run in seeds.values()]
+        for way in found[0]:
+            cells: list[Cell] = [estimate([one[way][key] for one in found]) for key in keys]
+            if way != "greedy":
+                cells += [
+                    estimate([_more(one[way][key], one["greedy"][key]) for one in found]) for key in keys
+                ]
+            rows.append((label, way, *cells, *[None] * (2 * len(keys) - len(cells))))
+    names = [METRICS[key] for key in keys]
+    return Table(("", "answers", *names, *(f"{name}, less greedy" for name in names)), tuple(rows))
+
+
+def _more(value: float | None, greedy: float | None) -> float | None:
+    return None if value is None or greedy is None else value - greedy
 
 
 ABLATION = Study(
@@ -45,8 +67,11 @@ ABLATION = Study(
         "both frozen": ("train_selector=false", "train_generator=false", "iterations=0"),
     },
     conclude=_ablation,
+    measure="ragdro.studies.selections",
     notes=(
         "frozen: as the warm-up left it; with both frozen nothing moves: measured once and drawn through",
+        "answers from several lists (m as in the E-step): union reads the K passages that are most probably"
+        " in a list, joint the list z whose own answer y has the largest p(z|x) p(y|x,d_z)",
     ),
 )
 

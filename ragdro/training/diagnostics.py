@@ -7,6 +7,7 @@ draws or scores anything.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ragdro.algorithms import weights as formulas
 from ragdro.algorithms.weights import QuestionsBySamples, importance_weights
-from ragdro.types import WeightedTask
+from ragdro.types import Permutation, WeightedTask
 
 METRICS = (
     "bound",
@@ -25,6 +26,7 @@ METRICS = (
     "weight_variance",
     "selector_entropy",
     "distinct_fraction",
+    "overlap",
     "passages",
 )
 
@@ -33,8 +35,9 @@ def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> di
     """Each of `METRICS`, from the first `m` draws of every question (None: all).
 
     `bound_error` is the standard error of `bound` over the questions (NaN for a single one),
-    `distinct_fraction` the fraction of the draws that were not drawn before, `passages` how many a draw has;
-    the rest is in `ragdro.algorithms.weights`.
+    `distinct_fraction` the fraction of the draws that were not drawn before, `overlap` how probably a
+    passage of one is in another one too, `passages` how many one has; the rest is in
+    `ragdro.algorithms.weights`.
     The weights are the posterior's, whatever an objective makes of them.
     """
     rows = [_of_one(w, m) for w in weighted]
@@ -46,6 +49,7 @@ def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> di
 
 def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
     drawn = weighted.drawn[:m]
+    lists = [weighted.samples[i].permutation for i in drawn]
     log_prior, log_proposal = column(weighted, "log_prior", m), column(weighted, "log_proposal", m)
     ratios = column(weighted, "log_ratio", m)
     weights = formulas.importance_weights(ratios)
@@ -56,8 +60,18 @@ def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
         "weight_variance": float(weight_variance(weights)),
         "selector_entropy": float(entropy(log_prior, log_proposal)),
         "distinct_fraction": len(set(drawn)) / len(drawn),
-        "passages": sum(len(weighted.samples[i].permutation) for i in drawn) / len(drawn),
+        "overlap": overlap(lists),
+        "passages": sum(map(len, lists)) / len(lists),
     }
+
+
+def overlap(lists: Sequence[Permutation]) -> float:
+    """The probability that a passage of one list is in another one of them too: 1 where all hold the same
+    passages, 0 where no two share one; NaN for a single list, which has no other."""
+    if len(lists) == 1:
+        return math.nan
+    counts = Counter(passage for one in lists for passage in one)
+    return sum(n * (n - 1) for n in counts.values()) / ((len(lists) - 1) * counts.total())
 
 
 def column(weighted: WeightedTask, name: str, m: int | None = None) -> Tensor:

@@ -99,6 +99,32 @@ def test_evaluate_measures_both_ways(folder: Path, tmp_path: Path) -> None:
         invoke(*words, "--tables", tables)
 
 
+@pytest.mark.parametrize("kind", ["union", "joint"])
+def test_evaluate_compares_other_selections_with_greedy(kind: str, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "few.jsonl"
+    with Path(ragdro.sources.resolve("tiny:test")).open() as lines:
+        data.write_text("".join(line for line, _ in zip(lines, range(12), strict=False)))
+    found = json.loads(
+        invoke(
+            "evaluate", folder, "--data", data, "--answering", kind, "--samples", 3, "--out", tmp_path / "o"
+        )
+    )
+    ways, metrics = found["answering"], ("exact_match", "f1", "full_recall")
+    assert set(ways) == {"greedy", kind, "difference"} and set(ways[kind]) == set(metrics)
+    records = [json.loads(line) for line in (tmp_path / "o").read_text().splitlines()]
+    for metric in metrics:
+        mean = sum(r[metric] for r in records) / len(records)
+        assert ways[kind][metric] == found[metric] == pytest.approx(mean)
+        gain = ways[kind][metric] - ways["greedy"][metric]
+        assert ways["difference"][metric]["mean"] == pytest.approx(gain)
+    served = {**ragdro.load(folder).answering.model_dump(), "kind": kind, "samples": 3}
+    rag = ragdro.load(folder, answering=Answering(**served))
+    with TestClient(create_app(rag, ServeSettings(name="t")), base_url="http://127.0.0.1:8000") as asking:
+        record = asking.post("/v1/answer", json={"question": records[0]["question"]}).json()
+    assert record["answering"] == kind and record["answer"] == rag.answer(records[0]["question"]).answer
+    assert record["samples"] == 3
+
+
 @pytest.fixture(scope="module")
 def client(rag: ragdro.Rag) -> Any:
     with TestClient(create_app(rag, ServeSettings(name="tiny")), base_url="http://127.0.0.1:8000") as asking:

@@ -158,7 +158,7 @@ def test_without_what_asks_it_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"selector.prompt: has no slot \{read\}"):
         Asking(pocket_rewriter(), lambda texts, n: [], TWO, blind)
     asking = Asking(pocket_rewriter(), lambda texts, n: [], TWO, rag.selector)
-    with pytest.raises(ConfigError, match="answering: marginal sums over the lists of one retrieval"):
+    with pytest.raises(ConfigError, match="answering: marginal takes the lists of one retrieval"):
         Rag(rag.selector, rag.generator, asking=asking).answer(
             "who?", passages=["a b", "c d"], answering="marginal"
         )

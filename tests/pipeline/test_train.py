@@ -22,7 +22,7 @@ METRICS = {
     "exact_match", "f1", "recall_at_1", "recall_at_3", "recall_at_5",
     "full_recall", "bound", "effective_sample_size", "questions", "weight_entropy",
     "passages", "weight_variance", "selector_entropy", "distinct_fraction", "tight_bound", "kl_to_previous",
-    "bound_error",
+    "bound_error", "overlap",
 }  # fmt: skip
 
 

@@ -25,5 +25,10 @@ def test_greedy_leaves_the_threshold_and_refuses_what_is_of_marginal_answers() -
         changed(OWN, "greedy", samples=4)
     with pytest.raises(ConfigError, match="threshold: a greedy answer has no confidence"):
         changed(Answering(), threshold=0.5)
+    for kind in ("union", "joint"):
+        assert changed(OWN, kind) == Answering(kind=kind, samples=32, seed=7)
+        assert changed(Answering(), kind, samples=4) == Answering(kind=kind, samples=4)
+        with pytest.raises(ConfigError, match=f"threshold: a {kind} answer has no confidence"):
+            changed(Answering(), kind, threshold=0.5)
     with pytest.raises(ConfigError, match=r"answering\.kind"):
         changed(OWN, "best")

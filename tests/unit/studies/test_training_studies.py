@@ -13,6 +13,7 @@ from ragdro.report.table import Table
 from ragdro.studies.catalogue import STUDIES
 from ragdro.studies.memory import MEMORY
 from ragdro.studies.plan import parse_seeds, plan, slug
+from ragdro.studies.records import Run
 from ragdro.studies.systems import RETRIEVER_QUALITY
 from ragdro.studies.training import ABLATION, CONVERGENCE, SAMPLES, iterations_to_reach
 from ragdro.studies.work import PRELOADED
@@ -24,10 +25,15 @@ def row(table: Table, label: object) -> dict[str, object]:
 
 
 def test_the_ablation_s_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
+    def finished(name: str, shares: list[float], union: float) -> Run:
+        ways = {"greedy": (shares[-1], None), "union": (union, None)}
+        measured = {way: {"exact_match": em, "full_recall": recall} for way, (em, recall) in ways.items()}
+        return run(tmp_path / name, shares, measured=measured)
+
     runs = {
-        "both trained": {0: run(tmp_path / "a0", [0.3, 0.8]), 1: run(tmp_path / "a1", [0.3, 0.9])},
-        "selector frozen": {0: run(tmp_path / "b0", [0.3, 0.5]), 1: run(tmp_path / "b1", [0.3, 0.7])},
-        "both frozen": {0: run(tmp_path / "c0", [0.3]), 1: run(tmp_path / "c1", [0.3])},
+        "both trained": {0: finished("a0", [0.3, 0.8], 0.9), 1: finished("a1", [0.3, 0.9], 0.8)},
+        "selector frozen": {0: finished("b0", [0.3, 0.5], 0.6), 1: finished("b1", [0.3, 0.7], 0.9)},
+        "both frozen": {0: finished("c0", [0.3], 0.3), 1: finished("c1", [0.3], 0.3)},
     }
     outcome = ABLATION.conclude(runs)
     final = row(outcome.tables["Best iteration"], "both trained")["exact match"]
@@ -36,6 +42,11 @@ def test_the_ablation_s_differences_are_taken_seed_by_seed(tmp_path: Path) -> No
     lost = row(outcome.tables["Difference from training both"], "selector frozen")["exact match"]
     assert lost == pytest.approx((-0.25, -0.25 - 0.635310, -0.25 + 0.635310), abs=1e-5)
     assert row(outcome.tables["Best iteration"], "vanilla RAG")["exact match"] == pytest.approx((0.1,) * 3)
+    several = [r for r in outcome.tables["Answers from several lists"].rows if r[0] == "selector frozen"]
+    assert several[0][1:] == ("greedy", several[0][2], None, None, None)
+    # mean 0.15, s / sqrt(2) = 0.05: 0.1 and 0.2 more than the greedy list's
+    assert several[1][1] == "union" and several[1][3] is None and several[1][5] is None
+    assert several[1][4] == pytest.approx((0.15, 0.15 - 0.635310, 0.15 + 0.635310), abs=1e-5)
     (still,) = [s for s in outcome.panels[0].series if s.label == "both frozen"]
     assert [x for x, _ in still.points] == [0.0, 1.0]  # drawn through to the last iteration
 

@@ -79,6 +79,21 @@ def test_figures_count_every_draw() -> None:
     assert metrics["effective_sample_size"] == pytest.approx(3) and metrics["bound"] == pytest.approx(-2)
 
 
+def test_overlap_is_what_a_passage_of_one_list_has_of_the_others() -> None:
+    """By hand: passage 0 of the first list is in one of the two others, 1 in both, and so on."""
+    lists = [(0, 1), (0, 1), (1, 2)]
+    by_hand = [0.5, 1.0, 0.5, 1.0, 1.0, 0.0]
+    assert diagnostics.overlap(lists) == pytest.approx(np.mean(by_hand))
+    assert diagnostics.overlap([(3, 1), (1, 3), (3, 1)]) == 1  # an order is no difference
+    assert diagnostics.overlap([(0, 1), (2, 3)]) == 0
+    assert diagnostics.overlap([(0,), (0, 1, 2)]) == pytest.approx(0.5)  # 1 of 1, and 1 of 3: 2 of 4
+    assert np.isnan(diagnostics.overlap([(0, 1)]))
+    twice = WeightedSample((0, 1), 2, -1.0, -1.0, -2.0, 0.5)
+    once = WeightedSample((1, 2), 1, -4.0, -4.0, -2.0, 0.5)
+    weighted = WeightedTask(pocket_tasks(1, 5)[0], (once, twice), 0.0, 0.0, False, (1, 0, 1))
+    assert diagnostics.sample_metrics([weighted])["overlap"] == pytest.approx(np.mean(by_hand))
+
+
 def test_a_selector_or_a_weight_that_collapses_is_reported_with_a_remedy() -> None:
     sound = {"effective_sample_size": 3.0, "selector_entropy": 1.0}
     assert not alarms.warnings(sound, 8)
