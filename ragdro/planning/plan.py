@@ -57,6 +57,7 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
     strategy = config.parallel.strategy
     if zero_stage(config.parallel) is not None:
         raise ConfigError(f"parallel.strategy: a plan does not count {strategy}; plan with ddp or fsdp2")
+    kept, config = _without_passage_memory(config)
     depths = {role: _depth(config, role) for role in config.roles}
     last = config.generator.full_layers  # those that are not like the others
     upper = {role: min(last + _DEPTHS[1], depth) for role, depth in depths.items()}
@@ -82,8 +83,8 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
     for name, phase in phases.items():
         beside = [size for role, size in weights.items() if role != _ROLE_OF[name]]
         other = 0.0 if config.shared_backbone else sum(beside)
-        values = {**asdict(phase), "weights": phase.weights + other}
-        described[name] = {"memory": phase.memory + other, **values}
+        values = {**asdict(phase), "weights": phase.weights + other, "passages": kept}
+        described[name] = {"memory": phase.memory + other + kept, **values}
     return {
         "questions": questions,
         "queries": questions * config.e_step.samples * (config.retrieval.rounds - 1),
@@ -92,6 +93,13 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         "flops": sum(p["flops"] for p in described.values()),
         "phases": described,
     }
+
+
+def _without_passage_memory(config: Config) -> tuple[float, Config]:
+    """The most bytes of passages that are kept, in every phase: what a question has left stays until the next
+    one is read with other weights. And the config without them."""
+    generator = config.generator.model_copy(update={"passage_memory": 0.0})
+    return config.generator.passage_memory * 2**30, config.model_copy(update={"generator": generator})
 
 
 def _depth(config: Config, role: Role) -> int:

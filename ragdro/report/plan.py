@@ -18,7 +18,7 @@ from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.units import as_bytes, as_count, counted
 
-_COLUMNS = ("weights", "gradients", "optimiser", "kv_cache", "activations", "memory")
+_COLUMNS = ("weights", "gradients", "optimiser", "kv_cache", "passages", "activations", "memory")
 
 
 def plan_config(
@@ -61,6 +61,8 @@ def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     for name in (*phases, "worst, sum"):
         table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for name in _COLUMNS:
+        if name == "passages" and not any(phase[name] for phase in phases.values()):
+            continue
         whole = as_bytes(planned["memory"]) if name == "memory" else ""
         sizes = [as_bytes(phase[name]) for phase in phases.values()]
         table.add_row(name.replace("_", " "), *sizes, whole, end_section=name == "memory")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from transformers import AutoConfig
 from typer.testing import CliRunner
 
@@ -23,6 +25,7 @@ from ragdro.planning.live import most_bytes
 from ragdro.planning.plan import plan
 from ragdro.planning.stand_in import longest_tasks, stand_in
 from ragdro.profiling import Profile, profiled
+from ragdro.report.plan import print_plan
 from reproductions.scaling import RECIPES
 from reproductions.scaling import config_of as recipe_config
 from tests.pipeline.test_train import write_config
@@ -105,6 +108,23 @@ def test_the_last_layers_of_blocks_are_carried_on_with_those_before(monkeypatch:
     carried_on = plan(config, 8, CPU)["phases"]["generator update"]
     monkeypatch.setattr(planning, "_DEPTHS", (3, 3))
     assert carried_on == pytest.approx(plan(config, 8, CPU)["phases"]["generator update"], rel=0.02)
+
+
+def test_kept_passages_are_in_every_phase() -> None:
+    """They stay while models are trained, until something is read again."""
+    values = pocket("full").model_dump(mode="json")
+    values["generator"] |= {"passage_attention": "blocks"}
+    without = plan(Config.model_validate(values), 8, CPU)
+    values["generator"] |= {"passage_memory": 1.5}
+    kept = plan(Config.model_validate(values), 8, CPU)
+    for name, phase in kept["phases"].items():
+        before = without["phases"][name]
+        assert phase == before | {"passages": 1.5 * 2**30, "memory": before["memory"] + 1.5 * 2**30}, name
+    assert kept["memory"] == without["memory"] + 1.5 * 2**30
+    shown = Console(record=True, width=120, file=StringIO())
+    for planned_, expected in ((without, 0), (kept, 1)):
+        print_plan(planned_, shown)
+        assert sum("passages" in line for line in shown.export_text().splitlines()) == expected
 
 
 @pytest.mark.parametrize("variant", ["full", "lora"])
