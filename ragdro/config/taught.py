@@ -38,6 +38,9 @@ def check_taught(config: Config) -> None:
     retriever = config.retriever
     if not isinstance(retriever, TaughtByTheLoop) or retriever.train_every is None:
         return
+    loss = retriever.training.loss
+    if retriever.kind == "colbert" and loss not in ("kl", "infonce"):
+        raise ValueError(f"retriever.training.loss: {loss} is for bi-encoders; ColBERT takes kl and infonce")
     step, warm_up = config.e_step, config.warm_up
     by_model = warm_up.asks_a_model and step.mixture is not None and step.mixture.teacher > 0
     posterior = retriever.training.labels == "posterior"

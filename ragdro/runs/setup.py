@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -85,6 +86,7 @@ def set_up(config: Config, checkpoint: Path | None = None) -> Setup:
     `RagdroError` naming whatever cannot be used."""
     algorithm = algorithm_of(config)
     require_trackers(config.report_to)
+    _require_teaching(config)
     own_metrics(config.evaluation.metrics)
     engine = _engine(config)
     _require_optimisers(config)
@@ -225,6 +227,21 @@ def _engine(config: Config) -> Engine:
             raise ConfigError(f"e_step.engine: needs httpx (pip install 'ragdro[http]'): {error}") from error
         return VllmServer(config)
     return open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
+
+
+def _require_teaching(config: Config) -> None:
+    """Raises `ConfigError` where the retriever is to be trained on the way and a library for that is not
+    installed."""
+    if getattr(config.retriever, "train_every", None) is None:
+        return
+    missing = [
+        name for name in ("sentence_transformers", "datasets", "accelerate") if find_spec(name) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"retriever.train_every: needs {' and '.join(missing)}, not installed: pip install"
+            " 'ragdro[retriever]'"
+        )
 
 
 def _require_optimisers(config: Config) -> None:

@@ -49,8 +49,7 @@ def open_stages(
     An index is opened where there is one: what cannot be loaded or searched is said now, not at a request.
     Raises a `RagdroError` for it.
     """
-    own = config_of(folder)
-    own = searched_at(own, folder, checkpoint_of(folder, stage))
+    own = searched_at(config_of(folder), folder, checkpoint_of(folder, stage))
     config = own if corpus is None else over_corpus(own, corpus)
     searches = config.retriever.kind != "given"
     names = [stage, *(name for name in COMPARED if compare and name != stage)]

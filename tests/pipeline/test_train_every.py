@@ -18,7 +18,7 @@ from ragdro.config import Config, load_config
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import ConfigError, RagdroError
 from ragdro.retrieval.hashing import model_fingerprint
-from ragdro.runs import taught
+from ragdro.runs import setup, taught
 from ragdro.runs import weighted_lists as saved_lists
 from ragdro.runs.load import evaluate_run
 from ragdro.runs.setup import load_tasks
@@ -170,6 +170,17 @@ def test_a_model_that_is_gone_is_missed(undisturbed: Path) -> None:
         weighted_lists(run, config_of(run))
 
 
+def test_a_library_that_is_missing_is_missed_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = setup.find_spec
+    monkeypatch.setattr(setup, "find_spec", lambda name: None if name == "datasets" else found(name))
+    config = load_config(write_config(tmp_path, retriever=TAUGHT))
+    with pytest.raises(ConfigError, match=r"retriever.train_every: needs datasets, .*'ragdro\[retriever\]'"):
+        ragdro.run(config)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_which_model_an_iteration_searches_with(tmp_path: Path) -> None:
     path = write_config(tmp_path, retriever={**TAUGHT, "train_every": 2}, iterations=6)
     config = load_config(path)
@@ -209,6 +220,11 @@ def test_the_options_of_the_command_are_the_settings() -> None:
         ),
         ({**TAUGHT, "train_every": 0}, [], r"retriever.train_every: .*greater than or equal to 1"),
         ({**TAUGHT, "training": {"loss": "best"}}, [], r"retriever.training.loss"),
+        (
+            {**TAUGHT, "kind": "colbert", "training": {"loss": "margin"}},
+            [],
+            r"retriever.training.loss: margin is for bi-encoders; ColBERT takes kl and infonce",
+        ),
         (TAUGHT, ["e_step.replay=1"], r"e_step.replay: .* retriever.train_every; set replay: 0"),
         (TAUGHT, ["objective.kind=sft"], r"objective: sft draws no lists, .*retriever.training.labels"),
         (
