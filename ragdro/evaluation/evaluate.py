@@ -14,7 +14,7 @@ from ragdro.errors import ConfigError
 from ragdro.evaluation.answering import distribution_record
 from ragdro.evaluation.diagnosis import k_precision, mean
 from ragdro.evaluation.metrics import exact_match, f1
-from ragdro.evaluation.paths import path_record
+from ragdro.evaluation.paths import path_record, thought_record
 from ragdro.evaluation.ranking import first_hit, full_recall, recall_at_k
 from ragdro.types import Prediction
 
@@ -68,6 +68,7 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
         "hops": question.hops,
         **distribution_record(prediction),
         **_path_record(prediction),
+        **thought_record(prediction),
         "selection": [
             {
                 "id": passage.id,

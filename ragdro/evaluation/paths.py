@@ -37,6 +37,11 @@ def path_record(prediction: Prediction) -> list[dict[str, Any]]:
     ]
 
 
+def thought_record(prediction: Prediction) -> dict[str, str]:
+    """What was written before the answer, where a thought comes first."""
+    return {} if prediction.thought is None else {"thought": prediction.thought.text}
+
+
 def _found(candidates: Candidates) -> dict[str, Any]:
     titles = [passage.title or passage.id for passage in candidates.passages]
     return {"titles": titles, "scores": None if candidates.scores is None else list(candidates.scores)}

@@ -13,14 +13,16 @@ ends and an answer begins is a matter of place, and nothing that a user or the m
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ragdro.errors import ConfigError
 from ragdro.generation.prompt import Prompt
 from ragdro.lm.batching import batches_by_tokens
+from ragdro.lm.decoding import BranchDecoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.sampling import Written, write_freely
 from ragdro.lm.tree import Ints
@@ -71,13 +73,32 @@ class Thinking:
         """The thought that takes the likeliest token at each place. It was not drawn: its log q is 0."""
         return [one for (one,) in self._written(prompts, None, max_tokens)]
 
+    def rehearse(self, prompt: Ints, rows: int) -> Iterator[int | None]:
+        """What reading `rows` such prompts takes, and writing the last token of thoughts of the greatest
+        length behind them, one each: the bytes of the cache then (for a plan). In between, None: what was
+        written before is put there at once, which no run does."""
+        decoder = BranchDecoder(self.model, [prompt] * rows, 1)
+        yield decoder.cache_bytes
+        decoder.feed([[[0] * (self.most - 1)]] * rows)
+        yield None
+        size = int(self.model.hf.get_input_embeddings().weight.shape[0])
+        vocabulary, places = torch.arange(size, device=self.model.device), [(row, 0) for row in range(rows)]
+        allowed = torch.ones(rows, size, dtype=torch.bool, device=self.model.device)
+        decoder.feed([[[0]]] * rows)
+        decoder.choice_logits(places, vocabulary, allowed).double().log_softmax(-1)
+        yield decoder.cache_bytes
+
+    def batches(self, lengths: Sequence[int], counts: Sequence[int], max_tokens: int) -> list[list[int]]:
+        """Which prompts are read together, so many thoughts being drawn behind each."""
+        rows = [length + self.most * count for length, count in zip(lengths, counts, strict=True)]
+        return batches_by_tokens(rows, max_tokens)
+
     def _written(
         self, prompts: Sequence[Ints], uniforms: Sequence[NDArray[np.float64]] | None, max_tokens: int
     ) -> list[list[Thought]]:
         counts = [1] * len(prompts) if uniforms is None else [len(rows) for rows in uniforms]
-        lengths = [len(p) + self.most * count for p, count in zip(prompts, counts, strict=True)]
         found: list[list[Thought]] = [[] for _ in prompts]
-        for batch in batches_by_tokens(lengths, max_tokens):
+        for batch in self.batches([len(p) for p in prompts], counts, max_tokens):
             numbers = None if uniforms is None else [uniforms[i] for i in batch]
             own = [prompts[i] for i in batch]
             texts = write_freely(self.model, own, numbers, self.most, temperature=1.0, max_tokens=sys.maxsize)

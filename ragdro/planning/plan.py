@@ -1,16 +1,17 @@
 """What an iteration will take, before anything is loaded: memory of each phase, tokens and FLOPs.
 
 In: a `Config`, the number of questions of an iteration. Out: for each phase (sampling, the writing of queries
-where a question is asked more than once, scoring, the update of each role) the bytes that a device holds at
-the worst moment, by what they are, and what is computed. Each phase's own code runs once on tensors without
-data (`ragdro.planning.live`), at its largest batch, with every text as long as its budget and no two lists or
-paths of a question alike. A decoder's layers are alike, so models deeper than that are run with two and four
-layers and the difference is carried on to their depth.
+where a question is asked more than once, that of thoughts where they come first, scoring, the update of each
+role) the bytes that a device holds at the worst moment, by what they are, and what is computed. Each phase's
+own code runs once on tensors without data (`ragdro.planning.live`), at its largest batch, with every text as
+long as its budget and no two lists or paths of a question alike. A decoder's layers are alike, so models
+deeper than that are run with two and four layers and the difference is carried on to their depth.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,12 +23,13 @@ from ragdro.algorithms.base import algorithm_of
 from ragdro.algorithms.examples import list_example, query_example
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Reading
+from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.groups import JoinedGroup, ScoredGroup, batches_of, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.sampling import rehearse_writing
+from ragdro.lm.scoring import SequenceGroup
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
@@ -118,6 +120,7 @@ def _computes_in_half(config: Config, role: Role, device: torch.device) -> bool:
 _ROLE_OF: dict[str, Role] = {
     "sampling": "selector",
     "queries": "rewriter",
+    "thinking": "generator",
     "scoring": "generator",
     "selector update": "selector",
     "rewriter update": "rewriter",
@@ -147,6 +150,10 @@ def _phases(
                 config, "rewriter", rewriter.model, query_example(rewriter, longest, weights).group
             )
             phases["queries"] = _writing(written, rewriter, longest, shard)
+        if generator.thinking is not None:
+            apart = tuple(SequenceGroup.of([generator.scored_thought(one)]) for one in readings)
+            thought_of = _Side(config, "generator", generator.model, JoinedGroup(apart))
+            phases["thinking"] = _thinking(thought_of, generator, readings, shard)
         phases["scoring"] = [_scoring(read, shard, budget)]
         if config.train_selector and algorithm_of(config).selects:
             phases["selector update"] = [_update(lists, config.m_step.selector, processes)]
@@ -249,6 +256,19 @@ def _writing(side: _Side, rewriter: Rewriter, longest: WeightedTask, shard: int)
             steps = rehearse_writing(side.model, [prompt] * rows, most, rewriter.query_tokens)
             measured += most_bytes_of_steps(steps, side.held)
     return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in measured]
+
+
+def _thinking(side: _Side, generator: Generator, readings: Sequence[Reading], shard: int) -> list[Phase]:
+    """Thoughts of the greatest length behind everything that is read, each prompt read by itself."""
+    assert generator.thinking is not None
+    prompt = max((generator.prompt(one) for one in readings), key=len)
+    count, budget = shard * len(readings), side.config.e_step.max_tokens_per_micro_batch
+    rows = len(generator.thinking.batches([len(prompt)] * count, [1] * count, budget)[0])
+    side.model.hf.eval()
+    with torch.no_grad():
+        measured = most_bytes_of_steps(generator.thinking.rehearse(prompt, rows), side.held)
+    steps = [(most, cache) for most, cache in measured if cache is not None]
+    return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in steps]
 
 
 def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:

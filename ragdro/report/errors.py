@@ -11,7 +11,7 @@ from ragdro.evaluation.diagnosis import Record, was_read
 from ragdro.report import html
 from ragdro.report.choices import chosen, included, ordinal
 from ragdro.report.html import Html
-from ragdro.report.paths import further_queries, path
+from ragdro.report.paths import further_queries, path, thought_of
 
 NOT_FOUND = "not among the candidates"
 NOT_SELECTED = "among the candidates, not selected"
@@ -79,9 +79,13 @@ def answered(label: str, record: Record) -> Html:
 
 def read(record: Record) -> Html:
     """The passages in the order read, each with the probability of its choice in words; round by round where
-    the question was asked more than once."""
-    if "path" in record:
-        return path(record)
+    the question was asked more than once. Below them what was thought of them, where a thought came first."""
+    thought = thought_of(record)
+    thoughts = [] if thought is None else [html.paragraph(f"thought: {thought}")]
+    return html.join([path(record) if "path" in record else _passages(record), *thoughts])
+
+
+def _passages(record: Record) -> Html:
     passages = []
     for place, entry in enumerate(record.get("selection", [])):
         said = [

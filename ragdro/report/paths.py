@@ -70,6 +70,12 @@ def further_queries(record: Record) -> list[str]:
     return [_asked(one["query"]) for one in record.get("path", [])[1:]]
 
 
+def thought_of(record: Record) -> str | None:
+    """What was written before the answer; None where no thought comes first."""
+    thought = record.get("thought")
+    return None if thought is None else str(thought).strip() or "(nothing)"
+
+
 def _asked(query: str) -> str:
     return query.strip() or "(nothing)"
 

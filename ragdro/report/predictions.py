@@ -13,9 +13,9 @@ from rich.padding import Padding
 from ragdro.data.own import source_object
 from ragdro.errors import DataError
 from ragdro.evaluation.answering import distribution_record
-from ragdro.evaluation.paths import path_record
+from ragdro.evaluation.paths import path_record, thought_record
 from ragdro.report.choices import chosen, included
-from ragdro.report.paths import ShownRound, rounds
+from ragdro.report.paths import ShownRound, rounds, thought_of
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
 from ragdro.selection.rerank import RankedPassage, Reranking
@@ -26,9 +26,9 @@ from ragdro.units import counted, probability
 def as_record(
     prediction: Prediction, reranking: Reranking | None = None, *, with_path: bool = False
 ) -> dict[str, Any]:
-    """Answer (a marginal one with its confidence and what competes), selection (with the probability of each
-    choice, given those before it, and of being in the list at all where a `reranking` says it), candidates
-    (with retrieval scores), and if asked for the rounds in which they were found."""
+    """Answer (a marginal one with its confidence and what competes), the thought before it, selection (with
+    the probability of each choice, given those before it, and of being in the list at all where a `reranking`
+    says it), candidates (with retrieval scores), and if asked for the rounds in which they were found."""
     ranked = {} if reranking is None else {passage.index: passage for passage in reranking.passages}
     candidates = prediction.task.candidates
     scores = candidates.scores or (None,) * len(candidates.passages)
@@ -38,6 +38,7 @@ def as_record(
         "question": prediction.task.question.question,
         "answer": prediction.answer,
         **distribution_record(prediction),
+        **thought_record(prediction),
         "selection": [
             {**passage_record(p), "probability": q, **_inclusion(ranked.get(i)), "rank_in_candidates": i + 1}
             for p, q, i in zip(
@@ -82,11 +83,11 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
 
 
 def print_path(prediction: Prediction) -> None:
-    """Each round: its query, what was selected of what it found, and what else it found. The answer is not
-    printed."""
-    console = Console(highlight=False)
+    """Each round: its query, what was selected of what it found, and what else it found; the thought behind
+    them. The answer is not printed."""
+    console, record = Console(highlight=False), as_record(prediction, with_path=True)
     wheres = (f"({marked_up(_where(passage))})" for passage in prediction.selected)
-    for one in rounds(as_record(prediction, with_path=True)):
+    for one in rounds(record):
         _print_round(console, one, [next(wheres) for _ in one.choices])
         if one.others:
             found = Padding(f"found too: {marked_up(one.others)}", (0, 0, 0, 2), expand=False)
@@ -94,6 +95,13 @@ def print_path(prediction: Prediction) -> None:
     if prediction.selection.path is None:
         order = "" if prediction.selection.probabilities else "The retriever's order is read. "
         console.print(f"{order}The question is asked once; there is no further query.", style="dim")
+    _print_thought(console, record)
+
+
+def _print_thought(console: Console, record: dict[str, Any]) -> None:
+    thought = thought_of(record)
+    if thought is not None:
+        console.print(f"thought: {marked_up(thought)}")
 
 
 def _print_round(console: Console, one: ShownRound, wheres: Sequence[str]) -> None:
@@ -198,6 +206,7 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
                 _print_round(console, one, [""] * len(one.choices))
         else:
             _print_selection(console, record["selection"])
+        _print_thought(console, record)
     console.print()
 
 

@@ -20,7 +20,7 @@ def router(service: Service) -> APIRouter:
     async def answer(request: Request, body: AnswerRequest) -> Any:
         """Candidates with retrieval scores, the selection with probabilities, the answer with its own; of a
         marginal answer the confidence and what competes; of a question that is asked more than once its
-        `path`."""
+        `path`; of a generator that thinks the `thought`."""
         service.check(body.model, len(body.documents or ()))
         passages = None if body.documents is None else as_passages(body.documents)
         stage = service.stage(body.stage)

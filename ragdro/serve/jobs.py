@@ -61,10 +61,11 @@ class AnswerJob:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`log_probability` of the answer given the selected passages (nats); `agreement`: the fraction of
-    `samples` drawn lists that lead to the same answer (normalised as the metric does); each None where it was
-    not asked for. `ranked`: the candidates with their probability of being in the list, None where there is
-    no list to be in. `prompt_tokens`, `answer_tokens`: what the generator read and wrote."""
+    """`log_probability` of the answer given the selected passages and the thought about them (nats);
+    `agreement`: the fraction of `samples` drawn lists that lead to the same answer (normalised as the metric
+    does); each None where it was not asked for. `ranked`: the candidates with their probability of being in
+    the list, None where there is no list to be in. `prompt_tokens`, `answer_tokens`: what the generator read
+    and wrote."""
 
     prediction: Prediction
     prompt_tokens: int
@@ -174,7 +175,9 @@ def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> 
     ranked = _ranked(rag, to_rank, samples)
     answered = []
     for at, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
-        tokens = len(generator.prompt(read)), generator.model.tokenizer.length(prediction.answer)
+        thought = 0 if prediction.thought is None else len(prediction.thought.tokens)
+        written = thought + generator.model.tokenizer.length(prediction.answer)
+        tokens = len(generator.prompt(read)), written
         found = prediction.distribution
         agrees = agreement.get(at) if found is None else found.answers[0].agreement
         answered.append(Answered(prediction, *tokens, log_p.get(at), agrees, ranked.get(at)))

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import ragdro
+from ragdro.cli import app
 from ragdro.errors import ConfigError
+from ragdro.report.plain import one_line
+from ragdro.report.predictions import read_records
+from ragdro.report.run_page import write_report
 from ragdro.runs.state import StateStore
 from ragdro.runs.weighted_lists import weighted_lists
+from ragdro.serve.jobs import Answered, AnswerJob, work
 from tests.pipeline.crash import outcome
 from tests.pipeline.test_path_runs import Killed, path_config
 
@@ -42,6 +48,33 @@ def test_the_e_step_keeps_thoughts_and_what_was_measured_is_finite(finished: Pat
             assert sample.path is not None and sample.thought is not None
             assert 1 <= len(sample.thought.tokens) <= 5
             assert sample.thought.log_proposal == sample.thought.log_prior < 0
+
+
+def test_a_thought_is_shown_wherever_a_path_is(finished: Path) -> None:
+    run, asked = finished / "runs/run", "Which town has Mara1?"
+    rag = ragdro.load(run)
+    alone = rag.answer(asked)
+    assert alone.thought is not None
+    thought = alone.thought.text.strip() or "(nothing)"
+
+    def answer(*options: str) -> str:
+        result = CliRunner().invoke(app, ["answer", str(run), asked, *options], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.output
+
+    lines = " ".join(answer("--show-path").split())
+    assert f"thought: {' '.join(thought.split())}" in lines
+    assert json.loads(answer("--json"))["thought"] == alone.thought.text
+    assert answer().strip() == one_line(alone.shown).strip()
+    rags: dict[str | None, Any] = {None: rag}
+    (done,) = work(rags, [AnswerJob(asked, scored=True)], 4)
+    assert isinstance(done, Answered) and done.prediction.thought == alone.thought
+    assert done.log_probability is not None and done.answer_tokens >= len(alone.thought.tokens)
+    records = read_records(run, "iteration-1")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert all("thought" in record for record in records)
+    wrong = [record for record in records if not record["exact_match"]]
+    assert wrong and page.count("<p>thought: ") >= len(wrong)
 
 
 @pytest.mark.parametrize("commit", [16, 26])

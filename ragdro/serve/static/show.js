@@ -61,6 +61,13 @@ const inList = (result, entry) => result.candidates[found(entry) - 1].inclusion 
 const shownAnswer = (answer) =>
   answer.trim() ? el("span", { dir: "auto" }, answer) : el("i", {}, "(an empty answer)");
 
+/** What was written before the answer, where a thought comes first. */
+function thoughtOf(result) {
+  if (result.thought === undefined) return null;
+  const text = el("span", { dir: "auto" }, result.thought.trim() || "(nothing)");
+  return el("p", { class: "thought" }, el("span", { class: "dim" }, "Thought: "), text);
+}
+
 const NO_ANSWER = "no answer";
 /** The answer as it is said; below the server's threshold of confidence there is none. */
 export const spoken = (result) => (result.abstained ? NO_ANSWER : result.answer);
@@ -80,7 +87,8 @@ function certainty(result) {
   const facts = [];
   const several = result.confidence !== undefined;
   if (several) {
-    const lists = plural(result.lists, result.exact ? "possible list" : "drawn list");
+    const thoughts = result.thoughts ? `, ${plural(result.thoughts, "thought")} each` : "";
+    const lists = plural(result.lists, result.exact ? "possible list" : "drawn list") + thoughts;
     const threshold = result.abstained ? ", below the server’s threshold" : "";
     facts.push(`confidence ${probability(result.confidence)} over ${lists}${threshold}`);
   } else if (result.log_probability !== null) {
@@ -183,6 +191,7 @@ export function oneAnswer(result, system) {
       { class: "card answer" },
       el("p", { class: "question", dir: "auto" }, result.question),
       el("p", { class: "said" }, saidOf(result)),
+      thoughtOf(result),
       certainty(result),
       competing(result),
       where(result),
@@ -197,7 +206,7 @@ export function sideBySide(results, system) {
   const columns = results.map((result) => {
     const name = el("h3", {}, labelOf(result.stage));
     const said = el("p", { class: "said" }, saidOf(result));
-    const parts = [name, said, certainty(result), competing(result), where(result), listNote(result, system)];
+    const parts = [name, said, thoughtOf(result), certainty(result), competing(result), where(result), listNote(result, system)];
     return el("section", { class: "card answer", "aria-label": labelOf(result.stage) }, ...parts, readList(result, system, false));
   });
   const question = el("p", { class: "question", dir: "auto" }, results[0].question);
