@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ragdro.config import dump_config, load_config, with_prompt_date
+from ragdro.config.yaml import parse_yaml
 from ragdro.errors import ConfigError
 
 SOURCE = """
@@ -88,3 +89,21 @@ def test_the_prompts_date_is_fixed_where_none_is_given_and_survives_a_file(tmp_p
     assert load_config(path) == fixed == with_prompt_date(fixed, date(2027, 1, 1))
     with pytest.raises(ConfigError, match=r"selector\.prompt_date"):
         load_config(path, ["selector.prompt_date=tomorrow"])
+
+
+@pytest.mark.parametrize("word", ["off", "no", "yes", "on", "y", "n"])
+def test_words_that_an_older_yaml_takes_for_truth_are_words(word: str) -> None:
+    assert parse_yaml(f"key: {word}", "x") == {"key": word}
+
+
+def test_off_is_a_precision_and_no_is_norwegian(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "data: {train: tiny:train, validation: tiny:validation, corpus: tiny:corpus}\n"
+        "retriever: {kind: bm25, language: no}\nselector: {model: tiny:base, amp: off}\n"
+        "generator: {model: tiny:base}\ntrain_generator: no\n"
+    )
+    config = load_config(file, [])
+    assert config.selector.amp == "off" and config.train_generator is False
+    assert config.retriever.model_dump()["language"] == "no"
+    assert load_config(file, ["selector.amp=off", "train_selector=off"]).train_selector is False
