@@ -80,7 +80,7 @@ class Rag:
         asked = Question("question", question, ())
         if passages is None:
             return self.answer_many([asked], answering=answering)[0]
-        task = Task(asked, Candidates(asked.id, as_passages(passages)))
+        task = Task(asked, Candidates(asked.id, as_passages(passages)), given=True)
         return self.predict([task], answering=answering)[0]
 
     def answer_many(

@@ -75,7 +75,8 @@ class Question:
     with it, and `ranking` a teacher's order of passage ids, best first (None: the data has none).
     `hops` is how many passages it takes, where the data says so: metrics are broken down by it.
     `queries` are a teacher's follow-up queries in order, one a further retrieval (the first asks the
-    question itself); empty: one retrieval is enough; None: the data has none.
+    question itself); empty: one retrieval is enough; None: the data has none. `standalone` is the question
+    made to stand alone, where it is a dialogue's turn and the data says so: a teacher's first query.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Question:
     ranking: tuple[str, ...] | None = None
     hops: int | None = None
     queries: tuple[str, ...] | None = None
+    standalone: str | None = None
 
     @property
     def gold_passages(self) -> tuple[Passage, ...]:
@@ -95,21 +97,24 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question and the candidates to select from; `read`: the passages that earlier rounds selected."""
+    """A question and the candidates to select from; `read`: the passages that earlier rounds selected;
+    `given`: somebody gave the candidates with the question, so that no query is written for them."""
 
     question: Question
     candidates: Candidates
     read: tuple[Passage, ...] = ()
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """One decision to ask, and one to read: a query, what it found, and what was selected of it.
 
-    `query`: the question itself in the first round, else the text of the `tokens` that the rewriter wrote,
-    its end token among them (none: nothing was written). `candidates`: what the query found and nobody had
-    read; none where it says that there is enough, or has found nothing: a path ends there. The logarithms
-    (nats) are those of the query and of the list under their models and under what proposed them.
+    `query`: the question itself in the first round, unless that is written too, else the text of the `tokens`
+    that the rewriter wrote, its end token among them (none: nothing was written). `candidates`: what the
+    query found and nobody had read; none where it says that there is enough, or has found nothing: a path
+    ends there. The logarithms (nats) are those of the query and of the list under their models and under
+    what proposed them.
     """
 
     query: str

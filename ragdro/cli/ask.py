@@ -130,9 +130,9 @@ def _answers(
             Candidates(question.id, question.passages) if question.passages else None
         )
         if given is not None:
-            tasks[question.id] = Task(question, Candidates(question.id, given))
+            tasks[question.id] = Task(question, Candidates(question.id, given), given=True)
         elif own is not None and not searches and not any(map(is_reference, own.passages)):
-            tasks[question.id] = Task(question, own)
+            tasks[question.id] = Task(question, own, given=True)
     others = [question for question in asked if question.id not in tasks]
     if others:
         tasks.update((task.question.id, task) for task in rag.retrieved(others))

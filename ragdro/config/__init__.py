@@ -122,7 +122,8 @@ class Config(TrainingSettings):
     selector: SelectorSettings = Field(description="the model that chooses passages")
     generator: GeneratorSettings = Field(description="the model that answers")
     rewriter: RewriterSettings | None = Field(
-        None, description="the model that asks again, where `retrieval.rounds` is 2 or more"
+        None,
+        description="the model that writes queries, with `retrieval.rounds` of 2 or more or `rewrite_first`",
     )
     shared_backbone: bool = Field(
         False, description="the models are adapters on one base: its weights are in memory once"

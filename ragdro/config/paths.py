@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def check_paths(objective: ObjectiveSettings, settings: TrainingSettings) -> None:
     """Raises `ValueError` naming the key of what learns from, or draws, the lists of one retrieval alone."""
-    if settings.retrieval.rounds == 1:
+    if not settings.retrieval.asks:
         return
     step, warm_up = settings.e_step, settings.warm_up
     for there, key in (
@@ -28,33 +28,35 @@ def check_paths(objective: ObjectiveSettings, settings: TrainingSettings) -> Non
         (settings.parallel.strategy != "ddp", f"parallel.strategy: {settings.parallel.strategy}"),
     ):
         if there:
-            raise ValueError(f"{key}: does not go with retrieval.rounds of 2 or more; set rounds: 1")
+            raise ValueError(f"{key}: does not go with {settings.retrieval.because}")
 
 
 def check_asking(config: Config) -> None:
     """Raises `ValueError` where a config asks more than once without what that takes, or has a rewriter that
     nothing asks."""
-    rounds = config.retrieval.rounds
-    if rounds == 1:
+    rounds, asked = config.retrieval.rounds, config.retrieval
+    if not asked.asks:
         if config.rewriter is not None:
             raise ValueError(
                 "rewriter: asks nothing with retrieval.rounds: 1; set it to 2 or more, or leave rewriter out"
             )
         return
     if config.rewriter is None:
-        raise ValueError(f"retrieval.rounds: {rounds} rounds take a rewriter; give rewriter.model")
+        key = f"retrieval.rounds: {rounds} rounds take" if rounds > 1 else "retrieval.rewrite_first: takes"
+        raise ValueError(f"{key} a rewriter; give rewriter.model")
     known = next(filter(None, map(_known_alone, _with_members(config.retriever))), None)
     if known is not None:
+        key = "rounds" if rounds > 1 else "rewrite_first"
         raise ValueError(
-            f"retrieval.rounds: retriever {known} has candidates of known questions alone and cannot be asked"
-            " again; set rounds: 1, or take a retriever that searches data.corpus, such as bm25"
+            f"retrieval.{key}: retriever {known} has candidates of known questions alone and cannot be asked"
+            " anything else; leave it out, or take a retriever that searches data.corpus, such as bm25"
         )
     if config.corrupt_candidates:
-        raise ValueError("corrupt_candidates: does not go with retrieval.rounds of 2 or more; set it to 0")
+        raise ValueError("corrupt_candidates: does not go with a rewriter; set it to 0")
     if config.answering.kind != "greedy":
         raise ValueError(
-            f"answering: {config.answering.kind} takes the lists of one retrieval; with retrieval.rounds of 2"
-            " or more take greedy"
+            f"answering: {config.answering.kind} takes the lists of one retrieval; where a rewriter asks take"
+            " greedy"
         )
     most = max(config.retrieval.selected(config.selector.k))
     if most > config.top_n:

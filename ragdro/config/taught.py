@@ -46,6 +46,7 @@ def check_taught(config: Config) -> None:
     posterior = retriever.training.labels == "posterior"
     for there, key, instead in (
         (config.retrieval.rounds > 1, f"retrieval.rounds: {config.retrieval.rounds}", "set rounds: 1"),
+        (config.retrieval.rewrite_first, "retrieval.rewrite_first", "set it to false"),
         (
             posterior and not config.objective.selects,
             f"objective: {config.objective.kind} draws no lists, and",

@@ -118,6 +118,8 @@ def question_object(question: Question) -> dict[str, object]:
         written["hops"] = question.hops
     if question.queries is not None:
         written["queries"] = list(question.queries)
+    if question.standalone is not None:
+        written["standalone"] = question.standalone
     return written
 
 

@@ -2,9 +2,9 @@
 
 A question: `{"id", "question", "answers": [str], "passages": [{"id"?, "title", "text", "gold"?}],
 "candidates": [{"id"?, "title", "text", "score"?}] or [corpus id], "ranking": [passage id], "hops": n,
-"queries": [str]}`; everything after `answers` is optional. A passage of a corpus: `{"id", "title"?, "text",
-"source"?}`. Unknown fields are ignored, and so is a `source` that is not of the form that `ragdro ingest`
-writes.
+"queries": [str], "standalone": str}`; everything after `answers` is optional. A passage of a corpus: `{"id",
+"title"?, "text", "source"?}`. Unknown fields are ignored, and so is a `source` that is not of the form that
+`ragdro ingest` writes.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def question(record: Record) -> Question:
         ranking=ranking,
         hops=hops,
         queries=record.texts("queries") if record.has("queries") else None,
+        standalone=record.text("standalone") if record.has("standalone") else None,
     )
 
 

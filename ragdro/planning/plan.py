@@ -89,7 +89,7 @@ def plan(config: Config, questions: int, device: torch.device, processes: int = 
         described[name] = {"memory": phase.memory + other + kept, **values}
     return {
         "questions": questions,
-        "queries": questions * config.e_step.samples * (config.retrieval.rounds - 1),
+        "queries": questions * config.e_step.samples * config.retrieval.queries,
         "memory": max(p["memory"] for p in described.values()),
         "tokens": sum(p["tokens"] for p in described.values()),
         "flops": sum(p["flops"] for p in described.values()),

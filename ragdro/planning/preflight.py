@@ -151,7 +151,7 @@ def _look_at_candidates(
     tasks: list[Task] = _attempt(found, "candidates", load) or []
     if tasks:
         found += [findings.check_number(tasks, config.top_n), findings.check_matches(tasks)]
-        found.append(findings.check_recall(tasks, config.retrieval.rounds))
+        found.append(findings.check_recall(tasks, 1 + config.retrieval.queries))
     return tasks
 
 

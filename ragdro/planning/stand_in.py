@@ -204,14 +204,17 @@ def _unlike_paths(config: Config, task: Task, number: int, count: int) -> list[Q
     further = tuple(_passage(number, j, words) for j in range(config.top_n, config.top_n + sum(ks)))
     lists, paths = _unlike(config.top_n, ks[0], count), list[QuestionPath]()
     for i in range(count):
-        candidates, z = task.candidates, lists[i % len(lists)]
-        rounds = [Round(task.question.question, (), candidates, z)]
+        written = (i,) * config.rewriter.query_tokens
+        rounds = [Round(task.question.question, (), task.candidates, lists[i % len(lists)])]
+        if config.retrieval.rewrite_first:
+            own = task.candidates.passages
+            turned = Candidates(task.question.id, (*own[i % len(own) :], *own[: i % len(own)]))
+            rounds = [Round(str(i), written, turned, tuple(range(ks[0])))]
         for k in ks[1:]:
             read = {passage.id for one in rounds for passage in one.read}
             left = [p for p in (*task.candidates.passages, *further) if p.id not in read]
-            query = (i,) * config.rewriter.query_tokens
             found = Candidates(task.question.id, tuple(left[: config.top_n]))
-            rounds.append(Round(str(i), query, found, tuple(range(k))))
+            rounds.append(Round(str(i), written, found, tuple(range(k))))
         paths.append(QuestionPath(tuple(rounds)))
     return paths
 

@@ -37,5 +37,5 @@ def _found(config: Config, training: TrainingParts) -> Iterator[Finding]:
     )
     tasks = [task for split in splits.values() for task in split]
     yield findings.check_matches(tasks)
-    yield findings.check_recall(findings.sample(tasks, 100), config.retrieval.rounds)
+    yield findings.check_recall(findings.sample(tasks, 100), 1 + config.retrieval.queries)
     yield findings.check_cuts("selector", selector_cuts(training.system.selector, tasks))

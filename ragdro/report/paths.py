@@ -60,14 +60,20 @@ def rounds(record: Record) -> list[ShownRound]:
             if rank not in taken
         )
         label = f"round {number}" if len(path) > 1 else "one round"
-        note = _note(one, written=number > 1)
+        note = _note(one, written=_written(one, number))
         shown.append(ShownRound(label, _asked(one["query"]), note, choices, len(ranks), "; ".join(others)))
     return shown
 
 
 def further_queries(record: Record) -> list[str]:
-    """What was asked after the question itself; none of a record without a path."""
-    return [_asked(one["query"]) for one in record.get("path", [])[1:]]
+    """What was asked beside the question itself; none of a record without a path."""
+    path = enumerate(record.get("path", []), start=1)
+    return [_asked(one["query"]) for number, one in path if _written(one, number)]
+
+
+def _written(one: Mapping[str, Any], number: int) -> bool:
+    """Whether a rewriter wrote the query; a question that asked itself has no probability: 0 nats."""
+    return number > 1 or bool(one["log_query"])
 
 
 def thought_of(record: Record) -> str | None:

@@ -1,4 +1,4 @@
-"""What asks a question again: the rewriter, what searches for its queries, and how often.
+"""What asks for a question: the rewriter, what searches for its queries, and how often.
 
 In: questions with the candidates of the first round. Out: the likeliest path of each: the greedy list, the
 greedy query, and so on.
@@ -6,12 +6,12 @@ greedy query, and so on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ragdro.config.retrieval import Retrieval
 from ragdro.errors import ConfigError
 from ragdro.retrieval.queries import Find, QuerySearch
-from ragdro.rewriting.paths import State, first_rounds, pooled, walk
+from ragdro.rewriting.paths import State, first_rounds, pooled, unasked, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection import tournament
 from ragdro.selection.lists import log_prior
@@ -20,9 +20,9 @@ from ragdro.types import QuestionPath, Selection, Task
 
 
 class Asking:
-    """`rewriter` asks `find` in up to `retrieval.rounds` rounds (two at least), beside a `selector` that
-    reads what was found, in each round the round's K. Raises `ConfigError` for a selector whose prompt does
-    not say what was read."""
+    """`rewriter` asks `find` in up to `retrieval.rounds` rounds (in the first only if that one is written),
+    beside a `selector` that reads what was found, in each round the round's K. Raises `ConfigError` for a
+    selector whose prompt does not say what was read."""
 
     def __init__(self, rewriter: Rewriter, find: Find, retrieval: Retrieval, selector: Selector) -> None:
         if not selector.template.shows_read:
@@ -33,6 +33,7 @@ class Asking:
             )
         self.rewriter = rewriter
         self.rounds, self.stop = retrieval.rounds, retrieval.stop
+        self.rewrite_first = retrieval.rewrite_first
         self.ks = selector.round_ks = retrieval.selected(selector.k)
         self.search = QuerySearch(find, selector.n, sum(self.ks[:-1]))
 
@@ -60,13 +61,33 @@ class Asking:
             selects = selector.in_round(number)
             return draws(number, states, selects.greedy([state.task for state in states], max_tokens))
 
-        begun = [State(at, (0,), task) for at, task in enumerate(tasks)]
-        first = tournament.select(selector.in_round(1), tasks, max_tokens)
-        paths = first_rounds(tasks, draws(1, begun, first))
+        def first(asked: Sequence[Task]) -> list[list[Draw]]:
+            places = [at for at, task in enumerate(tasks) if not self.writes_first(task)]
+            begun = [State(at, (0,), tasks[at]) for at in places]
+            return draws(1, begun, tournament.select(selector.in_round(1), asked, max_tokens))
+
+        paths = self.begun(tasks, 1, first)
         walked = walk(tasks, paths, self.search, write, choose, rounds=self.rounds, stop=self.stop)
         return [
             self._joined(task, path, own) for task, (path,), own in zip(tasks, walked, chosen, strict=True)
         ]
+
+    def writes_first(self, task: Task) -> bool:
+        """Whether the first query of the task is written: not where its candidates were given."""
+        return self.rewrite_first and not task.given
+
+    def begun(
+        self, tasks: Sequence[Task], count: int, lists: Callable[[Sequence[Task]], Sequence[Sequence[Draw]]]
+    ) -> list[list[QuestionPath]]:
+        """`count` paths of each task as they begin: with nothing where the first query is written, else with
+        the `lists` of its candidates."""
+        paths = unasked([count] * len(tasks))
+        places = [at for at, task in enumerate(tasks) if not self.writes_first(task)]
+        if places:
+            asked = [tasks[at] for at in places]
+            for at, own in zip(places, first_rounds(asked, lists(asked)), strict=True):
+                paths[at] = own
+        return paths
 
     def _joined(self, task: Task, path: QuestionPath, rounds: Sequence[Selection]) -> Selection:
         (permutation,) = pooled(task, [path])[1]

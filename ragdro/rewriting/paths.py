@@ -48,6 +48,11 @@ def first_rounds(tasks: Sequence[Task], draws: Sequence[Sequence[Draw]]) -> list
     ]
 
 
+def unasked(counts: Sequence[int]) -> list[list[QuestionPath]]:
+    """So many paths of each question, in which nothing was asked yet."""
+    return [[QuestionPath(())] * count for count in counts]
+
+
 def walk(
     tasks: Sequence[Task],
     paths: Sequence[Sequence[QuestionPath]],
@@ -59,12 +64,12 @@ def walk(
     stop: bool,
 ) -> list[list[QuestionPath]]:
     """The paths of each question, continued up to `rounds` rounds; with `stop` a query of `ENOUGH` ends one.
-    A query that finds nothing that was not read ends it as well."""
+    A query that finds nothing that was not read ends it as well. Those of `unasked` begin with a query."""
     now = [list(own) for own in paths]
-    for number in range(2, rounds + 1):
-        asking = _states(tasks, now, _going(now), lambda path: Candidates("", ()))
+    for number in range(1, rounds + 1):
+        asking = _states(tasks, now, _going(now, number - 1), lambda path: Candidates("", ()))
         if not asking:
-            break
+            continue  # in the first round, where the question was asked itself
         queries = {
             (state.owner, member): query
             for state, own in zip(asking, write(number, asking), strict=True)
@@ -77,7 +82,7 @@ def walk(
                 ends = stop and query.is_enough
                 fresh = Candidates("", ()) if ends else found[query.text]
                 _append(now, state, member, _asked(query, unread(fresh, state.task, search.top_n)))
-        reading = _states(tasks, now, _going(now), lambda path: path.rounds[-1].candidates)
+        reading = _states(tasks, now, _going(now, number), lambda path: path.rounds[-1].candidates)
         chosen = choose(number, reading) if reading else ()
         for state, drawn in zip(reading, chosen, strict=True):
             for member, draw in zip(state.members, drawn, strict=True):
@@ -107,13 +112,13 @@ def decisions(task: Task, path: QuestionPath) -> Iterable[tuple[Task, Round]]:
         read += one.read
 
 
-def _going(paths: Sequence[Sequence[QuestionPath]]) -> list[tuple[int, int]]:
-    """Those that have not ended, by question and number."""
+def _going(paths: Sequence[Sequence[QuestionPath]], rounds: int) -> list[tuple[int, int]]:
+    """Those of so many rounds that have not ended, by question and number."""
     return [
         (owner, member)
         for owner, own in enumerate(paths)
         for member, path in enumerate(own)
-        if path.rounds[-1].candidates.passages
+        if len(path.rounds) == rounds and (not path.rounds or path.rounds[-1].candidates.passages)
     ]
 
 

@@ -88,14 +88,15 @@ def _thought(values: Sequence[Any] | None) -> Thought | None:
 
 
 def _encoded_paths(weighted: WeightedTask) -> dict[str, Any]:
-    """The rounds of all paths behind the first one's candidates, which the question has, and the passages
-    found in them; nothing where there are no paths."""
+    """The rounds of all paths and the passages found in them, but for those of the first round where the
+    question asked itself, which it has; nothing where there are no paths."""
     paths = [s.path for s in weighted.samples if s.path is not None]
     if not paths:
         return {}
     found = weighted.task.candidates.passages
     places = {passage.id: i for i, passage in enumerate(found)}
-    own = len(paths[0].rounds[0].candidates.passages)
+    first = paths[0].rounds[0]
+    own = 0 if first.tokens else len(first.candidates.passages)
     return {
         "found": [astuple(passage) for passage in found[own:]],
         "paths": [[_encoded_round(one, places) for one in path.rounds] for path in paths],
@@ -116,7 +117,8 @@ def _encoded_round(one: Round, places: dict[str, int]) -> dict[str, Any]:
 def _decoded_paths(value: dict[str, Any], task: Task) -> tuple[Task, list[QuestionPath | None]]:
     if "paths" not in value:
         return task, [None] * len(value["samples"])
-    found = (*task.candidates.passages, *map(_passage, value["found"]))
+    written = bool(value["paths"][0][0]["tokens"])
+    found = (*(() if written else task.candidates.passages), *map(_passage, value["found"]))
     paths = [QuestionPath(tuple(_round(one, task, found) for one in rounds)) for rounds in value["paths"]]
     return Task(task.question, Candidates(task.question.id, found)), list(paths)
 

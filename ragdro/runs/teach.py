@@ -118,9 +118,9 @@ def labels_of(run: Path, config: Config, training: RetrieverTraining) -> list[Re
                     f" {config.selector.k} (objective.kind: {config.objective.kind}); take --labels distant"
                     " or gold"
                 )
-            if config.retrieval.rounds > 1:
+            if config.retrieval.asks:
                 raise ConfigError(
-                    f"--labels posterior: {run} asks a question {config.retrieval.rounds} times, and what a"
+                    f"--labels posterior: {run} asks what a rewriter writes, and what a"
                     " query found says nothing of the question's own candidates; take --labels distant or"
                     " gold"
                 )

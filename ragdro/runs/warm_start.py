@@ -130,8 +130,8 @@ def _refuse_another_pair(config: Config, other: Config, run: Path) -> None:
 def _taught(config: Config) -> dict[str, tuple[Any, Any]]:
     """What must be the same: by key the value that is compared, and how the config has it."""
     values: dict[str, tuple[Any, Any]] = {"top_n": (config.top_n, config.top_n)}
-    rounds = config.retrieval.rounds
-    values["retrieval.rounds"] = (rounds, rounds)
+    for key, value in config.retrieval.model_dump(exclude={"k"}).items():
+        values[f"retrieval.{key}"] = (value, value)
     for role, settings in config.roles.items():
         for key, shown in settings.model_dump(mode="json").items():
             if key not in _MAY_DIFFER:

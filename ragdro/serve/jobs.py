@@ -104,7 +104,7 @@ def _work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroEr
         if job.passages is None:
             bare[at] = question
         else:
-            tasks[at] = Task(question, Candidates(question.id, job.passages))
+            tasks[at] = Task(question, Candidates(question.id, job.passages), given=True)
     for at, found in zip(bare, _each(list(bare.values()), rag.retrieved), strict=True):
         if isinstance(found, RagdroError):
             results[at] = found

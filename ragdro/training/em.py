@@ -245,13 +245,18 @@ def _asking(
     rewriter: Rewriter | None, retriever: Any, settings: TrainingSettings, selector: Selector
 ) -> Asking | None:
     """What asks again, where anything is to. Raises `ConfigError` where a part of it is missing."""
-    if settings.retrieval.rounds == 1:
+    if not settings.retrieval.asks:
         if rewriter is not None:
             raise ConfigError("rewriter: asks nothing with retrieval.rounds = 1; set it to 2 or more")
         return None
     if rewriter is None or retriever is None:
         missing = "rewriter" if rewriter is None else "retriever"
-        raise ConfigError(f"retrieval.rounds: to ask more than once takes a {missing}: pass {missing}=...")
+        key, what = (
+            ("rounds", "ask more than once")
+            if settings.retrieval.rounds > 1
+            else ("rewrite_first", "write queries")
+        )
+        raise ConfigError(f"retrieval.{key}: to {what} takes a {missing}: pass {missing}=...")
     return Asking(rewriter, as_find(retriever), settings.retrieval, selector)
 
 

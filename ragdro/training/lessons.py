@@ -3,7 +3,8 @@
 In: questions with candidates. Out: a `Lesson` each. Of a question that is asked once that is one list. Where
 it is asked more than once the teacher walks a path: its list, its next query, its list out of what that
 finds, and so on. Its queries are those that the data has; where there are none, the titles of gold passages
-that it has not read.
+that it has not read. Its first query, where that is written, is the question; of a dialogue the last turn as
+it stands alone (`standalone`), by the data or with the title of the gold passage.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragdro.config import WarmUp
+from ragdro.dialogue import standalone
 from ragdro.generation.generator import Reading
 from ragdro.rewriting.asking import Asking
-from ragdro.rewriting.paths import State, decisions, first_rounds, pooled, walk
+from ragdro.rewriting.paths import State, decisions, pooled, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.teachers import Orders, teacher_permutation
@@ -70,10 +72,14 @@ def lessons(
         return [[Draw(listed(selects, state.task, {}), 0.0, 0.0)] for state in states]
 
     def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
+        if number == 1:
+            return [[_written(asking.rewriter, standalone(state.task.question))] for state in states]
         return [[_query(asking.rewriter, state, number - 2, stop=asking.stop)] for state in states]
 
     first = selector.in_round(1)
-    begun = first_rounds(tasks, [[Draw(listed(first, task, orders), 0.0, 0.0)] for task in tasks])
+    begun = asking.begun(
+        tasks, 1, lambda asked: [[Draw(listed(first, task, orders), 0.0, 0.0)] for task in asked]
+    )
     walked = walk(tasks, begun, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
     found = []
     for task, (path,) in zip(tasks, walked, strict=True):
@@ -106,5 +112,9 @@ def _query(rewriter: Rewriter, state: State, further: int, *, stop: bool) -> Wri
         text = question.queries[further] if further < len(question.queries) else ""
     if not text.strip() and stop:
         text = ENOUGH
+    return _written(rewriter, text)
+
+
+def _written(rewriter: Rewriter, text: str) -> WrittenQuery:
     tokens = rewriter.query_ids(text) if text.strip() else ()
     return WrittenQuery(text.strip(), tokens, 0.0, 0.0)

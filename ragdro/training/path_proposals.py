@@ -1,10 +1,10 @@
 """Where the E-step's paths come from: m of them a question, with log q and log p of every decision exact.
 
-In: a system that asks more than once, and how the lists of the first round are proposed. Out: `Draw`s whose
-`path` has the rounds. Lists of further rounds are proposed as those of the first, from the selector or a
-mixture; queries come from the rewriter, at the E-step's temperature. Every random number is a function of
-(seed, stream, question id, round, which of its paths), so a question's paths depend on nothing that is
-computed beside it.
+In: a system that asks, and how the lists of a question's own candidates are proposed. Out: `Draw`s whose
+`path` has the rounds. They begin with such a list, or with a query where the first one is written. Lists of
+what queries find are proposed likewise, from the selector or a mixture; queries come from the rewriter, at
+the E-step's temperature. Every random number is a function of (seed, stream, question id, round, which of its
+paths), so a question's paths depend on nothing that is computed beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ragdro.config import EStep
 from ragdro.rewriting.asking import Asking
-from ragdro.rewriting.paths import State, first_rounds, pooled, walk
+from ragdro.rewriting.paths import State, pooled, walk
 from ragdro.rewriting.rewriter import WrittenQuery
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.proposals import Propose, mixed, numbered
@@ -51,7 +51,7 @@ def path_proposals(propose: Propose, asking: Asking, settings: EStep, seed: int,
             rngs = [numbers(state, _MIXTURE, number) for state in states]
             return mixed(selects, [s.task for s in states], draws, settings.mixture, {}, tokens, rngs)
 
-        first = first_rounds(tasks, propose(selector.in_round(1), tasks))
+        first = asking.begun(tasks, settings.samples, lambda asked: propose(selector.in_round(1), asked))
         paths = walk(tasks, first, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
         return [
             [

@@ -57,9 +57,16 @@ def find(texts: Sequence[str], top_n: int) -> list[Candidates]:
     return [Candidates(str(i), passages[:top_n]) for i, passages in enumerate(found)]
 
 
-def path_rag(seed: int = 0, ks: tuple[int, ...] | None = None, *, stop: bool = False, think: int = 0) -> Rag:
+def path_rag(
+    seed: int = 0,
+    ks: tuple[int, ...] | None = None,
+    *,
+    stop: bool = False,
+    think: int = 0,
+    retrieval: Retrieval | None = None,
+) -> Rag:
     """Three random models of different seeds. `ks`: how many each round selects, with `stop` at most;
-    `think`: tokens before the answer."""
+    `think`: tokens before the answer; `retrieval`: in place of two rounds."""
     budget, tokenizer = Budget(12, 12), word_level(SENTENCES)
     chooser, reader, writer = (random_model(tokenizer, seed=3 * seed + i) for i in range(3))
     template = load_template("tiny-selector")
@@ -69,7 +76,7 @@ def path_rag(seed: int = 0, ks: tuple[int, ...] | None = None, *, stop: bool = F
     asked = load_template("tiny-thinking" if think else "tiny-generator")
     generator = Generator(reader, asked, budget=budget, answer_tokens=6, think=think)
     rewriter = Rewriter(writer, load_template("tiny-rewriter"), budget=budget, query_tokens=1)
-    asking = Asking(rewriter, find, Retrieval(rounds=2, k=ks, stop=True), selector)
+    asking = Asking(rewriter, find, retrieval or Retrieval(rounds=2, k=ks, stop=True), selector)
     return Rag(selector, generator, asking=asking)
 
 

@@ -210,13 +210,6 @@ def test_a_path_is_shown(finished: Path) -> None:
         assert f"then asked: {one_line(record['path'][1]['query']) or '(nothing)'}" in page
 
 
-def test_a_plan_says_that_it_counts_one_round(finished: Path) -> None:
-    config = str(finished / "config.yaml")
-    for command in (["plan", config], ["train", config, "name=new", "--dry-run"]):
-        shown = CliRunner().invoke(app, command, catch_exceptions=False)
-        assert shown.exit_code == 0 and "the plan counts one round" in " ".join(shown.output.split())
-
-
 def test_a_server_asks_again_and_says_so(finished: Path) -> None:
     """Every stage walks paths; what is of one list (agreement, being in it) is not said of several."""
     run, question = finished / "runs/run", "Which town has Mara1?"
@@ -253,15 +246,25 @@ def test_another_run_starts_from_all_three(finished: Path, capfd: pytest.Capture
     )
 
 
-def test_another_k_of_a_round_is_another_warm_up(finished: Path) -> None:
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("retrieval.k=[2,1]", r"retrieval.k is \[2, 1\] here and was \[1, 2\]"),
+        ("retrieval.stop=false", "retrieval.stop is False here and was True"),
+        ("retrieval.rewrite_first=true", "retrieval.rewrite_first is True here and was False"),
+        ("retrieval={rounds: 3, k: [1, 2, 1], stop: true}", "retrieval.rounds is 3 here and was 2"),
+    ],
+)
+def test_other_rounds_are_another_warm_up(finished: Path, override: str, message: str) -> None:
     stage = finished / "runs/run/checkpoints/iteration-2"
-    overrides = ["name=other-k", "retrieval.k=[2,1]", f"warm_up.from={stage}"]
-    with pytest.raises(ConfigError, match=r"warm_up.from: retrieval.k is \[2, 1\] here and was \[1, 2\]"):
+    overrides = ["name=other", override, f"warm_up.from={stage}"]
+    with pytest.raises(ConfigError, match=f"warm_up.from: {message}"):
         warm_start(ragdro.load_config(finished / "config.yaml", overrides))
 
 
-def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
-    config = ragdro.load_config(finished / "config.yaml")
+@pytest.mark.parametrize("written", [False, True], ids=["the question first", "a query first"])
+def test_paths_are_saved_to_the_last_bit(finished: Path, written: bool) -> None:
+    config = ragdro.load_config(finished / "config.yaml", [f"retrieval.rewrite_first={written}".lower()])
     setup = set_up(config)
     assert setup.rag.asking is not None
     propose = path_proposals(
@@ -270,6 +273,8 @@ def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
     tasks = setup.train
     weighted = e_step(setup.rag.selector, setup.rag.generator, tasks, propose=propose, max_tokens=9999)
     assert any(len(w.task.candidates.passages) > 4 for w in weighted)
+    firsts = [s.path.rounds[0] for w in weighted for s in w.samples if s.path is not None]
+    assert firsts and all(bool(first.tokens) == written for first in firsts)
     again = shards.decode(json.loads(json.dumps(shards.encode(weighted))), tasks)
     assert again == weighted
     bare = [
@@ -289,6 +294,19 @@ def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
         ),
         ("rewriter=null", "retrieval.rounds: 2 rounds take a rewriter"),
         ("retrieval={rounds: 1}", "rewriter: asks nothing with retrieval.rounds: 1"),
+        ("retrieval={rounds: 1, stop: true}", "retrieval: stop: there is nothing to end"),
+        (
+            "retrieval={rewrite_first: true} && retriever={kind: given}",
+            "retrieval.rewrite_first: retriever given has candidates of known questions alone",
+        ),
+        (
+            "retrieval={rewrite_first: true} && rewriter=null",
+            "retrieval.rewrite_first: takes a rewriter; give rewriter.model",
+        ),
+        (
+            "retrieval={rewrite_first: true} && e_step.replay=1",
+            "e_step.replay: does not go with retrieval.rewrite_first; set it to false",
+        ),
         ("retrieval.k=[1]", "retrieval: k: 1 numbers for 2 rounds"),
         ("retrieval.k=[1,9]", "retrieval.k: K = 9 is more than top_n"),
         ("corrupt_candidates=0.5", "corrupt_candidates: does not go with"),
@@ -305,7 +323,7 @@ def test_paths_are_saved_to_the_last_bit(finished: Path) -> None:
 )
 def test_what_does_not_go_together_is_refused_by_its_key(finished: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ragdro.load_config(finished / "config.yaml", [override])
+        ragdro.load_config(finished / "config.yaml", override.split(" && "))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,11 @@ from tests.worlds import pocket_rag
 RETRIEVER = retriever_over(far_passages(6))
 
 
-def taught(question: Question, rounds: int = 3, *, stop: bool = True) -> Lesson:
+def taught(question: Question, rounds: int = 3, *, stop: bool = True, first: bool = False) -> Lesson:
     rag, rewriter = pocket_rag(k=1, n=4), pocket_rewriter()
-    rewriter.query_tokens = 30
-    asking = Asking(rewriter, as_find(RETRIEVER), Retrieval(rounds=rounds, stop=stop), rag.selector)
+    rewriter.query_tokens = 60
+    retrieval = Retrieval(rounds=rounds, stop=stop, rewrite_first=first)
+    asking = Asking(rewriter, as_find(RETRIEVER), retrieval, rag.selector)
     tasks = tasks_of([question], lambda questions: list(RETRIEVER.search(questions, 4)), 4)
     (lesson,) = lessons(rag.selector, tasks, WarmUp(teacher="gold"), {}, asking)
     return lesson
@@ -60,3 +62,32 @@ def test_one_retrieval_that_is_enough_teaches_to_stop_where_there_is_a_way_to() 
 
 def test_the_last_round_is_followed_by_nothing() -> None:
     assert queries(taught(far_questions(1)[0], rounds=2)) == ["Firm0"]
+
+
+DIALOGUE = "Who do you know?\nI know Mara0 a bit.\nWhich town has she?"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "Which town has Mara0?"),  # a question stands alone
+        ({"question": DIALOGUE}, "Which town has she? Mara0"),  # the title of the gold passage
+        ({"question": f"{DIALOGUE} I mean Mara0."}, "Which town has she? I mean Mara0."),
+        ({"question": DIALOGUE, "passages": ()}, "Which town has she?"),
+        ({"question": DIALOGUE, "standalone": "Where works Mara0?"}, "Where works Mara0?"),
+    ],
+)
+def test_a_first_query_stands_alone(changes: dict[str, Any], expected: str) -> None:
+    question = replace(far_questions(1)[0], **changes)
+    lesson = taught(question, first=True)
+    assert queries(lesson)[0] == expected and lesson.queries[0].reading.passages == ()
+    found = [p.id for p in RETRIEVER.find([expected], 4)[0].passages]
+    assert [p.id for p in lesson.task.candidates.passages][: len(found)] == found
+    if question.gold_passages and "Mara0" in expected:
+        assert read(lesson)[0] == "person-0" and queries(lesson)[1] == "Firm0"
+
+
+def test_one_search_with_a_written_query() -> None:
+    question = replace(far_questions(1)[0], question=DIALOGUE)
+    lesson = taught(question, rounds=1, stop=False, first=True)
+    assert queries(lesson) == ["Which town has she? Mara0"] and read(lesson) == ["person-0"]

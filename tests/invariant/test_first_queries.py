@@ -1,0 +1,243 @@
+"""`retrieval.rewrite_first` against full enumeration in float64: the first query is latent as others are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ragdro.algorithms import Dro
+from ragdro.algorithms.weights import importance_weights
+from ragdro.config import Mixture
+from ragdro.config.retrieval import Retrieval
+from ragdro.generation.generator import Reading
+from ragdro.lm.groups import log_probs
+from ragdro.rewriting.paths import pooled
+from ragdro.selection.list_selector import ListSelector
+from ragdro.system import Rag
+from ragdro.types import (
+    Candidates,
+    Passage,
+    Permutation,
+    QuestionPath,
+    Round,
+    Task,
+    WeightedSample,
+    WeightedTask,
+)
+from tests.invariant.by_hand import projected
+from tests.invariant.path_world import FOUND, NOTHING, PASSAGES, TASK, kind_of, path_rag, textbook
+from tests.invariant.test_paths import drawn, path_rag_decode
+
+Step = tuple[int, Permutation]
+"""What a query finds, and the list that is read of what of it was left."""
+Read = tuple[Passage, ...]
+
+
+def first_rag(rounds: int, seed: int = 0) -> Rag:
+    return path_rag(seed, retrieval=Retrieval(rounds=rounds, stop=True, rewrite_first=True))
+
+
+def left(kind: int, read: Read) -> Read:
+    return () if kind == NOTHING else tuple(p for p in (PASSAGES[i] for i in FOUND[kind]) if p not in read)
+
+
+def all_steps(rounds: int, read: Read = ()) -> list[tuple[Step, ...]]:
+    """Every way to ask and read from here on."""
+    if not rounds:
+        return [()]
+    steps: list[tuple[Step, ...]] = [((NOTHING, ()),)]
+    for kind in range(NOTHING):
+        found = left(kind, read)
+        for z in permutations(range(len(found)), 2):
+            further = all_steps(rounds - 1, (*read, *(found[i] for i in z)))
+            steps += [((kind, z), *rest) for rest in further]
+    return steps
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All paths with log p(h|x) and log p(y|x,h); log p of every word as a query by what was read."""
+
+    paths: list[tuple[Step, ...]]
+    prior: Tensor
+    likelihood: Tensor
+    words: dict[Read, Tensor]
+
+    @property
+    def evidence(self) -> Tensor:
+        return (self.prior + self.likelihood).logsumexp(0)
+
+    @property
+    def posterior(self) -> Tensor:
+        return (self.prior + self.likelihood).softmax(0)
+
+
+def states_of(steps: tuple[Step, ...]) -> list[tuple[Read, int, Permutation]]:
+    """What was read before each step, and the step."""
+    read: Read = ()
+    states = []
+    for kind, z in steps:
+        states.append((read, kind, z))
+        found = left(kind, read)
+        read += tuple(found[i] for i in z)
+    return states
+
+
+def read_of(steps: tuple[Step, ...]) -> Read:
+    return tuple(p for read, kind, z in states_of(steps) for p in (left(kind, read)[i] for i in z))
+
+
+def enumerate_first(rag: Rag, rounds: int) -> Truth:
+    """Every path, with gradients; the models are float64 from here on."""
+    assert rag.asking is not None and isinstance(rag.selector, ListSelector)
+    selector, rewriter = rag.selector, rag.asking.rewriter
+    chooser, reader, writer = (m.hf.double() for m in (selector.model, rag.generator.model, rewriter.model))
+    paths = all_steps(rounds)
+    asked = list(dict.fromkeys(read for path in paths for read, _, _ in states_of(path)))
+    by_length: dict[int, list[Read]] = {}
+    for read in asked:
+        by_length.setdefault(len(read), []).append(read)
+    words: dict[Read, Tensor] = {}
+    for alike in by_length.values():
+        prompts = [rewriter.prompt(Reading(TASK.question, read)) for read in alike]
+        logits = writer(input_ids=torch.stack([torch.from_numpy(p) for p in prompts])).logits[:, -1]
+        words.update(zip(alike, logits.log_softmax(-1), strict=True))
+    size = len(words[()])
+    kinds = torch.tensor([kind_of(path_rag_decode(i)) for i in range(size)])
+    lists = list(dict.fromkeys(state for path in paths for state in states_of(path) if state[2]))
+    scored = [
+        selector.scored(Task(TASK.question, Candidates("q", left(kind, read)), read), z)
+        for read, kind, z in lists
+    ]
+    log_lists = dict(zip(lists, textbook(chooser, scored), strict=True))
+    prior = torch.stack(
+        [
+            sum(
+                (
+                    words[state[0]][kinds == state[1]].logsumexp(0) + log_lists.get(state, torch.zeros(()))
+                    for state in states_of(path)
+                ),
+                start=torch.zeros((), dtype=torch.float64),
+            )
+            for path in paths
+        ]
+    )
+    readings = list(dict.fromkeys(map(read_of, paths)))
+    values = textbook(reader, [rag.generator.scored(Reading(TASK.question, read)) for read in readings])
+    by_reading = dict(zip(readings, values, strict=True))
+    return Truth(paths, prior, torch.stack([by_reading[read_of(path)] for path in paths]), words)
+
+
+@cache
+def truth_of(rounds: int) -> Truth:
+    with torch.no_grad():
+        return enumerate_first(first_rag(rounds), rounds)
+
+
+def steps_of(path: QuestionPath) -> tuple[Step, ...]:
+    return tuple((kind_of(one.query) if one.permutation else NOTHING, one.permutation) for one in path.rounds)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 1.6}, {"mixture": Mixture(retriever=0.2, uniform=0.3)}], ids=str
+)
+def test_the_posterior_is_that_of_the_enumeration(rounds: int, settings: dict[str, object]) -> None:
+    truth = truth_of(rounds)
+    assert float(truth.prior.exp().sum()) == pytest.approx(1, abs=1e-12)
+    assert len(truth.paths) == (37 if rounds == 1 else 1 + 36 * (1 + sum_of_seconds()))
+    places = {path: i for i, path in enumerate(truth.paths)}
+    weighted = drawn(first_rag(rounds), samples=1500, **settings)
+    estimate, ended = torch.zeros(len(places), dtype=torch.float64), 0
+    for sample in weighted.samples:
+        assert sample.path is not None and sample.path.rounds[0].tokens
+        at = places[steps_of(sample.path)]
+        estimate[at] += sample.weight
+        assert sample.log_likelihood == pytest.approx(float(truth.likelihood[at]), abs=1e-3)
+        passages = weighted.task.candidates.passages
+        assert tuple(passages[i] for i in sample.permutation) == read_of(truth.paths[at])
+        for (read, *_), one in zip(states_of(truth.paths[at]), sample.path.rounds, strict=True):
+            assert one.log_query == pytest.approx(float(truth.words[read][one.tokens[0]]), abs=1e-3)
+        ended += not sample.permutation
+    assert 0 < ended < len(weighted.samples)  # some read nothing at all
+    corrected = float((estimate - truth.posterior).abs().sum())
+    assert corrected < 8 / weighted.effective_sample_size**0.5 and corrected < (0.2 if rounds == 1 else 0.6)
+    assert weighted.bound == pytest.approx(float(truth.evidence), abs=0.2)
+    if settings:
+        ratios = torch.tensor([[s.log_likelihood for s in weighted.samples for _ in range(s.count)]])
+        at = [places[steps_of(s.path)] for s in weighted.samples if s.path for _ in range(s.count)]
+        uncorrected = torch.zeros(len(places), dtype=torch.float64)
+        uncorrected.index_add_(0, torch.tensor(at), importance_weights(ratios.double())[0])
+        assert float((uncorrected - truth.posterior).abs().sum()) > 1.2 * corrected
+
+
+def sum_of_seconds() -> float:
+    """By hand: the lists of two that second queries find, mean over the 36 first lists."""
+    firsts = [(kind, z) for kind in range(NOTHING) for z in permutations(range(4), 2)]
+    counts = []
+    for kind, z in firsts:
+        read = {FOUND[kind][i] for i in z}
+        sizes = [len(set(found) - read) for found in FOUND]
+        counts.append(sum(n * (n - 1) for n in sizes))
+    return sum(counts) / len(firsts)
+
+
+@pytest.mark.parametrize("role", ["selector", "rewriter", "generator"])
+def test_with_the_posterior_as_weights_the_losses_have_the_evidences_gradient(role: str) -> None:
+    """One round, whose query is written: all words apart, each list of what it finds."""
+    rag, truth, found = first_rag(1), truth_of(1), list[tuple[QuestionPath, float]]()
+    for ((kind, z),), posterior in zip(truth.paths, truth.posterior.tolist(), strict=True):
+        log_words = truth.words[()]
+        words = [i for i in range(len(log_words)) if kind_of(path_rag_decode(i)) == kind]
+        fractions = log_words[words].softmax(0).tolist()
+        for word, fraction in zip(words, fractions, strict=True):
+            asked = Round(path_rag_decode(word), (word,), Candidates("q", left(kind, ())), z)
+            found.append((QuestionPath((asked,)), posterior * fraction))
+    whole, lists = pooled(TASK, [path for path, _ in found])
+    samples = [
+        WeightedSample(z, 1, 0.0, 0.0, 0.0, weight, path=path)
+        for z, (path, weight) in zip(lists, found, strict=True)
+    ]
+    weighted = WeightedTask(whole, tuple(samples), 0.0, 1.0, False)
+    assert sum(s.weight for s in samples) == pytest.approx(1) and rag.asking is not None
+    example, model = {
+        "selector": lambda: (Dro().selector_example(rag.selector, weighted), rag.selector.model),
+        "generator": lambda: (Dro().generator_example(rag.generator, weighted), rag.generator.model),
+        "rewriter": lambda: (
+            Dro().rewriter_example(rag.asking.rewriter, weighted),
+            rag.asking.rewriter.model,
+        ),
+    }[role]()
+    values = log_probs(model, [example.group])[0]
+    gradient = projected(model, -example.loss(torch.tensor(example.weights), values))
+    expected = projected(model, enumerate_first(rag, 1).evidence)
+    assert float(expected.norm()) > 0 and (gradient - expected).norm() < 2e-3 * expected.norm()
+
+
+def test_given_candidates_are_read_and_not_asked_for() -> None:
+    rag = first_rag(2)
+    given = replace(TASK, given=True, candidates=Candidates("q", PASSAGES[:3]))
+    own, written = rag.predict([given, TASK])
+    for prediction, first in ((own, ()), (written, None)):
+        path = prediction.selection.path
+        assert path is not None and (path.rounds[0].tokens == first) == (first == ())
+    assert own.task.candidates.passages[:3] == PASSAGES[:3]
+    assert np.isfinite(rag.likelihoods([own, written])).all()
+
+
+def test_a_question_of_which_no_query_finds_anything_is_answered_from_nothing() -> None:
+    rag = first_rag(2)
+    assert rag.asking is not None
+    rag.asking.search._find = lambda texts, n: [Candidates(text, ()) for text in texts]
+    weighted = drawn(rag, samples=4)
+    assert weighted.task.candidates.passages == () and all(not s.permutation for s in weighted.samples)
+    (prediction,) = rag.predict([TASK])
+    assert prediction.selected == () and prediction.selection.path is not None
+    rewriter_example = Dro().rewriter_example(rag.asking.rewriter, weighted)
+    assert rewriter_example.group.scored == len(weighted.samples)
