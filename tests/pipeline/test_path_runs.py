@@ -310,7 +310,7 @@ def test_paths_are_saved_to_the_last_bit(finished: Path, written: bool) -> None:
         ("retrieval.k=[1]", "retrieval: k: 1 numbers for 2 rounds"),
         ("retrieval.k=[1,9]", "retrieval.k: K = 9 is more than top_n"),
         ("corrupt_candidates=0.5", "corrupt_candidates: does not go with"),
-        ("answering=marginal", "answering: marginal sums"),
+        ("answering=marginal", "answering: marginal takes the lists of one retrieval"),
         ("objective=marginal", "objective: marginal: does not go with"),
         ("objective=sft", "objective: sft: does not go with"),
         ("e_step.replay=1", "e_step.replay: does not go with"),
