@@ -15,6 +15,8 @@ from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
+_AGAIN = "the same command again"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 """A name of `ragdro.files`, under which a file is written first."""
 
@@ -37,19 +39,30 @@ def absent(path: str | Path, what: str = "file") -> str:
     return f"no such {what}; {meant}what is there: ls {shlex.quote(str(folder))}"
 
 
-def refused(error: OSError, path: str | Path | None = None) -> str:
+def unwritten(error: Exception, path: str | Path) -> OSError:
+    """What a library says of a file that it cannot write, as the system's own error where its text says which
+    one it was: Rust's end in `(os error 28)`."""
+    number = _OS_ERROR.search(str(error))
+    if number is None:
+        cause = str(error).strip().partition("\n")[0]
+        return OSError(errno.EIO, f"cannot be written: {cause}", str(path))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
+
+
+def refused(error: OSError, path: str | Path | None = None, *, again: str = _AGAIN) -> str:
     """The cause and what to do: `Permission denied; allow it: chmod u+r FILE`. `path`: where the error does
-    not name one."""
+    not name one. `again`: what follows when there is room."""
     named = error.filename if error.filename is not None else path
     cause = error.strerror or str(error)
     if named is None or isinstance(named, int):
-        return f"{cause}; free space, then the same command again" if is_full(error) else cause
+        return f"{cause}; free space, then {again}" if is_full(error) else cause
     place = meant(os.fsdecode(named))
     folder = place if _is_folder(place) else place.parent
     if error.errno in _DENIED:
         return f"{cause}; {_denied(place)}"
     advice = {
         errno.EFBIG: "it may not grow so large: ulimit -f unlimited",
+        errno.EEXIST: "name another place",
         errno.EROFS: "name a place that can be written",
         errno.EISDIR: "name a file in it",
         errno.ENOTDIR: f"a part of the path is a file: ls -ld {shlex.quote(str(folder))}",
@@ -58,11 +71,19 @@ def refused(error: OSError, path: str | Path | None = None) -> str:
         errno.EIO: "the device fails: copy the file from elsewhere",
     }
     if error.errno in _FULL:
-        return f"{cause}; free space there (df -h {shlex.quote(str(folder))}), then the same command again"
+        return f"{cause}; free space there (df -h {shlex.quote(str(folder))}), then {again}"
     if error.errno == errno.ENOENT:
         return absent(place, "file or folder")
     said = advice.get(error.errno or 0)
     return f"{cause}; {said}" if said else cause
+
+
+def recoded(path: object, encoding: str = "cp1252") -> str:
+    """`convert it: iconv -f cp1252 -t utf-8 a.csv > a-utf8.csv`: what to do about a text that is not UTF-8.
+    The default is the most common other encoding."""
+    old = Path(str(path))
+    new = old.with_name(f"{old.stem}-utf8{old.suffix}")
+    return f"convert it: iconv -f {encoding} -t utf-8 {shlex.quote(str(old))} > {shlex.quote(str(new))}"
 
 
 def meant(path: str | Path) -> Path:

@@ -32,10 +32,16 @@ class DataError(RagdroError):
     def __init__(
         self, message: str, *, path: object = None, line: int | None = None, field: str | None = None
     ) -> None:
-        self.path, self.line, self.field = path, line, field
+        self.message, self.path, self.line, self.field = message, path, line, field
         place = "" if path is None else f"{path}:" if line is None else f"{path}:{line}:"
         named = "" if field is None else f" field '{field}':"
         super().__init__(f"{place}{named} {message}".strip())
+
+    def advised(self, advice: str) -> DataError:
+        """The same with what to do; as it is where its message says that."""
+        if ";" in self.message:
+            return self
+        return DataError(f"{self.message}; {advice}", path=self.path, line=self.line, field=self.field)
 
 
 class ModelError(RagdroError):

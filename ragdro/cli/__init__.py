@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ragdro.access import is_full, meant, refused
+from ragdro.access import meant, refused
 from ragdro.cli import (
     ask,
     chat,
@@ -110,7 +110,9 @@ def main() -> None:
         sys.exit(_say(str(error), error.exit_code))
     except OSError as error:
         where = f"{meant(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        sys.exit(_say(f"{where}{refused(error)}{resuming() if is_full(error) else ''}", 2))
+        again = resuming().removeprefix("; ")
+        said = refused(error, again=again) if again else refused(error)
+        sys.exit(_say(f"{where}{said}", 2))
     except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
         if stop.code == INTERRUPTED:
             _say(f"interrupted{resuming()}", INTERRUPTED)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from ragdro.cli.fields import FieldsOption, field_names
+from ragdro.cli.paths import path_argument, path_option
 from ragdro.sources import resolve
 from ragdro.units import counted
 
@@ -17,10 +18,10 @@ data_app = typer.Typer(help="Look into data files and convert them.", no_args_is
 
 _Source = Annotated[str, typer.Argument(help="file, BEIR folder, or hf:org/name[:split]")]
 _SkipBad = Annotated[int, typer.Option(min=0, help="bad records to leave out before giving up")]
-_Aliases = Annotated[Path | None, typer.Option(help="2WikiMultiHopQA's id_aliases.json")]
+_Aliases = Annotated[Path | None, path_option(help="2WikiMultiHopQA's id_aliases.json")]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 _Data = Annotated[str, typer.Option(help="questions with gold answers, in any format that is read")]
-_Predictions = Annotated[Path, typer.Option(help="{id, answer} lines, a run's file, or an official format")]
+_Predictions = Annotated[Path, path_option(help="{id, answer} lines, a run's file, or an official format")]
 _Seed = Annotated[int, typer.Option(help="seed of the resampling")]
 _Normalisation = Annotated[Literal["squad", "dro"], typer.Option(help="dro: punctuation becomes a space")]
 _RuleName = Literal["squad", "hotpotqa", "2wiki", "musique", "kilt", "dpr"]
@@ -34,7 +35,7 @@ _Export = Annotated[
 @data_app.command()
 def convert(
     file: _Source,
-    out: Annotated[Path, typer.Option(help="JSONL to write; .gz and .zst are compressed")],
+    out: Annotated[Path, path_option(help="JSONL to write; .gz and .zst are compressed")],
     corpus: Annotated[
         bool, typer.Option("--corpus", help="write the passages that came with questions")
     ] = False,
@@ -97,7 +98,7 @@ def score(
     skip_bad: _SkipBad = 0,
     seed: _Seed = 0,
     export: _Export = None,
-    out: Annotated[Path | None, typer.Option(help="where --export writes")] = None,
+    out: Annotated[Path | None, path_option(help="where --export writes")] = None,
     json_: _Json = False,
 ) -> None:
     """Score any system's predictions, each metric with a 95 % bootstrap interval."""
@@ -125,8 +126,8 @@ def score(
 
 
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="a run folder or a prediction file")],
-    run_b: Annotated[Path, typer.Argument(help="another, compared with the first")],
+    run_a: Annotated[Path, path_argument(help="a run folder or a prediction file")],
+    run_b: Annotated[Path, path_argument(help="another, compared with the first")],
     data: Annotated[str | None, typer.Option(help="gold answers, where the predictions lack them")] = None,
     stage: Annotated[str | None, typer.Option(help="of run folders: predictions-STAGE.jsonl alone")] = None,
     normalisation: _Normalisation = "squad",

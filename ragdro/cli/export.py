@@ -9,6 +9,7 @@ import typer
 
 from ragdro.cli.checks import require_stage
 from ragdro.cli.models import RunPath, Stage
+from ragdro.cli.paths import path_argument
 
 
 def merge(run: RunPath, stage: Stage = "best") -> None:
@@ -21,7 +22,7 @@ def merge(run: RunPath, stage: Stage = "best") -> None:
 
 def export(
     run: RunPath,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder to write them to")],
+    folder: Annotated[Path, path_argument(metavar="FOLDER", help="a new folder to write them to")],
     stage: Stage = "best",
     index: Annotated[
         bool, typer.Option("--index", help="bring the corpus and its index along, to ask without the run")

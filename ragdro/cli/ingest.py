@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragdro.cli.paths import path_argument, path_option
 from ragdro.errors import ConfigError
 from ragdro.units import counted
 
@@ -19,8 +20,8 @@ _SHOWN = 6
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="folders and files")],
-    out: Annotated[Path, typer.Option(help="corpus to write (JSONL); .gz and .zst are compressed")],
+    paths: Annotated[list[Path], path_argument(metavar="PATH...", help="folders and files")],
+    out: Annotated[Path, path_option(help="corpus to write (JSONL); .gz and .zst are compressed")],
     tokens: Annotated[int, typer.Option(min=1, help="the most tokens in a passage")] = 100,
     overlap: Annotated[int, typer.Option(min=0, help="tokens that a passage repeats of the one before")] = 0,
     tokenizer: Annotated[

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 import typer
 
 from ragdro.cli.checks import require_sources
+from ragdro.cli.paths import path_argument
 from ragdro.errors import ConfigError
 
 _FRACTION = 0.1
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE.yaml]", help="the config to write")] = Path(
+    file: Annotated[Path, path_argument(metavar="[FILE.yaml]", help="the config to write")] = Path(
         "config.yaml"
     ),
     train: Annotated[str | None, typer.Option(help="questions with answers to train on")] = None,

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
+from ragdro.cli.paths import path_argument
+
 model_app = typer.Typer(no_args_is_help=True, help="Pretrained models.")
 
 
@@ -15,7 +17,7 @@ def import_(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="FILE.gguf, a checkpoint folder, or a hub name")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="a new folder to write it to")],
+    out: Annotated[Path, path_argument(metavar="OUT", help="a new folder to write it to")],
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],
         typer.Option(help="of the weights written; training takes them as float32"),

@@ -21,15 +21,16 @@ from ragdro.cli.answering import (
     answering_of,
 )
 from ragdro.cli.checks import require_parts, require_run, require_sources, require_stage
+from ragdro.cli.paths import path_argument, path_option
 from ragdro.config import Config
 from ragdro.units import counted
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="config file; see configs/")]
+ConfigFile = Annotated[Path, path_argument(metavar="CONFIG.yaml", help="config file; see configs/")]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads this form on every Python)
     typer.Argument(metavar="[dotted.key=value ...]", help="values that replace the file's"),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for instance runs/demo")]
+RunPath = Annotated[Path, path_argument(metavar="RUN", help="run folder, for instance runs/demo")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an earlier run of this name")]
 Resume = Annotated[
     bool,
@@ -129,7 +130,7 @@ def evaluate(
         typer.Option(help="search in this corpus; default: candidates as in the run"),
     ] = None,
     stage: Stage = "best",
-    out: Annotated[Optional[Path], typer.Option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], path_option(help="write the predictions there (JSONL)")] = None,  # noqa: UP045
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
     thoughts: ThoughtsOption = None,

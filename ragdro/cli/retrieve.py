@@ -10,6 +10,7 @@ import typer
 
 from ragdro.access import absent
 from ragdro.cli.fields import FieldsOption, field_names
+from ragdro.cli.paths import path_option
 from ragdro.config import Config
 from ragdro.config.retriever import DEFAULT_KIND, DEFAULT_TOP_N, RetrieverSettings, parse_settings
 from ragdro.config.yaml import parse_yaml, read_yaml
@@ -22,15 +23,15 @@ _Kind = Annotated[
     str,
     typer.Option(help="bm25, dense, colbert, hybrid, postgres, qdrant, external, given, module:Class"),
 ]
-_SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with the retriever's settings")]
+_SettingsFile = Annotated[Path | None, path_option(help="YAML file with the retriever's settings")]
 _Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, dotted.key=value; repeatable")]
-_Cache = Annotated[Path, typer.Option(help="folder of indexes and candidates, shared with `ragdro train`")]
+_Cache = Annotated[Path, path_option(help="folder of indexes and candidates, shared with `ragdro train`")]
 _CACHE = Path(Config.model_fields["cache"].default)
 
 
 def index(
     corpus: Annotated[str, typer.Option(help="corpus: a file, a folder, or hf:org/name[:split]")],
-    out: Annotated[Path | None, typer.Option(help="folder of the index; without it, in the cache")] = None,
+    out: Annotated[Path | None, path_option(help="folder of the index; without it, in the cache")] = None,
     kind: _Kind = DEFAULT_KIND,
     settings: _SettingsFile = None,
     set_: _Set = None,
@@ -66,8 +67,8 @@ def index(
 
 def retrieve(
     questions: Annotated[str, typer.Option(help="questions: a file, a folder, or hf:org/name[:split]")],
-    out: Annotated[Path, typer.Option(help="candidates file to write (JSONL)")],
-    index: Annotated[Path | None, typer.Option(help="folder that `ragdro index --out` wrote")] = None,
+    out: Annotated[Path, path_option(help="candidates file to write (JSONL)")],
+    index: Annotated[Path | None, path_option(help="folder that `ragdro index --out` wrote")] = None,
     corpus: Annotated[
         str | None, typer.Option(help="instead of --index: the corpus, through the cache")
     ] = None,
@@ -109,7 +110,7 @@ def retrieve(
 
 
 def passages(
-    out: Annotated[Path, typer.Option(help="corpus file to write (JSONL)")],
+    out: Annotated[Path, path_option(help="corpus file to write (JSONL)")],
     kind: _Kind = "postgres",
     settings: _SettingsFile = None,
     set_: _Set = None,

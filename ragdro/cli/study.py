@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from ragdro.cli.models import Overrides, Overwrite, Resume
+from ragdro.cli.paths import path_argument
 
 
 def study(
@@ -15,7 +16,7 @@ def study(
         Optional[str], typer.Argument(metavar="[NAME]", help="which one; without it they are listed")  # noqa: UP045
     ] = None,
     config: Annotated[
-        Optional[Path], typer.Argument(metavar="CONFIG.yaml", help="config file; see configs/")  # noqa: UP045
+        Optional[Path], path_argument(metavar="CONFIG.yaml", help="config file; see configs/")  # noqa: UP045
     ] = None,
     overrides: Overrides = None,
     seeds: Annotated[

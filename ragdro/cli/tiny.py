@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ragdro.cli.paths import path_option
+
 tiny_app = typer.Typer(
     no_args_is_help=True, help="The embedded default: a generated world and a small base model."
 )
@@ -14,7 +16,7 @@ tiny_app = typer.Typer(
 
 @tiny_app.command()
 def build(
-    out: Annotated[Path, typer.Option(help="folder that gets world/, far/ and base/")] = Path("runs/tiny"),
+    out: Annotated[Path, path_option(help="folder that gets world/, far/ and base/")] = Path("runs/tiny"),
     seed: Annotated[int, typer.Option(help="seed of the worlds and of the base model")] = 0,
     world_only: Annotated[
         bool, typer.Option(help="leave the base model alone (the worlds take a second)")

@@ -10,6 +10,7 @@ import typer
 
 from ragdro.cli.checks import require_run
 from ragdro.cli.models import RunPath
+from ragdro.cli.paths import path_argument
 from ragdro.config import Config
 
 _RUNS = Path(Config.model_fields["runs"].default)
@@ -17,7 +18,7 @@ _RUNS = Path(Config.model_fields["runs"].default)
 
 def runs(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="the folder that holds run folders")
+        Path, path_argument(metavar="[FOLDER]", help="the folder that holds run folders")
     ] = _RUNS,
     json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:

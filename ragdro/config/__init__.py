@@ -142,7 +142,10 @@ class Config(TrainingSettings):
     @model_validator(mode="after")
     def _selectable(self) -> Config:
         if self.selector.k > self.top_n:
-            raise ValueError(f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}")
+            raise ValueError(
+                f"selector.k: K = {self.selector.k} is more than top_n: N = {self.top_n}; give"
+                f" selector.k={self.top_n} or top_n={self.selector.k}"
+            )
         return self
 
     @model_validator(mode="after")

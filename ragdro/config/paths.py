@@ -60,7 +60,7 @@ def check_asking(config: Config) -> None:
         )
     most = max(config.retrieval.selected(config.selector.k))
     if most > config.top_n:
-        raise ValueError(f"retrieval.k: K = {most} is more than top_n: N = {config.top_n}")
+        raise ValueError(f"retrieval.k: K = {most} is more than top_n: N = {config.top_n}; give top_n={most}")
 
 
 def _with_members(retriever: Any) -> list[Any]:

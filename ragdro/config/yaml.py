@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ragdro.access import recoded
 from ragdro.errors import ConfigError
 
 _MAX_CHARACTERS = 2**20
@@ -42,8 +43,7 @@ def read_yaml(path: Path) -> Any:
             text = file.read(_MAX_CHARACTERS + 1)
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: not a YAML file: it is not UTF-8 (byte {error.start}); convert it:"
-            " iconv -f cp1252 -t utf-8 OLD > NEW"
+            f"{path}: not a YAML file: it is not UTF-8 (byte {error.start}); {recoded(path)}"
         ) from error
     return parse_yaml(text, str(path))
 

@@ -24,11 +24,15 @@ def check_saved(folder: Path) -> None:
         splits = sorted(path.parent.name for path in folder.glob(f"*/{_STATE}"))
         named = f"name one, as {folder / splits[0]}" if splits else "none of which is there"
         raise DataError(f"is a saved dataset with the splits {', '.join(splits)}: {named}", path=folder)
+    command = f"ragdro ingest {shlex.quote(str(folder))} --out corpus.jsonl"
+    ingested = f"of documents a corpus is made by: {command}"
     if next(folder.rglob("*.parquet"), None) is not None:
-        raise DataError(f"is a folder of Parquet files: name a split, as hf:{folder}:train", path=folder)
+        raise DataError(
+            f"is a folder of Parquet files: name a split, as hf:{folder}:train; {ingested}", path=folder
+        )
     raise DataError(
-        "is a folder, but neither a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) nor a saved dataset; of"
-        f" documents a corpus is made by: ragdro ingest {shlex.quote(str(folder))} --out corpus.jsonl",
+        "is a folder, but neither a BEIR folder (corpus.jsonl, queries.jsonl, qrels/) nor a saved dataset;"
+        f" {ingested}",
         path=folder,
     )
 

@@ -135,7 +135,9 @@ def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple
         unknown.append((line, fields))
     if unknown and (problem is None or problem.line is None or unknown[0][0] < problem.line):
         raise _unknown(source, container, unknown)
-    raise problem or DataError("holds no records", path=source)
+    if problem is not None:
+        raise problem.advised("what is read: JSON lines, a JSON list, CSV, TSV, Parquet, Arrow")
+    raise DataError("holds no records; name a file with some", path=source)
 
 
 def _by_names(fields: Fields, names: FieldNames) -> tuple[str, Kind] | None:

@@ -20,6 +20,13 @@ from ragdro.types import Candidates, Passage, Question
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _UNANSWERABLE = "unanswerable questions"
+
+
+def _mending(skipped: int) -> str:
+    more = f"more than {skipped} of such records" if skipped else "such records"
+    return f"mend it, or pass over {more}: data.skip_bad={skipped + 1}, or --skip-bad {skipped + 1}"
+
+
 ALIAS_FILE = "id_aliases.json"
 """2WikiMultiHopQA's alias file, taken from beside the data where no other is named."""
 
@@ -54,7 +61,7 @@ class Reading(Iterator[_T], Generic[_T]):
                 value = self._read(raw, line, position)
             except DataError as error:
                 if len(self.skipped) >= self._skip_bad:
-                    raise
+                    raise error.advised(_mending(self._skip_bad)) from error
                 self.skipped.append(error)
                 _log.warning("skipped a bad record: %s", error)
                 continue

@@ -14,15 +14,13 @@ from typing import TypeAlias
 
 import orjson
 
+from ragdro.access import recoded
 from ragdro.errors import DataError
 
 Fields: TypeAlias = Mapping[str, object]
 
 _LONGEST_LIST = 2**20
 """Of a list in a string, in characters: Python's own parser takes some hundred bytes for each."""
-
-RECODE = "convert the file: iconv -f cp1252 -t utf-8 OLD > NEW"
-"""What to do about a text in another encoding, of which this one is the most common."""
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number"}
 
@@ -171,17 +169,17 @@ def parse(data: bytes, path: object, line: int | None, position: int) -> Record:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise DataError(_syntax(data, error), path=path, line=line) from error
+        raise DataError(_syntax(data, error, path), path=path, line=line) from error
     if not isinstance(value, dict):
         raise DataError(f"must hold a JSON object, holds {_kind(value)}", path=path, line=line)
     return Record(value, path, line, position)
 
 
-def _syntax(data: bytes, error: orjson.JSONDecodeError) -> str:
+def _syntax(data: bytes, error: orjson.JSONDecodeError, path: object) -> str:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as encoding:
-        return f"is not UTF-8 (byte {encoding.start} of the record); {RECODE}"
+        return f"is not UTF-8 (byte {encoding.start} of the record); {recoded(path)}"
     if b"\x00" in data:
         return "holds a NUL byte"
     reason = " ".join(str(error).split())

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 import zstandard
 
-from ragdro.access import absent, refused
+from ragdro.access import absent, recoded, refused
 from ragdro.errors import DataError
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
@@ -111,9 +111,7 @@ def chunks(path: Path) -> Iterator[bytes]:
         for piece in pieces:
             if first:
                 if piece[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise DataError(
-                        "is UTF-16; convert it: iconv -f utf-16 -t utf-8 OLD > NEW", path=path, line=1
-                    )
+                    raise DataError(f"is UTF-16; {recoded(path, 'utf-16')}", path=path, line=1)
                 piece = piece.removeprefix(b"\xef\xbb\xbf")
                 first = False
             yield piece

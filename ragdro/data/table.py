@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
+from ragdro.access import recoded
 from ragdro.data.psgs_tsv import unquoted
-from ragdro.data.record import RECODE, texts_in
+from ragdro.data.record import texts_in
 from ragdro.data.stream import chunks, lines
 from ragdro.errors import DataError
 from ragdro.units import counted
@@ -75,7 +76,9 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             yield (
                 number,
-                DataError(f"is not UTF-8 (byte {error.start} of the row); {RECODE}", path=path, line=number),
+                DataError(
+                    f"is not UTF-8 (byte {error.start} of the row); {recoded(path)}", path=path, line=number
+                ),
             )
             continue
         if not names:
@@ -127,4 +130,4 @@ def _text_lines(path: Path) -> Iterator[str]:
             yield from whole
         yield rest + decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8; {RECODE}", path=path) from error
+        raise DataError(f"is not UTF-8; {recoded(path)}", path=path) from error

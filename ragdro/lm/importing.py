@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ragdro.access import absent
+from ragdro.access import absent, unwritten
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import atomic_folder, sync
 from ragdro.hub import find_checkpoint
@@ -142,4 +142,4 @@ def _save(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) ->
             for file in making.iterdir():
                 sync(file)
     except SafetensorError as error:
-        raise OSError(f"{out}: cannot be written: {first_line(error)}") from error
+        raise unwritten(error, out) from error

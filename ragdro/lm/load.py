@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from ragdro.access import unwritten
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import rename_durably, sync
@@ -229,7 +230,7 @@ def save_language_model(
             shutil.rmtree(folder)
         rename_durably(making, folder)
     except SafetensorError as error:
-        raise OSError(f"{folder}: cannot be written: {first_line(error)}") from error
+        raise unwritten(error, folder) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
 

@@ -142,7 +142,8 @@ def _of_data(
         reasons["top_n"] = f"{said}, and so many fit the model's {room.positions} positions"
     if fitting < read:
         reasons["selector.passage_tokens"] = (
-            f"98 % have at most {seen.passage_tokens}, too many for the model"
+            f"98 % have at most {seen.passage_tokens}, too many for the model; shorter passages: ragdro"
+            " ingest --tokens N"
         )
     if seen.most_gold:
         reasons["selector.k"] = f"a question has {seen.most_gold} gold passages at most"

@@ -33,7 +33,9 @@ def hash_file(path: Path, cache: Path | None = None) -> str:
         seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return _known_hash(path.resolve(), seen, cache)
     except OSError as error:
-        raise DataError(f"cannot be read: {refused(error, path)}", path=path) from error
+        memory = error.filename is not None and Path(error.filename).name != path.name
+        place, what = (error.filename, "written") if memory else (path, "read")
+        raise DataError(f"cannot be {what}: {refused(error, path)}", path=place) from error
 
 
 def hash_folder(folder: Path, cache: Path | None = None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ragdro.access import absent, is_full, refused
+from ragdro.access import absent, is_full, recoded, refused, unwritten
 
 
 def test_a_missing_file_names_one_that_is_alike_or_where_to_look(tmp_path: Path) -> None:
@@ -42,6 +42,21 @@ def test_what_the_system_says_has_a_next_step(number: int, advice: str, tmp_path
     error = OSError(number, os.strerror(number), str(tmp_path / "a"))
     assert refused(error) == advice.format(folder=tmp_path)
     assert is_full(error) == (number in (errno.ENOSPC, errno.EFBIG))
+
+
+def test_a_full_disk_that_a_library_meets_is_the_system_s(tmp_path: Path) -> None:
+    error = unwritten(ValueError("I/O error: No space left on device (os error 28)"), tmp_path / "a")
+    assert error.errno == errno.ENOSPC and error.filename == str(tmp_path / "a")
+    said = refused(error, again="resume with: ragdro train c.yaml --resume")
+    assert said.endswith(f"(df -h {tmp_path}), then resume with: ragdro train c.yaml --resume")
+    assert "cannot be written: odd" in refused(unwritten(ValueError("odd\nlines"), tmp_path / "a"))
+
+
+def test_a_text_in_another_encoding_has_the_whole_command(tmp_path: Path) -> None:
+    old, new = tmp_path / "a b.csv", tmp_path / "a b-utf8.csv"
+    old.write_bytes("Köln".encode("cp1252"))
+    command = recoded(old).removeprefix("convert it: ")
+    assert subprocess.run(command, shell=True).returncode == 0 and new.read_text(encoding="utf-8") == "Köln"
 
 
 def test_a_temporary_name_is_the_file_that_is_meant(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_a_list_longer_than_a_chunk_keeps_its_line_numbers(tmp_path: Path) -> No
     )
     reading = read_questions(path)
     assert [next(reading).question for _ in range(3)] == [long["question"]] * 3
-    with pytest.raises(DataError, match=r"file:5: field 'question': must be a string, is a number$"):
+    with pytest.raises(DataError, match=r"file:5: field 'question': must be a string, is a number; mend it"):
         next(reading)
 
 
