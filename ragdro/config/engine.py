@@ -32,8 +32,8 @@ class VllmServerEngine(Patience):
     adapter) for every E-step, and all processes of the run ask it."""
 
     kind: Literal["vllm-server"] = "vllm-server"
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), description="the GPUs that it takes, by their numbers on this machine; none: a CPU"
+    gpus: tuple[Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^(GPU|MIG)-")], ...] = Field(
+        (), description="the GPUs that it takes, by their numbers on this machine or by UUID; none: a CPU"
     )
     command: str = Field("vllm", min_length=1, description="vLLM's command, or a path to it")
     arguments: tuple[str, ...] = Field(

@@ -22,6 +22,7 @@ from ragdro.lm.load import pick_device
 from ragdro.planning import findings, machine, roles
 from ragdro.planning.findings import LEVELS, Finding
 from ragdro.planning.plan import plan
+from ragdro.planning.server import check_server
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.cache import has_candidates
 from ragdro.retrieval.database import DatabaseRetriever
@@ -224,6 +225,9 @@ def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found
         planned = plan(config, questions, device)
         weights: dict[str, int] = {role: roles.parameter_bytes(config, role) for role in config.roles}
         found.append(machine.check_memory(planned, machine.memory_of(device)))
+        server = check_server(config, device)
+        if server is not None:
+            found.append(server)
         folder = Path(config.runs) / config.name
         found.append(machine.check_disk(folder, machine.bytes_to_write(config, planned, weights)))
         if machine.is_there(device):

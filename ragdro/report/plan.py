@@ -14,6 +14,7 @@ from ragdro.data import load_questions
 from ragdro.errors import RagdroError
 from ragdro.planning.index import plan_index_of
 from ragdro.planning.plan import plan
+from ragdro.planning.server import in_words, plan_server
 from ragdro.runs.warm_start import warm_start
 from ragdro.sources import resolve
 from ragdro.units import as_bytes, as_count, counted
@@ -35,7 +36,11 @@ def plan_config(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:
         device = torch.device(config.device)
-    return {**plan(config, questions or _questions(config), device, processes), **_index(config, passages)}
+    return {
+        **plan(config, questions or _questions(config), device, processes),
+        "server": plan_server(config, device, processes),
+        **_index(config, passages),
+    }
 
 
 def _index(config: Config, passages: int | None) -> dict[str, Any]:
@@ -74,6 +79,8 @@ def print_plan(planned: dict[str, Any], console: Console | None = None) -> None:
     if planned["queries"]:
         queries = counted(planned["queries"], "queries")
         console.print(f"at most {queries} are searched for; paths that are alike take less", markup=False)
+    if planned.get("server"):
+        console.print(in_words(planned["server"]), markup=False)
     if planned.get("index"):
         console.print(_index_table(planned["index"]))
     if "index_problem" in planned:

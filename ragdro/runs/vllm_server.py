@@ -34,17 +34,10 @@ from ragdro.hub import find_checkpoint
 from ragdro.json_http import JsonClient
 from ragdro.lm.decoding import SeparateDecoder
 from ragdro.lm.engines.base import Choice, DecoderOf, Engine, EngineDecoder
+from ragdro.lm.engines.gpus import refuse_gpus, taken_gpus
 from ragdro.lm.engines.http import KEY, asking
 from ragdro.lm.engines.process import ServerProcess, end_of
-from ragdro.lm.engines.serve import (
-    Served,
-    free_port,
-    hosts,
-    options,
-    refuse_gpus,
-    server_environment,
-    taken_gpus,
-)
+from ragdro.lm.engines.serve import Served, free_port, hosts, options, server_environment
 from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
 from ragdro.parallel.sharding import unshard, whole_weights
@@ -60,6 +53,8 @@ _EQUAL = 1e-3
 """Nats by which a server with our weights may always differ."""
 _SPREADS = 5
 """How many times as much as when it was started: in 16 bits it differs from us anyway."""
+_FARTHEST = {torch.float32: 0.02, torch.float16: 0.5, torch.bfloat16: 0.5}
+"""Nats by which a server that has just been started may differ from us, by the dtype of products."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 
@@ -102,6 +97,7 @@ class VllmServer(Engine):
         service = self._service(served, "/v1", settings.timeout_seconds, settings.retries)
         with asking(service, served.model, settings.concurrency) as completions:
             yield partial(EngineDecoder, lambda asked: self._explaining(partial(completions.ask, asked)))
+            self.say(f"vllm serve: {completions.rate}")
 
     def close(self) -> None:
         """Stop the server; its log stays."""
@@ -130,6 +126,7 @@ class VllmServer(Engine):
             self._served = self._give_adapter(self._served, model, weights)
         apart = self._difference(self._served, model)
         if is_new:
+            self._refuse_another(model, apart)
             self._rounding = apart
         elif apart > max(_EQUAL, _SPREADS * self._rounding):
             self._starts_anew = True
@@ -141,6 +138,16 @@ class VllmServer(Engine):
             )
             return self._give(model, whole)
         return self._served
+
+    def _refuse_another(self, model: LanguageModel, apart: float) -> None:
+        """Raises `TrainingError` for a server that has just been given the model and says something else."""
+        most = _FARTHEST[model.autocast or model.hf.dtype]
+        if not apart <= most:
+            raise TrainingError(
+                f"{KEY}: vLLM has just loaded the selector, and its log-probabilities are {apart:.2g} nats"
+                f" from the model's own (at most {most:g} is rounding), so it computes another model; look at"
+                f" {KEY}.arguments and at {self._folder / LOG}, or take another version of vLLM"
+            )
 
     def _difference(self, served: Served, model: LanguageModel) -> float:
         """How far the server's log-probabilities (nats) are at most from the model's own, behind a few random

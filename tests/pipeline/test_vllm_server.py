@@ -6,6 +6,7 @@ With RAGDRO_VLLM, the path of a `vllm` command, `make soak` asks vLLM itself.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -23,8 +24,9 @@ from ragdro.algorithms import Dro
 from ragdro.config import Config
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.json_http import JsonClient
+from ragdro.lm.engines import gpus as gpus_module
 from ragdro.lm.engines import http, process
-from ragdro.lm.engines.serve import taken_gpus
+from ragdro.lm.engines.gpus import taken_gpus
 from ragdro.runs import vllm_server as module
 from ragdro.runs.setup import build_rag, load_tasks
 from ragdro.runs.vllm_server import VllmServer
@@ -142,7 +144,9 @@ def test_a_run_whose_server_samples_is_the_run_that_samples_itself(
     ragdro.run(served(tmp_path, vllm, "name=served", *more))
     vllm.assert_gone()
     log = tmp_path / "cache/engines/served/server.log"
-    assert f"vllm serve is being started; its log is {log}" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"vllm serve is being started; its log is {log}" in shown
+    assert len(re.findall(r"vllm serve: \d+ requests for \d+ beginnings in [\d.]+ s", shown)) == 2
     ragdro.run(ragdro.load_config(tmp_path / "config.yaml", ["name=own", *more]))
     assert_equal_runs(tmp_path / "runs/served", tmp_path / "runs/own", pairs=3)
     (start,) = vllm.started  # one server for both E-steps, and the second has new weights
@@ -310,15 +314,91 @@ def test_adapters_that_vllm_cannot_serve_are_refused(
 def test_the_gpus_that_the_run_trains_on_are_not_the_servers(
     vllm: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert taken_gpus("cpu", {}) == set()
-    assert taken_gpus("cuda", {}) == {"0"} and taken_gpus("cuda:3", {}) == {"3"}
+    assert taken_gpus("cpu", {}) == []
+    assert taken_gpus("cuda", {}) == ["0"] and taken_gpus("cuda:3", {}) == ["3"]
     four = {"LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,6,7"}
-    assert taken_gpus("cuda", four) == {"4", "6"}
-    monkeypatch.setattr(module, "taken_gpus", lambda device, environment: {"0", "1"})
+    assert taken_gpus("cuda", four) == ["4", "6"]
+    monkeypatch.setattr(module, "taken_gpus", lambda device, environment: ["0", "1"])
     for gpus, message in (("[2, 1]", "the run itself trains on 1"), ("[]", "name the GPUs")):
         with pytest.raises(ConfigError, match=f"e_step.engine.gpus: {message}"):
             VllmServer(served(tmp_path, vllm, f"e_step.engine.gpus={gpus}"))
     VllmServer(served(tmp_path, vllm, "e_step.engine.gpus=[2, 3]"))
+
+
+LISTED = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-aaaa-bbbb-cccc-000000000000)
+  MIG 1g.10gb     Device  0: (UUID: MIG-99999999-aaaa-bbbb-cccc-000000000000)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-22222222-aaaa-bbbb-cccc-000000000000)
+GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-22223333-aaaa-bbbb-cccc-000000000000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "refused"),
+    [
+        ("GPU-11111111,GPU-2222222", "[0]", "0"),  # CUDA takes the beginning of a UUID
+        ("GPU-11111111,GPU-22222222", "[2]", None),
+        ("GPU-11111111-aaaa-bbbb-cccc-000000000000,GPU-22222222", "[GPU-22222222-aaaa]", "GPU-22222222-aaaa"),
+        ("GPU-11111111,GPU-22222222", "[GPU-22223333]", None),
+        ("0, 1", "[GPU-22222222]", "GPU-22222222"),
+        ("0,1", "[GPU-22223333]", None),
+        ("MIG-99999999-aaaa", "[MIG-99999999]", "MIG-99999999"),
+        ("MIG-99999999-aaaa", "[MIG-8]", None),
+    ],
+)
+def test_gpus_by_uuid_and_by_number_are_the_same_ones(
+    visible: str,
+    gpus: str,
+    refused: str | None,
+    vllm: FakeVllm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = tmp_path / "bin/nvidia-smi"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\n[ -z "$CUDA_VISIBLE_DEVICES" ] && cat <<END\n{LISTED}END\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(gpus_module, "pick_device", lambda name: torch.device("cuda"))
+    config = served(tmp_path, vllm, f"e_step.engine.gpus={gpus}")
+    if refused is None:
+        VllmServer(config)
+        return
+    with pytest.raises(ConfigError, match=f"the run itself trains on {refused}; give"):
+        VllmServer(config)
+
+
+def test_uuids_without_nvidia_smi_are_to_be_named_alike(
+    vllm: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1")
+    monkeypatch.setattr(gpus_module, "pick_device", lambda name: torch.device("cuda"))
+    config = served(tmp_path, vllm, "e_step.engine.gpus=[0]")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"the run's GPUs are GPU-1 .* name the server's in the same way"):
+        VllmServer(config)
+
+
+def test_a_server_that_computes_another_model_is_refused_as_it_starts(
+    vllm: FakeVllm, engine: VllmServer, tmp_path: Path
+) -> None:
+    model = build_rag(ragdro.load_config(tmp_path / "config.yaml")).selector.model
+    right = vllm.answer
+
+    def another(path: str, body: Any) -> Reply:
+        said = right(path, body)
+        if path == "/start":
+            with torch.no_grad():
+                vllm.hf.get_output_embeddings().weight.mul_(3)
+        return said
+
+    vllm.backend.answer = another
+    expected = r"nats from the model's own \(at most 0.02 is rounding\), so it"
+    with pytest.raises(TrainingError, match=expected), engine.serving(model):
+        pass
+    engine.close()
+    vllm.assert_gone()
 
 
 class Counted(JsonClient):

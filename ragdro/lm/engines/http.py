@@ -10,6 +10,7 @@ top-p, top-k, penalties) is switched off in the request, for it may be the serve
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ragdro.errors import TrainingError
 from ragdro.json_http import JsonClient
 from ragdro.lm.engines.base import SAMPLING, Choice, DecoderOf, Engine, EngineDecoder, allowed_log_probs
 from ragdro.lm.model import LanguageModel
+from ragdro.units import counted
 
 KEY = "e_step.engine"
 _LOG_PROBS = 20
@@ -41,6 +43,7 @@ class HttpEngine(Engine):
         """The server's weights stay what they are; see `Engine`."""
         with asking(self._settings, self._settings.model, self._settings.concurrency) as completions:
             yield partial(EngineDecoder, completions.ask)
+            self.say(f"{KEY}: {completions.rate}")
 
 
 @contextmanager
@@ -61,9 +64,21 @@ class Completions:
         self._url = url
         self._model = model
         self._concurrency = concurrency
+        self._requests = self._beginnings = 0
+        self._seconds = 0.0
+
+    @property
+    def rate(self) -> str:
+        """How much it was asked, and how quickly it answered."""
+        rate = self._beginnings / self._seconds if self._seconds else 0.0
+        return (
+            f"{counted(self._requests, 'requests')} for {counted(self._beginnings, 'beginnings')} in"
+            f" {self._seconds:.1f} s, {rate:.3g} beginnings a second"
+        )
 
     def ask(self, asked: Sequence[Choice]) -> list[list[float]]:
         """See `Ask`. Raises `TrainingError` for a server that does not answer, or not what it is asked."""
+        begun = time.monotonic()
         groups = requests_of([choice.allowed for choice in asked], self._concurrency)
         replies = self._pool.map(lambda group: self._together([asked[i] for i in group]), groups)
         found = {
@@ -71,6 +86,9 @@ class Completions:
             for group, reply in zip(groups, replies, strict=True)
             for i, one in zip(group, reply, strict=True)
         }
+        self._requests += len(groups)
+        self._beginnings += len(asked)
+        self._seconds += time.monotonic() - begun
         return [found[i] for i in range(len(asked))]
 
     def _together(self, choices: Sequence[Choice]) -> list[list[float]]:

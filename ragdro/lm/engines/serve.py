@@ -1,4 +1,4 @@
-"""What `vllm serve` is started with: its options, its environment, its GPUs and its place.
+"""What `vllm serve` is started with: its options, its environment and its place.
 
 In: settings of the engine and what this process was told by its environment. Out: a command's parts.
 """
@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragdro.config.engine import VllmServerEngine
-from ragdro.errors import ConfigError
-from ragdro.lm.engines.http import KEY
-from ragdro.lm.load import pick_device
+from ragdro.lm.engines.gpus import VISIBLE
 
 _CPU_BLOCK = "32"
 """The fewest tokens that a block of the prefix cache may have on a CPU; vLLM's default is 128. What of a
@@ -56,27 +54,6 @@ def options(settings: VllmServerEngine, served: Served, dtype: str) -> list[str]
     return [*pairs, "--enable-prefix-caching", "--disable-uvicorn-access-log", *settings.arguments]
 
 
-def taken_gpus(device: str, environment: Mapping[str, str]) -> set[str]:
-    """The GPUs that the run's processes on this machine train on, by their numbers on it."""
-    chosen = pick_device(device)
-    if chosen.type != "cuda":
-        return set()
-    places = range(int(environment.get("LOCAL_WORLD_SIZE", "1"))) if chosen.index is None else [chosen.index]
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return set(map(str, places))
-    return {name.strip() for i, name in enumerate(visible.split(",")) if i in places}
-
-
-def refuse_gpus(settings: VllmServerEngine, taken: set[str]) -> None:
-    """Raises `ConfigError` for GPUs that the run's processes train on, and for none where these have some."""
-    both = [gpu for gpu in settings.gpus if str(gpu) in taken]
-    if both:
-        raise ConfigError(f"{KEY}.gpus: the run itself trains on {both[0]}; give it GPUs of its own")
-    if taken and not settings.gpus:
-        raise ConfigError(f"{KEY}.gpus: name the GPUs that the server takes, such as [7]")
-
-
 def server_environment(settings: VllmServerEngine, api_key: str) -> dict[str, str]:
     """The server's: ours, but for what says that it were one of the run's processes."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(_TORCHRUN)}
@@ -85,7 +62,7 @@ def server_environment(settings: VllmServerEngine, api_key: str) -> dict[str, st
         "VLLM_NO_USAGE_STATS": "1",
         **ours,
         "PATH": f"{folder}{os.pathsep}{ours.get('PATH', '')}",  # programs of its own environment
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, settings.gpus)),
+        VISIBLE: ",".join(map(str, settings.gpus)),
         "VLLM_API_KEY": api_key,
         "VLLM_SERVER_DEV_MODE": "1",  # without it there is no reload_weights
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
