@@ -233,11 +233,13 @@ def test_a_path_is_shown_round_by_round_and_its_text_stays_text(opened: Callable
             {"query": "Answer", "found": [], "scores": None, "selected": [], "titles": [], "log_query": 0.0,
              "log_list": 0.0},
         ]  # fmt: skip
-        route.fulfill(json={**answer, "path": rounds, "inclusion": None, "agreement": None})
+        more = {"path": rounds, "thought": HOSTILE, "inclusion": None, "agreement": None}
+        route.fulfill(json={**answer, **more})
 
     page.route("**/v1/answer", in_rounds)
     for stage in ("best", "side by side"):
         ask(page, "q", stage)
+        expect(page.locator("#answers .thought").first).to_have_text(f"Thought: {HOSTILE}")
         asked = page.locator("#answers .asked")
         expect(asked.nth(1)).to_have_text(f"round 2: {HOSTILE} (written with probability 0.61)")
         expect(asked.nth(2)).to_have_text(
