@@ -1,6 +1,6 @@
 """A running server against the bare models, and many clients against one, as JSON lines.
 
-    python -m benchmarks.serving [--model .models/smollm2-135m-instruct] [--route /v1/rerank] [--rate 5]
+    python -m benchmarks.serving [--model .models/smollm2-135m-instruct] [--route /v1/rerank] [--rate 0.5 1.5]
     python -m benchmarks.serving --memory 10000
 
 A server of the pair runs in a process of its own; locust asks it (the extra `load`), first one client, then
@@ -9,7 +9,9 @@ the models directly, one at a time and as one batch. So each turn has four measu
 over one, what there is to gain (`ceiling`: the bare batch against bare single questions), what the server
 adds to a warm question, and p95 against the batch's own time. Ratios are medians over turns, with the least
 and the greatest. On a machine that does other things, too, the ratios of processor time (`cpu_`) say more.
-`--memory`: resident memory over so many small requests.
+`--rate`: then requests come in at these fractions of what 32 clients got, one client each, whatever is
+answered; what they waited is said in seconds and over a warm question's time. `--memory`: resident memory
+over so many small requests.
 """
 
 from __future__ import annotations
@@ -185,10 +187,20 @@ def speed(server: Server, rag: Rag, sizes: argparse.Namespace, folder: Path) -> 
         directly(rag, [task], sizes)
     turns = [turn(load, rag, asked.tasks, sizes) for _ in range(sizes.turns)]
     found: dict[str, Any] = {name: middle([each[name] for each in turns]) for name in turns[0]}
-    if sizes.rate is not None:
-        open_loop = load.run(8 * CLIENTS, sizes.requests, sizes.rate)
-        found["open_loop"] = {"rate": sizes.rate, **{k: round(open_loop[k], 3) for k in ("median", "p95")}}
+    found["open_loop"] = [open_loop(load, fraction, sizes.requests) for fraction in sizes.rate]
     return found
+
+
+def open_loop(load: Load, fraction: float, requests: int) -> dict[str, float]:
+    """What requests wait that come in at a fraction of what clients got that wait for their answers; both are
+    measured here, one after the other."""
+    warm = load.run(1, min(requests, 8))["each"]
+    rate = fraction / load.run(CLIENTS, requests)["each"]
+    waited = load.run(requests, requests, rate)
+    found = {"fraction": fraction, "rate": rate, "median": waited["median"], "p95": waited["p95"]}
+    found |= {f"{name}_over_warm": waited[name] / warm for name in ("median", "p95")}
+    found["requests_per_batch"] = waited["requests_per_batch"]
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def memory(server: Server, requests: int, folder: Path) -> dict[str, Any]:
@@ -216,12 +228,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=128, help="of 32 clients in a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--rate", type=float, help="also this many requests a second, whatever is answered")
+    parser.add_argument(
+        "--rate", type=float, nargs="*", default=[], help="also at these fractions of 32 clients' throughput"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the server's models and of the bare ones")
     parser.add_argument("--memory", type=int, help="only this: resident memory over so many requests")
     sizes = parser.parse_args()
     if sizes.size == "tiny":
         sizes.documents, sizes.alone, sizes.requests, sizes.turns, sizes.samples = 3, 2, 33, 1, 8
+        sizes.rate = [1.5]
     return sizes
 
 

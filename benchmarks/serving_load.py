@@ -2,21 +2,24 @@
 
     RAGDRO_LOAD=plan.json locust -f benchmarks/serving_load.py --headless --host http://... -u CLIENTS
 
-The plan (see `benchmarks.serving`) has `route`, `bodies`, `expected`, `requests` and `rate`: requests a
-second of all clients together, whatever the server does (null: each asks again once it has its answer). What
-was seen is written to `seen`: the seconds of every request, and what went wrong.
+The plan (see `benchmarks.serving`) has `route`, `bodies`, `expected`, `requests` and `rate`: so many requests
+a second come in, at times of a Poisson process and whatever the server does, as long as there is a client for
+each (null: each client asks again once it has its answer). What was seen is written to `seen`: the seconds of
+every request, and what went wrong.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from itertools import count
+import random
+import time
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, constant, constant_throughput, events, task
+from locust import FastHttpUser, constant, events, task
 from locust.exception import StopUser
 
 from benchmarks.essence import essence
@@ -24,12 +27,24 @@ from benchmarks.essence import essence
 PLAN: dict[str, Any] = json.loads(Path(os.environ["RAGDRO_LOAD"]).read_text())
 SEEN: dict[str, list[Any]] = {"seconds": [], "faults": []}
 _ORDER = count()
+_BEGAN = time.monotonic()
+
+
+def _arrivals() -> list[float]:
+    """Seconds after the beginning at which each request comes in; none where clients ask on their own."""
+    if PLAN["rate"] is None:
+        return []
+    draw = random.Random(0)
+    return list(accumulate(draw.expovariate(PLAN["rate"]) for _ in range(PLAN["requests"])))
+
+
+_ARRIVALS = _arrivals()
 
 
 class Client(FastHttpUser):
     """Asks the plan's questions in turn; all clients share the order."""
 
-    wait_time = constant(0) if PLAN["rate"] is None else constant_throughput(PLAN["rate"] / PLAN["clients"])
+    wait_time = constant(0)
     connection_timeout = network_timeout = 600.0
 
     @task
@@ -37,6 +52,8 @@ class Client(FastHttpUser):
         at = next(_ORDER)
         if at >= PLAN["requests"]:
             raise StopUser
+        if _ARRIVALS:
+            gevent.sleep(max(0.0, _BEGAN + _ARRIVALS[at] - time.monotonic()))
         which = at % len(PLAN["bodies"])
         with self.client.post(PLAN["route"], json=PLAN["bodies"][which], catch_response=True) as response:
             if response.status_code != 200:

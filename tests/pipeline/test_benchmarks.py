@@ -87,6 +87,8 @@ def test_a_server_gives_many_clients_what_it_gives_one(
     run("serving", monkeypatch)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["benchmark"] == "serving" and found["throughput"][0] > 0
+    (loop,) = found["open_loop"]
+    assert loop["fraction"] == 1.5 and loop["rate"] > 0 and loop["p95"] >= loop["median"] > 0
 
 
 def test_saves_of_shards_are_timed(tmp_path: Path) -> None:
