@@ -4,7 +4,7 @@
 
 Each variant trains selector, generator and rewriter in memory, from the embedded base. All read three
 passages: *one* selects them from one search, *two* two from the first and one from the second; *stop* may
-also end after the first. "X frozen" leaves X as the warm-up made it; *brief* warms the rewriter up for 0.4
+also end after the first. "X frozen" leaves X as the warm-up made it; *brief* warms the rewriter up for 0.6
 epochs in place of one, after which it rarely asks for what is missing. Measured on the test questions with
 the best iteration's weights: exact match by hops, all gold passages read, the fraction of two-hop questions
 whose written query names the entity that is missing, searches a question, and the process's own seconds. OUT
@@ -40,7 +40,7 @@ TOP_N = 20
 ONE = Retrieval(rounds=1)
 TWO = Retrieval(rounds=2, k=(2, 1))
 STOP = Retrieval(rounds=2, k=(2, 1), stop=True)
-BRIEF = 0.4
+BRIEF = 0.6
 """Epochs of a warm-up of the rewriter that leaves it something to learn."""
 VARIANTS: dict[str, tuple[Retrieval, dict[str, bool]]] = {
     "one": (ONE, {}),

@@ -154,7 +154,9 @@ def evaluate(
     own = reading_in(config_of(run), passage_attention, passage_memory).answering
     how = answering_of(own, answering, samples, thoughts, threshold)
     if tables is not None and how.kind != "marginal":
-        raise ConfigError("--tables: greedy answers have no confidence; it goes with --answering marginal")
+        raise ConfigError(
+            f"--tables: {how.kind} answers have no confidence; it goes with --answering marginal"
+        )
     found = evaluate_run(run, data, stage, out, corpus, how, passage_attention, passage_memory)
     if tables is not None:
         write_answering(
