@@ -180,7 +180,7 @@ class Rag:
             for task, selection in zip(tasks, selections, strict=True)
         ]
         readings = [
-            reading(task, self.generator.ordered(selection.permutation))
+            reading(task, self.generator.ordered(selection.permutation, selection.path))
             for task, selection in zip(tasks, selections, strict=True)
         ]
         readings = self.generator.thought_of(readings, self.max_tokens)
@@ -193,7 +193,8 @@ class Rag:
     def likelihoods(self, predictions: Sequence[Prediction]) -> list[float]:
         """p(y|x,d_z) of each answer given the passages that it was read from, and the thought about them."""
         readings = [
-            reading(p.task, self.generator.ordered(p.selection.permutation), p.thought) for p in predictions
+            reading(p.task, self.generator.ordered(p.selection.permutation, p.selection.path), p.thought)
+            for p in predictions
         ]
         sequences = [
             self.generator.scored(read, p.answer) for read, p in zip(readings, predictions, strict=True)

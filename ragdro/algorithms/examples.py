@@ -84,7 +84,7 @@ def answer_example(generator: Generator, weighted: WeightedTask, weights: Sequen
     is one sequence with the sum of the weights."""
     by_reading: dict[tuple[Permutation, Thought | None], float] = {}
     for sample, weight in zip(weighted.samples, weights, strict=True):
-        key = generator.ordered(sample.permutation), sample.thought
+        key = generator.ordered(sample.permutation, sample.path), sample.thought
         by_reading[key] = by_reading.get(key, 0.0) + weight
     group = generator.learned([reading(weighted.task, *key) for key in by_reading])
     summed = tuple(by_reading.values()) * (1 if generator.thinking is None else 2)

@@ -27,7 +27,9 @@ def rewards_of(weighted: Sequence[WeightedTask], reward: Reward, labeller: Label
     def compute(places: Sequence[int]) -> list[list[float]]:
         chosen = [weighted[i] for i in places]
         readings = [
-            reading(w.task, generator.ordered(s.permutation), s.thought) for w in chosen for s in w.samples
+            reading(w.task, generator.ordered(s.permutation, s.path), s.thought)
+            for w in chosen
+            for s in w.samples
         ]
         answers = iter(generator.answer_many(readings, labeller.max_tokens))
         return [[metric(next(answers), w.task.question.answers) for _ in w.samples] for w in chosen]

@@ -33,7 +33,7 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.types import Passage, Permutation, Question, Task, Thought
+from ragdro.types import Passage, Permutation, Question, QuestionPath, Task, Thought
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,19 @@ class Generator:
         other.passage_attention = "full"
         return self, other
 
-    def ordered(self, permutation: Permutation) -> Permutation:
-        """The selection as it is read: by the retriever's rank all orders of a set are one."""
-        return tuple(sorted(permutation)) if self.order == "retriever" else permutation
+    def ordered(self, permutation: Permutation, path: QuestionPath | None = None) -> Permutation:
+        """The selection as it is read: by the retriever's rank all orders of a set are one. What the rounds
+        of a `path` selected is read round by round, in each by its own query's rank: the ranks and scores of
+        two queries do not compare."""
+        if self.order != "retriever":
+            return permutation
+        if path is None:
+            return tuple(sorted(permutation))
+        rest, read = iter(permutation), list[int]()
+        for one in path.rounds:
+            own = sorted((rank, next(rest)) for rank in one.permutation)
+            read += [place for _, place in own]
+        return tuple(read)
 
     def prompt(self, reading: Reading) -> Ints:
         """The prompt's token ids, without a thought. Raises `ConfigError` for a prompt that the model has no

@@ -7,6 +7,7 @@ greedy query, and so on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ragdro.config.retrieval import Retrieval
 from ragdro.errors import ConfigError
@@ -46,25 +47,31 @@ class Asking:
         """What the likeliest decisions of each question read, as places in what its path has found."""
         chosen: list[list[Selection]] = [[] for _ in tasks]
 
-        def draws(number: int, states: Sequence[State], found: Sequence[Selection]) -> list[list[Draw]]:
-            selects, result = selector.in_round(number), list[list[Draw]]()
-            for state, selection in zip(states, found, strict=True):
-                chosen[state.owner].append(selection)
-                log_p = log_prior(selects, state.task, selection, max_tokens)
-                result.append([Draw(selection.permutation, 0.0, log_p)])
-            return result
-
         def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
             return [[q] for q in self.rewriter.greedy([state.reading for state in states], max_tokens)]
 
         def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
-            selects = selector.in_round(number)
-            return draws(number, states, selects.greedy([state.task for state in states], max_tokens))
+            selects, result = selector.in_round(number), list[list[Draw]]()
+            greedy = selects.greedy([state.task for state in states], max_tokens)
+            for state, one in zip(states, greedy, strict=True):
+                chosen[state.owner].append(one)
+                log_p = log_prior(selects, state.task, one, max_tokens)
+                result.append([Draw(one.permutation, 0.0, log_p)])
+            return result
 
         def first(asked: Sequence[Task]) -> list[list[Draw]]:
+            """The lists of the question's own candidates; of more than N that of a tournament's last round,
+            with its log-probability."""
+            selects = selector.in_round(1)
+            finals = tournament.last_round(selects, asked, max_tokens)
+            found = selects.greedy([final for final, _ in finals], max_tokens)
             places = [at for at, task in enumerate(tasks) if not self.writes_first(task)]
-            begun = [State(at, (0,), tasks[at]) for at in places]
-            return draws(1, begun, tournament.select(selector.in_round(1), asked, max_tokens))
+            result = list[list[Draw]]()
+            for at, (final, alive), one in zip(places, finals, found, strict=True):
+                permutation = tuple(alive[i] for i in one.permutation)
+                chosen[at].append(replace(one, permutation=permutation))
+                result.append([Draw(permutation, 0.0, log_prior(selects, final, one, max_tokens))])
+            return result
 
         paths = self.begun(tasks, 1, first)
         walked = walk(tasks, paths, self.search, write, choose, rounds=self.rounds, stop=self.stop)

@@ -7,11 +7,15 @@ candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ragdro.generation.generator import Reading
+from ragdro.lm.scoring import score_all
 from ragdro.rewriting.paths import decisions
-from ragdro.types import Candidates, Task, WeightedTask
+from ragdro.rewriting.rewriter import Rewriter
+from ragdro.selection.selector import Selector
+from ragdro.types import Candidates, Task, WeightedSample, WeightedTask
 
 Choice = tuple[int, ...]
 """A permutation, or a query's tokens."""
@@ -58,6 +62,46 @@ def queries_of(weighted: WeightedTask, weights: Sequence[float]) -> list[Decided
     return list(found.values())
 
 
+def path_log_priors(
+    selector: Selector, rewriter: Rewriter, weighted: Sequence[WeightedTask], max_tokens: int
+) -> list[list[float]]:
+    """log p(h|x) (nats) of each question's paths under the models as they are: each decision is scored once,
+    however many paths made it."""
+    nothing = [[0.0] * len(w.samples) for w in weighted]
+    chosen = [lists_of(w, none) for w, none in zip(weighted, nothing, strict=True)]
+    asked = [queries_of(w, none) for w, none in zip(weighted, nothing, strict=True)]
+    lists = [selector.in_round(d.number).group(d.task, [*d.weights]) for own in chosen for d in own]
+    queries = [
+        rewriter.group(Reading(d.task.question, d.task.read), [*d.weights]) for own in asked for d in own
+    ]
+    of_lists = iter(score_all(selector.model, lists, max_tokens))
+    of_queries = iter(score_all(rewriter.model, queries, max_tokens))
+    result = []
+    for w, own_lists, own_queries in zip(weighted, chosen, asked, strict=True):
+        known: dict[tuple[object, Choice], float] = {}
+        for own, scores in ((own_lists, of_lists), (own_queries, of_queries)):
+            for decided in own:
+                at = _key(decided.task, decided.number), own is own_lists
+                known.update(((at, z), log_p) for z, log_p in zip(decided.weights, next(scores), strict=True))
+        result.append([_log_prior(w.task, sample, known) for sample in w.samples])
+    return result
+
+
+def _log_prior(task: Task, sample: WeightedSample, known: Mapping[tuple[object, Choice], float]) -> float:
+    assert sample.path is not None
+    total = 0.0
+    for number, (at, one) in enumerate(decisions(task, sample.path), start=1):
+        if one.tokens:
+            asked = Task(at.question, Candidates(at.question.id, ()), at.read)
+            total += known[(_key(asked, number), False), one.tokens]
+        if one.permutation:
+            total += known[(_key(at, number), True), one.permutation]
+    return total
+
+
 def _at(found: dict[object, Decided], task: Task, number: int) -> Decided:
-    key = number, tuple(p.id for p in task.read), tuple(p.id for p in task.candidates.passages)
-    return found.setdefault(key, Decided(task, number))
+    return found.setdefault(_key(task, number), Decided(task, number))
+
+
+def _key(task: Task, number: int) -> tuple[object, ...]:
+    return number, tuple(p.id for p in task.read), tuple(p.id for p in task.candidates.passages)

@@ -159,7 +159,10 @@ def _tokens(rag: Rag, task: Task) -> int:
 def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> list[Answered]:
     predictions, generator = _predict(rag, asked), rag.generator
     jobs = [job for _, job in asked]
-    reads = [reading(p.task, generator.ordered(p.selection.permutation), p.thought) for p in predictions]
+    reads = [
+        reading(p.task, generator.ordered(p.selection.permutation, p.selection.path), p.thought)
+        for p in predictions
+    ]
     scored = [at for at, job in enumerate(jobs) if job.scored and not predictions[at].abstained]
     log_p = dict(zip(scored, _log_probabilities(rag, [(reads[i], predictions[i].answer) for i in scored])))
     agreement = _agreements(

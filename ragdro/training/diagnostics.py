@@ -71,6 +71,8 @@ def overlap(lists: Sequence[Permutation]) -> float:
     if len(lists) == 1:
         return math.nan
     counts = Counter(passage for one in lists for passage in one)
+    if not counts:  # no query has found anything: all hold the same, nothing
+        return 1.0
     return sum(n * (n - 1) for n in counts.values()) / ((len(lists) - 1) * counts.total())
 
 

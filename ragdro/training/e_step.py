@@ -90,7 +90,7 @@ def answer_log_likelihoods(
     generator: Generator, tasks: Sequence[Task], draws: Sequence[Sequence[Draw]], max_tokens: int
 ) -> Scores:
     """log p(y|x,d_z) of each question's draws: what is read alike is scored once."""
-    keys = [[(generator.ordered(d.permutation), d.thought) for d in drawn] for drawn in draws]
+    keys = [[(generator.ordered(d.permutation, d.path), d.thought) for d in drawn] for drawn in draws]
     distinct = [list(dict.fromkeys(own)) for own in keys]
     groups = [
         generator.group([reading(task, *key) for key in own])

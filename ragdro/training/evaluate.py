@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -21,6 +21,7 @@ from ragdro.evaluation.evaluate import evaluate as score_prediction
 from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
+from ragdro.rewriting.decisions import path_log_priors
 from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training import diagnostics
@@ -264,22 +265,26 @@ def compared(items: Sequence[_Item]) -> list[_Item]:
 
 
 def _kl_to_previous(training: Training) -> float | None:
-    """KL from the selector of the stage before to this one in nats, None where there is none before.
+    """KL from the models that choose, of the stage before to now, in nats; None where there is none before.
 
-    The permutations drawn then are scored once more; nothing is drawn.
+    The permutations drawn then are scored once more, of paths all decisions; nothing is drawn.
     """
     previous, rag, settings = training.previous_samples, training.system, training.settings.evaluation
-    if previous is None or not rag.selects or rag.asking is not None:
+    if previous is None or not rag.selects:
         return None
     if training.known.used:  # it has not moved
         return 0.0
     m = settings.samples if training.algorithm.draws_lists else None
     kept = [w.samples[: 1 + max(w.drawn[:m])] for w in previous]  # samples are in the order first drawn
-    groups = [
-        rag.selector.group(w.task, [s.permutation for s in samples])
-        for w, samples in zip(previous, kept, strict=True)
-    ]
-    scores = score_all(rag.selector.model, groups, settings.max_tokens_per_micro_batch)
+    if rag.asking is None:
+        groups = [
+            rag.selector.group(w.task, [s.permutation for s in samples])
+            for w, samples in zip(previous, kept, strict=True)
+        ]
+        scores = score_all(rag.selector.model, groups, settings.max_tokens_per_micro_batch)
+    else:
+        cut = [replace(w, samples=samples) for w, samples in zip(previous, kept, strict=True)]
+        scores = path_log_priors(rag.selector, rag.asking.rewriter, cut, settings.max_tokens_per_micro_batch)
     divergences = [
         diagnostics.divergence(
             diagnostics.column(w, "log_prior", m),

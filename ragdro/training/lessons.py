@@ -20,7 +20,7 @@ from ragdro.rewriting.paths import State, decisions, pooled, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.teachers import Orders, teacher_permutation
-from ragdro.types import ENOUGH, Permutation, Task
+from ragdro.types import ENOUGH, Permutation, QuestionPath, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Lesson:
     permutation: Permutation
     lists: tuple[TaughtList, ...]
     queries: tuple[TaughtQuery, ...] = ()
+    path: QuestionPath | None = None
 
 
 def lessons(
@@ -93,7 +94,7 @@ def lessons(
             TaughtQuery(Reading(at.question, at.read), one.tokens) for _, (at, one) in states if one.tokens
         ]
         whole, (permutation,) = pooled(task, [path])
-        found.append(Lesson(whole, permutation, tuple(lists), tuple(queries)))
+        found.append(Lesson(whole, permutation, tuple(lists), tuple(queries), path))
     return found
 
 

@@ -77,7 +77,7 @@ def probe(rag: Rag, predictions: Sequence[Prediction], seed: int) -> list[dict[s
     places: list[tuple[int, str]] = []
     for at, prediction in enumerate(predictions):
         rng = np.random.default_rng([seed, _STREAM, at])
-        read = rag.generator.ordered(prediction.selection.permutation)
+        read = rag.generator.ordered(prediction.selection.permutation, prediction.selection.path)
         for name, make in PROBES.items():
             passages = make(prediction, read, rng)
             if passages is not None:

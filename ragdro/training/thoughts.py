@@ -41,7 +41,7 @@ def thinks(seed: int, stream: int, max_tokens: int) -> Think:
             numbers = numbered(task, seed, stream, _THOUGHTS).random((len(drawn), most))
             alike: dict[Permutation, list[int]] = {}
             for i, draw in enumerate(drawn):
-                alike.setdefault(generator.ordered(draw.permutation), []).append(i)
+                alike.setdefault(generator.ordered(draw.permutation, draw.path), []).append(i)
             for permutation, members in alike.items():
                 places.append((at, members))
                 readings.append(Reading.of(task, permutation))

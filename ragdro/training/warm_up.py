@@ -96,7 +96,9 @@ def _list(taught: TaughtList, settings: WarmUp, known: Orders) -> TrainingExampl
 def _answer(generator: Generator, lesson: Lesson, settings: WarmUp) -> TrainingExample:
     """The generator's: the gold answer from what the teacher read. Nobody teaches thoughts: behind none."""
     thought = None if generator.thinking is None else NO_THOUGHT
-    sequence = generator.scored(reading(lesson.task, generator.ordered(lesson.permutation), thought))
+    sequence = generator.scored(
+        reading(lesson.task, generator.ordered(lesson.permutation, lesson.path), thought)
+    )
     whole = sequence.whole() if settings.loss == "all_tokens" else sequence
     return TrainingExample(lesson.task.question.id, SequenceGroup.of([whole]), (1.0,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
@@ -17,8 +18,10 @@ from ragdro.config import Mixture
 from ragdro.config.retrieval import Retrieval
 from ragdro.generation.generator import Reading
 from ragdro.lm.groups import log_probs
+from ragdro.rewriting.decisions import path_log_priors
 from ragdro.rewriting.paths import pooled
 from ragdro.selection.list_selector import ListSelector
+from ragdro.selection.tournament import last_round
 from ragdro.system import Rag
 from ragdro.types import (
     Candidates,
@@ -241,3 +244,76 @@ def test_a_question_of_which_no_query_finds_anything_is_answered_from_nothing() 
     assert prediction.selected == () and prediction.selection.path is not None
     rewriter_example = Dro().rewriter_example(rag.asking.rewriter, weighted)
     assert rewriter_example.group.scored == len(weighted.samples)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: first_rag(2), path_rag], ids=["a query first", "the question first"]
+)
+def test_a_path_is_scored_again_as_it_was_drawn(make: Callable[[], Rag]) -> None:
+    rag, other = make(), make()
+    assert rag.asking is not None and other.asking is not None
+    weighted = drawn(rag, samples=30)
+    (again,) = path_log_priors(rag.selector, rag.asking.rewriter, [weighted], 200)
+    assert again == pytest.approx([s.log_prior for s in weighted.samples], abs=1e-3)
+    for model in (other.selector.model, other.asking.rewriter.model):
+        for parameter in model.hf.parameters():
+            parameter.data *= 0.9
+    (moved,) = path_log_priors(other.selector, other.asking.rewriter, [weighted], 200)
+    for sample, log_p in zip(weighted.samples, moved, strict=True):
+        one = replace(weighted, samples=(replace(sample, weight=1.0),))
+        values = [
+            log_probs(model, [example.group])[0].sum().item()
+            for model, example in (
+                (other.selector.model, Dro().selector_example(other.selector, one)),
+                (other.asking.rewriter.model, Dro().rewriter_example(other.asking.rewriter, one)),
+            )
+            if sample.path is not None and (sample.permutation or model is not other.selector.model)
+        ]
+        assert log_p == pytest.approx(sum(values), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: first_rag(2), path_rag], ids=["a query first", "the question first"]
+)
+def test_by_the_retrievers_rank_rounds_are_read_in_turn(make: Callable[[], Rag]) -> None:
+    """Whatever other paths of the question found: alone a path is read as it is among the others."""
+    rag = make()
+    rag.generator.order = "retriever"
+    weighted, apart = drawn(rag, samples=60), 0
+    passages = weighted.task.candidates.passages
+    for sample in weighted.samples:
+        path = sample.path
+        assert path is not None
+        ranked = [one.candidates.passages[i] for one in path.rounds for i in sorted(one.permutation)]
+        z = rag.generator.ordered(sample.permutation, path)
+        assert [passages[i] for i in z] == ranked
+        apart += z != tuple(sorted(sample.permutation))
+        whole, (alone,) = pooled(TASK, [path])
+        assert [whole.candidates.passages[i] for i in rag.generator.ordered(alone, path)] == ranked
+        (log_p,) = log_probs(
+            rag.generator.model, [rag.generator.group([Reading(TASK.question, tuple(ranked))])]
+        )
+        assert sample.log_likelihood == pytest.approx(log_p.item(), abs=1e-3)
+    assert apart  # by its place among all that was found another order would be read
+    example = Dro().generator_example(rag.generator, weighted)
+    assert sum(example.weights) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_more_candidates_than_are_read_at_once_are_selected_from_before_a_question_is_asked_again(
+    stop: bool,
+) -> None:
+    rag = path_rag(stop=stop)
+    assert rag.asking is not None and rag.selector.n == 6
+    many = tuple(replace(PASSAGES[i % 6], id=f"{i}") for i in range(15))
+    task = Task(TASK.question, Candidates("q", many))
+    (prediction,) = rag.predict([task])
+    path = prediction.selection.path
+    assert path is not None and path.rounds[0].candidates.passages == many
+    ((final, alive),) = last_round(rag.selector.in_round(1), [task], 9999)
+    (best,) = rag.selector.in_round(1).greedy([final], 9999)
+    assert path.rounds[0].permutation == tuple(alive[i] for i in best.permutation) and len(alive) <= 6
+    (log_p,) = rag.selector.in_round(1).log_prob(final, [best.permutation], 9999)
+    assert path.rounds[0].log_list == pytest.approx(log_p, abs=1e-4)
+    probabilities = prediction.selection.probabilities
+    assert probabilities is not None and len(probabilities) == len(prediction.selected)

@@ -86,6 +86,7 @@ def test_overlap_is_what_a_passage_of_one_list_has_of_the_others() -> None:
     assert diagnostics.overlap(lists) == pytest.approx(np.mean(by_hand))
     assert diagnostics.overlap([(3, 1), (1, 3), (3, 1)]) == 1  # an order is no difference
     assert diagnostics.overlap([(0, 1), (2, 3)]) == 0
+    assert diagnostics.overlap([(), ()]) == 1  # nothing was found to read
     assert diagnostics.overlap([(0,), (0, 1, 2)]) == pytest.approx(0.5)  # 1 of 1, and 1 of 3: 2 of 4
     assert np.isnan(diagnostics.overlap([(0, 1)]))
     twice = WeightedSample((0, 1), 2, -1.0, -1.0, -2.0, 0.5)
