@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragdro.config.retriever import parse_settings
+from ragdro.config.indexes import IvfPqIndex
+from ragdro.config.retriever import ColbertSettings, DenseSettings, MuveraFirstStage, parse_settings
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.retrieval.fixed_dimensional import FixedDimensional
 from ragdro.types import Passage, Question
@@ -208,3 +209,15 @@ def test_the_script_that_compares_first_stages_runs(
         assert row["of_exact"] == pytest.approx(row["recall"] / exact["recall"], abs=1e-3)
         assert row["shared"] > 0.8
     assert by_vectors["bytes"] > 4 * 20 * 16 * 8 and by_words["bytes"] < by_vectors["bytes"]
+
+
+def test_by_default_a_byte_stands_for_eight_numbers_and_a_quarter_of_the_lists_is_looked_into() -> None:
+    scorer = {"kind": "colbert", "model": "m", "first_stage": {"kind": "muvera", "index": {"type": "ivfpq"}}}
+    settings = parse_settings(scorer)
+    assert isinstance(settings, ColbertSettings)
+    stage = settings.first_stage
+    assert isinstance(stage, MuveraFirstStage) and isinstance(stage.index, IvfPqIndex)
+    assert stage.width == 8 * stage.index.code_bytes and stage.index.lists == 4 * stage.index.probes
+    dense = parse_settings({"kind": "dense", "model": "m", "index": {"type": "ivfpq"}})
+    assert isinstance(dense, DenseSettings) and isinstance(dense.index, IvfPqIndex)
+    assert (dense.index.probes, dense.index.code_bytes) == (64, 64)
