@@ -89,7 +89,9 @@ def resumed(began: Config, now: Config) -> Config:
 def root_of(folder: Path, config: Config) -> Path:
     """The folder that the run in `folder` was started in; this one where its place does not say."""
     own, place = (Path(config.runs) / config.name).parts, folder.resolve().parts
-    return Path(*place[: -len(own)]) if place[-len(own) :] == own else Path.cwd()
+    if Path(config.runs).is_absolute() or place[-len(own) :] != own:
+        return Path.cwd()
+    return Path(*place[: -len(own)])
 
 
 def _mapped(value: Any, place: Callable[[str, Any], Any], key: str = "") -> Any:
