@@ -100,7 +100,7 @@ def test_a_selector_or_a_weight_that_collapses_is_reported_with_a_remedy() -> No
     assert not alarms.warnings(sound, 8)
     messages = alarms.warnings({"effective_sample_size": 1.4, "selector_entropy": 0.01}, 8)
     assert (
-        "1.40 of 8" in messages["effective_sample_size"]
+        "1.400 of 8" in messages["effective_sample_size"]
         and "dro-tempered" in messages["effective_sample_size"]
     )
     assert "0.010 nats" in messages["selector_entropy"] and "dro-centered" in messages["selector_entropy"]
