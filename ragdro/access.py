@@ -57,7 +57,7 @@ def refused(error: OSError, path: str | Path | None = None, *, again: str = _AGA
     if named is None or isinstance(named, int):
         return f"{cause}; free space, then {again}" if is_full(error) else cause
     place = meant(os.fsdecode(named))
-    folder = place if _is_folder(place) else place.parent
+    folder = next((one for one in (place, *place.parents) if _is_folder(one)), Path("/"))
     if error.errno in _DENIED:
         return f"{cause}; {_denied(place)}"
     advice = {

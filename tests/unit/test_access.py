@@ -39,7 +39,7 @@ def test_a_missing_file_names_one_that_is_alike_or_where_to_look(tmp_path: Path)
     ],
 )
 def test_what_the_system_says_has_a_next_step(number: int, advice: str, tmp_path: Path) -> None:
-    error = OSError(number, os.strerror(number), str(tmp_path / "a"))
+    error = OSError(number, os.strerror(number), str(tmp_path / "not" / "there"))
     assert refused(error) == advice.format(folder=tmp_path)
     assert is_full(error) == (number in (errno.ENOSPC, errno.EFBIG))
 
