@@ -211,7 +211,10 @@ class Timeouts(Settings):
     """Minutes that a process waits for one that lives and does not come; a death is known at once."""
 
     loading: float = Field(
-        360, gt=0, description="until training begins: the first process searches, indexes and tokenises"
+        360,
+        gt=0,
+        description="until training begins, and when it teaches a retriever: the first process searches,"
+        " indexes and tokenises",
     )
     e_step: float = Field(60, gt=0, description="a shard of the E-step, or a split that is measured")
     gradient_step: float = Field(20, gt=0, description="an update")

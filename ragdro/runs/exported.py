@@ -39,8 +39,10 @@ def write_exported_config(config: Config, folder: Path, retriever: Path | None =
         plain[role] = settings.model_copy(update=changes)
     if isinstance(config.retriever, TaughtByTheLoop):
         plain["retriever"] = config.retriever.model_copy(update={"train_every": None})
+    if (folder / RETRIEVER).is_dir():  # of another stage
+        shutil.rmtree(folder / RETRIEVER)
     if retriever is not None:
-        shutil.copytree(retriever, folder / RETRIEVER, dirs_exist_ok=True)
+        shutil.copytree(retriever, folder / RETRIEVER)
     write_atomically(
         folder / CONFIG, dump_config(config.model_copy(update={**plain, "shared_backbone": False}))
     )

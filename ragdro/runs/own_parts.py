@@ -32,8 +32,8 @@ def with_own_parts(config: Config, folder: Path) -> Config:
         if path.is_file():
             changes[role] = settings.model_copy(update={"prompt": str(path)})
     if (folder / RETRIEVER).is_dir():
-        model = str(folder / RETRIEVER)
-        changes["retriever"] = config.retriever.model_copy(update={"model": model})
+        own = {"model": str(folder / RETRIEVER), "revision": None}
+        changes["retriever"] = config.retriever.model_copy(update=own)
     return config.model_copy(update=changes)
 
 

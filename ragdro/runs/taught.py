@@ -24,7 +24,7 @@ from ragdro.config.retriever import ColbertSettings, DenseSettings, RetrieverSet
 from ragdro.config.teaching import RetrieverTraining, TaughtByTheLoop
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.files import rename_durably, sync
-from ragdro.parallel.world import broadcast_from_rank0
+from ragdro.parallel.world import broadcast_from_rank0, waiting_for
 from ragdro.runs.checkpointer import SHARD
 from ragdro.runs.setup import load_splits, prepare
 from ragdro.runs.state import State
@@ -90,6 +90,7 @@ class LoopRetriever:
         self._config, self._run, self._rag, self._state, self._say = config, run, rag, state, say
         self._after = 0
 
+    @waiting_for("loading")
     def __call__(self, iteration: int) -> Splits | None:
         """The splits as this iteration searches; None where that is as the last one did."""
         after = taught_after(self._config, iteration)
@@ -132,7 +133,7 @@ class LoopRetriever:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            raise RetrievalError(f"retriever.train_every: {said.removeprefix('ragdro: ')}")
+            raise RetrievalError(f"retriever.train_every: {said.removeprefix('ragdro: error: ')}")
 
 
 def options_of(training: RetrieverTraining) -> list[str]:

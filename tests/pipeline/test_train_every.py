@@ -8,6 +8,7 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
@@ -15,17 +16,23 @@ from typer.testing import CliRunner
 import ragdro
 from ragdro.cli import app
 from ragdro.config import Config, load_config
+from ragdro.config.retriever import DenseSettings
 from ragdro.config.teaching import RetrieverTraining
-from ragdro.errors import ConfigError, RagdroError
+from ragdro.errors import ConfigError, RagdroError, RetrievalError
+from ragdro.parallel import world
 from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.runs import setup, taught
 from ragdro.runs import weighted_lists as saved_lists
+from ragdro.runs.exported import write_exported_config
 from ragdro.runs.load import evaluate_run
+from ragdro.runs.own_parts import with_own_parts
 from ragdro.runs.setup import load_tasks
 from ragdro.runs.stages import config_of
-from ragdro.runs.taught import options_of, searched_in, taught_after
+from ragdro.runs.state import State
+from ragdro.runs.taught import LoopRetriever, options_of, searched_in, taught_after
 from ragdro.runs.teach import teach_retriever
 from ragdro.runs.weighted_lists import weighted_lists
+from ragdro.system import Rag
 from ragdro.types import Question
 from tests.pipeline.crash import KILLED, Command, outcome, small_run
 from tests.pipeline.test_train import write_config
@@ -245,3 +252,45 @@ def test_what_cannot_be_taught_is_refused_by_key(
     path = write_config(tmp_path, retriever=retriever)
     with pytest.raises(RagdroError, match=said):
         load_config(path, others)
+
+
+def test_the_others_wait_for_a_training_as_for_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than a shard of an E-step, behind which it comes."""
+    config = load_config(write_config(tmp_path, retriever=TAUGHT))
+    patience: list[str] = []
+    monkeypatch.setattr(LoopRetriever, "_teach", lambda self, after: patience.append(world._work.get()))
+    monkeypatch.setattr(taught, "searched_in", lambda config, run, iteration: config)
+    monkeypatch.setattr(taught, "load_splits", lambda config: patience.append(world._work.get()))
+    monkeypatch.setattr(taught, "prepare", lambda config, rag, splits: patience.append(world._work.get()))
+    search = LoopRetriever(config, tmp_path, Mock(spec=Rag), State(finished=1), lambda said: None)
+    with world.waiting_for("e_step"):
+        search(2)
+    assert patience == ["loading"] * 3
+
+
+def test_what_stops_a_training_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command in the process of its own, whose line has the beginning of every error line."""
+    config = load_config(write_config(tmp_path, retriever=TAUGHT, name="none"))
+    search = LoopRetriever(config, tmp_path / "none", Mock(spec=Rag), State(finished=1), lambda said: None)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(RetrievalError, match=r"^retriever\.train_every: \S+/none: neither a run folder"):
+        search(2)
+    assert not list((tmp_path / "none/retrievers").iterdir())
+
+
+def test_a_stage_without_a_taught_model_is_merged_without_one(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, retriever={**TAUGHT, "revision": "v2"}))
+    model, folder = tmp_path / "taught", tmp_path / "merged"
+    for name in ("old", "new"):
+        model.mkdir()
+        (model / name).touch()
+        write_exported_config(config, folder, model)
+        shutil.rmtree(model)
+    assert [p.name for p in (folder / "taught-retriever").iterdir()] == ["new"]
+    own = with_own_parts(config, folder).retriever
+    assert isinstance(own, DenseSettings)
+    assert own.model == str(folder / "taught-retriever") and own.revision is None
+    write_exported_config(config, folder)
+    assert with_own_parts(config, folder).retriever == config.retriever
