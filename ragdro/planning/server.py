@@ -12,6 +12,7 @@ import torch
 
 from ragdro.config import Config
 from ragdro.config.engine import VllmServerEngine
+from ragdro.environment import env_world_size
 from ragdro.lm.engines.gpus import VISIBLE, refuse_gpus, taken_gpus
 from ragdro.lm.load import matmul_dtype, weights_dtype
 from ragdro.planning.findings import Finding
@@ -23,8 +24,8 @@ _CHECK = "e_step.engine"
 
 def plan_server(config: Config, device: torch.device, processes: int) -> dict[str, Any] | None:
     """`gpus`: the server's; `weights`: bytes on each of them (without any, in main memory); `memory`: the
-    fraction of each that vLLM takes, weights and cache; `devices`: those of the run and of the server. None
-    for another engine. Raises `ModelError`."""
+    fraction of each that vLLM takes, weights and cache; `devices`: how many GPUs that is with those of
+    the run's `processes`, which on a CPU take none. None for another engine. Raises `ModelError`."""
     engine = config.e_step.engine
     if not isinstance(engine, VllmServerEngine):
         return None
@@ -37,7 +38,7 @@ def plan_server(config: Config, device: torch.device, processes: int) -> dict[st
         "gpus": list(engine.gpus),
         "weights": weights,
         "memory": engine.memory,
-        "devices": processes + len(engine.gpus),
+        "devices": len(engine.gpus) + (0 if device.type == "cpu" else processes),
     }
 
 
@@ -47,17 +48,18 @@ def in_words(server: dict[str, Any]) -> str:
     if not server["gpus"]:
         return f"{_CHECK}: vllm-server runs on the CPU, with weights of {weights}"
     names = ", ".join(map(str, server["gpus"]))
-    return (
-        f"{_CHECK}: vllm-server takes {counted(len(server['gpus']), 'further GPUs')} ({names}): weights of"
-        f" {weights} on each, {server['memory']:.0%} of its memory with vLLM's cache;"
-        f" {counted(server['devices'], 'GPUs')} with those of the run"
+    own, all_gpus = len(server["gpus"]), server["devices"]
+    said = (
+        f"{_CHECK}: vllm-server takes {counted(own, 'further GPUs' if all_gpus > own else 'GPUs')} ({names}):"
+        f" weights of {weights} on each, {server['memory']:.0%} of its memory with vLLM's cache"
     )
+    return f"{said}; {counted(all_gpus, 'GPUs')} with those of the run" if all_gpus > own else said
 
 
 def check_server(config: Config, device: torch.device) -> Finding | None:
     """Whether the server's GPUs are here, are not the run's, and hold the weights. Raises `ConfigError` for
     GPUs that it cannot have."""
-    engine, server = config.e_step.engine, plan_server(config, device, 1)
+    engine, server = config.e_step.engine, plan_server(config, device, env_world_size())
     if server is None or not isinstance(engine, VllmServerEngine):
         return None
     refuse_gpus(engine, taken_gpus(config.device, os.environ))

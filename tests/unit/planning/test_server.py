@@ -29,11 +29,11 @@ def config_of(folder: Path, engine: str, *more: str) -> Config:
 def test_the_servers_gpus_hold_its_weights_between_them(tmp_path: Path) -> None:
     config = config_of(tmp_path, "{kind: vllm-server, gpus: [6, 7], memory: 0.8}")
     whole = load_language_model(str(config.selector.model), config.selector, CPU).hf
-    planned = plan_server(config, CPU, 6)
+    planned = plan_server(config, GPU, 6)
     weights = sum(p.numel() for p in whole.parameters())
     assert planned == {"gpus": [6, 7], "weights": weights * 4 / 2, "memory": 0.8, "devices": 8}
     half = config_of(tmp_path, "{kind: vllm-server, gpus: [6]}", "selector.dtype=bfloat16")
-    assert plan_server(half, CPU, 1) == {"gpus": [6], "weights": weights * 2, "memory": 0.9, "devices": 2}
+    assert plan_server(half, CPU, 3) == {"gpus": [6], "weights": weights * 2, "memory": 0.9, "devices": 1}
     assert plan_server(config_of(tmp_path, "transformers"), CPU, 1) is None
 
 
@@ -42,8 +42,8 @@ def test_the_servers_gpus_hold_its_weights_between_them(tmp_path: Path) -> None:
     [
         (
             "{kind: vllm-server, gpus: [6, 7]}",
-            "vllm-server takes 2 further GPUs (6, 7): weights of 0 MiB on each, 90% of its memory with vLLM's"
-            " cache; 5 GPUs with those of the run",
+            "vllm-server takes 2 GPUs (6, 7): weights of 0 MiB on each, 90% of its memory with vLLM's"
+            " cache\n",
         ),
         ("vllm-server", "vllm-server runs on the CPU, with weights of 0 MiB"),
     ],
@@ -52,6 +52,13 @@ def test_the_plan_says_what_the_server_takes(engine: str, said: str, tmp_path: P
     shown = io.StringIO()
     print_plan(plan_config(config_of(tmp_path, engine), 2, 3), Console(file=shown, width=200))
     assert f"e_step.engine: {said}" in shown.getvalue()
+
+
+def test_the_runs_own_gpus_are_counted_one_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    found = check_server(config_of(tmp_path, "{kind: vllm-server, gpus: [6, 7]}"), GPU)
+    assert found is not None and found.text.startswith("vllm-server takes 2 further GPUs (6, 7): weights")
+    assert found.text.endswith("; 5 GPUs with those of the run")
 
 
 @pytest.mark.parametrize(
