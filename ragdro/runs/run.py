@@ -116,7 +116,8 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             search=LoopRetriever(config, folder.path, setup.rag, state, shown.say),
         )
         with preemption:
-            training.search_as(state.finished)  # what is restored is of these candidates
+            measured = state.scores[-1][0] if state.scores else 0
+            training.search_as(measured)  # what was drawn then, which is restored, is of these candidates
             results = expectation_maximisation(training)
             checkpointer.finish()
     finished: dict[str, Any] = finite(results)

@@ -35,9 +35,9 @@ def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> di
     """Each of `METRICS`, from the first `m` draws of every question (None: all).
 
     `bound_error` is the standard error of `bound` over the questions (NaN for a single one),
-    `distinct_fraction` the fraction of the draws that were not drawn before, `overlap` how probably a
-    passage of one is in another one too, `passages` how many one has; the rest is in
-    `ragdro.algorithms.weights`.
+    `distinct_fraction` the fraction of the draws whose list (or path) was not drawn before, whatever was
+    thought about it, `overlap` how probably a passage of one is in another one too, `passages` how many one
+    has; the rest is in `ragdro.algorithms.weights`.
     The weights are the posterior's, whatever an objective makes of them.
     """
     rows = [_of_one(w, m) for w in weighted]
@@ -49,7 +49,9 @@ def sample_metrics(weighted: Sequence[WeightedTask], m: int | None = None) -> di
 
 def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
     drawn = weighted.drawn[:m]
-    lists = [weighted.samples[i].permutation for i in drawn]
+    samples = [weighted.samples[i] for i in drawn]
+    lists = [s.permutation for s in samples]
+    chosen = {(s.permutation, s.path and s.path.decisions) for s in samples}
     log_prior, log_proposal = column(weighted, "log_prior", m), column(weighted, "log_proposal", m)
     ratios = column(weighted, "log_ratio", m)
     weights = formulas.importance_weights(ratios)
@@ -59,7 +61,7 @@ def _of_one(weighted: WeightedTask, m: int | None) -> dict[str, float]:
         "weight_entropy": float(weight_entropy(weights)),
         "weight_variance": float(weight_variance(weights)),
         "selector_entropy": float(entropy(log_prior, log_proposal)),
-        "distinct_fraction": len(set(drawn)) / len(drawn),
+        "distinct_fraction": len(chosen) / len(drawn),
         "overlap": overlap(lists),
         "passages": sum(map(len, lists)) / len(lists),
     }

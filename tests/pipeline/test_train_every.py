@@ -33,6 +33,7 @@ from ragdro.runs.taught import LoopRetriever, options_of, searched_in, taught_af
 from ragdro.runs.teach import teach_retriever
 from ragdro.runs.weighted_lists import weighted_lists
 from ragdro.system import Rag
+from ragdro.training.callbacks import Callback
 from ragdro.types import Question
 from tests.pipeline.crash import KILLED, Command, outcome, small_run
 from tests.pipeline.test_train import write_config
@@ -194,6 +195,35 @@ def test_which_model_an_iteration_searches_with(tmp_path: Path) -> None:
     assert [taught_after(config, iteration) for iteration in range(7)] == [0, 0, 0, 2, 2, 4, 4]
     never = load_config(path, ["retriever.train_every=null"])
     assert [taught_after(never, iteration) for iteration in range(3)] == [0, 0, 0]
+
+
+def test_what_is_restored_is_of_the_candidates_that_it_was_drawn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn in iteration 2, which was measured; the run stops behind 3, which was not and whose candidates
+    may be others."""
+    searched: list[int] = []
+
+    class Recorder:
+        def __init__(self, *arguments: Any) -> None:
+            searched.clear()
+
+        def __call__(self, iteration: int) -> None:
+            searched.append(iteration)
+
+    class Stops(Callback):
+        def on_iteration_end(self, training: Any, iteration: int) -> None:
+            if iteration == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("ragdro.runs.run.LoopRetriever", Recorder)
+    measured = {"samples": 3, "tight_samples": None, "every": 2}
+    config = load_config(write_config(tmp_path, iterations=4, patience=None, evaluation=measured))
+    with pytest.raises(KeyboardInterrupt):
+        ragdro.run(config, callbacks=[Stops()])
+    assert searched[1:] == [1, 2, 3]
+    ragdro.run(config, resume=True)
+    assert searched[:2] == [2, 4]
 
 
 def test_the_options_of_the_command_are_the_settings() -> None:

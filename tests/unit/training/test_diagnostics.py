@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ragdro.training import diagnostics, evaluate
 from ragdro.training.diagnostics import divergence, entropy, weight_entropy, weight_variance
 from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals
-from ragdro.types import WeightedSample, WeightedTask
+from ragdro.types import Candidates, QuestionPath, Round, Thought, WeightedSample, WeightedTask
 from tests.pipeline.test_train import write_config
 from tests.unit.algorithms.test_weights import draw, model
 from tests.worlds import pocket_rag, pocket_tasks
@@ -77,6 +78,20 @@ def test_figures_count_every_draw() -> None:
     assert metrics["distinct_fraction"] == pytest.approx(2 / 3)
     assert metrics["selector_entropy"] == pytest.approx(2)
     assert metrics["effective_sample_size"] == pytest.approx(3) and metrics["bound"] == pytest.approx(-2)
+
+
+def test_lists_are_distinct_whatever_was_thought_about_them() -> None:
+    """Three thoughts about one list are one list, so that a selector that always draws it is seen."""
+    samples = tuple(
+        WeightedSample((0, 1), 1, 0.0, 0.0, -2.0, 1 / 3, thought=Thought("", (token,), -1.0, -1.0))
+        for token in range(3)
+    )
+    weighted = WeightedTask(pocket_tasks(1, 5)[0], samples, 0.0, 0.0, False, (0, 1, 2))
+    assert diagnostics.sample_metrics([weighted])["distinct_fraction"] == pytest.approx(1 / 3)
+    asked = [QuestionPath((Round("q", (token,), Candidates("q", ())),)) for token in (5, 6)]
+    paths = tuple(replace(s, path=path) for s, path in zip(samples, [*asked, asked[0]], strict=True))
+    other = replace(weighted, samples=paths)  # which query was asked is a decision, what was thought is none
+    assert diagnostics.sample_metrics([other])["distinct_fraction"] == pytest.approx(2 / 3)
 
 
 def test_overlap_is_what_a_passage_of_one_list_has_of_the_others() -> None:
