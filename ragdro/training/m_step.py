@@ -188,7 +188,7 @@ def _accumulate(
     """
     losses, sharded = list[Tensor](), is_sharded(model.hf) or zero is not None
     parts = [part for example in batch for part in example.parts()]
-    packs = batches_of([part.group for part in parts], max_tokens)
+    packs = _packs(parts, max_tokens)
     rounds = all_reduce_max(len(packs)) if sharded else len(packs)
     for done, chosen in enumerate([*packs, *[[]] * (rounds - len(packs))], start=1):
         together = [parts[i] for i in chosen] or idle().parts()[:1]
@@ -202,6 +202,19 @@ def _accumulate(
             losses.append(loss.detach())
             loss.backward()  # type: ignore[no-untyped-call]
     return losses
+
+
+def _packs(parts: Sequence[TrainingExample], max_tokens: int) -> list[list[int]]:
+    """Which examples are computed together: those of one kind. A loss that compares keeps the prompts of its
+    question together, beside others' prompts that are apart."""
+    by_kind: dict[type, list[int]] = {}
+    for i, part in enumerate(parts):
+        by_kind.setdefault(type(part.group), []).append(i)
+    return [
+        [places[j] for j in pack]
+        for places in by_kind.values()
+        for pack in batches_of([parts[i].group for i in places], max_tokens)
+    ]
 
 
 def _loss(model: LanguageModel, together: Sequence[TrainingExample], questions: float) -> Tensor:

@@ -104,8 +104,8 @@ def test_drawn_lists_come_to_the_same_union() -> None:
         assert (z, drawn.answer) == (alone.selection.permutation, alone.answer)  # whatever stands beside it
         assert len(z) == len(exact.selection.permutation) == 2
         inclusion = Counter[int]()
-        for p, z in zip(np.exp(enumerated(at)[0]), LISTS, strict=True):
-            inclusion.update(dict.fromkeys(z, float(p)))  # type: ignore[arg-type]
+        for p, possible in zip(np.exp(enumerated(at)[0]), LISTS, strict=True):
+            inclusion.update(dict.fromkeys(possible, float(p)))  # type: ignore[arg-type]
         assert drawn.selection.probabilities is not None
         for passage, p in zip(z, drawn.selection.probabilities, strict=True):
             assert p == pytest.approx(inclusion[passage], abs=0.3)

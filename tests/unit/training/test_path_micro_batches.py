@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,23 @@ def test_an_update_is_the_same_in_one_pass_and_in_many(role: str, monkeypatch: p
     for _, other, length, count, others in found.values():
         assert (other, length) == pytest.approx((loss, norm), rel=1e-6) and count == tokens
         assert float((others - parameters).abs().max()) < 2e-4  # a step of Adam is 1e-3
+
+
+@pytest.mark.parametrize("max_tokens", [100_000, 1])
+def test_a_loss_that_compares_stands_beside_one_that_adds_up(max_tokens: int) -> None:
+    """As of one's own objective that prefers paths: a question of one path has nothing to compare."""
+    added, model = example_of(Dro(), "selector")
+
+    def compared(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return -torch.nn.functional.logsigmoid((weights * values).sum())
+
+    beside = replace(added, loss=compared)
+    assert len(added.parts()) > 2 and beside.parts() == [beside]
+    with torch.no_grad():
+        (values,) = log_probs(model, [added.group])
+    weights = torch.tensor(added.weights)
+    expected = (-(weights * values).sum() + compared(weights, values)) / 2
+    seen = _Last()
+    settings = Optimisation(learning_rate=1e-9, batch_size=2, max_tokens_per_micro_batch=max_tokens)
+    fit(model, 2, lambda i: (added, beside)[i], settings, np.random.default_rng(0), seen)
+    assert seen.loss == pytest.approx(float(expected), rel=1e-4)
