@@ -5,7 +5,7 @@ its optimiser's moments, and gather a layer at a time. Embeddings, the last norm
 call them as often as a process has tokens to score, and gathering takes every process equally often.
 
 Sampling, scoring and answering take each process as many forward passes as it has questions, so outside of an
-update all layers are all_gather_object (`unshard`) and nothing is sent. A model that multiplies in 16 bits is
+update all layers are gathered (`unshard`) and nothing is sent. A model that multiplies in 16 bits is
 gathered in 16 bits: its float32 weights are there in parts alone.
 """
 

@@ -16,8 +16,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from ragdro.algorithms.base import algorithm_of
 from ragdro.algorithms.examples import list_example, query_example
@@ -25,15 +23,14 @@ from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator, Reading
 from ragdro.lm.batching import batches_by_tokens
-from ragdro.lm.groups import JoinedGroup, ScoredGroup, batches_of, log_probs
+from ragdro.lm.groups import JoinedGroup, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype
-from ragdro.lm.model import LanguageModel
 from ragdro.lm.sampling import rehearse_writing
 from ragdro.lm.scoring import SequenceGroup
-from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.zero import zero_stage
 from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
+from ragdro.planning.side import Side, size
 from ragdro.planning.stand_in import longest_samples, longest_thought, model_config, stand_in
 from ragdro.rewriting.decisions import Decided, lists_of, queries_of
 from ragdro.rewriting.rewriter import Rewriter
@@ -43,8 +40,6 @@ from ragdro.system import reading
 from ragdro.types import Role, WeightedTask
 
 _DEPTHS = (2, 4)
-_NF4 = 4.127 / 8
-"""Bytes a weight in 4 bits takes with its scales, which are quantised too (QLoRA: 0.127 bits a weight)."""
 _STATE_BYTES = {"adamw": None, "adamw-8bit": 2.0 + 8 / 256, "paged-adamw-8bit": 2.0 + 8 / 256}
 """An optimiser's bytes a trained number; None: two moments of the number's own dtype."""
 
@@ -142,17 +137,17 @@ def _phases(
         shard = math.ceil(min(questions, config.e_step.questions_per_shard) / processes)
         budget = config.e_step.max_tokens_per_micro_batch
 
-        lists = _Side(config, "selector", selector.model, list_example(selector, longest, weights).group)
-        read = _Side(config, "generator", generator.model, generator.group(readings))
+        lists = Side(config, "selector", selector.model, list_example(selector, longest, weights).group)
+        read = Side(config, "generator", generator.model, generator.group(readings))
         phases = {"sampling": _sampling(lists, selector, longest, shard)}
         if rewriter is not None:
-            written = _Side(
+            written = Side(
                 config, "rewriter", rewriter.model, query_example(rewriter, longest, weights).group
             )
             phases["queries"] = _writing(written, rewriter, longest, shard)
         if generator.thinking is not None:
             apart = tuple(SequenceGroup.of([generator.scored_thought(one)]) for one in readings)
-            thought_of = _Side(config, "generator", generator.model, JoinedGroup(apart))
+            thought_of = Side(config, "generator", generator.model, JoinedGroup(apart))
             phases["thinking"] = _thinking(thought_of, generator, readings, shard)
         phases["scoring"] = [_scoring(read, shard, budget)]
         if config.train_selector and algorithm_of(config).selects:
@@ -161,7 +156,7 @@ def _phases(
             phases["rewriter update"] = [_update(written, config.m_step.rewriter, processes)]
         if config.train_generator:
             learned = generator.turns[-1].learned(readings)
-            costliest = _Side(config, "generator", generator.model, learned)
+            costliest = Side(config, "generator", generator.model, learned)
             phases["generator update"] = [_update(costliest, config.m_step.generator, processes)]
     return {
         name: [replace(p, tokens=p.tokens * questions, flops=p.flops * questions) for p in steps]
@@ -169,60 +164,7 @@ def _phases(
     }
 
 
-class _Side:
-    """A role's model with what it computes for a question, all of it (`one`) and each prompt's part."""
-
-    def __init__(self, config: Config, role: Role, model: LanguageModel, group: ScoredGroup) -> None:
-        self.config, self.model, self.one = config, model, group
-        self.parts = group.parts if isinstance(group, JoinedGroup) else (group,)
-        hf = model.hf
-        added = [] if model.projections is None else list(model.projections.parameters())
-        self.held = [*hf.parameters(), *hf.buffers(), *added]
-        self.dense = sum(map(_size, self.held))
-        self.trained = list(trained_parameters(model).values())
-        self.weights = float(self.dense)
-        self.passing = 0
-        """Bytes that weights of 4 bits take while they are unpacked."""
-        if settings_of(config, role).quantisation is not None:
-            table = hf.get_input_embeddings().weight
-            packed = [
-                p
-                for p in hf.get_decoder().parameters()
-                if p.dim() == 2 and not p.requires_grad and p is not table
-            ]
-            self.weights -= sum(_size(p) - _NF4 * p.numel() for p in packed)
-            self.passing = max(map(_size, packed))
-
-    def largest(self, questions: int, max_tokens: int) -> tuple[list[ScoredGroup], bool]:
-        """The largest batch of so many questions, and whether it is one of several."""
-        groups = self.parts * questions
-        packs = batches_of(groups, max_tokens)
-        return [groups[i] for i in packs[0]], len(packs) > 1
-
-    def phase(
-        self, most: int, factor: float, *, kv_cache: int = 0, head: float = 0.0,
-        gradients: int = 0, optimiser: float = 0.0,
-    ) -> Phase:  # fmt: skip
-        """What a question is, `most` bytes being the most that were alive; `factor` counts the passes."""
-        with unset_fake_temporarily():  # these numbers are looked at
-            flops = self.model.flops(torch.from_numpy(self.one.positions))
-        return Phase(
-            weights=float(self.weights),
-            gradients=float(gradients),
-            optimiser=optimiser,
-            kv_cache=float(kv_cache),
-            activations=float(max(0, most - self.dense - gradients - kv_cache) + self.passing),
-            tokens=float(len(self.one)),
-            flops=factor * (flops + head),
-        )
-
-    @property
-    def head(self) -> float:
-        """FLOPs of what a question's hidden states become, forward."""
-        return self.one.head_flops(self.model)
-
-
-def _sampling(side: _Side, selector: Selector, longest: WeightedTask, shard: int) -> list[Phase]:
+def _sampling(side: Side, selector: Selector, longest: WeightedTask, shard: int) -> list[Phase]:
     """All lists of a batch, written as `Selector.sample` writes them, step by step; of every round."""
     config, measured = side.config, list[tuple[int, int]]()
     by_round: dict[int, list[Decided]] = {}
@@ -241,7 +183,7 @@ def _sampling(side: _Side, selector: Selector, longest: WeightedTask, shard: int
     return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in measured]
 
 
-def _writing(side: _Side, rewriter: Rewriter, longest: WeightedTask, shard: int) -> list[Phase]:
+def _writing(side: Side, rewriter: Rewriter, longest: WeightedTask, shard: int) -> list[Phase]:
     """All queries of a batch, of every round, likewise."""
     budget, measured = side.config.e_step.max_tokens_per_micro_batch, list[tuple[int, int]]()
     by_round: dict[int, list[Decided]] = {}
@@ -258,7 +200,7 @@ def _writing(side: _Side, rewriter: Rewriter, longest: WeightedTask, shard: int)
     return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in measured]
 
 
-def _thinking(side: _Side, generator: Generator, readings: Sequence[Reading], shard: int) -> list[Phase]:
+def _thinking(side: Side, generator: Generator, readings: Sequence[Reading], shard: int) -> list[Phase]:
     """Thoughts of the greatest length behind everything that is read, each prompt read by itself."""
     assert generator.thinking is not None
     prompt = max((generator.prompt(one) for one in readings), key=len)
@@ -271,7 +213,7 @@ def _thinking(side: _Side, generator: Generator, readings: Sequence[Reading], sh
     return [side.phase(most, 1.0, kv_cache=cache, head=side.head) for most, cache in steps]
 
 
-def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
+def _scoring(side: Side, shard: int, max_tokens: int) -> Phase:
     """The largest batch of answers under every list."""
     groups, _ = side.largest(shard, max_tokens)
     side.model.hf.eval()
@@ -280,7 +222,7 @@ def _scoring(side: _Side, shard: int, max_tokens: int) -> Phase:
     return side.phase(most, 1.0, head=side.head)
 
 
-def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
+def _update(side: Side, settings: Optimisation, processes: int) -> Phase:
     """The largest micro-batch of an update that is not the first, so that the optimiser has its state."""
     local_questions = math.ceil(settings.batch_size / processes)
     groups, one_of_several = side.largest(local_questions, settings.max_tokens_per_micro_batch)
@@ -298,14 +240,10 @@ def _update(side: _Side, settings: Optimisation, processes: int) -> Phase:
     most = most_bytes(step, held)
     for parameter in side.trained:
         parameter.grad = None
-    gradients = sum(map(_size, side.trained))
+    gradients = sum(map(size, side.trained))
     each = _STATE_BYTES[settings.optimiser]
     numbers = sum(p.numel() for p in side.trained)
     state = 2.0 * gradients if each is None else each * numbers
     frozen = not any(p.requires_grad for p in model.hf.parameters())
     passes = 1.0 if frozen else 3.0 if model.adapter is None else 2.0
     return side.phase(most, passes, gradients=gradients, optimiser=state, head=side.head)
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
