@@ -34,9 +34,16 @@ def absent(path: str | Path, what: str = "file") -> str:
         folder, gone = folder.parent, folder.name
     if not os.access(folder, os.R_OK | os.X_OK):
         return f"no such {what}, or no right to look for it: {_right(folder, 'rx')}"
-    alike = get_close_matches(gone, (entry.name for entry in folder.iterdir()), n=1)
-    meant = f"did you mean {folder / alike[0]}? " if alike else ""
+    alike = _alike(gone, folder)
+    meant = f"did you mean {alike}? " if alike is not None else ""
     return f"no such {what}; {meant}what is there: ls {shlex.quote(str(folder))}"
+
+
+def _alike(name: str, folder: Path) -> Path | None:
+    """What is called so but for a few letters: an ending alone (`.jsonl`) makes no two names alike."""
+    begins = name.partition(".")[0]
+    near = get_close_matches(name, (entry.name for entry in folder.iterdir()), n=10)
+    return next((folder / one for one in near if get_close_matches(begins, [one.partition(".")[0]])), None)
 
 
 def unwritten(error: Exception, path: str | Path) -> OSError:

@@ -50,7 +50,7 @@ def convert(
     done = run(resolve(file), out, as_corpus=corpus, skip_bad=skip_bad, aliases=aliases, fields=names)
     for problem in done.skipped:
         typer.echo(f"skipped: {problem}", err=True)
-    typer.echo(f"{out}: {counted(done.records, 'records')} from {done.format}")
+    typer.echo(f"{out}: {counted(done.records, 'records')}; format: {done.format}")
 
 
 @data_app.command()

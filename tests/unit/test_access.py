@@ -18,6 +18,10 @@ def test_a_missing_file_names_one_that_is_alike_or_where_to_look(tmp_path: Path)
     folder = f"what is there: ls {tmp_path}"
     meant = f"did you mean {tmp_path / 'questions.jsonl'}? "
     assert absent(tmp_path / "question.jsonl") == f"no such file; {meant}{folder}"
+    assert absent(tmp_path / "questions.json") == f"no such file; {meant}{folder}"
+    assert absent(tmp_path / "questions") == f"no such file; {meant}{folder}"
+    (tmp_path / "y.jsonl").touch()  # most of its name is the ending
+    assert absent(tmp_path / "none.jsonl") == f"no such file; {folder}"
     assert absent(tmp_path / "xyz") == f"no such file; {folder}"
     assert absent(tmp_path / "not" / "there" / "questions.jsonl", "config file") == (
         f"no such config file; {folder}"

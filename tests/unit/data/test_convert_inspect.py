@@ -108,7 +108,8 @@ def test_the_commands(tmp_path: Path) -> None:
     source, out = put(tmp_path, o.QUESTION_FILES["hotpotqa"]), tmp_path / "out.jsonl"
     run = CliRunner().invoke
     converted = run(data_app, ["convert", str(source), "--out", str(out)])
-    assert converted.exit_code == 0 and "1 record from hotpotqa (questions, json list)" in converted.output
+    assert converted.exit_code == 0
+    assert "1 record; format: hotpotqa (questions, json list)" in converted.output
     shown = run(data_app, ["inspect", str(out), "--against", str(source), "--json"])
     assert shown.exit_code == 0 and '"format": "own (questions, jsonl)"' in shown.output
     assert '"questions": 1' in shown.output
