@@ -9,6 +9,7 @@ it stands alone (`standalone`), by the data or with the title of the gold passag
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection.selector import Draw, Selector
 from ragdro.training.teachers import Orders, teacher_permutation
 from ragdro.types import ENOUGH, Permutation, QuestionPath, Task
+from ragdro.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,20 @@ def lessons(
         ]
         whole, (permutation,) = pooled(task, [path])
         found.append(Lesson(whole, permutation, tuple(lists), tuple(queries), path))
+    _say_what_is_cut(asking.rewriter, [query for lesson in found for query in lesson.queries])
     return found
+
+
+def _say_what_is_cut(rewriter: Rewriter, queries: Sequence[TaughtQuery]) -> None:
+    tokenizer = rewriter.model.tokenizer
+    cut = sum(query.tokens[-1] != tokenizer.end_id for query in queries)
+    if cut:
+        warnings.warn(
+            f"{tokenizer.name}: cut to rewriter.query_tokens = {rewriter.query_tokens}: {cut:,} of"
+            f" {counted(len(queries), 'queries')} that the warm-up teaches",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _of_one_list(selector: Selector, task: Task, permutation: Permutation) -> Lesson:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +22,11 @@ from tests.worlds import pocket_rag
 RETRIEVER = retriever_over(far_passages(6))
 
 
-def taught(question: Question, rounds: int = 3, *, stop: bool = True, first: bool = False) -> Lesson:
+def taught(
+    question: Question, rounds: int = 3, *, stop: bool = True, first: bool = False, most: int = 60
+) -> Lesson:
     rag, rewriter = pocket_rag(k=1, n=4), pocket_rewriter()
-    rewriter.query_tokens = 60
+    rewriter.query_tokens = most
     retrieval = Retrieval(rounds=rounds, stop=stop, rewrite_first=first)
     asking = Asking(rewriter, as_find(RETRIEVER), retrieval, rag.selector)
     tasks = tasks_of([question], lambda questions: list(RETRIEVER.search(questions, 4)), 4)
@@ -91,3 +94,15 @@ def test_one_search_with_a_written_query() -> None:
     question = replace(far_questions(1)[0], question=DIALOGUE)
     lesson = taught(question, rounds=1, stop=False, first=True)
     assert queries(lesson) == ["Which town has she? Mara0"] and read(lesson) == ["person-0"]
+
+
+def test_queries_that_are_cut_are_said() -> None:
+    """The question has more tokens than the title of what is to be found next, which is taught whole."""
+    question = far_questions(1)[0]
+    tokens = [len(one.tokens) for one in taught(question, first=True).queries]
+    assert len(tokens) == 3 and tokens[0] > max(tokens[1:])
+    with pytest.warns(RuntimeWarning, match=r"rewriter.query_tokens = \d+: 1 of 3 queries"):
+        taught(question, first=True, most=tokens[0] - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        taught(question, first=True, most=tokens[0])
