@@ -19,7 +19,8 @@ from torch import Tensor
 from benchmarks.blocks import FULL_PROMPT
 from benchmarks.timing import compare, report, same
 from benchmarks.trial import Trial, compared, parse, random_model, world
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.block_cache import block_cache
 from ragdro.lm.blocks import BlockText
 from ragdro.lm.parity import separate_log_probs

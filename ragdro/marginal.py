@@ -17,7 +17,8 @@ import numpy as np
 from ragdro.config.answering import Answering
 from ragdro.evaluation.marginal import ranked_answers
 from ragdro.generation.answers import AnswerTable, answer_tables
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.selection import tournament
 from ragdro.selection.lists import WeightedList, WeightedLists, hash_of, weighted_lists
 from ragdro.selection.selector import Selector

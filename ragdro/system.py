@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 from ragdro.config.answering import Answering, AnsweringKind, as_answering, changed
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.joint import joint_predictions
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.marginal import marginal_predictions

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ragdro.data import load_questions
 from ragdro.dialogue import last_turn
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.retrieval.over import retriever_over
 from ragdro.retrieval.queries import Find, as_find
 from ragdro.rewriting.rewriter import Rewriter

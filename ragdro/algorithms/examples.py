@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragdro.algorithms.losses import ClippedLoss, Loss, loss_of, weighted_loss
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.groups import JoinedGroup, ScoredGroup
 from ragdro.rewriting.decisions import Decided, lists_of, queries_of
 from ragdro.rewriting.rewriter import Rewriter

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragdro.config.models import PassageAttention
-from ragdro.data.passages import PassageLike, as_passages
+from ragdro.data.passages import PassageLike
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.generation.prompt import Prompt
+from ragdro.generation.reading import Reading, reading_of
 from ragdro.generation.thoughts import Thinking
 from ragdro.generation.writing import GreedyWriter
 from ragdro.lm.block_cache import require_blocks
@@ -33,22 +34,7 @@ from ragdro.lm.tree import Ints, ScoredSequence
 from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
-from ragdro.types import Passage, Permutation, Question, QuestionPath, Task, Thought
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A question and the passages to answer it from, in reading order. `thought`: what was written before the
-    answer, of a generator that thinks (None: nothing yet)."""
-
-    question: Question
-    passages: tuple[Passage, ...]
-    thought: Thought | None = None
-
-    @classmethod
-    def of(cls, task: Task, permutation: Permutation, thought: Thought | None = None) -> Reading:
-        """The question with the passages that a permutation selects, in its order."""
-        return cls(task.question, tuple(task.candidates.passages[i] for i in permutation), thought)
+from ragdro.types import Permutation, Question, QuestionPath, Thought
 
 
 class Generator:
@@ -306,7 +292,7 @@ class Generator:
         Raises `DataError` for what is no passage, `ConfigError` for a prompt that the model has no positions
         for.
         """
-        return self.answer_many([_reading(question, passages)], _ONE_QUESTION)[0]
+        return self.answer_many([reading_of(question, passages)], _ONE_QUESTION)[0]
 
     def log_likelihood(self, question: str, passages: Sequence[PassageLike], answer: str) -> float:
         """log p(y|x,d_z) of `answer` in nats: the sum over its tokens and the end token (as in
@@ -320,16 +306,10 @@ class Generator:
                 f"answer: has {length} tokens, more than answer_tokens = {self.answer_tokens}:"
                 f" {brief(answer)}"
             )
-        (read,) = self.thought_of([_reading(question, passages)], _ONE_QUESTION)
+        (read,) = self.thought_of([reading_of(question, passages)], _ONE_QUESTION)
         sequence = self.scored(read, answer)
         return score_all(self.model, [SequenceGroup.of([sequence])], _ONE_QUESTION)[0][0]
 
 
 _ONE_QUESTION = 1
 """A budget of tokens that puts each question into a batch of its own."""
-
-
-def _reading(question: str, passages: Sequence[PassageLike]) -> Reading:
-    if not question.strip():
-        raise DataError("question: is empty")
-    return Reading(Question(question, question, ()), as_passages(passages))

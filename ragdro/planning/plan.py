@@ -21,7 +21,8 @@ from ragdro.algorithms.base import algorithm_of
 from ragdro.algorithms.examples import list_example, query_example
 from ragdro.config import Config, Optimisation
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.batching import batches_by_tokens
 from ragdro.lm.groups import JoinedGroup, log_probs
 from ragdro.lm.load import autocast_dtype, weights_dtype

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.lm.scoring import score_all
 from ragdro.rewriting.paths import decisions
 from ragdro.rewriting.rewriter import Rewriter

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.retrieval.queries import QuerySearch, unread
 from ragdro.rewriting.rewriter import WrittenQuery
 from ragdro.selection.selector import Draw

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.pretrained import pretrained
 from ragdro.lm.sampling import Written, write_freely

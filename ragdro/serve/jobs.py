@@ -17,7 +17,7 @@ import numpy as np
 from ragdro.config.answering import Answering
 from ragdro.errors import ConfigError, RagdroError
 from ragdro.evaluation.metrics import normalise
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.selection import tournament
 from ragdro.selection.rerank import Reranking, rerank

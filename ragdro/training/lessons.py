@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ragdro.config import WarmUp
 from ragdro.dialogue import standalone
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, decisions, pooled, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery

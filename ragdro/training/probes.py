@@ -13,7 +13,7 @@ import numpy as np
 
 from ragdro.evaluation.metrics import exact_match
 from ragdro.evaluation.ranking import contains_answer
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.system import Rag
 from ragdro.types import Passage, Permutation, Prediction
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ragdro.config.retrieval import Retrieval
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.tree import ScoredSequence
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget

@@ -16,7 +16,7 @@ from ragdro.algorithms import Dro
 from ragdro.algorithms.weights import importance_weights
 from ragdro.config import Mixture
 from ragdro.config.retrieval import Retrieval
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.lm.groups import log_probs
 from ragdro.rewriting.decisions import path_log_priors
 from ragdro.rewriting.paths import pooled

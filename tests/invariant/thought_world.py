@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.tree import ScoredSequence
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget

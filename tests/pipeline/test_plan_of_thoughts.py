@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ragdro.config import Config
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.lm.groups import log_probs
 from ragdro.planning.live import most_bytes
 from ragdro.planning.plan import plan

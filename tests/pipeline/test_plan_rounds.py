@@ -17,7 +17,7 @@ from ragdro.algorithms import Dro
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.cli import app
 from ragdro.config import Config
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.planning.findings import Finding
 from ragdro.planning.live import most_bytes
 from ragdro.planning.plan import plan

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from ragdro.errors import ConfigError
 from ragdro.generation.answers import answer_tables
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.scoring import score_all
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.lm.tree import ScoredSequence

@@ -11,7 +11,8 @@ import torch
 
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.load import load_language_model, save_language_model
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import score_all

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ragdro.errors import ConfigError, DataError, ModelError
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.scoring import score_all
 from ragdro.types import Passage, Question
 

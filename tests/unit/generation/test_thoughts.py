@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from ragdro.algorithms import Dro, Rejection
 from ragdro.algorithms.base import Labeller
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.lm.groups import log_probs
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tokens import TextTokenizer

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ragdro.errors import ConfigError
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.lm.scoring import score_all
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from ragdro.generation.generator import Generator, Reading
+from ragdro.generation.generator import Generator
+from ragdro.generation.reading import Reading
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.list_selector import ListSelector

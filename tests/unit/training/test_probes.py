@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragdro.generation.generator import Reading
+from ragdro.generation.reading import Reading
 from ragdro.training.limits import cut_fractions
 from ragdro.training.probes import PROBES, probe, summary
 from ragdro.types import Passage, Prediction, Selection
