@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def _report(done: Ingested) -> None:
     reused = f" ({done.reused} unchanged)" if done.reused else ""
     passages, files = counted(done.passages, "passages"), counted(done.files, "files")
     typer.echo(f"{done.out}: {passages} from {files}{reused}")
-    typer.echo(f"look at it with: ragdro data inspect {done.out}", err=True)
+    typer.echo(f"look at it with: ragdro data inspect {shlex.quote(str(done.out))}", err=True)
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -83,7 +84,7 @@ def init(
     )
     for line in write_first_config(file, answers):
         typer.echo(line)
-    typer.echo(f"next: ragdro train {file} --dry-run")
+    typer.echo(f"next: ragdro train {shlex.quote(str(file))} --dry-run")
 
 
 def _ask(option: str, what: str, *, empty: bool = False) -> str | None:

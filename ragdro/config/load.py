@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -46,7 +47,8 @@ def dump_config(config: Config) -> str:
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
     if not path.is_file():
-        raise ConfigError(f"{path}: {absent(path, 'config file')}; a new one: ragdro init {path}")
+        new = f"a new one: ragdro init {shlex.quote(str(path))}"
+        raise ConfigError(f"{path}: {absent(path, 'config file')}; {new}")
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys to values")

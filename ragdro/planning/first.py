@@ -5,6 +5,7 @@ In: what the user said. Out: a commented config that `load_config` reads, and li
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -94,7 +95,11 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
     )
     room = room_of(answers.model, prompts_of(answers.model, answers.selector)[0], count)
     made = starter(options, seen, len(corpus), room)
-    text = commented(made.values, made.reasons, f"Written by `ragdro init`; train with:  ragdro train {file}")
+    text = commented(
+        made.values,
+        made.reasons,
+        f"Written by `ragdro init`; train with:  ragdro train {shlex.quote(str(file))}",
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     for path, part in parts.items():
         write_questions(Path(path), part)

@@ -275,11 +275,10 @@ def test_a_corpus_smaller_than_n_is_taken_whole(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ragdro", "train", str(tmp_path / "none.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    none = tmp_path / "not there.yaml"
+    done = subprocess.run([sys.executable, "-m", "ragdro", "train", str(none)], capture_output=True, text=True)
     assert done.returncode == 2
-    none = tmp_path / "none.yaml"
-    said = f"{none}: no such config file; what is there: ls {tmp_path}; a new one: ragdro init {none}"
+    said = f"{none}: no such config file; what is there: ls {tmp_path}; a new one: ragdro init '{none}'"
     assert done.stderr == f"ragdro: error: {said}\n"
 
 
