@@ -276,7 +276,8 @@ def test_a_corpus_smaller_than_n_is_taken_whole(tmp_path: Path) -> None:
 
 def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
     none = tmp_path / "not there.yaml"
-    done = subprocess.run([sys.executable, "-m", "ragdro", "train", str(none)], capture_output=True, text=True)
+    command = [sys.executable, "-m", "ragdro", "train", str(none)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     said = f"{none}: no such config file; what is there: ls {tmp_path}; a new one: ragdro init '{none}'"
     assert done.stderr == f"ragdro: error: {said}\n"
