@@ -54,7 +54,7 @@ def test_a_config_that_runs_has_no_problem_and_nothing_is_trained(tmp_path: Path
         "recall", *ROLES, "selector: prompt", "generator: prompt", "selector: limits", "memory",
         "disk", "time",
     }  # fmt: skip
-    assert told["recall"][1].startswith("1.00 of the gold passages among the candidates (6 questions)")
+    assert told["recall"][1].startswith("1.000 of the gold passages among the candidates (6 questions)")
     assert "plain prompts, answers end with </s>" in told["selector"][1]
 
 
