@@ -186,16 +186,21 @@ def with_candidates(data: Path, out: Path, name: str, asked: Sequence[Question])
 def config_of(row: str, name: str, keys: Sequence[str], options: argparse.Namespace) -> ragdro.Config:
     """What a row trains; `keys` name the set's files."""
     start = [] if row in NAMES else [f"warm_up.from={options.runs / f'{name}-{FIRST[row]}'}"]
-    own = [
-        f"name={name}-{row}",
+    own = run_keys(f"{name}-{row}", options)
+    return ragdro.load_config(
+        CONFIG, [*keys, *own, *SIZES[options.size], *ROWS[row], *start, *options.overrides]
+    )
+
+
+def run_keys(name: str, options: argparse.Namespace) -> list[str]:
+    """What the run is called, where it lies and what it runs on."""
+    return [
+        f"name={name}",
         f"runs={options.runs}",
         f"cache={options.runs / 'cache'}",
         f"device={options.device}",
         f"threads={options.threads}",
     ]
-    return ragdro.load_config(
-        CONFIG, [*keys, *own, *SIZES[options.size], *ROWS[row], *start, *options.overrides]
-    )
 
 
 def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:

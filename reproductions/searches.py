@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from ceilings import SETS, signed, whole_corpus
-from pretrained import CONFIG, cell, stages
+from pretrained import CONFIG, cell, run_keys, stages
 
 import ragdro
 from ragdro.data import read_questions
@@ -129,13 +129,7 @@ def main() -> None:
     for name in () if options.table else options.sets:
         keys = prepare(options.data, options.runs / "data", name)
         for row in options.rows:
-            own = [
-                f"name={name}-{row}",
-                f"runs={options.runs}",
-                f"cache={options.runs / 'cache'}",
-                f"device={options.device}",
-                f"threads={options.threads}",
-            ]
+            own = run_keys(f"{name}-{row}", options)
             config = ragdro.load_config(CONFIG, [*keys, *own, *KEYS, *ROWS[row], *options.overrides])
             ragdro.run(config, resume=True)
     table(options.runs)

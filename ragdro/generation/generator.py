@@ -236,8 +236,8 @@ class Generator:
             return list(readings)
         missing = [i for i, r in enumerate(readings) if r.thought is None]
         thoughts = self.thinking.greedy([self.prompt(readings[i]) for i in missing], max_tokens)
-        found = dict(zip(missing, thoughts, strict=True))
-        return [replace(r, thought=found[i]) if i in found else r for i, r in enumerate(readings)]
+        written = dict(zip(missing, thoughts, strict=True))
+        return [replace(r, thought=written[i]) if i in written else r for i, r in enumerate(readings)]
 
     @classmethod
     def from_pretrained(

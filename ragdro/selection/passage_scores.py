@@ -61,14 +61,14 @@ def _features(model: LanguageModel, cache: FeatureCache | None, prompts: Sequenc
     if cache is None:
         return torch.cat(head_features(model, prompts))
     keys = [np.array([*p.ids, -1, *p.ends]).tobytes() for p in prompts]
-    found = {i: features for i, key in enumerate(keys) if (features := cache.get(key)) is not None}
-    missing = [i for i in range(len(prompts)) if i not in found]
+    features_of = {i: features for i, key in enumerate(keys) if (features := cache.get(key)) is not None}
+    missing = [i for i in range(len(prompts)) if i not in features_of]
     if not missing:
-        return torch.cat([found[i] for i in range(len(prompts))]).to(model.device)
+        return torch.cat([features_of[i] for i in range(len(prompts))]).to(model.device)
     for i, features in zip(missing, head_features(model, [prompts[i] for i in missing]), strict=True):
         cache.put(keys[i], features)
-        found[i] = features
-    return torch.cat([found[i].to(model.device) for i in range(len(prompts))])
+        features_of[i] = features
+    return torch.cat([features_of[i].to(model.device) for i in range(len(prompts))])
 
 
 def _each(scores: Tensor, enough: Tensor, counts: Sequence[int]) -> list[Tensor]:
