@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ragdro.config.objective import ObjectiveSettings
 from ragdro.errors import ConfigError
-from ragdro.types import Task, WeightedTask
+from ragdro.types import Draw, Task, WeightedTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ragdro.config import Config
     from ragdro.generation.generator import Generator
     from ragdro.rewriting.rewriter import Rewriter
-    from ragdro.selection.selector import Draw, Selector
+    from ragdro.selection.selector import Selector
 
 
 @dataclass(frozen=True, slots=True)

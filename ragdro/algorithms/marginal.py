@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from ragdro.algorithms.dro import Dro
-from ragdro.types import Task
+from ragdro.types import Draw, Task
 
 if TYPE_CHECKING:
-    from ragdro.selection.selector import Draw, Selector
+    from ragdro.selection.selector import Selector
 
 
 class Marginal(Dro):
@@ -32,7 +32,6 @@ class Marginal(Dro):
         """Every candidate (or the `passages` likeliest) as a list of its own, once, so that the bound is the
         logarithm of the sum over them."""
         from ragdro.selection.inclusion import likeliest
-        from ragdro.selection.selector import Draw
 
         proposed = []
         for log_p in selector.first_choices(tasks, max_tokens):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ragdro.algorithms.dro import Dro
-from ragdro.types import Task
+from ragdro.types import Draw, Task
 
 if TYPE_CHECKING:
-    from ragdro.selection.selector import Draw, Selector
+    from ragdro.selection.selector import Selector
 
 
 class Sft(Dro):
@@ -23,8 +23,6 @@ class Sft(Dro):
 
     def propose(self, selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[list[Draw]]:
         """The retriever's first K as the one draw, certain."""
-        from ragdro.selection.selector import Draw
-
         lengths = [selector.list_length(task.candidates) for task in tasks]
         return [[Draw(tuple(range(length)), 0.0, 0.0)] for length in lengths]
 

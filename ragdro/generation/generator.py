@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 from ragdro.config.models import PassageAttention
 from ragdro.data.passages import PassageLike
 from ragdro.errors import ConfigError, DataError, brief
+from ragdro.generation.block_reading import read_in_blocks
 from ragdro.generation.prompt import Prompt
 from ragdro.generation.reading import Reading, reading_of
-from ragdro.generation.thoughts import Thinking
+from ragdro.generation.thoughts import thinking_of
 from ragdro.generation.writing import GreedyWriter
-from ragdro.lm.block_cache import require_blocks
-from ragdro.lm.last_layers import LastLayers
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.passage_states import PassageStates
 from ragdro.lm.pretrained import pretrained
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.lm.tree import Ints, ScoredSequence
@@ -70,34 +68,15 @@ class Generator:
         self.order = order
         self.passage_attention = passage_attention
         self.link_tokens = link_tokens
-        if passage_memory < 0 or (passage_memory and (passage_attention == "full" or full_layers)):
-            raise ConfigError(
-                f"passage_memory: {passage_memory} with passage_attention: {passage_attention} and"
-                f" full_layers: {full_layers}; it is GiB for passages that all layers read in blocks"
-            )
-        if link_tokens < 0 or (link_tokens and (passage_attention == "full" or full_layers)):
-            raise ConfigError(
-                f"link_tokens: {link_tokens} with passage_attention: {passage_attention} and full_layers:"
-                f" {full_layers}; they are of passages that all layers read in blocks"
-            )
-        if passage_attention != "full":
-            require_blocks(model)
-            template.require_blocks()
-            model.last_layers = (
-                LastLayers(model.hf, full_layers, model.tokenizer.name) if full_layers else None
-            )
-            model.passage_states = PassageStates(int(passage_memory * 2**30)) if passage_memory else None
-        if think and passage_attention != "full":
-            raise ConfigError(
-                f"generator.think: thoughts are drawn with passage_attention: full, not {passage_attention};"
-                " set one or the other"
-            )
-        if template.answer is not None and not think:
-            raise ConfigError(
-                "generator.prompt: has the key 'answer', for what stands behind a thought, and"
-                " generator.think is 0; set think to a number of tokens, or take another prompt"
-            )
-        self.thinking = Thinking(model, template, think) if think else None
+        read_in_blocks(
+            model,
+            template,
+            passage_attention,
+            passage_memory=passage_memory,
+            full_layers=full_layers,
+            link_tokens=link_tokens,
+        )
+        self.thinking = thinking_of(model, template, think, passage_attention)
         self._start = template.output_start(model.tokenizer) if not self.thinking else self.thinking.start
         self._border = template.output_border(model.tokenizer) if not self.thinking else self.thinking.border
         self._writer = GreedyWriter(model, answer_tokens)
@@ -300,7 +279,7 @@ class Generator:
 
         Raises as `answer` does, and `DataError` for an answer of more than `answer_tokens` tokens.
         """
-        length = len(self.model.tokenizer.continuation(self._border, self._start + answer.strip()))
+        length = len(self._written(answer))
         if length > self.answer_tokens:
             raise DataError(
                 f"answer: has {length} tokens, more than answer_tokens = {self.answer_tokens}:"

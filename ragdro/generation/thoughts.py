@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ragdro.config.models import PassageAttention
 from ragdro.errors import ConfigError
 from ragdro.generation.prompt import Prompt
 from ragdro.lm.batching import batches_by_tokens
@@ -109,3 +110,23 @@ class Thinking:
     def _thought(self, written: Written) -> Thought:
         text = self.model.tokenizer.decode(list(written.tokens))
         return Thought(text, written.tokens, written.log_proposal, written.log_prior)
+
+
+def thinking_of(
+    model: LanguageModel, template: PromptTemplate, most: int, passage_attention: PassageAttention
+) -> Thinking | None:
+    """The thoughts of a generator whose longest one takes `most` tokens (0: none).
+
+    Raises `ConfigError` for settings that go against one another.
+    """
+    if most and passage_attention != "full":
+        raise ConfigError(
+            f"generator.think: thoughts are drawn with passage_attention: full, not {passage_attention};"
+            " set one or the other"
+        )
+    if template.answer is not None and not most:
+        raise ConfigError(
+            "generator.prompt: has the key 'answer', for what stands behind a thought, and"
+            " generator.think is 0; set think to a number of tokens, or take another prompt"
+        )
+    return Thinking(model, template, most) if most else None

@@ -16,8 +16,8 @@ from ragdro.rewriting.paths import State, first_rounds, pooled, unasked, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection import tournament
 from ragdro.selection.lists import log_prior
-from ragdro.selection.selector import Draw, Selector
-from ragdro.types import QuestionPath, Selection, Task
+from ragdro.selection.selector import Selector
+from ragdro.types import Draw, QuestionPath, Selection, Task
 
 
 class Asking:

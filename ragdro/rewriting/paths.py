@@ -15,8 +15,7 @@ from typing import TypeAlias
 from ragdro.generation.reading import Reading
 from ragdro.retrieval.queries import QuerySearch, unread
 from ragdro.rewriting.rewriter import WrittenQuery
-from ragdro.selection.selector import Draw
-from ragdro.types import Candidates, Passage, Permutation, QuestionPath, Round, Task
+from ragdro.types import Candidates, Draw, Passage, Permutation, QuestionPath, Round, Task
 
 
 @dataclass(frozen=True, slots=True)

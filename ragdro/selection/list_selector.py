@@ -22,9 +22,9 @@ from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate
 from ragdro.prompts.template import Budget
 from ragdro.selection.identifiers import IdentifierGrammar
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Selector
 from ragdro.selection.writing import DrawnList, Lists, Prompt, Writing, write_lists
-from ragdro.types import Permutation, Selection, Task
+from ragdro.types import Draw, Permutation, Selection, Task
 
 
 class ListSelector(Selector):

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragdro.selection.rerank import all_lists
-from ragdro.selection.selector import Draw, Selector
-from ragdro.types import Permutation, Question, Selection, Task
+from ragdro.selection.selector import Selector
+from ragdro.types import Draw, Permutation, Question, Selection, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ from ragdro.selection.plackett_luce import (
     list_log_probs,
     place_probabilities,
 )
-from ragdro.selection.selector import Draw, Selector
-from ragdro.types import Permutation, Selection, Task
+from ragdro.selection.selector import Selector
+from ragdro.types import Draw, Permutation, Selection, Task
 
 _KEPT_PROMPTS = 2048
 """Of a model that never changes: its epochs read the same ones again."""

@@ -11,7 +11,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
@@ -32,7 +31,7 @@ from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.selection.inclusion import likeliest
 from ragdro.selection.rerank import Reranking, rerank
-from ragdro.types import Candidates, Permutation, Question, QuestionPath, Selection, Task, Thought
+from ragdro.types import Candidates, Draw, Permutation, Question, Selection, Task
 
 _ONE_QUESTION = 1
 """A budget of tokens that puts each question into a batch of its own."""
@@ -40,25 +39,6 @@ _CLASSES = {
     "list": ("ragdro.selection.list_selector", "ListSelector"),
     "pointer": ("ragdro.selection.pointer", "PointerSelector"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A sampled permutation with log q(z) of the distribution it was drawn from and log p(z|x) (nats); where
-    a question is asked more than once, what its `path` has read, and both of the whole path. `thought`: what
-    the generator wrote before the answer, with its own."""
-
-    permutation: Permutation
-    log_proposal: float
-    log_prior: float
-    path: QuestionPath | None = None
-    thought: Thought | None = None
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for draws of a question that are the same decisions."""
-        decisions = None if self.path is None else self.path.decisions
-        return (self.permutation, decisions, None if self.thought is None else self.thought.tokens)
 
 
 class Selector(ABC):

@@ -18,13 +18,12 @@ from ragdro.generation.generator import Generator
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.profiling import phase
-from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training.e_step import Scores, answer_log_likelihoods
 from ragdro.training.m_step import Build, fit
 from ragdro.training.teachers import Orders
 from ragdro.training.warm_up import ObserverOf, warm_up
-from ragdro.types import Task
+from ragdro.types import Draw, Task
 
 T = TypeVar("T")
 FOLDS = ("generator-fold-1", "generator-fold-2")

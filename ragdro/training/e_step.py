@@ -24,11 +24,11 @@ from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
 from ragdro.rewriting.paths import pooled
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Selector
 from ragdro.system import reading
 from ragdro.training.proposals import Propose
 from ragdro.training.thoughts import Think
-from ragdro.types import Task, WeightedSample, WeightedTask
+from ragdro.types import Draw, Task, WeightedSample, WeightedTask
 
 Shards: TypeAlias = Callable[[int, Sequence[Task], Callable[[], list[WeightedTask]]], list[WeightedTask]]
 """Takes a shard's number, its questions and how to weight them; returns them weighted, computed or saved."""

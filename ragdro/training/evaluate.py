@@ -22,7 +22,6 @@ from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
 from ragdro.rewriting.decisions import path_log_priors
-from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training import diagnostics
 from ragdro.training.e_step import e_step
@@ -32,7 +31,7 @@ from ragdro.training.parts import BEST
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals, uniforms
 from ragdro.training.thoughts import thinks
-from ragdro.types import Prediction, Selection, Task, WeightedTask
+from ragdro.types import Draw, Prediction, Selection, Task, WeightedTask
 
 Predict: TypeAlias = Callable[[Sequence[Task]], list[Prediction]]
 SAMPLED = (*diagnostics.METRICS, "tight_bound", "kl_to_previous")

@@ -19,9 +19,9 @@ from ragdro.generation.reading import Reading
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, decisions, pooled, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Selector
 from ragdro.training.teachers import Orders, teacher_permutation
-from ragdro.types import ENOUGH, Permutation, QuestionPath, Task
+from ragdro.types import ENOUGH, Draw, Permutation, QuestionPath, Task
 from ragdro.units import counted
 
 

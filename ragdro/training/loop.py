@@ -14,7 +14,6 @@ from ragdro.algorithms.base import Algorithm, Labeller
 from ragdro.config import TrainingSettings
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine, OwnEngine
-from ragdro.selection.selector import Draw
 from ragdro.system import Rag
 from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import held_out, held_out_log_likelihoods
@@ -27,7 +26,7 @@ from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
 from ragdro.training.tasks import Splits
 from ragdro.training.teachers import model_orders, teacher_permutation
 from ragdro.training.thoughts import Think, thinks
-from ragdro.types import Permutation, Task, WeightedTask
+from ragdro.types import Draw, Permutation, Task, WeightedTask
 
 VANILLA = "vanilla_rag"
 TEACHER = "teacher-"

@@ -18,9 +18,9 @@ from ragdro.config import EStep
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, pooled, walk
 from ragdro.rewriting.rewriter import WrittenQuery
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Selector
 from ragdro.training.proposals import Propose, mixed, numbered
-from ragdro.types import Task
+from ragdro.types import Draw, Task
 
 _QUERIES, _LISTS, _MIXTURE = 2, 3, 4
 """What random numbers of a further round are for."""

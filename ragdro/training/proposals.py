@@ -29,9 +29,9 @@ from ragdro.config import EStep, Mixture
 from ragdro.lm.decoding import branch_decoder
 from ragdro.lm.engines.base import DecoderOf
 from ragdro.lm.scoring import score_all
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Selector
 from ragdro.training.teachers import Orders
-from ragdro.types import Permutation, Task
+from ragdro.types import Draw, Permutation, Task
 
 Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
 """The draws of each question."""

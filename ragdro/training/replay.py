@@ -20,10 +20,10 @@ from ragdro.algorithms.weights import balance
 from ragdro.config import EStep
 from ragdro.lm.scoring import score_all
 from ragdro.lm.snapshot import WeightSnapshot
-from ragdro.selection.selector import Draw, Selector
+from ragdro.selection.selector import Selector
 from ragdro.training.proposals import Propose, log_proposals
 from ragdro.training.teachers import Orders
-from ragdro.types import Permutation, Task, WeightedTask
+from ragdro.types import Draw, Permutation, Task, WeightedTask
 
 Lists = Mapping[str, Sequence[Permutation]]
 """What an iteration drew, by question id."""

@@ -15,9 +15,8 @@ from typing import TypeAlias
 from ragdro.generation.generator import Generator
 from ragdro.generation.reading import Reading
 from ragdro.profiling import phase
-from ragdro.selection.selector import Draw
 from ragdro.training.proposals import numbered
-from ragdro.types import Permutation, Task
+from ragdro.types import Draw, Permutation, Task
 
 Think: TypeAlias = Callable[[Generator, Sequence[Task], Sequence[Sequence[Draw]]], list[list[Draw]]]
 """The draws of each question with a thought each."""

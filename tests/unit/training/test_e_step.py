@@ -12,11 +12,10 @@ from ragdro.config import EStep
 from ragdro.errors import TrainingError
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
-from ragdro.selection.selector import Draw
 from ragdro.system import Rag, reading
 from ragdro.training.e_step import Scores, e_step
 from ragdro.training.proposals import proposals
-from ragdro.types import Task, WeightedTask
+from ragdro.types import Draw, Task, WeightedTask
 from tests.worlds import pocket_rag, pocket_tasks
 
 

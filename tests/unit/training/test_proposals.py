@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from ragdro.algorithms import Dro, Marginal, Sft
 from ragdro.config import EStep, Mixture
 from ragdro.selection.list_selector import ListSelector
-from ragdro.selection.selector import Draw
 from ragdro.training.proposals import log_mixture, log_plackett_luce, plackett_luce, proposals
-from ragdro.types import Task
+from ragdro.types import Draw, Task
 from tests.worlds import pocket_rag, pocket_tasks
 
 LISTS = list(permutations(range(5), 2))
