@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import permutations
 
@@ -24,13 +25,44 @@ DIRECTIONS = 16
 
 def textbook(model: torch.nn.Module, sequence: ScoredSequence) -> Tensor:
     """log p of the sequence's targets, each among those allowed, from one plain forward pass."""
-    logits = model(input_ids=torch.from_numpy(sequence.tokens)[None]).logits[0]
-    total = torch.zeros((), dtype=logits.dtype)
+    return textbook_all(model, [sequence])[0]
+
+
+def textbook_all(model: torch.nn.Module, sequences: Sequence[ScoredSequence]) -> Tensor:
+    """The same of several, those of one length in one pass."""
+    by_length: dict[int, list[int]] = {}
+    for i, sequence in enumerate(sequences):
+        by_length.setdefault(len(sequence.tokens), []).append(i)
+    values: list[Tensor] = [torch.zeros(())] * len(sequences)
+    for places in by_length.values():
+        ids = torch.stack([torch.from_numpy(sequences[i].tokens) for i in places])
+        for i, logits in zip(places, model(input_ids=ids).logits, strict=True):
+            values[i] = _log_prob(logits, sequences[i])
+    return torch.stack(values)
+
+
+def _log_prob(logits: Tensor, sequence: ScoredSequence) -> Tensor:
+    value = torch.zeros((), dtype=logits.dtype)
     for i, place in enumerate(sequence.targets.tolist()):
-        row, target = logits[place - 1], int(sequence.tokens[place])
+        row = logits[place - 1]
         among = row if sequence.allowed is None else row[torch.from_numpy(sequence.allowed[i])]
-        total = total + row[target] - among.logsumexp(0)
-    return total
+        value = value + row[int(sequence.tokens[place])] - among.logsumexp(0)
+    return value
+
+
+class Enumerated:
+    """All that can be decided about a question: `prior` is log p(h|x) of each, `likelihood` log p(y|x,h)."""
+
+    prior: Tensor
+    likelihood: Tensor
+
+    @property
+    def posterior(self) -> Tensor:
+        return (self.prior + self.likelihood).softmax(0)
+
+    @property
+    def evidence(self) -> Tensor:
+        return (self.prior + self.likelihood).logsumexp(0)
 
 
 @cache

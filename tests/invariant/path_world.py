@@ -27,6 +27,7 @@ from ragdro.selection.list_selector import ListSelector
 from ragdro.system import Rag
 from ragdro.types import ENOUGH, Candidates, Passage, Permutation, Question, QuestionPath, Task
 from tests.conftest import random_model, word_level
+from tests.invariant.by_hand import Enumerated, textbook_all
 
 SENTENCES = [
     "Passages: Question: where is Bo? Selection: [1] > [2] > [3] > [4] > [5] > [6] Find: Answer",
@@ -88,49 +89,19 @@ def choices_of(path: QuestionPath) -> Choices:
     return first.permutation, kind, second.permutation
 
 
-def textbook(model: torch.nn.Module, sequences: Sequence[ScoredSequence]) -> Tensor:
-    """log p of each sequence's targets, each among those allowed, from plain passes of like sequences."""
-    by_length: dict[int, list[int]] = {}
-    for i, sequence in enumerate(sequences):
-        by_length.setdefault(len(sequence.tokens), []).append(i)
-    totals: list[Tensor] = [torch.zeros(())] * len(sequences)
-    for places in by_length.values():
-        ids = torch.stack([torch.from_numpy(sequences[i].tokens) for i in places])
-        for i, rows in zip(places, model(input_ids=ids).logits, strict=True):
-            totals[i] = _total(rows, sequences[i])
-    return torch.stack(totals)
-
-
-def _total(rows: Tensor, sequence: ScoredSequence) -> Tensor:
-    total = torch.zeros((), dtype=rows.dtype)
-    for i, place in enumerate(sequence.targets.tolist()):
-        row = rows[place - 1]
-        among = row if sequence.allowed is None else row[torch.from_numpy(sequence.allowed[i])]
-        total = total + row[int(sequence.tokens[place])] - among.logsumexp(0)
-    return total
-
-
 def left(first: Permutation, kind: int) -> tuple[Passage, ...]:
     """What a query of a kind finds that the first list has not read."""
     return () if kind == NOTHING else tuple(PASSAGES[i] for i in FOUND[kind] if i not in first)
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Enumerated):
     """All paths with their log p(h|x) and log p(y|x,h), and log p of every word as a query, by first list."""
 
     paths: list[Choices]
     prior: Tensor
     likelihood: Tensor
     words: dict[Permutation, Tensor]
-
-    @property
-    def posterior(self) -> Tensor:
-        return (self.prior + self.likelihood).softmax(0)
-
-    @property
-    def evidence(self) -> Tensor:
-        return (self.prior + self.likelihood).logsumexp(0)
 
 
 def enumerate_paths(rag: Rag) -> Exact:
@@ -139,7 +110,7 @@ def enumerate_paths(rag: Rag) -> Exact:
     selector, rewriter = rag.selector, rag.asking.rewriter
     chooser, reader, writer = (m.hf.double() for m in (selector.model, rag.generator.model, rewriter.model))
     firsts = list(permutations(range(6), 2))
-    log_first = textbook(chooser, [selector.scored(TASK, z) for z in firsts])
+    log_first = textbook_all(chooser, [selector.scored(TASK, z) for z in firsts])
     words = _words(writer, rewriter, firsts)
     kinds = _kinds(rewriter)
     paths = list[Choices]()
@@ -155,7 +126,7 @@ def enumerate_paths(rag: Rag) -> Exact:
                 log_queries.append(log_query)
                 states.append(selector.scored(task, second) if second else None)
     scored = [s for s in states if s is not None]
-    second_values = iter(textbook(chooser, scored))
+    second_values = iter(textbook_all(chooser, scored))
     log_second = torch.stack(
         [torch.zeros((), dtype=torch.float64) if s is None else next(second_values) for s in states]
     )
@@ -163,7 +134,7 @@ def enumerate_paths(rag: Rag) -> Exact:
     prior = torch.stack([by_first[first] for first, _, _ in paths]) + torch.stack(log_queries) + log_second
     readings = [Reading(TASK.question, read_of(path)) for path in paths]
     distinct = {tuple(p.id for p in r.passages): r for r in readings}
-    values = textbook(reader, [rag.generator.scored(r) for r in distinct.values()])
+    values = textbook_all(reader, [rag.generator.scored(r) for r in distinct.values()])
     by_reading = dict(zip(distinct, values, strict=True))
     likelihood = torch.stack([by_reading[tuple(p.id for p in r.passages)] for r in readings])
     return Exact(paths, prior, likelihood, words)

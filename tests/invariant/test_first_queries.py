@@ -33,8 +33,8 @@ from ragdro.types import (
     WeightedSample,
     WeightedTask,
 )
-from tests.invariant.by_hand import projected
-from tests.invariant.path_world import FOUND, NOTHING, PASSAGES, TASK, kind_of, path_rag, textbook
+from tests.invariant.by_hand import projected, textbook_all
+from tests.invariant.path_world import FOUND, NOTHING, PASSAGES, TASK, kind_of, path_rag
 from tests.invariant.test_paths import drawn, path_rag_decode
 
 Step = tuple[int, Permutation]
@@ -118,7 +118,7 @@ def enumerate_first(rag: Rag, rounds: int) -> Truth:
         selector.scored(Task(TASK.question, Candidates("q", left(kind, read)), read), z)
         for read, kind, z in lists
     ]
-    log_lists = dict(zip(lists, textbook(chooser, scored), strict=True))
+    log_lists = dict(zip(lists, textbook_all(chooser, scored), strict=True))
     prior = torch.stack(
         [
             sum(
@@ -132,7 +132,7 @@ def enumerate_first(rag: Rag, rounds: int) -> Truth:
         ]
     )
     readings = list(dict.fromkeys(map(read_of, paths)))
-    values = textbook(reader, [rag.generator.scored(Reading(TASK.question, read)) for read in readings])
+    values = textbook_all(reader, [rag.generator.scored(Reading(TASK.question, read)) for read in readings])
     by_reading = dict(zip(readings, values, strict=True))
     return Truth(paths, prior, torch.stack([by_reading[read_of(path)] for path in paths]), words)
 

@@ -22,8 +22,7 @@ from ragdro.training.proposals import proposals
 from ragdro.training.thoughts import thinks
 from ragdro.types import Thought, WeightedSample, WeightedTask
 from tests.invariant import path_world
-from tests.invariant.by_hand import projected
-from tests.invariant.path_world import textbook
+from tests.invariant.by_hand import projected, textbook_all
 from tests.invariant.thought_world import TASK, Choices, by_hand, enumerate_thoughts, exact, thought_rag
 
 TOKENS = 10_000
@@ -161,12 +160,12 @@ def test_the_generator_climbs_the_bound_of_its_samples() -> None:
     samples = [s for s in weighted.samples for _ in range(s.count)]
     thoughts, answers = by_hand(rag, [choices_of(s) for s in samples])
     log_q = torch.tensor([s.thought.log_proposal for s in samples if s.thought]).double()
-    ratios = textbook(reader, answers) + textbook(reader, thoughts) - log_q
+    ratios = textbook_all(reader, answers) + textbook_all(reader, thoughts) - log_q
     assert float(bound(ratios.detach()[None])) == pytest.approx(weighted.bound, abs=1e-4)
     expected = projected(model, bound(ratios[None])[0])
     assert (gradient - expected).norm() < 2e-3 * expected.norm()
     weights = importance_weights(ratios.detach()[None])[0]
-    alone = projected(model, (weights * textbook(reader, answers)).sum())
+    alone = projected(model, (weights * textbook_all(reader, answers)).sum())
     assert (alone - expected).norm() > 0.1 * expected.norm()  # the thoughts' part is no small one
 
 
@@ -212,7 +211,7 @@ def test_a_marginal_answer_is_summed_over_lists_and_thoughts() -> None:
         reader = rag.generator.model.hf.double()
         for answer in distribution.answers[:3]:
             _, answers = by_hand(rag, truth.choices, rag.generator.answer_ids(TASK.question, answer.answer))
-            expected[answer.answer] = float((truth.prior + textbook(reader, answers)).logsumexp(0).exp())
+            expected[answer.answer] = float((truth.prior + textbook_all(reader, answers)).logsumexp(0).exp())
     named = [normalise(name) for name in expected]
     assert len(set(named)) == 3
     for answer in distribution.answers[:3]:

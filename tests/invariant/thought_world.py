@@ -24,7 +24,7 @@ from ragdro.selection.list_selector import ListSelector
 from ragdro.system import Rag
 from ragdro.types import Candidates, Passage, Question, Task
 from tests.conftest import random_model, word_level
-from tests.invariant.path_world import textbook
+from tests.invariant.by_hand import Enumerated, textbook_all
 
 PASSAGES = tuple(Passage(word, word, word) for word in ("lake", "mill", "inn"))
 TASK = Task(Question("q", "who", ("mill",)), Candidates("q", PASSAGES))
@@ -53,7 +53,7 @@ def thoughts_of(size: int, end: int) -> list[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Enumerated):
     """Every list and thought, with log p(z|x), log p(r|x,d_z) and log p(y|x,d_z,r)."""
 
     choices: list[Choices]
@@ -62,16 +62,8 @@ class Exact:
     likelihood: Tensor
 
     @property
-    def prior(self) -> Tensor:
+    def prior(self) -> Tensor:  # type: ignore[override]
         return self.lists + self.thoughts
-
-    @property
-    def posterior(self) -> Tensor:
-        return (self.prior + self.likelihood).softmax(0)
-
-    @property
-    def evidence(self) -> Tensor:
-        return (self.prior + self.likelihood).logsumexp(0)
 
 
 def by_hand(
@@ -104,13 +96,13 @@ def enumerate_thoughts(rag: Rag) -> Exact:
     tokenizer = rag.generator.model.tokenizer
     written = thoughts_of(len(tokenizer.hf), int(tokenizer.hf.eos_token_id))
     choices = [(place, thought) for place in range(3) for thought in written]
-    of_list = textbook(chooser, [rag.selector.scored(TASK, (place,)) for place in range(3)])
+    of_list = textbook_all(chooser, [rag.selector.scored(TASK, (place,)) for place in range(3)])
     thoughts, answers = by_hand(rag, choices)
     return Exact(
         choices,
         of_list.repeat_interleave(len(written)),
-        textbook(reader, thoughts),
-        textbook(reader, answers),
+        textbook_all(reader, thoughts),
+        textbook_all(reader, answers),
     )
 
 

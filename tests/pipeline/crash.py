@@ -13,8 +13,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+import ragdro
+from ragdro.config import Config
+from ragdro.runs.state import StateStore
 from tests.pipeline.test_train import write_config
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -114,6 +118,29 @@ def die_at_sync(number: int) -> None:
         sync(descriptor)
 
     os.fsync = fsync
+
+
+class Killed(BaseException):
+    """Nothing catches it: the run ends where it is raised, and nothing more is written."""
+
+
+def killed_and_resumed(config: Config, commit: int, patch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The `outcome` of a run that ends in this process behind its commit number `commit`, and is resumed."""
+    done, original = [0], StateStore.commit
+
+    def committed(store: StateStore, state: Any) -> None:
+        original(store, state)
+        done[0] += 1
+        if done[0] == commit:
+            store.settle()
+            raise Killed
+
+    with patch.context() as killing:
+        killing.setattr(StateStore, "commit", committed)
+        with pytest.raises(Killed):
+            ragdro.run(config)
+    ragdro.run(config, resume=True)
+    return outcome(Path(config.runs) / config.name)
 
 
 def small_run(folder: Path, **changes: object) -> Path:

@@ -20,7 +20,6 @@ from ragdro.report.predictions import read_records
 from ragdro.report.run_page import write_report
 from ragdro.runs import shards
 from ragdro.runs.setup import set_up
-from ragdro.runs.state import StateStore
 from ragdro.runs.status import read_results
 from ragdro.runs.warm_start import warm_start
 from ragdro.serve.jobs import Answered, AnswerJob, work
@@ -30,7 +29,7 @@ from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals
 from tests.conftest import byte_level, random_model
 from tests.paths import far_passages, far_questions
-from tests.pipeline.crash import outcome
+from tests.pipeline.crash import killed_and_resumed, outcome
 from tests.pipeline.test_train import jsonl
 from tests.unit.report.test_table_html import Tags
 
@@ -101,33 +100,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Killed(BaseException):
-    """Nothing catches it: the run ends where it is raised, and nothing more is written."""
-
-
 @pytest.mark.parametrize("commit", [8, 13, 19])
 def test_a_run_that_is_killed_ends_as_one_that_was_not(
     finished: Path, commit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the rewriter's warm-up, in an E-step, in the rewriter's fit."""
     config = ragdro.load_config(finished / "config.yaml", [f"name=killed-{commit}"])
-    done, original = [0], StateStore.commit
-
-    def committed(store: StateStore, state: Any) -> None:
-        original(store, state)
-        done[0] += 1
-        if done[0] == commit:
-            store.settle()
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StateStore, "commit", committed)
-        with pytest.raises(Killed):
-            ragdro.run(config)
-    ragdro.run(config, resume=True)
-    expected, found = (outcome(finished / "runs" / name) for name in ("run", config.name))
-    assert found.keys() == expected.keys()
-    assert [key for key in expected if found[key] != expected[key]] == []
+    expected, resumed = outcome(finished / "runs/run"), killed_and_resumed(config, commit, monkeypatch)
+    assert resumed.keys() == expected.keys()
+    assert [key for key in expected if resumed[key] != expected[key]] == []
 
 
 def test_the_folder_holds_three_models_and_paths(finished: Path) -> None:

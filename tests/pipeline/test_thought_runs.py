@@ -15,11 +15,10 @@ from ragdro.errors import ConfigError
 from ragdro.report.plain import one_line
 from ragdro.report.predictions import read_records
 from ragdro.report.run_page import write_report
-from ragdro.runs.state import StateStore
 from ragdro.runs.weighted_lists import weighted_lists
 from ragdro.serve.jobs import Answered, AnswerJob, work
-from tests.pipeline.crash import outcome
-from tests.pipeline.test_path_runs import Killed, path_config
+from tests.pipeline.crash import killed_and_resumed, outcome
+from tests.pipeline.test_path_runs import path_config
 
 
 def thought_config(folder: Path, **changes: Any) -> Path:
@@ -83,23 +82,9 @@ def test_a_run_that_is_killed_ends_as_one_that_was_not(
 ) -> None:
     """Behind the first shard of an E-step, in the generator's fit."""
     config = ragdro.load_config(finished / "config.yaml", [*THINK, f"name=killed-{commit}"])
-    done, original = [0], StateStore.commit
-
-    def committed(store: StateStore, state: Any) -> None:
-        original(store, state)
-        done[0] += 1
-        if done[0] == commit:
-            store.settle()
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StateStore, "commit", committed)
-        with pytest.raises(Killed):
-            ragdro.run(config)
-    ragdro.run(config, resume=True)
-    expected, found = (outcome(finished / "runs" / name) for name in ("run", config.name))
-    assert found.keys() == expected.keys()
-    assert [key for key in expected if found[key] != expected[key]] == []
+    expected, resumed = outcome(finished / "runs/run"), killed_and_resumed(config, commit, monkeypatch)
+    assert resumed.keys() == expected.keys()
+    assert [key for key in expected if resumed[key] != expected[key]] == []
 
 
 @pytest.mark.parametrize(
