@@ -66,6 +66,32 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(making, ignore_errors=True)
 
 
+def replace_folder(made: Path, folder: Path) -> None:
+    """Put the finished folder `made` where `folder` is, or is not yet.
+
+    What was there stands aside until then: where this is killed, `finish_replacing` has both.
+    """
+    aside = _aside(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+    rename_durably(made, folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def finish_replacing(made: Path, folder: Path) -> None:
+    """What a `replace_folder` that was killed did not come to: `folder` is the finished one, or, where that
+    is gone, the one before. Nothing where none was killed."""
+    for left in (made, _aside(folder)):
+        if left.is_dir() and not folder.exists():
+            rename_durably(left, folder)
+    shutil.rmtree(_aside(folder), ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.old")
+
+
 def remove_temporary_files(folder: Path) -> None:
     """What writes that were killed left in `folder`: temporary files and folders of this module's naming."""
     for path in folder.glob(".*.tmp"):

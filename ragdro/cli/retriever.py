@@ -33,6 +33,7 @@ def train(
     learning_rate: Annotated[float, _option("learning_rate")] = _DEFAULTS.learning_rate,
     batch_size: Annotated[int, _option("batch_size")] = _DEFAULTS.batch_size,
     passages: Annotated[int, _option("passages")] = _DEFAULTS.passages,
+    likely: Annotated[float, _option("likely")] = _DEFAULTS.likely,
     max_tokens: Annotated[Optional[int], _option("max_tokens")] = _DEFAULTS.max_tokens,  # noqa: UP045
     questions: Annotated[Optional[int], _option("questions")] = _DEFAULTS.questions,  # noqa: UP045
     seed: Annotated[int, _option("seed")] = _DEFAULTS.seed,
@@ -61,6 +62,7 @@ def train(
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "passages": passages,
+        "likely": likely,
         "max_tokens": max_tokens,
         "questions": questions,
         "seed": seed,

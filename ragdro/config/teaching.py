@@ -35,6 +35,12 @@ class RetrieverTraining(Settings):
         ge=2,
         description="passages a question is compared with: half the best (infonce: one), the rest negatives",
     )
+    likely: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="infonce: passages whose label is at least this are positives; where none is, the best",
+    )
     max_tokens: int | None = Field(
         default=None,
         ge=8,

@@ -54,8 +54,6 @@ MARGIN = 0.3
 """The difference of two cosines that a difference of labels of 1 asks for."""
 _LEAST = 1e-6
 """Of a label before its logarithm."""
-_LIKELY = 0.5
-"""From this label on a passage is a positive of InfoNCE; where none is, the best one is."""
 
 Row = tuple[str, list[str], list[float]]
 """A question, its passages, their labels."""
@@ -117,10 +115,10 @@ def rows_of(labels: Sequence[RelevanceLabels], training: RetrieverTraining) -> l
     for one in labels:
         if max(one.values) == min(one.values):
             continue
-        passages, values = _filled(one, n, pool, rng)
+        passages, values = _filled(one, n, training.likely, pool, rng)
         best = sorted(range(len(values)), key=lambda i: -values[i])
         if training.loss == "infonce":
-            positives = [i for i in best if values[i] >= _LIKELY] or best[:1]
+            positives = [i for i in best if values[i] >= training.likely] or best[:1]
             picked = [[i, *_negatives(values, positives, n - 1)] for i in positives]
         else:
             first = best[: math.ceil(n / 2)]
@@ -140,13 +138,13 @@ def _negatives(values: Sequence[float], taken: Sequence[int], count: int) -> lis
 
 
 def _filled(
-    one: RelevanceLabels, n: int, pool: Sequence[Passage], rng: random.Random
+    one: RelevanceLabels, n: int, likely: float, pool: Sequence[Passage], rng: random.Random
 ) -> tuple[list[Passage], list[float]]:
     """The passages and values of `one`, with others behind them where its own are fewer than n negatives and
     its positives."""
     passages, values = list(one.passages), list(one.values)
     own = {p.content for p in passages}
-    missing = n + sum(value >= _LIKELY for value in values) - len(passages)
+    missing = n + sum(value >= likely for value in values) - len(passages)
     others = [p for p in rng.sample(pool, min(len(pool), max(0, missing) + len(own))) if p.content not in own]
     filled = others[: max(0, missing)]
     return [*passages, *filled], [*values, *[0.0] * len(filled)]

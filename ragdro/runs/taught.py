@@ -24,6 +24,7 @@ from ragdro.config.retriever import ColbertSettings, DenseSettings, RetrieverSet
 from ragdro.config.teaching import RetrieverTraining, TaughtByTheLoop
 from ragdro.errors import ConfigError, RetrievalError
 from ragdro.files import rename_durably, sync
+from ragdro.lm.engines.process import end_with_parent
 from ragdro.parallel.world import broadcast_from_rank0, waiting_for
 from ragdro.runs.checkpointer import SHARD
 from ragdro.runs.setup import load_splits, prepare
@@ -130,7 +131,14 @@ class LoopRetriever:
         environment = {key: value for key, value in os.environ.items() if key not in _LAUNCHED}
         if self._config.threads is not None:
             environment["OMP_NUM_THREADS"] = str(self._config.threads)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=end_with_parent(),
+        )
         if done.returncode != 0:
             said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
             raise RetrievalError(f"retriever.train_every: {said.removeprefix('ragdro: error: ')}")

@@ -14,7 +14,7 @@ from ragdro.config import Config
 from ragdro.config.retriever import ColbertSettings, DenseSettings, HybridSettings, RetrieverSettings
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import ConfigError, RetrievalError
-from ragdro.files import atomic_folder, write_atomically
+from ragdro.files import atomic_folder, finish_replacing, replace_folder, write_atomically
 from ragdro.runs.stages import config_of
 from ragdro.runs.weighted_lists import training_tasks, weighted_lists
 from ragdro.training.evaluate import spaced
@@ -56,6 +56,8 @@ def teach_retriever(
     config = config_of(run)
     settings = trainable(config, model)
     folder = run / FOLDER if out is None else out
+    making = folder.with_name(f"{folder.name}.new")
+    finish_replacing(making, folder)
     if folder.exists() and not overwrite:
         raise ConfigError(
             f"{folder}: exists; pass overwrite=True to replace it, or give another one: --out FOLDER"
@@ -72,14 +74,11 @@ def teach_retriever(
             f"training a retriever needs {error.name}, which is not installed:"
             " pip install 'ragdro[retriever]'"
         ) from error
-    making = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(making, ignore_errors=True)
     with atomic_folder(making) as new:
         loss = teach(labels, settings, training, new, show_progress=show_progress)
         write_atomically(new / "README.md", _card(run, settings, training, len(labels)))
-    if folder.exists():
-        shutil.rmtree(folder)
-    making.rename(folder)
+    replace_folder(making, folder)
     return Taught(folder, settings.kind, settings.model, len(labels), loss)
 
 

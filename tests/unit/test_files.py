@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
 
-from ragdro.files import atomic_folder
+from ragdro.files import atomic_folder, finish_replacing, replace_folder
 
 
 def test_a_folder_appears_when_it_is_done(tmp_path: Path) -> None:
@@ -41,3 +43,55 @@ def test_a_name_that_is_taken_by_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError), atomic_folder(tmp_path / "made") as making:
         (making / "a").touch()
     assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing behind this is done."""
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("survived", range(8))
+def test_a_folder_that_is_replaced_is_never_lost(
+    there: bool, survived: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in front of any file operation, also of the one that mends it."""
+    made, folder = tmp_path / "model.new", tmp_path / "model"
+    for path, text in ((made, "after"), (folder, "before"))[: 1 + there]:
+        path.mkdir()
+        (path / "weights").write_text(text)
+    left = survived
+
+    def counted(name: str) -> None:
+        operation = getattr(os, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal left
+            if not left:
+                raise Killed
+            left -= 1
+            return operation(*arguments, **options)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("rename", "replace", "unlink", "rmdir"):
+        counted(name)
+    try:
+        replace_folder(made, folder)
+    except Killed:
+        assert any((path / "weights").is_file() for path in tmp_path.iterdir())
+        left = survived
+        with contextlib.suppress(Killed):
+            finish_replacing(made, folder)
+        left = -1
+        finish_replacing(made, folder)
+    assert (folder / "weights").read_text() in (("after", "before") if there else ("after",))
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", "model.new"}
+    assert made.is_dir() == ((folder / "weights").read_text() == "before")
+
+
+def test_nothing_is_mended_where_nothing_was_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "model.new").mkdir()
+    finish_replacing(tmp_path / "model.new", folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.new"}

@@ -50,7 +50,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_with_parent(),
+                preexec_fn=end_with_parent(),
             )
 
     def wait_until_ready(self, url: str, seconds: float) -> None:
@@ -99,9 +99,9 @@ def end_of(log: Path) -> str:
     return f": {shorten(said, 250, placeholder=' …')}; the rest is in {log}"
 
 
-def _with_parent() -> Callable[[], None] | None:
-    """What the child calls before it becomes the server, so that it gets SIGTERM where its parent is killed;
-    Linux alone knows that."""
+def end_with_parent() -> Callable[[], None] | None:
+    """What a child calls before it becomes another program (`preexec_fn`), so that it gets SIGTERM where its
+    parent is killed; Linux alone knows that."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec no lock may be taken

@@ -48,6 +48,9 @@ def test_infonce_has_a_row_for_each_likely_passage_and_never_another_positive_in
     rows = rows_of([one, unsure], RetrieverTraining(passages=3, loss="infonce"))
     assert [row[1] for row in rows] == [texts(one, 2, 1, 3), texts(one, 4, 1, 3), texts(unsure, 1, 0, 3)]
 
+    surer = rows_of([one, unsure], RetrieverTraining(passages=3, likely=0.8))
+    assert [row[1] for row in surer] == [texts(one, 2, 1, 3), texts(unsure, 1, 0, 3)]
+
 
 def test_questions_with_few_candidates_are_filled_up_with_passages_of_others() -> None:
     few, other = labelled(0, (1.0, 0.0)), labelled(1)
