@@ -17,7 +17,7 @@ from ragdro.types import Candidates, Passage, Question, Task
 Find: TypeAlias = Callable[[Sequence[str], int], Sequence[Candidates]]
 """From texts, none of them empty, and how many passages each may have, to what they find, best first."""
 _KEPT = 100_000
-"""Texts whose candidates are kept; the oldest go first."""
+"""Texts whose candidates are kept; where there are more, the newest half of so many are."""
 
 
 class QuerySearch:
@@ -39,8 +39,9 @@ class QuerySearch:
                 kept = tuple(self._passages.setdefault(p.id, p) for p in found.passages)
                 self._known[text] = replace(found, passages=kept)
         result = {text: self._known.get(text, Candidates("", ())) for text in asked}
-        for text in list(self._known)[: max(0, len(self._known) - _KEPT)]:
-            del self._known[text]
+        if len(self._known) > _KEPT:
+            self._known = dict(list(self._known.items())[-_KEPT // 2 :])
+            self._passages = {p.id: p for found in self._known.values() for p in found.passages}
         return result
 
 

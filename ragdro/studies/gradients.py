@@ -82,7 +82,7 @@ def spread(rag: Rag, config: Config, task: Task) -> dict[int, dict[str, float]]:
     (draws,) = proposals(algorithm_of(config), settings, config.seed, _STREAM)(rag.selector, [task])
     lists = list(dict.fromkeys(draw.permutation for draw in draws))
     selecting = [rag.selector.group(task, [z]) for z in lists]
-    answering = [rag.generator.group([reading(task, z)]) for z in lists]
+    answering = [rag.generator.group([reading(task, rag.generator.ordered(z))]) for z in lists]
     _, of_selector = gradients(rag.selector.model, selecting)
     scores, of_generator = gradients(rag.generator.model, answering)
     place = {z: i for i, z in enumerate(lists)}

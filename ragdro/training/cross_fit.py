@@ -18,11 +18,10 @@ from ragdro.generation.generator import Generator
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.profiling import phase
-from ragdro.system import Rag
 from ragdro.training.e_step import Scores, answer_log_likelihoods
+from ragdro.training.lessons import Lesson
 from ragdro.training.m_step import Build, fit
-from ragdro.training.teachers import Orders
-from ragdro.training.warm_up import ObserverOf, warm_up
+from ragdro.training.warm_up import ObserverOf, teach_answers
 from ragdro.types import Draw, Task
 
 T = TypeVar("T")
@@ -51,29 +50,18 @@ def folds_of(model: LanguageModel, tasks: Sequence[Task]) -> list[Fold]:
 
 def warm_up_folds(
     folds: Sequence[Fold],
-    rag: Rag,
-    tasks: Sequence[Task],
+    generator: Generator,
+    taught: Sequence[Lesson],
     settings: TrainingSettings,
     observe: ObserverOf,
-    orders: Orders | None = None,
 ) -> None:
-    """Each fold's warm-up of the generator, on its own questions; `orders` as in `warm_up`."""
-    generator_only = settings.warm_up.model_copy(update={"selector": None, "rewriter": None})
+    """Each fold's warm-up of the generator, on its own questions; `taught`: the pair's, of `warm_up`."""
     for number, fold in enumerate(folds):
-        own = [tasks[i] for i in fold.fitted_to(tasks)]
+        own = [taught[i] for i in fold.fitted_to([lesson.task for lesson in taught])]
         if own:
             rng = np.random.default_rng([settings.seed, _FOLD, number])
             with fold.swap_in():
-                warm_up(
-                    rag.selector,
-                    rag.generator,
-                    own,
-                    generator_only,
-                    rng,
-                    lambda role, name=fold.name: observe(name),  # type: ignore[misc]
-                    orders,
-                    rag.asking,
-                )
+                teach_answers(generator, own, settings.warm_up, rng, observe(fold.name))
 
 
 def fit_folds(

@@ -20,17 +20,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ragdro.algorithms.base import Algorithm
 from ragdro.algorithms.dro import Dro
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.config import TrainingSettings
-from ragdro.config.load import describe
-from ragdro.config.objective import check_proposals
-from ragdro.config.paths import check_paths
-from ragdro.config.thinking import check_thinking
-from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.lm.engines.base import Engine
 from ragdro.lm.model import LanguageModel
@@ -38,8 +32,6 @@ from ragdro.parallel.sharding import apply_parallelism
 from ragdro.parallel.world import is_rank0, waiting_for
 from ragdro.profiling import phase
 from ragdro.progress import Silent, display
-from ragdro.retrieval.queries import as_find
-from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.rewriter import Rewriter
 from ragdro.selection.selector import Selector
 from ragdro.system import Rag, as_retrieve
@@ -55,6 +47,7 @@ from ragdro.training.memory import limited_by
 from ragdro.training.observer import observers
 from ragdro.training.parts import REFERENCE
 from ragdro.training.patience import is_exhausted
+from ragdro.training.settings import asking_of, settings_of
 from ragdro.training.tasks import TOP_N, tasks_of
 from ragdro.training.warm_up import warm_up
 from ragdro.types import Question, Role, Task, WeightedTask
@@ -94,7 +87,7 @@ def train(
     Raises a `RagdroError` for input that cannot be used.
     """
     algorithm = algorithm or Dro()
-    settings = _settings(settings, algorithm, changes, generator)
+    settings = settings_of(settings, algorithm, changes, generator)
     retrieve = None if retriever is None else as_retrieve(retriever, top_n)
     system = Rag(
         selector,
@@ -102,7 +95,7 @@ def train(
         retrieve,
         settings.evaluation.max_tokens_per_micro_batch,
         selects=algorithm.selects,
-        asking=_asking(rewriter, retriever, settings, selector),
+        asking=asking_of(rewriter, retriever, settings, selector),
     )
     selector.independent = algorithm.independent
     splits = (
@@ -137,14 +130,9 @@ def expectation_maximisation(training: Training) -> dict[str, Any]:
 
 def _loop(training: Training) -> dict[str, Any]:
     """What is left of it, behind what was restored."""
-    system, settings, state = training.system, training.settings, training.state
+    settings, state = training.settings, training.state
     if state.finished < 0:
-        training.ask_teacher()
-        rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
-        tasks, orders = training.train, training.model_orders
-        pair, asking = (system.selector, system.generator), system.asking
-        warm_up(*pair, tasks, settings.warm_up, rng, observe, orders, asking)
-        warm_up_folds(training.folds, system, tasks, settings, observe, orders)
+        _warm_up(training)
         training.capture(REFERENCE)
         with _measuring(training):
             evaluate_vanilla(training)
@@ -161,6 +149,16 @@ def _loop(training: Training) -> dict[str, Any]:
         test_best(training)
     training.emit("on_train_end", training)
     return state.results
+
+
+def _warm_up(training: Training) -> None:
+    """Fit all models to what a teacher selects, asks and answers."""
+    training.ask_teacher()
+    system, settings = training.system, training.settings
+    rng, observe = np.random.default_rng([settings.seed, _WARM_UP_STREAM]), observers(training, "warm_up")
+    pair, tasks, orders = (system.selector, system.generator), training.train, training.model_orders
+    taught = warm_up(*pair, tasks, settings.warm_up, rng, observe, orders, system.asking)
+    warm_up_folds(training.folds, system.generator, taught, settings, observe)
 
 
 def _measuring(training: Training) -> AbstractContextManager[None]:
@@ -239,50 +237,3 @@ def _example(
     make: Callable[[Any, WeightedTask], TrainingExample], model: Any, weighted: Sequence[WeightedTask], i: int
 ) -> TrainingExample:
     return make(model, weighted[i])
-
-
-def _asking(
-    rewriter: Rewriter | None, retriever: Any, settings: TrainingSettings, selector: Selector
-) -> Asking | None:
-    """What asks again, where anything is to. Raises `ConfigError` where a part of it is missing."""
-    if not settings.retrieval.asks:
-        if rewriter is not None:
-            raise ConfigError("rewriter: asks nothing with retrieval.rounds = 1; set it to 2 or more")
-        return None
-    if rewriter is None or retriever is None:
-        missing = "rewriter" if rewriter is None else "retriever"
-        key, what = (
-            ("rounds", "ask more than once")
-            if settings.retrieval.rounds > 1
-            else ("rewrite_first", "write queries")
-        )
-        raise ConfigError(f"retrieval.{key}: to {what} takes a {missing}: pass {missing}=...")
-    return Asking(rewriter, as_find(retriever), settings.retrieval, selector)
-
-
-def _settings(
-    settings: TrainingSettings | None, algorithm: Algorithm, changes: dict[str, Any], generator: Generator
-) -> TrainingSettings:
-    """The settings with what the keywords and the algorithm say of them."""
-    given = settings or TrainingSettings()
-    if changes:
-        try:
-            given = type(given).model_validate({**dict(given), **changes})
-        except ValidationError as error:
-            raise ConfigError(describe(error, type(given))) from error
-    if given.warm_up.start is not None:
-        raise ConfigError(
-            "warm_up.from: is a run's; in memory, load the pair with ragdro.load(RUN, stage='warm-up') and"
-            " train it with warm_up=WarmUp(selector=None, generator=None)"
-        )
-    if algorithm.samples is not None:
-        step = given.e_step.model_copy(update={"samples": algorithm.samples})
-        given = given.model_copy(update={"e_step": step})
-    try:
-        check_proposals(algorithm, given.e_step)
-        check_paths(algorithm, given)
-        if generator.thinking is not None:
-            check_thinking(algorithm, given)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return given

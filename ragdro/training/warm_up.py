@@ -39,13 +39,14 @@ def warm_up(
     observe: ObserverOf = lambda role: FitObserver(),
     orders: Orders | None = None,
     asking: Asking | None = None,
-) -> None:
+) -> list[Lesson]:
     """Fine-tune the models on the teacher's lists and queries; a role whose settings are None is left alone.
     `orders`: those of a teacher that is a model (`teachers.model_orders`); `asking`: what asks a question
-    more than once, where anything does."""
+    more than once, where anything does. Returns what was taught of each question (of none, where every role
+    is left alone)."""
     roles = ("selector", "generator", *(("rewriter",) if asking is not None else ()))
     if all(getattr(settings, role) is None for role in roles):
-        return
+        return []
     known = orders or {}
     taught = lessons(selector, tasks, settings, known, asking)
 
@@ -53,18 +54,12 @@ def warm_up(
         example = partial(_list, settings=settings, known=known)
         return example(taught[i].lists[0]) if asking is None else _lists(taught[i], example)
 
-    def answer(reader: Generator, i: int) -> TrainingExample:
-        return _answer(reader, taught[i], settings)
-
     if settings.selector is not None:
         with phase("selector update"):
             fit(selector.model, len(tasks), selection, settings.selector, rng, observe("selector"))
-    if settings.generator is not None:
-        with phase("generator update"):
-            answers = [partial(answer, reader) for reader in generator.turns]
-            fit(generator.model, len(tasks), answers, settings.generator, rng, observe("generator"))
+    teach_answers(generator, taught, settings, rng, observe("generator"))
     if asking is None or settings.rewriter is None:
-        return
+        return taught
     rewriter, asked = asking.rewriter, [lesson for lesson in taught if lesson.queries]
 
     def query(i: int) -> TrainingExample:
@@ -73,6 +68,25 @@ def warm_up(
     if asked:
         with phase("rewriter update"):
             fit(rewriter.model, len(asked), query, settings.rewriter, rng, observe("rewriter"))
+    return taught
+
+
+def teach_answers(
+    generator: Generator,
+    taught: Sequence[Lesson],
+    settings: WarmUp,
+    rng: np.random.Generator,
+    observer: FitObserver,
+) -> None:
+    """Fit the generator to the gold answers from what the teacher read, unless its settings are None."""
+
+    def answer(reader: Generator, i: int) -> TrainingExample:
+        return _answer(reader, taught[i], settings)
+
+    if settings.generator is not None:
+        with phase("generator update"):
+            answers = [partial(answer, reader) for reader in generator.turns]
+            fit(generator.model, len(taught), answers, settings.generator, rng, observer)
 
 
 def _lists(lesson: Lesson, example: Callable[[TaughtList], TrainingExample]) -> TrainingExample:

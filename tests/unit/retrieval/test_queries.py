@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ragdro.config.retriever import CandidatesFile, ExternalSettings, HybridSettings
 from ragdro.errors import RetrievalError
-from ragdro.retrieval import make_retriever
+from ragdro.retrieval import make_retriever, queries
 from ragdro.retrieval.candidates import encode_line
 from ragdro.retrieval.over import retriever_over
 from ragdro.retrieval.queries import QuerySearch, as_find, unread
@@ -38,6 +40,30 @@ def test_each_distinct_text_is_searched_for_once() -> None:
     assert again["word2"] is found["word2"]
     assert ids(again["thing1"]) == ["p1", "p3", "p5"]  # two, and one more for what was read
     assert again["thing1"].passages[0] is found["word1"].passages[0]
+
+
+def test_texts_and_passages_of_long_ago_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "_KEPT", 4)
+    made: list[weakref.ref[Found]] = []
+
+    def find(texts: Sequence[str], top_n: int) -> list[Candidates]:
+        passages = [Found(text, text, text) for text in texts]
+        made.extend(map(weakref.ref, passages))
+        return [Candidates(text, (p,)) for text, p in zip(texts, passages, strict=True)]
+
+    search = QuerySearch(find, 1, 0)
+    assert list(search.search(["a", "b", "c", "d"])) == ["a", "b", "c", "d"]
+    assert all(ref() is not None for ref in made)
+    found = search.search(["a", "e"])
+    assert ids(found["a"]) == ["a"] and ids(found["e"]) == ["e"]
+    del found
+    assert [ref() is not None for ref in made] == [False, False, False, True, True]
+    assert search.search(["e"])["e"].passages[0] is made[4]() and len(made) == 5
+
+
+@dataclass(frozen=True)
+class Found(Passage):
+    """A passage that can be referred to weakly."""
 
 
 def test_what_was_read_is_left_out() -> None:

@@ -15,6 +15,7 @@ from ragdro.studies import gradients
 from ragdro.studies.gradients import spread, trace_of_covariance
 from ragdro.studies.variance import VARIANCE
 from ragdro.system import reading
+from ragdro.types import Candidates, Task
 from tests.unit.studies.folders import CONFIG, run
 from tests.worlds import pocket_rag, pocket_tasks
 
@@ -53,6 +54,17 @@ def test_variances_are_those_of_estimates_made_one_by_one(monkeypatch: pytest.Mo
         by_hand = float((estimates[0] - estimates[1]).square().sum()) / 2
         assert variances[key] == pytest.approx(by_hand, rel=1e-3)
     assert variances["likelihood"] == pytest.approx((likelihoods[0] - likelihoods[1]) ** 2 / 2, rel=1e-3)
+
+
+def test_lists_are_read_in_the_generators_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two candidates there are two lists, which read alike by the retriever's rank: nothing varies."""
+    monkeypatch.setattr(gradients, "DRAWS", 8)
+    monkeypatch.setattr(gradients, "SAMPLES", (1,))
+    rag, (task,) = pocket_rag(), pocket_tasks(1, 5)
+    two = Task(task.question, Candidates(task.question.id, task.candidates.passages[:2]))
+    assert spread(rag, load_config(CONFIG), two)[1]["likelihood"] > 0
+    rag.generator.order = "retriever"
+    assert spread(rag, load_config(CONFIG), two)[1]["likelihood"] == 0
 
 
 def test_the_claim_is_judged_by_what_was_measured(tmp_path: Path) -> None:

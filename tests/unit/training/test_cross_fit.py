@@ -16,6 +16,7 @@ from ragdro.lm.snapshot import WeightSnapshot
 from ragdro.system import Rag, reading
 from ragdro.training.cross_fit import fit_folds, folds_of, held_out_log_likelihoods, warm_up_folds
 from ragdro.training.e_step import answer_log_likelihoods
+from ragdro.training.lessons import lessons
 from ragdro.training.m_step import FitObserver, fit
 from ragdro.training.proposals import proposals
 from ragdro.types import Task
@@ -58,7 +59,8 @@ def test_each_fold_is_fitted_to_its_own_questions_and_scores_the_others() -> Non
     rag, tasks, config = pocket_rag(), pocket_tasks(5, 5), settings()
     before = weights(rag.generator.model)
     folds = folds_of(rag.generator.model, tasks)
-    warm_up_folds(folds, rag, tasks, config, lambda role: FitObserver())
+    taught = lessons(rag.selector, tasks, config.warm_up, {})
+    warm_up_folds(folds, rag.generator, taught, config, lambda role: FitObserver())
     fit_folds(folds, tasks, [lambda i: target(rag, tasks[i])], config, 1, lambda role: FitObserver())
     assert all(torch.equal(a, b) for a, b in zip(before, weights(rag.generator.model), strict=True))
     draws = proposals(Dro(), EStep(samples=3), 0, 1)(rag.selector, tasks)
