@@ -16,6 +16,8 @@ from pathlib import Path
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
 _AGAIN = "the same command again"
+_UNPACKING = {b"\x1f\x8b": "gzip -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
+"""What unpacks a compressed file, by its first bytes."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 """A name of `ragdro.files`, under which a file is written first."""
@@ -86,11 +88,22 @@ def refused(error: OSError, path: str | Path | None = None, *, again: str = _AGA
 
 
 def recoded(path: object, encoding: str = "cp1252") -> str:
-    """`convert it: iconv -f cp1252 -t utf-8 a.csv > a-utf8.csv`: what to do about a text that is not UTF-8.
-    The default is the most common other encoding."""
+    """`convert it: iconv -f cp1252 -t utf-8 a.csv > a-utf8.csv`: what to do about a text that is not UTF-8;
+    a compressed one is unpacked on the way. The default is the most common other encoding."""
     old = Path(str(path))
-    new = old.with_name(f"{old.stem}-utf8{old.suffix}")
-    return f"convert it: iconv -f {encoding} -t utf-8 {shlex.quote(str(old))} > {shlex.quote(str(new))}"
+    unpacks = next((command for start, command in _UNPACKING.items() if _begins(old, start)), None)
+    plain = old.with_suffix("") if unpacks and old.suffix in (".gz", ".zst") else old
+    new = shlex.quote(str(plain.with_name(f"{plain.stem}-utf8{plain.suffix}")))
+    quoted, converts = shlex.quote(str(old)), f"iconv -f {encoding} -t utf-8"
+    whole = f"{converts} {quoted}" if unpacks is None else f"{unpacks} < {quoted} | {converts}"
+    return f"convert it: {whole} > {new}"
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def meant(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Annotated
 
@@ -37,7 +38,7 @@ from ragdro.cli import (
 from ragdro.cli.resuming import resuming
 from ragdro.environment import env_rank, env_world_size
 from ragdro.errors import LostProcessError, OutOfMemoryError, RagdroError
-from ragdro.runs.signals import PREEMPTED
+from ragdro.runs.signals import PREEMPTED, Preemption
 
 INTERRUPTED = 130
 
@@ -98,7 +99,8 @@ app.add_typer(tiny.tiny_app, name="tiny")
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app()
+        with Preemption() if resuming() else nullcontext():
+            app()
     except OutOfMemoryError as error:
         sys.exit(_say(f"{error}{resuming(error.overrides)}", error.exit_code))
     except LostProcessError as error:

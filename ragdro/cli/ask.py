@@ -65,7 +65,8 @@ def answer(
     needed); each is answered in one line (with --json: one JSON object), in their order.
     """
     require_stage(run, stage)
-    require_sources(corpus, passages)
+    require_sources(corpus=corpus)
+    require_sources(corpus=passages)
     import ragdro
     from ragdro.data import read_corpus
     from ragdro.errors import ConfigError

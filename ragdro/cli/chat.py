@@ -55,7 +55,8 @@ def chat(
     Each answer has its sources: their number, the probability of being chosen there, where they are from.
     """
     require_stage(run, stage)
-    require_sources(corpus, passages)
+    require_sources(corpus=corpus)
+    require_sources(corpus=passages)
     import ragdro
     from ragdro.data import read_corpus
     from ragdro.errors import ConfigError

@@ -23,16 +23,18 @@ def require_stage(run: Path, stage: str) -> None:
     checkpoint_of(run, stage)
 
 
-def require_sources(*sources: str | None, fields: Mapping[str, str] | None = None) -> None:
+def require_sources(
+    *sources: str | None, corpus: str | None = None, fields: Mapping[str, str] | None = None
+) -> None:
     """Raises `DataError` for a file or folder that is not there or in no format that we read. Datasets of
     the hub are left for later."""
     from ragdro.data import recognise
     from ragdro.data.hub import is_hub_name
     from ragdro.sources import resolve
 
-    for source in sources:
+    for source in (*sources, corpus):
         if source is not None and not is_hub_name(source):
-            recognise(resolve(source), fields or {})
+            recognise(resolve(source), fields or {}, as_corpus=source is corpus)
 
 
 def require_parts(config: Config) -> None:
@@ -40,7 +42,7 @@ def require_parts(config: Config) -> None:
     from ragdro.hub import find_checkpoint
 
     data = config.data
-    require_sources(data.train, data.validation, data.test, data.corpus, fields=data.names)
+    require_sources(data.train, data.validation, data.test, corpus=data.corpus, fields=data.names)
     for settings in config.roles.values():
         if settings.model is not None:
             find_checkpoint(settings.model, settings.revision)

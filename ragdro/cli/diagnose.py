@@ -31,7 +31,7 @@ def diagnose(
     more, with the gold passages alone. RUN/diagnosis.json has the result; `ragdro report` shows it.
     """
     require_stage(run, stage)
-    require_sources(data, corpus)
+    require_sources(data, corpus=corpus)
     from ragdro.report.diagnosis import print_diagnosis
     from ragdro.runs.diagnose import diagnose_run
 

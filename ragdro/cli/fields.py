@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Annotated, TypeAlias
 
 import typer
@@ -17,9 +18,10 @@ FieldsOption: TypeAlias = Annotated[
 
 
 def field_names(text: str) -> dict[str, str]:
-    """`question=q,answers=a` as a mapping; ConfigError for what is not of this form."""
+    """`question=q,answers=a` as a mapping; a pair whose name has a comma is quoted as in CSV
+    (`"question=a,b",answers=z`). ConfigError for what is not of this form."""
     names = {}
-    for pair in filter(None, text.split(",")):
+    for pair in filter(None, next(csv.reader([text]), [])):
         ours, equals, theirs = pair.partition("=")
         if not (ours.strip() and equals and theirs.strip()):
             raise ConfigError(f"--fields {pair}: not of the form ours=theirs, such as question=q")

@@ -63,7 +63,7 @@ def init(
     model = model or _ask("model", "causal LM: hub name, folder or tiny:base")
     from ragdro.hub import find_checkpoint
 
-    require_sources(train, validation, test, corpus)
+    require_sources(train, validation, test, corpus=corpus)
     if model is not None:
         find_checkpoint(model)
     from ragdro.planning.first import Answers, write_first_config

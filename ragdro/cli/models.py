@@ -144,7 +144,7 @@ def evaluate(
 ) -> None:
     """Measure a run, or an exported folder, on a set of questions; prints one JSON object."""
     require_stage(run, stage)
-    require_sources(data, corpus)
+    require_sources(data, corpus=corpus)
     from ragdro.errors import ConfigError
     from ragdro.evaluation.answering import without_curves
     from ragdro.report.answering import write_answering

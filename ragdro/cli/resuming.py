@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from ragdro.environment import env_world_size
 
 _TRAINING = ("train", "warmup", "study")
+_REPEATED = ("ingest", "index")
+"""Commands that keep what is done, so that the same one again does the rest."""
 
 
 def resuming(overrides: Sequence[str] = ()) -> str:
-    """`; resume with: ragdro train ... --resume`, with `overrides` in it; empty where this command trains
-    nothing."""
+    """`; resume with: ragdro train ... --resume`, with `overrides` in it; the command itself where it does
+    the rest of its work when it is given again; empty for others."""
     words = sys.argv[1:]
+    if words and words[0] in _REPEATED:
+        return f"; resume with: {shlex.join(['ragdro', *words])}"
     if not words or words[0] not in _TRAINING or "--dry-run" in words:
         return ""
     if env_world_size() > 1:

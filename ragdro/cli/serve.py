@@ -71,7 +71,7 @@ def serve(
     refuse_workers(workers)
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     require_stage(run, stage)
-    require_sources(corpus)
+    require_sources(corpus=corpus)
     from ragdro.runs.stages import config_of, reading_in
 
     try:

@@ -22,7 +22,9 @@ def check_saved(folder: Path) -> None:
         return
     if (folder / _SPLITS).is_file():
         splits = sorted(path.parent.name for path in folder.glob(f"*/{_STATE}"))
-        named = f"name one, as {folder / splits[0]}" if splits else "none of which is there"
+        first = folder / ("train" if "train" in splits else splits[0]) if splits else folder
+        look = f"name one, as in: ragdro data inspect {shlex.quote(str(first))}"
+        named = look if splits else "none of which is there; get the folder again"
         raise DataError(f"is a saved dataset with the splits {', '.join(splits)}: {named}", path=folder)
     command = f"ragdro ingest {shlex.quote(str(folder))} --out corpus.jsonl"
     ingested = f"of documents a corpus is made by: {command}"

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import orjson
 
-from ragdro.data import arrow, hub, nested, table
+from ragdro.data import arrow, documents, hub, nested, table
 from ragdro.data.record import Record, parse
 from ragdro.data.stream import compression_of, elements, first_bytes, lines
 from ragdro.errors import DataError
@@ -51,9 +51,7 @@ NAMES: dict[Container, str] = {
 
 _MAGIC: dict[bytes, Container] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 _FOREIGN = {
-    b"%PDF": "a PDF; make a corpus of it: ragdro ingest {file} --out corpus.jsonl",
-    b"PK\x03\x04": "a zip archive or an Office document; unpack it, or make a corpus of a document: ragdro"
-    " ingest {file} --out corpus.jsonl",
+    b"%PDF": f"a PDF; {documents.INGEST}",
     b"SQLite format 3": "an SQLite database; write a table as CSV: sqlite3 -header -csv {file} 'select * from"
     " TABLE' > TABLE.csv",
     b"\x89HDF": "an HDF5 file; write it as CSV or Parquet",
@@ -78,6 +76,8 @@ def container_of(path: Path, columns: Collection[str]) -> Container:
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise DataError(f"is {what.format(file=shlex.quote(str(path)))}", path=path)
+    if head.startswith(documents.ZIP):
+        raise DataError(f"is {documents.zipped(path)}", path=path)
     start = list(islice(lines(path), 2))
     if not start:
         raise DataError("is empty; name a file with records", path=path)

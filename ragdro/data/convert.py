@@ -60,7 +60,7 @@ def convert(
     DataError on bad input, where `out` cannot be written, and where there are no passages to write.
     """
     path = Path(out)
-    source_format = recognise(source, fields)
+    source_format = recognise(source, fields, as_corpus=as_corpus)
     reading: Reading[Passage] | Reading[Question]
     objects: Iterable[dict[str, object]]
     if source_format.kind == "corpus" or (source_format.kind == "both" and as_corpus):

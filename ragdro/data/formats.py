@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from ragdro.data import (
     beir,
+    documents,
     dpr,
     dro_authors,
     flashrag,
@@ -95,16 +96,17 @@ class Format:
         return f"{self.name} ({holds}, {self.container}{packed})"
 
 
-def recognise(source: Source, fields: FieldNames = NO_NAMES) -> Format:
+def recognise(source: Source, fields: FieldNames = NO_NAMES, *, as_corpus: bool = False) -> Format:
     """What `source` (a path, a BEIR folder or an `hf:` name) is, from its first records.
 
-    `fields` are the user's names for our fields (`ragdro.data.loose`): what has them is read by them.
-    Records that cannot be parsed are passed over, up to ten of them. Raises DataError for a source that
-    is missing, empty, unreadable or in no format that we know.
+    `fields` are the user's names for our fields (`ragdro.data.loose`): what has them is read by them;
+    `as_corpus` says that an unknown file is meant to be one, for the command that its refusal names. Records
+    that cannot be parsed are passed over, up to ten of them. Raises DataError for a source that is missing,
+    empty, unreadable or in no format that we know.
     """
     loose.check_names(fields)
     if hub.is_hub_name(source):
-        return Format(*_by_fields(source, "hub", fields), "hub")
+        return Format(*_by_fields(source, "hub", fields, as_corpus=as_corpus), "hub")
     path = Path(source)
     if path.is_dir() and any(path.glob("corpus.jsonl*")):
         beir.member(path, "corpus.jsonl"), beir.member(path, "queries.jsonl")
@@ -117,10 +119,12 @@ def recognise(source: Source, fields: FieldNames = NO_NAMES) -> Format:
             return Format("beir", "questions", "tsv", compression)
         if psgs_tsv.is_header(head) and not loose.names_passage(fields):
             return Format("psgs-w100", "corpus", "tsv", compression)
-    return Format(*_by_fields(path, container, fields), container, compression)
+    return Format(*_by_fields(path, container, fields, as_corpus=as_corpus), container, compression)
 
 
-def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple[str, Kind]:
+def _by_fields(
+    source: Source, container: Container, names: FieldNames, *, as_corpus: bool
+) -> tuple[str, Kind]:
     problem: DataError | None = None
     unknown: list[tuple[int, Fields]] = []
     for position, (line, raw) in enumerate(islice(raw_records(source, container), _PEEKED)):
@@ -134,9 +138,9 @@ def _by_fields(source: Source, container: Container, names: FieldNames) -> tuple
             return name_and_kind
         unknown.append((line, fields))
     if unknown and (problem is None or problem.line is None or unknown[0][0] < problem.line):
-        raise _unknown(source, container, unknown)
+        raise _unknown(source, container, unknown, as_corpus=as_corpus)
     if problem is not None:
-        raise problem.advised("what is read: JSON lines, a JSON list, CSV, TSV, Parquet, Arrow")
+        raise problem.advised(documents.advice(source) or documents.READ)
     raise DataError("holds no records; name a file with some", path=source)
 
 
@@ -159,17 +163,21 @@ def _by_format(fields: Fields) -> tuple[str, Kind] | None:
     return None
 
 
-def _unknown(source: Source, container: Container, records: list[tuple[int, Fields]]) -> DataError:
-    """What a source in no known format is, with the command that reads it where its fields can be guessed."""
+def _unknown(
+    source: Source, container: Container, records: list[tuple[int, Fields]], *, as_corpus: bool
+) -> DataError:
+    """What a source in no known format is, with the command that reads it."""
     line, first = records[0]
     held = "columns" if container in ("csv", "tsv", "parquet", "arrow", "saved dataset", "hub") else "fields"
     names = ", ".join(" ".join(str(name)[:40].split()) for name in list(first)[:12]) or "none"
-    guessed = guess.guess([fields for _, fields in records])
-    if guessed:
-        how = f"If {_and(guessed)}: `{guess.command(source, guessed)}`, or data.fields in a config"
+    seen = [fields for _, fields in records]
+    guessed = guess.guess(seen, as_corpus=as_corpus)
+    called = guessed or guess.by_order(seen, as_corpus=as_corpus)
+    if called:
+        how = f"If {_and(called)}: `{guess.command(source, called)}`, or data.fields in a config"
+        how += "" if guessed else f"; if not, name other {held} in it"
     else:
-        example = "question=NAME,answers=NAME (a corpus: text=NAME)"
-        how = f"Say which of these {held} are which: --fields {example}, or data.fields in a config"
+        how = f"None of these {held} holds a text; name a file with questions and answers, or with passages"
     return DataError(
         f"is in no format that we read: {NAMES[container]} with {held} {names}. {how}", path=source, line=line
     )

@@ -1,11 +1,14 @@
 """Which field of an unknown file is which of ours: a guess, for the command that its refusal names.
 
 Names are compared with words of several languages, values by their look: questions end in a question mark,
-passages are long. Nothing is read by a guess; the user sees it and says it.
+passages are long. Where neither tells, the order of the fields does. Nothing is read by a guess; the user
+sees it and says it.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,15 +58,16 @@ _DEEPEST = 2
 _LONGEST_NAME = 60
 
 
-def guess(records: Sequence[Fields]) -> dict[str, str]:
+def guess(records: Sequence[Fields], *, as_corpus: bool = False) -> dict[str, str]:
     """Our fields → the file's, for questions (`question`, `answers`, `id`) or a corpus (`text`, `title`,
-    `passage_id`); empty where it cannot be guessed. `records` are a file's first ones."""
+    `passage_id`; where it has to be one: `as_corpus`); empty where it cannot be guessed. `records` are a
+    file's first ones."""
     columns: dict[str, list[str]] = {}
     for record in records:
         for name, value in _texts(record):
             columns.setdefault(name, []).append(value)
     named = {ours: _by_name(columns, ours) for ours in _WORDS}
-    asked = named["question"] or _asked(columns)
+    asked = None if as_corpus else named["question"] or _asked(columns)
     if asked is not None:
         others = [name for name in columns if name not in {asked, named["id"], named["title"]}]
         answers = named["answers"] or (others[0] if len(others) == 1 else None)
@@ -74,6 +78,25 @@ def guess(records: Sequence[Fields]) -> dict[str, str]:
     return _known({"text": text, "title": named["title"], "passage_id": named["id"]}, columns)
 
 
+def by_order(records: Sequence[Fields], *, as_corpus: bool = False) -> dict[str, str]:
+    """Our fields → the file's where neither names nor values say which is which: the first of several fields
+    with text as the question, the next as the answers; a single one as a passage's text, as the longest is
+    where it has to be a corpus (`as_corpus`). Empty where no field has text."""
+    texts: dict[str, list[str]] = {}
+    others = set()
+    for record in records:
+        for name, value in _leaves(record):
+            if isinstance(value, str) and _is_sayable(name):
+                texts.setdefault(name, []).append(value)
+            elif value is not None:
+                others.add(name)
+    columns = {name: values for name, values in texts.items() if name not in others}
+    if as_corpus or len(columns) == 1:
+        longest = max(columns, key=lambda name: mean(map(len, columns[name])), default=None)
+        return {} if longest is None else {"text": longest}
+    return dict(zip(("question", "answers"), columns, strict=False))
+
+
 def command(source: object, names: Mapping[str, str]) -> str:
     """The command that reads `source` by these names and writes it as our own JSONL beside it."""
     path = Path(str(source).removeprefix("hf:"))
@@ -82,20 +105,29 @@ def command(source: object, names: Mapping[str, str]) -> str:
     out = (
         f"{stem}-{holds}.jsonl" if str(source).startswith("hf:") else path.with_name(f"{stem}-{holds}.jsonl")
     )
-    fields = ",".join(f"{ours}={theirs}" for ours, theirs in names.items())
-    return shlex.join(["ragdro", "data", "convert", str(source), "--out", str(out), "--fields", fields])
+    fields = io.StringIO()
+    csv.writer(fields, lineterminator="").writerow(f"{ours}={theirs}" for ours, theirs in names.items())
+    words = ["ragdro", "data", "convert", str(source), "--out", str(out), "--fields", fields.getvalue()]
+    return shlex.join(words)
 
 
-def _texts(fields: Fields, inside: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+def _texts(fields: Fields) -> Iterator[tuple[str, str]]:
     """Each field with its value as text, those of objects under a name with dots."""
+    for name, value in _leaves(fields):
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            yield name, str(value)
+        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            yield name, str(value[0])
+
+
+def _leaves(fields: Fields, inside: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Each field with its value, those of objects under a name with dots."""
     for name, value in fields.items():
         whole = f"{inside}{name}"
         if isinstance(value, dict) and depth < _DEEPEST:
-            yield from _texts(value, f"{whole}.", depth + 1)
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            yield whole, str(value)
-        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-            yield whole, str(value[0])
+            yield from _leaves(value, f"{whole}.", depth + 1)
+        else:
+            yield whole, value
 
 
 def _by_name(columns: Mapping[str, Sequence[str]], ours: str) -> str | None:
@@ -142,5 +174,5 @@ def _known(names: Mapping[str, str | None], columns: Mapping[str, Sequence[str]]
 
 
 def _is_sayable(name: str) -> bool:
-    """Whether a name can stand in a command: short, visible, and without what parts `--fields`."""
-    return len(name) <= _LONGEST_NAME and name.isprintable() and "," not in name and name.strip() == name
+    """Whether a name can stand in a command: short and visible."""
+    return len(name) <= _LONGEST_NAME and name.isprintable() and name.strip() == name

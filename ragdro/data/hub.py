@@ -7,6 +7,7 @@ have only one.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def _load(source: str) -> Iterable[dict[str, object]]:
         return rows
     splits = sorted(str(key) for key in loaded)
     if len(splits) != 1:
-        raise DataError(f"has the splits {', '.join(splits)}: name one, as {source}:{splits[0]}", path=source)
+        named = f"{source}:{'train' if 'train' in splits else splits[0]}"
+        look = f"name one, as in: ragdro data inspect {shlex.quote(named)}"
+        raise DataError(f"has the splits {', '.join(splits)}: {look}", path=source)
     only: Iterable[dict[str, object]] = loaded[splits[0]]
     return only
 

@@ -205,7 +205,7 @@ def read_corpus(source: Source, *, skip_bad: int = 0, fields: FieldNames | None 
     all; the iteration raises too.
     """
     named = fields or NO_NAMES
-    source_format = recognise(source, named)
+    source_format = recognise(source, named, as_corpus=True)
     if source_format.kind == "questions":
         raise DataError(
             f"holds questions ({source_format.name}), not a corpus; are they data.train?", path=source
@@ -268,7 +268,11 @@ def load_questions(
                 field="answers",
             )
         if question.id in seen:
-            raise DataError(f"question id '{question.id}' appears twice", path=source, field="id")
+            raise DataError(
+                f"question id '{question.id}' appears twice; make the ids unique, or leave them out",
+                path=source,
+                field="id",
+            )
         seen.add(question.id)
         questions.append(question)
     if unanswerable:

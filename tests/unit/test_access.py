@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ragdro.access import absent, is_full, recoded, refused, unwritten
 
@@ -61,6 +65,22 @@ def test_a_text_in_another_encoding_has_the_whole_command(tmp_path: Path) -> Non
     old.write_bytes("Köln".encode("cp1252"))
     command = recoded(old).removeprefix("convert it: ")
     assert subprocess.run(command, shell=True).returncode == 0 and new.read_text(encoding="utf-8") == "Köln"
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "made"),
+    [("a b.csv.gz", gzip.compress, "a b-utf8.csv"), ("a.jsonl.zst", zstandard.compress, "a-utf8.jsonl")],
+)
+def test_a_compressed_text_in_another_encoding_is_unpacked_on_the_way(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes], made: str
+) -> None:
+    old = tmp_path / name
+    old.write_bytes(pack("Köln".encode("cp1252")))
+    command = recoded(old).removeprefix("convert it: ")
+    if name.endswith(".zst") and shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed")
+    assert subprocess.run(command, shell=True).returncode == 0
+    assert (tmp_path / made).read_text(encoding="utf-8") == "Köln"
 
 
 def test_a_temporary_name_is_the_file_that_is_meant(tmp_path: Path) -> None:

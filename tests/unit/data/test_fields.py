@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ragdro.errors import ConfigError, DataError
 from ragdro.types import Passage, Question
 from tests.unit.data import originals as o
 from tests.unit.data.test_readers import put
+from tests.unit.ingest import files
 
 
 def test_names_of_one_s_own(tmp_path: Path) -> None:
@@ -64,20 +66,67 @@ def test_a_refused_file_says_the_command_that_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "held",
+    ("name", "held", "read"),
     [
-        "x,y\n1,2\n",
-        "a b,q,\n",
-        f"question{'n' * 99},z\nWho?,n\n",
-        '"a,b",z\nWho?,n\n',
-        "kind,state\nred,new\n",
+        ("x.csv", "x,y\n1,2\n", Question("question-0", "1", ("2",))),
+        ("x y.tsv", "kind\tstate\tnr\nred\tnew\t4\n", Question("question-0", "red", ("new",))),
+        ("x.csv", '"a, b",z\nsomeone,n\n', Question("question-0", "someone", ("n",))),
+        ("x.jsonl", '{"n": 3, "p": {"k": "red"}, "s": "new"}', Question("question-0", "red", ("new",))),
+        ("x.jsonl", '{"n": 3, "k": "red"}', Passage("passage-0", "", "red")),
     ],
 )
-def test_what_cannot_be_guessed_is_no_guess(tmp_path: Path, held: str) -> None:
-    path = put(tmp_path, held.encode(), "x.csv")
-    with pytest.raises(DataError) as caught:
+def test_where_nothing_says_which_is_which_the_order_does(
+    tmp_path: Path, name: str, held: str, read: Question | Passage
+) -> None:
+    path = put(tmp_path, held.encode(), name)
+    with pytest.raises(DataError, match=r"; if not, name other (columns|fields) in it") as caught:
         read_questions(path)
+    command = shlex.split(str(caught.value).split("`")[1])
+    done = CliRunner().invoke(data_app, command[2:])
+    assert done.exit_code == 0, done.exception
+    assert list((read_questions if isinstance(read, Question) else read_corpus)(command[5])) == [read]
+
+
+def test_a_file_that_has_to_be_a_corpus_is_read_as_one(tmp_path: Path) -> None:
+    path = put(tmp_path, b"q,z,nr\nWho?,somebody else,3\n", "x.csv")
+    with pytest.raises(DataError, match="If z is the text: `") as caught:
+        read_corpus(path)
+    command = shlex.split(str(caught.value).split("`")[1])
+    assert CliRunner().invoke(data_app, command[2:]).exit_code == 0
+    assert list(read_corpus(command[5])) == [Passage("passage-0", "", "somebody else")]
+
+
+@pytest.mark.parametrize("held", ['{"a": 1, "b": {"c": true}}', f'{{"{"n" * 99}": "long"}}'])
+def test_a_file_without_a_text_that_can_be_named_has_no_command(tmp_path: Path, held: str) -> None:
+    with pytest.raises(DataError, match="None of these fields holds a text; name a file") as caught:
+        read_questions(put(tmp_path, held.encode(), "x.jsonl"))
     assert "`" not in str(caught.value)
+
+
+def test_documents_are_named_with_the_command_that_takes_them(tmp_path: Path) -> None:
+    def said(name: str, held: bytes | None = None) -> str:
+        path = tmp_path / name if held is None else put(tmp_path, held, name)
+        with pytest.raises(DataError) as caught:
+            read_corpus(path)
+        return str(caught.value).replace(f"{tmp_path}/", "")
+
+    files.word(tmp_path / "a.docx")
+    files.slides(tmp_path / "a b.pptx")
+    for name, folder in (("a.xlsx", "xl/workbook.xml"), ("a.zip", "notes.txt")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(folder, "x")
+    ingest = "make a corpus of it: ragdro ingest {} --out corpus.jsonl"
+    assert said("a.docx") == f"a.docx: is a Word document; {ingest.format('a.docx')}"
+    assert said("a b.pptx").endswith(
+        f"is a PowerPoint document; {ingest.format(chr(39) + 'a b.pptx' + chr(39))}"
+    )
+    assert said("a.xlsx").endswith(
+        "write its first sheet as CSV: libreoffice --headless --convert-to csv a.xlsx"
+    )
+    assert said("a.zip").endswith("is a zip archive; unpack it: unzip a.zip")
+    assert said("b.zip", b"PK\x03\x04xx").endswith("is a damaged zip archive; get the file again")
+    assert said("a.txt", b"Some words.\n").endswith(f"; if it is a document, {ingest.format('a.txt')}")
+    assert said("a.pdf", b"%PDF-1.4").endswith(f"is a PDF; {ingest.format('a.pdf')}")
 
 
 def test_a_name_with_another_field_s_word_is_not_it() -> None:

@@ -238,7 +238,7 @@ def test_a_saved_dataset_and_its_splits(tmp_path: Path) -> None:
     assert str(recognise(tmp_path / "one")) == "own (questions, saved dataset)"
     assert list(read_questions(tmp_path / "one")) == FROM_ROWS
     datasets.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "two")
-    with pytest.raises(DataError, match=rf"splits test, train: name one, as {tmp_path}/two/test"):
+    with pytest.raises(DataError, match=rf"splits test, train: name one, .* {tmp_path}/two/train"):
         read_questions(tmp_path / "two")
     assert len(list(read_questions(tmp_path / "two" / "train"))) == 3
 
@@ -253,7 +253,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
     ("data", "message"),
     [
         (b"%PDF-1.7", "is a PDF; make a corpus of it: ragdro ingest .*/file --out"),
-        (b"PK\x03\x04rest", "is a zip archive or an Office document"),
+        (b"PK\x03\x04rest", "is a damaged zip archive; get the file again"),
         (b"SQLite format 3\x00", "is an SQLite database"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,6 +153,26 @@ def test_a_kill_takes_the_workers_along_and_the_next_run_goes_on(tmp_path: Path)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "passages from 400 files (" in done.stdout
     assert len(passages(out)) >= 400
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 75, "stopped by SIGTERM")],
+)
+def test_a_stopped_run_says_the_command_that_goes_on(
+    number: signal.Signals, code: int, said: str, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus.jsonl"
+    stop = "import os, signal, sys, ragdro.cli, ragdro.ingest.run as run\n"
+    stop += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+    stop += f"run._write = lambda *given: os.kill(os.getpid(), {int(number)})\n"
+    arguments = ["ingest", str(folder), "--out", str(out), "--jobs", "1"]
+    command = [sys.executable, "-c", f"{stop}ragdro.cli.main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    again = shlex.join(["ragdro", *arguments])
+    assert (done.returncode, last) == (code, f"ragdro: error: {said}; resume with: {again}")
+    assert not out.exists() and run(folder, out).reused == 6
 
 
 def test_bad_files_are_named_and_counted(folder: Path, tmp_path: Path) -> None:
