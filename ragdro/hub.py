@@ -7,6 +7,7 @@ without network, is refused within seconds and in one line.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ragdro.access import absent
 from ragdro.errors import DataError, ModelError
 from ragdro.sources import resolve
 
-_CONFIG, _CARD = "config.json", "README.md"
+_CONFIG, _CARD, _ADAPTER = "config.json", "README.md", "adapter_config.json"
 _UNREACHABLE = HfHubHTTPError.__bases__
 """What the hub's client raises where no answer comes: its HTTP library's error, and `OSError`."""
 
@@ -56,13 +58,16 @@ def find_checkpoint(
     """
     path = resolve(source)
     if Path(path).is_dir():
+        if not any((Path(path) / file).is_file() for file in (*files, _ADAPTER)):
+            look = f"what is there: ls {shlex.quote(path)}"
+            raise ModelError(f"{source}: a folder without {' or '.join(files)}, so no model's; {look}")
         return Checkpoint(path, local=True)
     if Path(path).is_file():
         raise ModelError(f"{source}: a file, not a model's folder (`ragdro model import` reads a .gguf file)")
     if not _can_be_a_name(path):
+        look = absent(path, "checkpoint folder")
         raise ModelError(
-            f"{source}: no such checkpoint folder; give one with a {files[-1]}, or a name on the hub, such as"
-            " org/name"
+            f"{source}: {look}; give one with a {files[-1]}, or a name on the hub, such as org/name"
         )
     cached = any(isinstance(try_to_load_from_cache(path, file, revision=revision), str) for file in files)
     problem = _problem(path, "model", revision, files)
@@ -96,7 +101,8 @@ def require_dataset(name: str, cache: Path) -> None:
     if Path(name).exists() or (cache / name.replace("/", "___")).is_dir():
         return
     if not _can_be_a_name(name):
-        raise DataError("no such folder; give a folder of data files, or org/name", path=f"hf:{name}")
+        look = absent(name, "folder")
+        raise DataError(f"{look}; give a folder of data files, or org/name", path=f"hf:{name}")
     problem = _problem(name, "dataset", None, ())
     if problem is not None:
         raise DataError(problem, path=f"hf:{name}")

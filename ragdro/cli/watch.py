@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from ragdro.access import absent
 from ragdro.cli.checks import require_run
 from ragdro.cli.models import RunPath
 from ragdro.cli.paths import path_argument
 from ragdro.config import Config
+from ragdro.errors import ConfigError
 
 _RUNS = Path(Config.model_fields["runs"].default)
 
@@ -25,11 +27,15 @@ def runs(
     """List runs: running, finished or interrupted, and the best score of each."""
     from ragdro.report.watch import list_runs, print_runs
 
+    if not folder.is_dir() and folder != _RUNS:
+        raise ConfigError(f"{folder}: {absent(folder, 'folder')}")
     rows = list_runs(folder)
     if json_:
         typer.echo(json.dumps(rows, ensure_ascii=False))
-    else:
+    elif rows:
         print_runs(rows)
+    else:
+        typer.echo(f"{folder}: no run is in it; begin one: ragdro train CONFIG.yaml")
 
 
 def watch(

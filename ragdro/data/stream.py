@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ def _checked_file(path: Path) -> Path:
         return path
     if not path.exists():
         raise DataError(absent(path), path=path)
+    if path.is_dir():
+        raise DataError(f"is a folder; name a file in it: ls {shlex.quote(str(path))}", path=path)
     raise DataError("is not a regular file; write what it gives to one: cat IT > FILE", path=path)
 
 

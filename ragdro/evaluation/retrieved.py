@@ -55,9 +55,9 @@ class RetrievalRecall:
 
     def as_lines(self) -> list[str]:
         """A small table, without the measures that no question has."""
-        lines = ["recall    " + "".join(f"{f'@{k}':>8}" for k in self.depths)]
+        lines = ["recall     " + "".join(f"{f'@{k}':>8}" for k in self.depths)]
         for name in MEASURES:
             means = [self.mean(name, k) for k in self.depths]
             if any(m is not None for m in means):
-                lines.append(f"{name:<10}" + "".join(f"{'–' if m is None else number(m):>8}" for m in means))
+                lines.append(f"{name:<11}" + "".join(f"{'–' if m is None else number(m):>8}" for m in means))
         return lines if len(lines) > 1 else []

@@ -73,7 +73,7 @@ def _of_hub(source: str) -> Path:
 
     found = find_file(source, _TOKENIZER, files=(_TOKENIZER,))
     if found is None:
-        raise ModelError(f"{source}: holds no {_TOKENIZER}")
+        raise ModelError(f"{source}: holds no {_TOKENIZER}; name a model that has one")
     return found
 
 

@@ -38,7 +38,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
-    at = find_checkpoint(source)
+    at = find_checkpoint(source, files=("tokenizer.json", "tokenizer_config.json", "config.json"))
     with unreadable(f"{source}: no tokenizer can be loaded"):
         found = AutoTokenizer.from_pretrained(at.path, trust_remote_code=False, local_files_only=at.local)
         return TextTokenizer(found, name=source)

@@ -7,10 +7,12 @@ is none.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
+from ragdro.access import absent
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file
 
@@ -35,8 +37,11 @@ def index_manifest(folder: Path) -> dict[str, Any]:
     """What a finished index says of itself; RetrievalError where there is none."""
     manifest = read_json(folder / MANIFEST)
     if manifest is None:
-        state = "unfinished: build it again" if (folder / STARTED).exists() else "missing"
-        raise RetrievalError(f"{folder}: the index is {state}")
+        if (folder / STARTED).exists():
+            raise RetrievalError(f"{folder}: the index is unfinished: build it again")
+        there = "the folder holds no index" if folder.is_dir() else absent(folder, "index")
+        make = f"ragdro index --corpus CORPUS --out {shlex.quote(str(folder))}"
+        raise RetrievalError(f"{folder}: {there}; build one: {make}")
     if manifest.get("format") != FORMAT:
         raise RetrievalError(
             f"{folder}: written in format {manifest.get('format')}, this version reads {FORMAT}"

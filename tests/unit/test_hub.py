@@ -77,14 +77,16 @@ def test_a_dataset_is_refused_in_one_line_without_a_network(capfd: pytest.Captur
     with unreachable_hub(), pytest.raises(DataError, match=r"^hf:org/absent: no such folder, and http"):
         list(read_questions("hf:org/absent:train"))
     assert time.monotonic() - began < 5 and "Retry" not in capfd.readouterr().err
-    with pytest.raises(DataError, match=r"^hf:\./absent: no such folder; give a folder of data files"):
+    with pytest.raises(
+        DataError, match=r"^hf:\./absent: no such folder; what is there: ls .*; give a folder of data files"
+    ):
         list(read_questions("hf:./absent"))
 
 
 @pytest.mark.parametrize(
     ("name", "revision", "message"),
     [
-        ("./absent", None, "no such checkpoint folder; give one with a config.json"),
+        ("./absent", None, "no such checkpoint folder; what is there: ls .; give one with a config.json"),
         ("org/absent", None, "no such folder, and no such model at http"),
         ("org/empty", None, "no config.json at http.*/org/empty; name a whole model"),
     ],

@@ -40,6 +40,12 @@ _REFUSED = {
     "init c.yaml --train nowhere.jsonl --validation x --corpus y --model tiny:base": "nowhere.jsonl: no such",
     "index --corpus nowhere.jsonl --out index": "nowhere.jsonl: no such file",
     "retrieve --questions nowhere.jsonl --out c.jsonl --corpus tiny:corpus": "nowhere.jsonl: no such file",
+    "retrieve --questions tiny:test --index nowhere --out c": "no such index; what is there: ls .; build one",
+    "retrieve --questions tiny:test --index RUN --out c": "the folder holds no index; build one: ragdro",
+    "score --data tiny:test --predictions run": "is a folder; name a file in it: ls run",
+    "runs nowhere": "nowhere: no such folder; what is there: ls .",
+    "train TINY selector.model=run/checkpoints": "a folder without config.json, so no model's; what is",
+    "train TINY generator.model=./exportd": "no such checkpoint folder; did you mean exported? what is there",
     "study nonesuch": "nonesuch",
 }
 _SCRIPT = """
