@@ -154,6 +154,7 @@ class SelectorSettings(ModelSettings):
 
 
 PassageAttention: TypeAlias = Literal["full", "blocks", "blocks-then-full"]
+LinkedTokens: TypeAlias = Literal["last", "first"]
 """What a passage sees, in training and where answers are read."""
 
 
@@ -188,6 +189,11 @@ class GeneratorSettings(ModelSettings):
         ge=0,
         description="of blocks: so many tokens at the end of each passage see all that stands before them;"
         " they alone are computed once for each list",
+    )
+    linked: LinkedTokens = Field(
+        "last",
+        description="which ones `link_tokens` counts: 'last', or 'first', a passage's first tokens, which are"
+        " computed once more for each list; the rest of the passage has read them as they are alone",
     )
     passage_memory: float = Field(
         0.0,
@@ -230,6 +236,8 @@ class GeneratorSettings(ModelSettings):
             raise ValueError("full_layers: all are with `passage_attention: full`; it goes with blocks")
         if self.link_tokens and self.passage_attention == "full":
             raise ValueError("link_tokens: all link with `passage_attention: full`; it goes with blocks")
+        if self.linked == "first" and not self.link_tokens:
+            raise ValueError("linked: which of the link_tokens, and there are none; set link_tokens, too")
         if self.link_tokens and self.full_layers:
             raise ValueError("link_tokens: does not go with full_layers; set one of them to 0")
         if self.full_layers == 1:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ragdro.config.models import PassageAttention
+from ragdro.config.models import LinkedTokens, PassageAttention
 from ragdro.data.passages import PassageLike
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.generation.block_reading import read_in_blocks
@@ -28,7 +28,7 @@ from ragdro.generation.writing import GreedyWriter
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.pretrained import pretrained
 from ragdro.lm.scoring import SequenceGroup, score_all
-from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.lm.tree import Ints, Links, ScoredSequence
 from ragdro.profiling import phase
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
@@ -43,8 +43,8 @@ class Generator:
     'blocks-then-full' reads in blocks and is trained with both (`turns`). Raises `ConfigError` for a model or
     a template that cannot do that. `passage_memory`: GiB for what was read in blocks, kept for later
     questions. `full_layers`: how many of the last layers read blocks as ordinary text. `link_tokens`: how
-    many at each passage's end see all before them. `think`: tokens of the longest thought before an answer
-    (`ragdro.generation.thoughts`); 0: there is none.
+    many of each passage see all before them, its `linked` ones. `think`: tokens of the longest thought before
+    an answer (`ragdro.generation.thoughts`); 0: there is none.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Generator:
         passage_memory: float = 0.0,
         full_layers: int = 0,
         link_tokens: int = 0,
+        linked: LinkedTokens = "last",
         think: int = 0,
     ) -> None:
         self.model = model
@@ -67,7 +68,7 @@ class Generator:
         self.answer_tokens = answer_tokens
         self.order = order
         self.passage_attention = passage_attention
-        self.link_tokens = link_tokens
+        self.links = Links(link_tokens, linked == "first")
         read_in_blocks(
             model,
             template,
@@ -121,7 +122,7 @@ class Generator:
             len(reading.passages),
             self.budget,
         )
-        prompt = Prompt.of(ids, self.link_tokens)
+        prompt = Prompt.of(ids, self.links)
         longest, limit = len(prompt.tokens) + self.answer_tokens + 1, self.model.max_positions
         longest += 0 if self.thinking is None else self.thinking.longest
         if limit is not None and longest > limit:
@@ -231,6 +232,7 @@ class Generator:
         passage_memory: float = 0.0,
         full_layers: int = 0,
         link_tokens: int = 0,
+        linked: LinkedTokens = "last",
         think: int = 0,
         device: str = "auto",
         dtype: str = "auto",
@@ -241,8 +243,8 @@ class Generator:
 
         An answer has at most `answer_tokens` tokens. `prompt`: a template by name, or a YAML file's path.
         A question longer than `question_tokens` and a passage (title and text) longer than `passage_tokens`
-        are cut; `passage_attention`: as it was trained (see `Generator`, as of `passage_memory` and
-        `full_layers`). `think`: so many tokens are written before the answer at most, which takes a `prompt`
+        are cut; `passage_attention`: as it was trained (see `Generator`, as of what stands
+        behind it). `think`: so many tokens are written before the answer at most, which takes a `prompt`
         that says so (`thinking`). The rest is in `ragdro.lm.pretrained`. Raises `ModelError` for what cannot
         be loaded, `ConfigError` for a value out of range or an unknown template.
         """
@@ -262,6 +264,7 @@ class Generator:
             passage_memory=passage_memory,
             full_layers=full_layers,
             link_tokens=link_tokens,
+            linked=linked,
             think=think,
         )
 

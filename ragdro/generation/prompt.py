@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragdro.lm.tree import Ints, ScoredSequence
+from ragdro.lm.tree import NO_LINKS, Ints, Links, ScoredSequence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """A prompt's tokens and, where it is read in blocks, how many there are up to the end of each, and how
-    many at each block's end see all before them (`links`)."""
+    """A prompt's tokens and, where it is read in blocks, how many there are up to the end of each, and
+    which tokens of a block see all before them (`links`)."""
 
     tokens: Ints
     blocks: Ints | None
-    links: int = 0
+    links: Links = NO_LINKS
 
     @classmethod
-    def of(cls, ids: list[int] | list[list[int]], links: int = 0) -> Prompt:
+    def of(cls, ids: list[int] | list[list[int]], links: Links = NO_LINKS) -> Prompt:
         """From ids, or those of each block and of what stands behind the blocks."""
         if not ids or isinstance(ids[0], int):
             return cls(np.array(ids, np.int64), None)

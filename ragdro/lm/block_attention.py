@@ -124,7 +124,8 @@ class BlockPlan(Plan):
             length = row.lists[owner].length
             begin = sum(row.sizes[: len(row.blocks) + owner])
             behind = path >= begin
-            columns = np.where(behind, path - begin + length, np.cumsum(~behind) - 1)
+            columns = path - begin + length
+            columns[~behind] = np.flatnonzero(row.lists[owner].read)
             own = torch.from_numpy(columns).to(self._device)
             for x, into in zip(read[owner], kept, strict=True):
                 states = x[:, :, own]
@@ -134,7 +135,7 @@ class BlockPlan(Plan):
 
 def _visible(each: BlockList, window: int | None) -> np.ndarray:
     """[tail, blocks' tokens and tail]."""
-    seen = np.concatenate([each.at < each.places[:, None], each.tail.visible()], 1)
+    seen = np.concatenate([each.read & (each.at < each.places[:, None]), each.tail.visible()], 1)
     if window is not None:
         seen &= each.places[:, None] - np.concatenate([each.at, each.places]) < window
     return seen

@@ -19,7 +19,7 @@ from ragdro.lm.cache import RoomyLayer
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.rotation import refusal
 from ragdro.lm.scoring import SequenceGroup
-from ragdro.lm.tree import ScoredSequence, visible_in
+from ragdro.lm.tree import MaskedText, ScoredSequence
 
 
 def require_blocks(model: LanguageModel) -> None:
@@ -64,13 +64,15 @@ def _separately(model: LanguageModel, texts: Sequence[BlockText]) -> dict[int, t
     layers: dict[int, list[tuple[Tensor, ...]]] = {}
     for text in texts:
         cache = Cache(layer_class_to_replicate=RoomyLayer)
-        tokens, places = torch.from_numpy(text.tokens)[None], torch.arange(len(text.tokens))[None]
-        visible = torch.from_numpy(visible_in(len(text.tokens), text.ends, text.links))[None]
-        tokens, places, visible = (x.to(model.device) for x in (tokens, places, visible))
+        masked = MaskedText.of(text.tokens, text.ends, text.links)
+        tokens, places, visible, path = (
+            torch.from_numpy(x).to(model.device)[None]
+            for x in (masked.tokens, masked.positions, masked.visible, masked.path)
+        )
         model.hidden(tokens, places, visible, cache=cache)
         for number, layer in enumerate(cache.layers):
             pads = (0, 0, width - len(text.tokens), 0)
-            states = tuple(F.pad(x, pads) for x in (layer.keys, layer.values))
+            states = tuple(F.pad(x[:, :, path[0]], pads) for x in (layer.keys, layer.values))
             layers.setdefault(number, []).append(states)
     return {
         number: (torch.cat([k for k, _ in states]), torch.cat([v for _, v in states]))

@@ -4,8 +4,10 @@ In: token sequences that begin with blocks (the passages of a list, say), and wh
 one row of tokens in which every distinct block stands once, whatever lists it is in and wherever in them,
 followed by the tails: what stands behind the blocks of a list, as a tree of tokens where several share them.
 A block's tokens are at the positions 0, 1, … in the row; a tail's are at those that it has in its list.
-Link tokens, the last few of each block but the first, see all that stands before them: they are no part of
-the block but of each list's tail, at their places in the list (KVLink, arXiv 2502.16002).
+Links, the last few tokens of each block but the first, see all that stands before them: they are no part of
+the block but of each list's tail, at their places in the list (KVLink, arXiv 2502.16002). Or they are its
+first few, computed again: then they are part of both, and the tail sees those of its own (EPIC, arXiv
+2410.15332).
 Attention turns a block's keys to their place in each list (`ragdro.lm.block_attention`), so a pass over the
 row equals one pass for each sequence under the same visibility (Block-Attention, arXiv 2409.15355).
 """
@@ -17,18 +19,19 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ragdro.lm.tree import Ints, TokenTree
+from ragdro.lm.tree import NO_LINKS, Ints, Links, TokenTree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockText:
-    """`tokens` [length]; `ends` [blocks]: how many tokens there are up to the end of each block; `links`: how
-    many at that end see all that stands before them."""
+    """`tokens` [length]; `ends` [blocks]: how many tokens there are up to the end of each block; `links`:
+    which of its tokens see all that stands before them."""
 
     tokens: Ints
     ends: Ints
-    links: int = 0
+    links: Links = NO_LINKS
 
     @property
     def pieces(self) -> list[Ints]:
@@ -37,9 +40,12 @@ class BlockText:
 
     @property
     def parts(self) -> tuple[list[Ints], list[Ints], Ints]:
-        """Of each block the tokens that see it alone, and its link tokens; and the tail."""
+        """Of each block the tokens that see it alone, and its links; and the tail."""
         *blocks, tail = self.pieces
-        cuts = [len(b) - min(len(b), self.links if number else 0) for number, b in enumerate(blocks)]
+        counts = [min(len(b), self.links.count if number else 0) for number, b in enumerate(blocks)]
+        if self.links.again:
+            return blocks, [block[:count] for block, count in zip(blocks, counts, strict=True)], tail
+        cuts = [len(block) - count for block, count in zip(blocks, counts, strict=True)]
         own = [block[:cut] for block, cut in zip(blocks, cuts, strict=True)]
         return own, [block[cut:] for block, cut in zip(blocks, cuts, strict=True)], tail
 
@@ -48,13 +54,15 @@ class BlockText:
 class BlockList:
     """Blocks in reading order, by their numbers in the row, and what is read behind them.
 
-    `starts`: the position at which each begins; `at` [tokens of all blocks]: the position of each; `tail`:
-    the links of all blocks in order, then what is read behind; `places` [tail]: the position of each node.
+    `starts`: the position at which each begins; `at`, `read` [tokens of all blocks]: the position of each,
+    and whether the tail sees it (not where it was computed again); `tail`: the links of all blocks in order,
+    then what is read behind; `places` [tail]: the position of each node.
     """
 
     blocks: tuple[int, ...]
     starts: Ints
     at: Ints
+    read: NDArray[np.bool_]
     tail: TokenTree
     places: Ints
 
@@ -81,7 +89,9 @@ class BlockRow:
 
     @classmethod
     def build(cls, texts: Sequence[BlockText]) -> BlockRow:
-        """Equal blocks are one, and so are the tails' shared beginnings behind equal lists of blocks."""
+        """Equal blocks are one, and so are the tails' shared beginnings behind equal lists of blocks. All
+        texts have links of one kind."""
+        (again,) = {text.links.again for text in texts}
         numbers: dict[bytes, int] = {}
         blocks: list[Ints] = []
         members: dict[tuple[tuple[int, int], ...], list[int]] = {}
@@ -98,9 +108,9 @@ class BlockRow:
         begins = list(accumulate(map(len, blocks), initial=0))
         size = begins[-1]
         for read, own_texts in members.items():
-            each = _block_list(read, blocks, [parts[i] for i in own_texts])
+            each = _block_list(read, blocks, [parts[i] for i in own_texts], again)
             for i, path in zip(own_texts, each.tail.paths, strict=True):
-                paths[i], owners[i] = _path(read, begins, size + path), len(lists)
+                paths[i], owners[i] = _path(read, begins, size + path, again), len(lists)
             lists.append(each)
             size += len(each.tail)
         tokens = [*blocks, *(each.tail.tokens for each in lists)]
@@ -133,23 +143,30 @@ def _block_list(
     read: tuple[tuple[int, int], ...],
     blocks: Sequence[Ints],
     parts: Sequence[tuple[list[Ints], list[Ints], Ints]],
+    again: bool,
 ) -> BlockList:
-    """The list of these blocks, each with so many links behind it, and the tails of its texts."""
+    """The list of these blocks, each with so many links, and the tails of its texts."""
     tail = TokenTree.build([np.concatenate([*links, behind]) for _, links, behind in parts])
     sizes = [len(blocks[number]) for number, _ in read]
-    ends = np.cumsum([0, *(size + links for size, (_, links) in zip(sizes, read, strict=True))])
+    counts = [links for _, links in read]
+    further = [0] * len(counts) if again else counts
+    ends = np.cumsum([0, *(size + links for size, links in zip(sizes, further, strict=True))])
     starts, length = ends[:-1], int(ends[-1])
     at = [start + np.arange(size) for start, size in zip(starts, sizes, strict=True)]
-    linked = [end - links + np.arange(links) for end, (_, links) in zip(ends[1:], read, strict=True)]
+    begins = starts if again else starts + sizes
+    linked = [begin + np.arange(links) for begin, links in zip(begins, counts, strict=True)]
+    own = [np.arange(size) >= (links if again else 0) for size, links in zip(sizes, counts, strict=True)]
     behind = length + np.arange(max(len(tokens) for *_, tokens in parts))
     places = np.concatenate([*linked, behind])[tail.positions]
-    return BlockList(tuple(number for number, _ in read), starts, np.concatenate(at), tail, places)
+    numbers = tuple(number for number, _ in read)
+    return BlockList(numbers, starts, np.concatenate(at), np.concatenate(own), tail, places)
 
 
-def _path(read: tuple[tuple[int, int], ...], begins: Sequence[int], tail: Ints) -> Ints:
+def _path(read: tuple[tuple[int, int], ...], begins: Sequence[int], tail: Ints, again: bool) -> Ints:
     """The nodes of a text in its order, whose links and tail are the nodes `tail`."""
     path, used = [], 0
     for number, links in read:
-        path += [np.arange(begins[number], begins[number + 1]), tail[used : used + links]]
+        own, linked = np.arange(begins[number], begins[number + 1]), tail[used : used + links]
+        path += [linked, own[links:]] if again else [own, linked]
         used += links
     return np.concatenate([*path, tail[used:]])

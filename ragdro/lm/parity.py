@@ -77,17 +77,22 @@ def separate_log_probs(model: LanguageModel, sequences: Sequence[ScoredSequence]
     for sequence in sequences:
         inputs = torch.from_numpy(sequence.inputs).to(model.device)[None]
         positions = torch.from_numpy(sequence.targets).to(model.device)
+        rows_at = positions - 1
         rest: dict[str, Any] = {"use_cache": False}
         if sequence.blocks is not None:
-            places = torch.arange(inputs.shape[1], device=model.device)[None]
-            visible = torch.from_numpy(sequence.visible()).to(model.device)[None]
+            masked = sequence.masked()
+            inputs, places, visible, path = (
+                torch.from_numpy(x).to(model.device)[None]
+                for x in (masked.tokens, masked.positions, masked.visible, masked.path)
+            )
             rest |= {"attention_mask": model.masks(visible, places, places), "position_ids": places}
+            rows_at = path[0, rows_at]
         with model.precision(), _last_layers(model, sequence):
             if picks:
-                kept = model.hf(input_ids=inputs, logits_to_keep=positions - 1, **rest)
+                kept = model.hf(input_ids=inputs, logits_to_keep=rows_at, **rest)
                 rows = kept.logits[0].float()
             else:
-                rows = model.hf(input_ids=inputs, **rest).logits[0, positions - 1].float()
+                rows = model.hf(input_ids=inputs, **rest).logits[0, rows_at].float()
         targets = torch.from_numpy(sequence.tokens).to(model.device)[positions]
         if sequence.allowed is not None:
             keep = torch.zeros_like(rows, dtype=torch.bool)

@@ -20,6 +20,19 @@ Ints = NDArray[np.int64]
 _ALL = slice(None)
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """So many tokens (`count`) of each block but the first see all that stands before them: its last ones or,
+    with `again`, its first ones computed once more. What is behind sees these in place of the block's own
+    first tokens, which the rest of the block has seen alone."""
+
+    count: int = 0
+    again: bool = False
+
+
+NO_LINKS = Links()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredSequence:
     """A token sequence and which of its tokens count towards its log-probability.
@@ -28,15 +41,15 @@ class ScoredSequence:
     the sequence is certain, its log-probability 0); `allowed`: None (the whole vocabulary competes) or, for
     each target, the ids that compete, the target's own among them. `blocks`: None, or how many tokens
     there are up to the end of each of the blocks that it begins with: they see themselves alone
-    (`ragdro.lm.blocks`), so that nothing says what a block or the tail behind them begins with. `links`: so
-    many tokens at the end of each block see all that stands before them.
+    (`ragdro.lm.blocks`), so that nothing says what a block or the tail behind them begins with. `links`:
+    which tokens of a block see all that stands before them.
     """
 
     tokens: Ints
     targets: Ints
     allowed: tuple[Ints, ...] | None = None
     blocks: Ints | None = None
-    links: int = 0
+    links: Links = NO_LINKS
 
     def __post_init__(self) -> None:
         assert np.issubdtype(self.targets.dtype, np.integer)
@@ -58,10 +71,10 @@ class ScoredSequence:
             targets = np.setdiff1d(targets, self.blocks)
         return ScoredSequence(self.tokens, targets, blocks=self.blocks, links=self.links)
 
-    def visible(self) -> NDArray[np.bool_]:
-        """[inputs, inputs]: whether the row's token attends to the column's."""
-        blocks = np.empty(0, np.int64) if self.blocks is None else self.blocks
-        return visible_in(len(self.inputs), blocks, self.links)
+    def masked(self) -> MaskedText:
+        """The inputs, which begin with blocks, as one ordinary pass reads them."""
+        assert self.blocks is not None
+        return MaskedText.of(self.inputs, self.blocks, self.links)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,15 +140,34 @@ class TokenTree:
         return (key <= query) & (query < self.ends[keys])
 
 
-def visible_in(length: int, ends: Ints, links: int = 0) -> NDArray[np.bool_]:
-    """[length, length]: whether the row's token attends to the column's, in a text that begins with blocks
-    up to these ends, whose last `links` tokens see all before them."""
-    places = np.arange(length)
-    numbers = np.searchsorted(ends, places, side="right")
-    same = numbers[:, None] == numbers
-    sees_all = places >= np.append(ends - links, 0)[numbers]  # the tail does
-    seen: NDArray[np.bool_] = (places <= places[:, None]) & (same | sees_all[:, None])
-    return seen
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedText:
+    """A text that begins with blocks, for one ordinary pass: `tokens`, `positions` [nodes], whether the row's
+    node attends to the column's (`visible` [nodes, nodes]), and which node each token of the text is (`path`
+    [length]). There are more nodes than tokens where some are computed again."""
+
+    tokens: Ints
+    positions: Ints
+    visible: NDArray[np.bool_]
+    path: Ints
+
+    @classmethod
+    def of(cls, tokens: Ints, ends: Ints, links: Links = NO_LINKS) -> MaskedText:
+        """Of a text whose blocks end at `ends`."""
+        places = np.arange(len(tokens))
+        numbers = np.searchsorted(ends, places, side="right")
+        starts, stops = np.append(0, ends)[numbers], np.append(ends, len(tokens))[numbers]
+        linked, tail = (numbers > 0) & (numbers < len(ends)), numbers == len(ends)
+        again = linked & (places - starts < links.count) & links.again
+        sees_all = tail | (linked & (stops - places <= links.count) & (not links.again))
+        nodes = np.concatenate([places, places[again]])
+        fresh = np.arange(len(nodes)) >= len(tokens)
+        path = places.copy()
+        path[again] = np.flatnonzero(fresh)
+        all_before = np.where(fresh, True, sees_all[nodes])[:, None]
+        alone = (numbers[nodes][:, None] == numbers[nodes]) & ~fresh
+        seen = np.where(all_before, fresh | ~again[nodes], alone) & (nodes <= nodes[:, None])
+        return cls(tokens[nodes], nodes, seen, path)
 
 
 def _common_prefix(a: Ints, b: Ints) -> int:

@@ -213,6 +213,7 @@ def behind_prompts(
             passage_memory=of_generator.passage_memory,
             full_layers=of_generator.full_layers,
             link_tokens=of_generator.link_tokens,
+            linked=of_generator.linked,
             think=of_generator.think,
         ),
     )

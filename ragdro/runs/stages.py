@@ -57,7 +57,7 @@ def reading_in(
             )
         changes["passage_attention"] = passage_attention
         if passage_attention == "full":
-            changes |= {"passage_memory": 0.0, "full_layers": 0, "link_tokens": 0}
+            changes |= {"passage_memory": 0.0, "full_layers": 0, "link_tokens": 0, "linked": "last"}
     if passage_memory is not None:
         changes["passage_memory"] = passage_memory
     if not changes:

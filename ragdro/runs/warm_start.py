@@ -27,7 +27,7 @@ _MAY_DIFFER = frozenset(
     (
         *("dtype", "amp", "attention", "kernels", "gradient_checkpointing", "trust_remote_code"),
         *("question_tokens", "passage_tokens", "answer_tokens", "query_tokens", "think", "prompt_date"),
-        *("passage_attention", "passage_memory", "full_layers", "link_tokens"),
+        *("passage_attention", "passage_memory", "full_layers", "link_tokens", "linked"),
     )
 )
 """Of a role's settings those that leave its weights and the form of its prompts alone."""

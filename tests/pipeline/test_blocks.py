@@ -71,6 +71,8 @@ def test_blocks_from_a_warm_up_without_them(tmp_path: Path) -> None:
         ("generator.link_tokens=2 generator.passage_attention=full", "link_tokens"),
         ("generator.link_tokens=2 generator.full_layers=2", "link_tokens"),
         ("generator.link_tokens=-1", "link_tokens"),
+        ("generator.linked=first", "linked"),
+        ("generator.link_tokens=2 generator.linked=middle", "linked"),
         ("generator.full_layers=2", "full_layers"),
         ("generator.full_layers=2 warm_up.loss=all_tokens", "warm_up.loss"),
     ],

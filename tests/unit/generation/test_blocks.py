@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from ragdro.generation.generator import Generator
 from ragdro.generation.reading import Reading
 from ragdro.lm.scoring import score_all
 from ragdro.lm.tokens import TextTokenizer
-from ragdro.lm.tree import ScoredSequence
+from ragdro.lm.tree import Links, MaskedText, ScoredSequence
 from ragdro.prompts import PromptTemplate, load_template
 from ragdro.prompts.template import Budget
 from ragdro.system import reading
@@ -178,6 +180,40 @@ def test_answers_with_passages_kept_are_those_without() -> None:
     assert store.misses == len(store) == len(blocks) and store.hits > len(blocks)
     with pytest.raises(ConfigError, match=r"passage_memory: 1\.0 with passage_attention: full"):
         Generator.from_pretrained("tiny:base", passage_memory=1.0)
+
+
+@pytest.mark.parametrize("linked", ["last", "first"])
+def test_answers_with_links_are_the_argmax_of_whole_passes(linked: Literal["last", "first"]) -> None:
+    plain = blocks_generator()
+    linking = Generator(
+        plain.model,
+        plain.template,
+        budget=BUDGET,
+        answer_tokens=4,
+        passage_attention="blocks",
+        link_tokens=3,
+        linked=linked,
+    )
+    tokenizer, asked = plain.model.tokenizer, readings()[:3]
+    for read, answer in zip(asked, linking.answer_many(asked, 100_000), strict=True):
+        sequence, written = linking.scored(read), list[int]()
+        assert sequence.blocks is not None and sequence.links == Links(3, linked == "first")
+        prompt = sequence.tokens[: sequence.targets.min()]
+        while len(written) < 4:
+            text = np.append(prompt, np.array(written, np.int64))
+            masked = MaskedText.of(text, sequence.blocks, sequence.links)
+            tokens, places, seen = (
+                torch.from_numpy(x)[None] for x in (masked.tokens, masked.positions, masked.visible)
+            )
+            mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None]
+            with torch.no_grad():
+                logits = plain.model.hf(input_ids=tokens, attention_mask=mask, position_ids=places).logits
+            best = int(logits[0, masked.path[-1]].argmax())
+            if best in tokenizer.end_ids:
+                break
+            written.append(best)
+        assert answer == tokenizer.decode(written)
+    assert plain.model.fallbacks == 0
 
 
 def blocks_of(generator: Generator, read: Reading) -> list[np.ndarray]:
