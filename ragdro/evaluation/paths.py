@@ -10,7 +10,7 @@ from ragdro.types import Candidates, Prediction
 def path_record(prediction: Prediction) -> list[dict[str, Any]]:
     """Each round's query, what it found (places among all candidates, from 1; titles, or ids where there is
     none; the scores of that query), which of it was selected, and the log-probabilities (nats; None of a
-    question that is asked once, which has one round)."""
+    question that asks itself; of one that is asked once, which has one round, of the list too)."""
     path, candidates = prediction.selection.path, prediction.task.candidates
     if path is None:
         return [
@@ -30,10 +30,10 @@ def path_record(prediction: Prediction) -> list[dict[str, Any]]:
             "found": [places[passage.id] for passage in one.candidates.passages],
             **_found(one.candidates),
             "selected": [places[passage.id] for passage in one.read],
-            "log_query": one.log_query,
+            "log_query": one.log_query if one.tokens or number > 1 else None,
             "log_list": one.log_list,
         }
-        for one in path.rounds
+        for number, one in enumerate(path.rounds, start=1)
     ]
 
 

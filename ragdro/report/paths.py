@@ -60,20 +60,19 @@ def rounds(record: Record) -> list[ShownRound]:
             if rank not in taken
         )
         label = f"round {number}" if len(path) > 1 else "one round"
-        note = _note(one, written=_written(one, number))
+        note = _note(one)
         shown.append(ShownRound(label, _asked(one["query"]), note, choices, len(ranks), "; ".join(others)))
     return shown
 
 
 def further_queries(record: Record) -> list[str]:
     """What was asked beside the question itself; none of a record without a path."""
-    path = enumerate(record.get("path", []), start=1)
-    return [_asked(one["query"]) for number, one in path if _written(one, number)]
+    return [_asked(one["query"]) for one in record.get("path", []) if _written(one)]
 
 
-def _written(one: Mapping[str, Any], number: int) -> bool:
-    """Whether a rewriter wrote the query; a question that asked itself has no probability: 0 nats."""
-    return number > 1 or bool(one["log_query"])
+def _written(one: Mapping[str, Any]) -> bool:
+    """Whether a rewriter wrote the query: a question that asks itself has no probability."""
+    return one["log_query"] is not None
 
 
 def thought_of(record: Record) -> str | None:
@@ -86,8 +85,8 @@ def _asked(query: str) -> str:
     return query.strip() or "(nothing)"
 
 
-def _note(one: Mapping[str, Any], *, written: bool) -> str:
-    said = []
+def _note(one: Mapping[str, Any]) -> str:
+    written, said = _written(one), []
     if written:
         said.append(f"written with probability {probability(math.exp(one['log_query']))}")
     if not one["found"]:

@@ -115,11 +115,11 @@ class _Asks(_Body):
             )
         return self
 
-    def changed(self, own: Answering, samples: int | None = None) -> Answering:
-        """The server's own way with the request's changes. Raises `ConfigError` for a threshold of any
-        but marginal answers."""
+    def changed(self, own: Answering, samples: int | None = None, thoughts: int | None = None) -> Answering:
+        """The server's own way with the request's changes. Raises `ConfigError` for a threshold, or several
+        thoughts, of any but marginal answers."""
         drawn = None if (self.answering or own.kind) == "greedy" else samples
-        return changed(own, self.answering, threshold=self.threshold, samples=drawn)
+        return changed(own, self.answering, threshold=self.threshold, samples=drawn, thoughts=thoughts)
 
 
 class ChatRequest(_Asks):
@@ -148,18 +148,18 @@ class ChatRequest(_Asks):
 
 class AnswerRequest(_Asks):
     """Our own. `samples`: lists drawn to see whether the answer depends on the list (0: none), or for a
-    marginal answer. `inclusion`: with each candidate's probability of being in the list. `stage`: one of
-    those that are served."""
+    marginal answer; `thoughts`: those that it draws for each list. `inclusion`: with each candidate's
+    probability of being in the list. `stage`: one of those that are served."""
 
     model: str | None = None
     question: Query
     documents: Annotated[Documents, Field(min_length=1)] | None = None
     samples: int = Field(8, ge=0, le=64)
+    thoughts: int | None = Field(None, ge=1, le=64)
     inclusion: bool = False
     stage: Text | None = None
 
     def answering_of(self, own: Answering) -> Answering:
         """How to answer. `samples` that the request names are a marginal answer's too."""
-        return self.changed(
-            own, self.samples if self.samples and "samples" in self.model_fields_set else None
-        )
+        samples = self.samples if self.samples and "samples" in self.model_fields_set else None
+        return self.changed(own, samples, self.thoughts)

@@ -132,5 +132,7 @@ def _query(rewriter: Rewriter, state: State, further: int, *, stop: bool) -> Wri
 
 
 def _written(rewriter: Rewriter, text: str) -> WrittenQuery:
-    tokens = rewriter.query_ids(text) if text.strip() else ()
-    return WrittenQuery(text.strip(), tokens, 0.0, 0.0)
+    """What is taught of a text. Of one that is cut, what is left is searched for, as when it is written."""
+    tokens, tokenizer = rewriter.query_ids(text) if text.strip() else (), rewriter.model.tokenizer
+    cut = bool(tokens) and tokens[-1] != tokenizer.end_id
+    return WrittenQuery(tokenizer.decode(list(tokens)) if cut else text.strip(), tokens, 0.0, 0.0)

@@ -227,7 +227,7 @@ def test_a_path_is_shown_round_by_round_and_its_text_stays_text(opened: Callable
         found = [1 if first > 1 else 2, first]
         asked = {"query": HOSTILE, "found": [*others, first], "scores": None, "selected": others}
         rounds = [
-            {"query": "q", "found": found, "scores": [2.5, 1.25], "selected": [first], "log_query": 0.0,
+            {"query": "q", "found": found, "scores": [2.5, 1.25], "selected": [first], "log_query": None,
              "titles": [HOSTILE, "own"], "log_list": 0.0},
             {**asked, **rest, "log_query": -0.5},
             {"query": "Answer", "found": [], "scores": None, "selected": [], "titles": [], "log_query": 0.0,

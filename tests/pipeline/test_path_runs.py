@@ -111,6 +111,34 @@ def test_a_run_that_is_killed_ends_as_one_that_was_not(
     assert [key for key in expected if resumed[key] != expected[key]] == []
 
 
+@pytest.fixture(scope="module")
+def writes_first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose rewriter writes every query."""
+    folder = tmp_path_factory.mktemp("first")
+    retrieval = {"rounds": 2, "k": [1, 2], "stop": True, "rewrite_first": True}
+    ragdro.run(ragdro.load_config(path_config(folder, retrieval=retrieval, iterations=1)))
+    return folder
+
+
+@pytest.mark.parametrize("commit", [13, 18])
+def test_a_killed_run_whose_first_query_is_written_ends_as_one_that_was_not(
+    writes_first: Path, commit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an E-step, in the rewriter's fit."""
+    config = ragdro.load_config(writes_first / "config.yaml", [f"name=killed-{commit}"])
+    expected, resumed = outcome(writes_first / "runs/run"), killed_and_resumed(config, commit, monkeypatch)
+    assert resumed.keys() == expected.keys()
+    assert [key for key in expected if resumed[key] != expected[key]] == []
+
+
+def test_a_written_first_query_is_in_the_predictions(finished: Path, writes_first: Path) -> None:
+    """With its probability; the question that asks itself has none."""
+    for folder, written in ((writes_first, True), (finished, False)):
+        records = read_records(folder / "runs/run", "iteration-1")
+        assert [record["path"][0]["log_query"] is not None for record in records] == [written] * 2
+        assert [record["path"][0]["query"] == record["question"] for record in records] == [not written] * 2
+
+
 def test_the_folder_holds_three_models_and_paths(finished: Path) -> None:
     run = finished / "runs/run"
     results = json.loads((run / "results.json").read_text())

@@ -140,7 +140,7 @@ const scoreOf = (round, rank) => round.scores?.[rank - 1] ?? null;
  * passages the rounds before have selected. */
 function roundOf(result, number, first, system, whole) {
   const round = result.path[number - 1];
-  const notes = number > 1 || round.log_query ? [`written with probability ${probability(Math.exp(round.log_query))}`] : [];
+  const notes = round.log_query !== null ? [`written with probability ${probability(Math.exp(round.log_query))}`] : [];
   if (!round.found.length) notes.push("the path ends here");
   const note = notes.length ? el("span", { class: "dim" }, ` (${notes.join("; ")})`) : null;
   const query = el("b", { dir: "auto" }, round.query.trim() || "(nothing)");

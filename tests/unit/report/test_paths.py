@@ -50,6 +50,14 @@ def test_each_round_says_what_it_asked_found_and_chose() -> None:
     )
 
 
+def test_a_first_query_that_is_certain_was_written_all_the_same() -> None:
+    path = QuestionPath((Round("Where?", (1, 2), Candidates("q", (A,)), (0,), log_query=0.0),))
+    selection = Selection((0,), (1.0,), 1, path)
+    record = evaluate(Prediction(Task(QUESTION, Candidates("q", (A,))), selection, "wrong"))
+    assert further_queries(record) == ["Where?"]
+    assert rounds(record)[0].note == "written with probability 1.00"
+
+
 def test_a_query_that_finds_nothing_is_shown_as_such() -> None:
     record = evaluate(predicted(Round("", (), Candidates("q", ()), log_query=math.log(0.5))))
     assert rounds(record)[1].note == "written with probability 0.50; finds nothing to read"

@@ -106,3 +106,13 @@ def test_queries_that_are_cut_are_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         taught(question, first=True, most=tokens[0])
+
+
+def test_of_a_query_that_is_cut_what_is_left_is_searched_for() -> None:
+    question = replace(far_questions(1)[0], standalone="Mara1 Mara0")
+    whole = taught(question, rounds=1, stop=False, first=True)
+    assert {"person-0", "person-1"} <= {p.id for p in whole.task.candidates.passages}
+    with pytest.warns(RuntimeWarning, match="1 of 1 query"):
+        cut = taught(question, rounds=1, stop=False, first=True, most=3)
+    assert cut.path is not None and [cut.path.rounds[0].query] == queries(cut) != ["Mara1 Mara0"]
+    assert [p.id for p in cut.task.candidates.passages] == ["person-1"]
