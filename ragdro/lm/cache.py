@@ -16,6 +16,20 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     where the library counts places in the cache.
     """
 
+    def fill(self, rows: slice, size: tuple[int, int], key_states: Tensor, value_states: Tensor) -> None:
+        """Keep what the first tokens of some of `size` = (all rows, their width) left; what is never filled
+        is 0."""
+        total, width = size
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._stored = [
+                new.new_zeros(total, new.shape[1], width + _room(width), new.shape[3])
+                for new in (key_states, value_states)
+            ]
+            self.keys, self.values = (stored[:, :, :width] for stored in self._stored)
+        for held, new in zip((self.keys, self.values), (key_states, value_states), strict=True):
+            held[rows, :, : new.shape[2]] = new
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -28,7 +42,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         if length > self._stored[0].shape[2]:
             self._stored = [
                 torch.cat(
-                    [old[:, :, :held], new, new.new_empty(*new.shape[:2], length // 8 + 64, new.shape[3])], 2
+                    [old[:, :, :held], new, new.new_empty(*new.shape[:2], _room(length), new.shape[3])], 2
                 )
                 for old, new in zip(self._stored, news, strict=True)
             ]
@@ -37,3 +51,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
                 old[:, :, held:length] = new
         self.keys, self.values = (stored[:, :, :length] for stored in self._stored)
         return self.keys, self.values
+
+
+def _room(length: int) -> int:
+    """Places behind what is held."""
+    return length // 8 + 64

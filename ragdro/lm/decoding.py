@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers.cache_utils import Cache
 
-from ragdro.lm.cache import RoomyLayer
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.parity import agree
+from ragdro.lm.prefill import prefill
 from ragdro.lm.rope import LengthClasses
 from ragdro.lm.tree import Ints
 from ragdro.profiling import phase
@@ -218,14 +217,9 @@ class BranchDecoder(Decoder):
         self._ways: list[list[list[int]]] = [[[] for _ in range(branches)] for _ in prompts]
         """By question and branch the places of its tokens."""
         self._states = torch.empty(0)
-        tokens = np.full((rows, width), model.tokenizer.pad_id, np.int64)
-        self._valid = np.zeros((rows, width), bool)
-        for r, prompt in enumerate(prompts):
-            tokens[r, : len(prompt) - 1] = prompt[:-1]
-            self._valid[r, : len(prompt) - 1] = True
+        self._valid = np.arange(width) < self._lengths[:, None]
         self._positions = np.tile(np.arange(width), (rows, 1))
-        self.cache = Cache(layer_class_to_replicate=RoomyLayer)
-        model.hidden(self._tensor(tokens), self._tensor(self._positions), cache=self.cache)
+        self.cache = prefill(model, [prompt[:-1] for prompt in prompts])
 
     def choice_logits(self, branches: Sequence[Place], choices: Tensor, allowed: Tensor) -> Tensor:
         """See `Decoder`."""
