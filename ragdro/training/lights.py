@@ -79,7 +79,7 @@ def lights(
 
 
 def as_row(row: Sequence[Light]) -> str:
-    """One line: `● entropy 2.31 nats  ● ESS 5.6 of 8`."""
+    """One line: `● entropy 2.310 nats  ● ESS 5.600 of 8`."""
     return "  ".join(f"{SIGNS[light.colour]} {light.name} {light.value}" for light in row)
 
 
