@@ -83,12 +83,14 @@ def find_file(
 
     Raises `ModelError` as `find_checkpoint` does, and where the download fails.
     """
-    found = find_checkpoint(source, revision, files)
-    if Path(found.path).is_dir():
-        path = Path(found.path) / file
+    checkpoint = find_checkpoint(source, revision, files)
+    if Path(checkpoint.path).is_dir():
+        path = Path(checkpoint.path) / file
         return path if path.is_file() else None
     try:
-        return Path(hf_hub_download(found.path, file, revision=revision, local_files_only=found.local))
+        return Path(
+            hf_hub_download(checkpoint.path, file, revision=revision, local_files_only=checkpoint.local)
+        )
     except EntryNotFoundError:
         return None
     except _UNREACHABLE as error:

@@ -30,8 +30,8 @@ def joint_predictions(
     selector reads the lists are those of a tournament's last round."""
     last = tournament.last_round(selector, tasks, max_tokens)
     alone = [task for task, _ in last]
-    found = weighted_lists(selector, alone, answering.samples, answering.seed, max_tokens)
-    lists = [own.lists for own in found]
+    weighted = weighted_lists(selector, alone, answering.samples, answering.seed, max_tokens)
+    lists = [own.lists for own in weighted]
     readings = generator.thought_of(
         [
             Reading.of(t, generator.ordered(z.permutation))
@@ -55,10 +55,10 @@ def joint_predictions(
         Prediction(
             task,
             Selection(tuple(places[i] for i in z), p, most),
-            answers[begin + at],
-            thought=readings[begin + at].thought,
+            answers[begin + own_best],
+            thought=readings[begin + own_best].thought,
         )
-        for task, (_, places), (_, z), p, (begin, _), at in zip(
+        for task, (_, places), (_, z), p, (begin, _), own_best in zip(
             tasks, last, chosen, probabilities, spans, best, strict=True
         )
     ]

@@ -59,15 +59,15 @@ def marginal_predictions(
     readings = read if generator.thinking is None else _thought_of(generator, read, answering, max_tokens)
     tables = answer_tables(generator, readings, max_tokens)
     thoughts = 0 if generator.thinking is None else answering.thoughts
-    found = [
+    predictions = [
         _answer(one, [own.index(z) for z in which], table, thoughts)
         for one, which, own, table in zip(rounds, ordered, distinct, tables, strict=True)
     ]
-    selections = _selections(selector, rounds, [support for _, support, _ in found], max_tokens)
+    selections = _selections(selector, rounds, [support for _, support, _ in predictions], max_tokens)
     return [
-        _prediction(task, selection, distribution, answering.threshold, own[at].thought)
-        for task, selection, own, (distribution, _, at) in zip(
-            tasks, selections, readings, found, strict=True
+        _prediction(task, selection, distribution, answering.threshold, own[best].thought)
+        for task, selection, own, (distribution, _, best) in zip(
+            tasks, selections, readings, predictions, strict=True
         )
     ]
 
@@ -79,16 +79,18 @@ def _thought_of(
     the question and which of its readings it is."""
     assert generator.thinking is not None
     shape = (answering.thoughts, generator.thinking.most)
-    places = [(at, i) for at, own in enumerate(readings) for i in range(len(own))]
+    places = [(number, i) for number, own in enumerate(readings) for i in range(len(own))]
     uniforms = [
-        np.random.default_rng([answering.seed, hash_of(readings[at][i].question), _THOUGHTS, i]).random(shape)
-        for at, i in places
+        np.random.default_rng([answering.seed, hash_of(readings[number][i].question), _THOUGHTS, i]).random(
+            shape
+        )
+        for number, i in places
     ]
-    drawn = generator.sample_thoughts([readings[at][i] for at, i in places], uniforms, max_tokens)
-    found: list[list[Reading]] = [[] for _ in readings]
-    for (at, i), thoughts in zip(places, drawn, strict=True):
-        found[at] += [replace(readings[at][i], thought=thought) for thought in thoughts]
-    return found
+    drawn = generator.sample_thoughts([readings[number][i] for number, i in places], uniforms, max_tokens)
+    expanded: list[list[Reading]] = [[] for _ in readings]
+    for (number, i), thoughts in zip(places, drawn, strict=True):
+        expanded[number] += [replace(readings[number][i], thought=thought) for thought in thoughts]
+    return expanded
 
 
 def _rounds(selector: Selector, tasks: Sequence[Task], answering: Answering, max_tokens: int) -> list[_Round]:
@@ -98,12 +100,12 @@ def _rounds(selector: Selector, tasks: Sequence[Task], answering: Answering, max
 
 
 def _one_list(selector: Selector, tasks: Sequence[Task]) -> list[_Round]:
-    found = []
+    rounds = []
     for task in tasks:
         first = tuple(range(selector.list_length(task.candidates)))
         lists = WeightedLists((WeightedList(first, 1.0, 0.0),), 1, exact=True)
-        found.append(_Round(task, range(len(task.candidates.passages)), lists, False))
-    return found
+        rounds.append(_Round(task, range(len(task.candidates.passages)), lists, False))
+    return rounds
 
 
 def _answer(
@@ -123,10 +125,10 @@ def _answer(
     by_reading = likelihoods.reshape(-1, each)
     priors = np.exp([z.log_prior for z in one.lists.lists])
     best = int(np.argmax(priors * by_reading.mean(1)[list(reading_of)]))
-    at = reading_of[best] * each + int(np.argmax(by_reading[reading_of[best]]))
+    best_reading = reading_of[best] * each + int(np.argmax(by_reading[reading_of[best]]))
     exact = one.lists.exact and not thoughts
     distribution = AnswerDistribution(tuple(ranked), one.lists.count, exact, thoughts)
-    return distribution, one.lists.lists[best].permutation, at
+    return distribution, one.lists.lists[best].permutation, best_reading
 
 
 def _selections(

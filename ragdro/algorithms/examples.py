@@ -36,15 +36,15 @@ class TrainingExample:
         one alone, where there is one prompt, or where the loss is no sum over samples."""
         if not isinstance(self.group, JoinedGroup):
             return [self]
-        found, start = list[TrainingExample](), 0
+        made, start = list[TrainingExample](), 0
         for group in self.group.parts:
             samples = slice(start, start + group.scored)
             loss = loss_of(self.loss, samples)
             if loss is None:
                 return [self]
-            found.append(TrainingExample(self.question_id, group, self.weights[samples], loss))
+            made.append(TrainingExample(self.question_id, group, self.weights[samples], loss))
             start = samples.stop
-        return found
+        return made
 
 
 def list_example(

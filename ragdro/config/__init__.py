@@ -190,10 +190,10 @@ class Config(TrainingSettings):
                 if settings.adapter is None:
                     raise ValueError(f"shared_backbone: needs {role}.adapter (lora): the base is not trained")
                 for key in _OF_THE_BASE:
-                    mine, other = getattr(self.selector, key), getattr(settings, key)
-                    if mine != other:
+                    expected, other = getattr(self.selector, key), getattr(settings, key)
+                    if expected != other:
                         raise ValueError(
-                            f"shared_backbone: selector.{key} is {mine!r} and {role}.{key} {other!r}; one"
+                            f"shared_backbone: selector.{key} is {expected!r} and {role}.{key} {other!r}; one"
                             " base has one"
                         )
         return self

@@ -52,20 +52,20 @@ def type_name(annotation: Any) -> str:
 
 def limits(field: FieldInfo) -> str:
     """The limits of a field's value, such as '>= 0, < 1'; empty for none."""
-    found = []
+    texts = []
     for constraint in _constraints(field.metadata):
-        found += [
+        texts += [
             f"{sign} {getattr(constraint, name):g}"
             for name, sign in _SIGNS.items()
             if hasattr(constraint, name)
         ]
         if hasattr(constraint, "min_length"):
-            found.append(f"at least {constraint.min_length}")
+            texts.append(f"at least {constraint.min_length}")
         if getattr(constraint, "pattern", None) == IMPORT_PATH:
-            found.append("package.module:name")
+            texts.append("package.module:name")
         elif getattr(constraint, "pattern", None):
-            found.append(f"matches {constraint.pattern}")
-    return ", ".join(found)
+            texts.append(f"matches {constraint.pattern}")
+    return ", ".join(texts)
 
 
 def classes_in(annotation: Any) -> list[type[BaseModel]]:
@@ -76,16 +76,16 @@ def classes_in(annotation: Any) -> list[type[BaseModel]]:
     if origin is Annotated:
         return classes_in(inner[0])
     if origin in (Union, UnionType):
-        return list(dict.fromkeys(found for one in inner for found in classes_in(one)))
+        return list(dict.fromkeys(named for one in inner for named in classes_in(one)))
     return []
 
 
 def _constraints(metadata: Any) -> list[Any]:
     """Single constraints; a nested pydantic field's are its own metadata."""
-    found: list[Any] = []
+    constraints: list[Any] = []
     for one in metadata:
-        found += _constraints(one.metadata) if isinstance(one, FieldInfo) else [one]
-    return found
+        constraints += _constraints(one.metadata) if isinstance(one, FieldInfo) else [one]
+    return constraints
 
 
 def _several(annotation: Any) -> str:

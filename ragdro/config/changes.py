@@ -28,25 +28,25 @@ class Changes(Enum):
 
 def values_that_change(settings: BaseModel, *further: Changes) -> dict[str, Any]:
     """By key the JSON values of the settings that change an index, and of those that change `further`."""
-    found = {
+    values = {
         key: _of(value_of(settings, key), further)
         for key, field in fields_by_key(type(settings)).items()
         if (changes := _changes(field)) is None or changes in further
     }
-    return {**found, **to_jsonable_python(settings.model_extra or {})}
+    return {**values, **to_jsonable_python(settings.model_extra or {})}
 
 
 def with_whole_paths(settings: BaseModel) -> dict[str, Any]:
     """All JSON values of the settings; a file or folder that one names stands with its whole path, so that it
     is found from any folder."""
-    found = {}
+    whole = {}
     for key, field in fields_by_key(type(settings)).items():
         value = value_of(settings, key)
         if _changes(field) is Changes.CONTENT and value is not None and Path(value).exists():
-            found[key] = str(Path(value).resolve())
+            whole[key] = str(Path(value).resolve())
         else:
-            found[key] = _whole(value)
-    return {**found, **to_jsonable_python(settings.model_extra or {})}
+            whole[key] = _whole(value)
+    return {**whole, **to_jsonable_python(settings.model_extra or {})}
 
 
 def _of(value: Any, further: tuple[Changes, ...]) -> Any:

@@ -78,7 +78,7 @@ def objective_kinds() -> list[str]:
 
 def objective_keys() -> list[str]:
     """Every key that some packaged objective has."""
-    return sorted({key for found in objective_classes() for key in found.model_fields} - {"samples"})
+    return sorted({key for objective in objective_classes() for key in objective.model_fields} - {"samples"})
 
 
 def objective_classes() -> list[type[ObjectiveSettings]]:
@@ -104,13 +104,13 @@ def resolve_objective(value: Any) -> Any:
 
 def _class_of(kind: str) -> type[ObjectiveSettings]:
     if is_import_path(kind):
-        found = load_class(kind, "objective.kind")
-        if not issubclass(found, ObjectiveSettings):
+        loaded = load_class(kind, "objective.kind")
+        if not issubclass(loaded, ObjectiveSettings):
             raise ConfigError(f"objective.kind: {kind} is no subclass of ragdro.algorithms.Algorithm")
-        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
         if missing:
             raise ConfigError(f"objective.kind: {kind} has no {', '.join(missing)}")
-        return found
+        return loaded
     name = kind.replace("-", "_")
     return load_class(f"{_PACKAGE}.{name}:{name.title().replace('_', '')}", "objective.kind")
 

@@ -57,16 +57,16 @@ def sections() -> list[Section]:
     """All of them, the top first; one that stands at several places is there once."""
     from ragdro.config import Config
 
-    found: list[Section] = []
+    listed: list[Section] = []
     for section in _sections(Config, "", "", None):
-        same = next((i for i, other in enumerate(found) if _content(other) == _content(section)), None)
+        same = next((i for i, other in enumerate(listed) if _content(other) == _content(section)), None)
         if same is None or not section.name:
-            found.append(section)
+            listed.append(section)
         else:
-            old = found[same]
+            old = listed[same]
             places, written = (*old.places, *section.places), (*old.written, *section.written)
-            found[same] = replace(old, places=places, written=written)
-    return found
+            listed[same] = replace(old, places=places, written=written)
+    return listed
 
 
 def look_up(key: str) -> list[Section]:
@@ -140,10 +140,10 @@ def _is_hidden(name: str, field: FieldInfo) -> bool:
 
 def _kinds(field: FieldInfo) -> list[tuple[str, type[BaseModel]]]:
     """The classes that a field's value may be of, each with its kind."""
-    found = classes_in(field.annotation)
-    if found == [ObjectiveSettings]:
-        found = list(objective_classes())
-    return [(_kind_of(one), one) for one in found]
+    classes = classes_in(field.annotation)
+    if classes == [ObjectiveSettings]:
+        classes = list(objective_classes())
+    return [(_kind_of(one), one) for one in classes]
 
 
 def _kind_of(model: type[BaseModel]) -> str:

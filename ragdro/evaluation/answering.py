@@ -71,17 +71,17 @@ def without_curves(ways: Mapping[str, Any]) -> dict[str, Any]:
 
 def distribution_record(prediction: Prediction) -> dict[str, Any]:
     """Confidence, competing answers and how many lists they come from; nothing for a greedy answer."""
-    found = prediction.distribution
-    if found is None:
+    distribution = prediction.distribution
+    if distribution is None:
         return {}
     return {
-        "confidence": found.confidence,
-        "agreement": found.answers[0].agreement,
+        "confidence": distribution.confidence,
+        "agreement": distribution.answers[0].agreement,
         "abstained": prediction.abstained,
-        "competing": [asdict(answer) for answer in found.answers],
-        "lists": found.lists,
-        "exact": found.exact,
-        **({"thoughts": found.thoughts} if found.thoughts else {}),
+        "competing": [asdict(answer) for answer in distribution.answers],
+        "lists": distribution.lists,
+        "exact": distribution.exact,
+        **({"thoughts": distribution.thoughts} if distribution.thoughts else {}),
     }
 
 
@@ -99,17 +99,17 @@ def _scores(predictions: Sequence[Prediction], answers: Sequence[str]) -> dict[s
 
 
 def _way(scores: Mapping[str, Sequence[float]], confidences: Sequence[float]) -> dict[str, Any]:
-    found = confidence_of(confidences, scores["exact_match"])
+    confidence = confidence_of(confidences, scores["exact_match"])
     return {
         **{metric: float(np.mean(values)) for metric, values in scores.items()},
         "mean_confidence": float(np.mean(confidences)),
-        "risk_coverage_area": found.area,
-        "best_risk_coverage_area": found.best_area,
-        "calibration_error": found.calibration_error,
-        "brier": found.brier,
-        "at_coverage": {str(c): asdict(found.at_coverage(c)) for c in COVERAGES},
-        "bins": [asdict(one) for one in found.bins],
-        "curve": [asdict(point) for point in found.curve],
+        "risk_coverage_area": confidence.area,
+        "best_risk_coverage_area": confidence.best_area,
+        "calibration_error": confidence.calibration_error,
+        "brier": confidence.brier,
+        "at_coverage": {str(c): asdict(confidence.at_coverage(c)) for c in COVERAGES},
+        "bins": [asdict(one) for one in confidence.bins],
+        "curve": [asdict(point) for point in confidence.curve],
     }
 
 

@@ -72,13 +72,13 @@ def confidence_of(confidences: Sequence[float], scores: Sequence[float], *, bins
     curve = [
         CoveragePoint(float(p[order[end]]), (end + 1) / len(p), float(risks[end])) for end in ends.tolist()
     ]
-    found = _bins(p, right, bins)
+    binned = _bins(p, right, bins)
     return Confidence(
         curve=tuple(curve),
         area=float(risks.mean()),
         best_area=float(_selective_risks(right, 1 - right)[0].mean()),
-        bins=tuple(found),
-        calibration_error=sum(b.questions * abs(b.score - b.confidence) for b in found) / len(p),
+        bins=tuple(binned),
+        calibration_error=sum(b.questions * abs(b.score - b.confidence) for b in binned) / len(p),
         brier=float(np.square(p - right).mean()),
     )
 

@@ -58,8 +58,8 @@ def empty_answers(e: Evidence) -> str | None:
 
 def cut(e: Evidence) -> str | None:
     """Texts are cut to their token limits."""
-    found = ", ".join(f"{number(fraction)} of {what}" for what, fraction in e.cut.items() if fraction > MANY)
-    return f"texts are cut to their token limits: {found}" if found else None
+    parts = ", ".join(f"{number(fraction)} of {what}" for what, fraction in e.cut.items() if fraction > MANY)
+    return f"texts are cut to their token limits: {parts}" if parts else None
 
 
 def low_ceiling(e: Evidence) -> str | None:

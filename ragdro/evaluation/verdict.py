@@ -45,7 +45,7 @@ class Verdict:
     @property
     def next_steps(self) -> tuple[str, ...]:
         """What to try, the advice of the first causes, each once."""
-        return tuple(dict.fromkeys(found.rule.advice for found in self.causes))[:_TRIED]
+        return tuple(dict.fromkeys(cause.rule.advice for cause in self.causes))[:_TRIED]
 
     def lines(self) -> list[tuple[str, str]]:
         """The verdict line by line, each with the word that stands before it."""
@@ -53,23 +53,23 @@ class Verdict:
         return [
             ("", self.headline),
             ("", self.summary),
-            *((because, found.text) for found in self.causes),
+            *((because, finding.text) for finding in self.causes),
             *(("try next", step) for step in self.next_steps),
-            *(("mind", found.text) for found in self.notes),
+            *(("mind", finding.text) for finding in self.notes),
         ]
 
 
 def verdict(evidence: Evidence) -> Verdict:
     """Judge a finished run."""
-    found = [Finding(rule, text) for rule in RULES if (text := rule.find(evidence)) is not None]
+    findings = [Finding(rule, text) for rule in RULES if (text := rule.find(evidence)) is not None]
     gain = evidence.gain
     level: Level = "better" if gain.low > 0 else "worse" if gain.high < 0 else "open"
     return Verdict(
         level,
         headline(evidence, level),
         summary(evidence),
-        tuple(f for f in found if f.rule.kind == "cause"),
-        tuple(f for f in found if f.rule.kind == "note"),
+        tuple(f for f in findings if f.rule.kind == "cause"),
+        tuple(f for f in findings if f.rule.kind == "note"),
     )
 
 

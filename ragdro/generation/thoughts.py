@@ -98,14 +98,14 @@ class Thinking:
         self, prompts: Sequence[Ints], uniforms: Sequence[NDArray[np.float64]] | None, max_tokens: int
     ) -> list[list[Thought]]:
         counts = [1] * len(prompts) if uniforms is None else [len(rows) for rows in uniforms]
-        found: list[list[Thought]] = [[] for _ in prompts]
+        thoughts: list[list[Thought]] = [[] for _ in prompts]
         for batch in self.batches([len(p) for p in prompts], counts, max_tokens):
             numbers = None if uniforms is None else [uniforms[i] for i in batch]
             own = [prompts[i] for i in batch]
             texts = write_freely(self.model, own, numbers, self.most, temperature=1.0, max_tokens=sys.maxsize)
             for i, row in zip(batch, texts, strict=True):
-                found[i] = [self._thought(one) for one in row]
-        return found
+                thoughts[i] = [self._thought(one) for one in row]
+        return thoughts
 
     def _thought(self, written: Written) -> Thought:
         text = self.model.tokenizer.decode(list(written.tokens))

@@ -71,10 +71,10 @@ def _of_hub(source: str) -> Path:
     """The `tokenizer.json` of a hub name. Raises ModelError."""
     from ragdro.hub import find_file
 
-    found = find_file(source, _TOKENIZER, files=(_TOKENIZER,))
-    if found is None:
+    path = find_file(source, _TOKENIZER, files=(_TOKENIZER,))
+    if path is None:
         raise ModelError(f"{source}: holds no {_TOKENIZER}; name a model that has one")
-    return found
+    return path
 
 
 def token_counter(described: str) -> CountTokens:

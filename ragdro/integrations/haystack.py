@@ -43,8 +43,8 @@ class RagdroRanker:
     def to_dict(self) -> dict[str, Any]:
         """For saved pipelines; a key is saved as the name of its variable."""
         key = None if self.api_key is None else self.api_key.to_dict()
-        found: dict[str, Any] = default_to_dict(self, system=self.system, top_k=self.top_k, api_key=key)
-        return found
+        values: dict[str, Any] = default_to_dict(self, system=self.system, top_k=self.top_k, api_key=key)
+        return values
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RagdroRanker:

@@ -61,7 +61,7 @@ class LocalRanker(Ranker):
             return []
         if not query.strip():
             raise DataError("query: is empty")
-        passages = tuple(Passage(str(at), *document) for at, document in enumerate(documents))
+        passages = tuple(Passage(str(i), *document) for i, document in enumerate(documents))
         task, rag = Task(Question("query", query, ()), Candidates("query", passages)), self._rag
         with self._lock:
             (order,) = tournament.order(
@@ -86,9 +86,9 @@ class HttpRanker(Ranker):
             return []
         body = {"query": query, "documents": [{"title": title, "text": text} for title, text in documents]}
         try:
-            found = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout)
+            response = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout)
         except httpx.HTTPError as error:
             raise ModelError(f"{self._url}: {error or type(error).__name__}") from error
-        if found.status_code != 200:
-            raise ModelError(f"{self._url}: {found.status_code}: {found.text[:300]}")
-        return [(result["index"], result["relevance_score"]) for result in found.json()["results"]]
+        if response.status_code != 200:
+            raise ModelError(f"{self._url}: {response.status_code}: {response.text[:300]}")
+        return [(result["index"], result["relevance_score"]) for result in response.json()["results"]]

@@ -98,8 +98,8 @@ def is_short(tree: TokenTree, width: int) -> bool:
 
 def rows(states: Tensor, nodes: Int[Tensor, "rows width"]) -> Tensor:
     """[rows, heads, width, channels] of [1, heads, nodes, channels]."""
-    found = states[0].index_select(1, nodes.flatten())
-    return found.view(len(found), *nodes.shape, found.shape[-1]).transpose(0, 1)
+    gathered = states[0].index_select(1, nodes.flatten())
+    return gathered.view(len(gathered), *nodes.shape, gathered.shape[-1]).transpose(0, 1)
 
 
 def _alike(lengths: Ints) -> list[list[int]]:

@@ -45,15 +45,15 @@ class FillInParts(Protocol):
 
 def model_in_parts(
     source: str,
-    at: Checkpoint,
+    checkpoint: Checkpoint,
     settings: ModelSettings,
     dtype: torch.dtype,
     fill: Callable[[PreTrainedModel, Path], None],
 ) -> PreTrainedModel | None:
     """The model with this process's part of the weights; None, with a warning, where these are not to be had
     from the files as they are. Raises what transformers does."""
-    hf = _empty_model(at, settings, dtype)
-    folder = _weights_folder(at, settings.revision)
+    hf = _empty_model(checkpoint, settings, dtype)
+    folder = _weights_folder(checkpoint, settings.revision)
     fits = _are_stored(hf, folder)
     if settings.layers is not None:
         cut_layers(hf, settings.layers, source)
@@ -69,14 +69,14 @@ def model_in_parts(
     return hf
 
 
-def _empty_model(at: Checkpoint, settings: ModelSettings, dtype: torch.dtype) -> PreTrainedModel:
+def _empty_model(checkpoint: Checkpoint, settings: ModelSettings, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a checkpoint, without weights. Raises what transformers does."""
     where = {
         "revision": settings.revision,
         "trust_remote_code": settings.trust_remote_code,
-        "local_files_only": at.local,
+        "local_files_only": checkpoint.local,
     }
-    config = AutoConfig.from_pretrained(at.path, **where)
+    config = AutoConfig.from_pretrained(checkpoint.path, **where)
     with init_empty_weights(include_buffers=False):
         hf: PreTrainedModel = AutoModelForCausalLM.from_config(
             config,
@@ -86,17 +86,19 @@ def _empty_model(at: Checkpoint, settings: ModelSettings, dtype: torch.dtype) ->
         )
     hf.tie_weights()
     with suppress(OSError):  # where none is saved, the one that transformers makes of the config stays
-        hf.generation_config = GenerationConfig.from_pretrained(at.path, **where)
+        hf.generation_config = GenerationConfig.from_pretrained(checkpoint.path, **where)
     return hf.eval()
 
 
-def _weights_folder(at: Checkpoint, revision: str | None) -> Path:
+def _weights_folder(checkpoint: Checkpoint, revision: str | None) -> Path:
     """The folder with a checkpoint's safetensors files, downloaded where they have to be."""
-    if Path(at.path).is_dir():
-        return Path(at.path)
+    if Path(checkpoint.path).is_dir():
+        return Path(checkpoint.path)
     files = ["*.safetensors", "*.safetensors.index.json"]
-    found = snapshot_download(at.path, revision=revision, allow_patterns=files, local_files_only=at.local)
-    return Path(found)
+    folder = snapshot_download(
+        checkpoint.path, revision=revision, allow_patterns=files, local_files_only=checkpoint.local
+    )
+    return Path(folder)
 
 
 def _are_stored(hf: PreTrainedModel, folder: Path) -> bool:

@@ -56,8 +56,8 @@ class AttentionProbe:
         with torch.autocast(query.device.type, enabled=False):
             keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1).float()
             logits = query.float() @ keys.transpose(2, 3) * scale
-            at = torch.arange(key.shape[2], device=key.device)
-            behind = self._asked[:, :, None] - at
+            places = torch.arange(key.shape[2], device=key.device)
+            behind = self._asked[:, :, None] - places
             hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
             hidden = hidden & (self._asked >= 0)[:, :, None]
             attention = logits.masked_fill(hidden[:, None], -torch.inf).softmax(-1)

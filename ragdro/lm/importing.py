@@ -57,8 +57,8 @@ def import_model(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # What it would warn of is refused here, in one line.
     try:
-        found = _gguf_file(Path(resolve(name)))
-        hf, tokenizer = _from_checkpoint(name, revision) if found is None else _from_gguf(found)
+        gguf = _gguf_file(Path(resolve(name)))
+        hf, tokenizer = _from_checkpoint(name, revision) if gguf is None else _from_gguf(gguf)
     finally:
         transformers_logging.set_verbosity(verbosity)
     TextTokenizer(tokenizer, name=name)  # Refuses one without an end token.
@@ -115,15 +115,17 @@ def _require_whole(file: Path) -> None:
 
 
 def _from_checkpoint(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    at = find_checkpoint(name, revision)
-    if (Path(at.path) / ADAPTER_FILE).is_file():
+    checkpoint = find_checkpoint(name, revision)
+    if (Path(checkpoint.path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{name}: an adapter, not a whole model; `ragdro export` merges it into one")
     with unreadable(f"{name}: cannot be imported"):
-        tokenizer = AutoTokenizer.from_pretrained(at.path, revision=revision, local_files_only=at.local)
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.path, revision=revision, local_files_only=checkpoint.local
+        )
         hf, report = AutoModelForCausalLM.from_pretrained(
-            at.path,
+            checkpoint.path,
             revision=revision,
-            local_files_only=at.local,
+            local_files_only=checkpoint.local,
             dtype=DTYPES["float32"],
             use_safetensors=True,
             output_loading_info=True,

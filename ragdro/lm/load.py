@@ -38,10 +38,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load_tokenizer(source: str) -> TextTokenizer:
     """The tokenizer of a model by id or folder, alone. Raises `ModelError`."""
-    at = find_checkpoint(source, files=("tokenizer.json", "tokenizer_config.json", "config.json"))
+    checkpoint = find_checkpoint(source, files=("tokenizer.json", "tokenizer_config.json", "config.json"))
     with unreadable(f"{source}: no tokenizer can be loaded"):
-        found = AutoTokenizer.from_pretrained(at.path, trust_remote_code=False, local_files_only=at.local)
-        return TextTokenizer(found, name=source)
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.path, trust_remote_code=False, local_files_only=checkpoint.local
+        )
+        return TextTokenizer(tokenizer, name=source)
 
 
 def pick_device(name: str) -> torch.device:
@@ -92,26 +94,26 @@ def load_language_model(
     Raises `ModelError` for a checkpoint that lacks weights, `ConfigError` for a device that is not there.
     """
     require_device(device)
-    at = find_checkpoint(source, settings.revision)
-    if (Path(at.path) / ADAPTER_FILE).is_file():
+    checkpoint = find_checkpoint(source, settings.revision)
+    if (Path(checkpoint.path) / ADAPTER_FILE).is_file():
         raise ModelError(f"{source}: an adapter, not a whole model; `ragdro export` merges it into one")
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # What it would warn of is refused below, in one line.
     try:
         with unreadable(f"{source}: cannot be loaded"):
             tokenizer = AutoTokenizer.from_pretrained(
-                at.path,
+                checkpoint.path,
                 revision=settings.revision,
                 trust_remote_code=settings.trust_remote_code,
-                local_files_only=at.local,
+                local_files_only=checkpoint.local,
             )
             dtype, hf = weights_dtype(settings, trained=trained), None
             if in_parts is not None:
                 computed = autocast_dtype(settings, device, trained=trained)
                 fill = partial(in_parts, device=_own_gpu(device), computed=computed, name=source)
-                hf = model_in_parts(source, at, settings, dtype, fill)
+                hf = model_in_parts(source, checkpoint, settings, dtype, fill)
             if hf is None:
-                hf = _whole(source, at, settings, device, dtype)
+                hf = _whole(source, checkpoint, settings, device, dtype)
     finally:
         transformers_logging.set_verbosity(verbosity)
     _refuse_lost_caps(source, hf, settings)
@@ -130,14 +132,14 @@ def load_language_model(
 
 
 def _whole(
-    source: str, at: Checkpoint, settings: ModelSettings, device: torch.device, dtype: torch.dtype
+    source: str, checkpoint: Checkpoint, settings: ModelSettings, device: torch.device, dtype: torch.dtype
 ) -> PreTrainedModel:
     """The model with all its weights."""
     quantised = None if settings.quantisation is None else four_bits(DTYPES[settings.dtype])
     hf, report = AutoModelForCausalLM.from_pretrained(
-        at.path,
+        checkpoint.path,
         revision=settings.revision,
-        local_files_only=at.local,
+        local_files_only=checkpoint.local,
         trust_remote_code=settings.trust_remote_code,
         dtype=dtype,
         attn_implementation=settings.attention,

@@ -210,10 +210,10 @@ class LanguageModel:
 
     def rotation(self) -> Rotation:
         """The same, looked at in a pass of its own before blocks are believed. Raises `ConfigError`."""
-        found = self.require_rotation()
-        if found.known is None and not self.shares_blocks:
-            found.look(self.tokenizer.template("Question: Answer"), self.device, self._planned)
-        return found
+        required = self.require_rotation()
+        if required.known is None and not self.shares_blocks:
+            required.look(self.tokenizer.template("Question: Answer"), self.device, self._planned)
+        return required
 
     def _planned(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
         # A mask of four dimensions stops the library from making one of its own; the plan replaces it.

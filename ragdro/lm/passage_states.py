@@ -99,11 +99,11 @@ class Reuse:
     @classmethod
     def of(cls, row: BlockRow, store: PassageStates, weights: Weights) -> Reuse:
         """What is known of the row; something is left to compute in any case."""
-        found = {number: store.find(weights, block) for number, block in enumerate(row.blocks)}
-        known = {number: states for number, states in found.items() if states is not None}
+        looked_up = {number: store.find(weights, block) for number, block in enumerate(row.blocks)}
+        known = {number: states for number, states in looked_up.items() if states is not None}
         if len(known) == len(row.blocks) and not any(len(each.tail) for each in row.lists):
             del known[0]
-        return cls(row, store, weights, known, {b: {} for b in found if b not in known})
+        return cls(row, store, weights, known, {b: {} for b in looked_up if b not in known})
 
     @property
     def sizes(self) -> list[int]:

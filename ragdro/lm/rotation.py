@@ -39,10 +39,10 @@ class Rotation:
     def __init__(self, hf: PreTrainedModel, name: str) -> None:
         self.name = name
         self.known: dict[int, bool] | None = None
-        found = [m for m in hf.get_decoder().modules() if hasattr(m, "rope_type")]
-        if len(found) != 1:
+        modules = [m for m in hf.get_decoder().modules() if hasattr(m, "rope_type")]
+        if len(modules) != 1:
             raise self.refusal("its positions are not one rotary embedding's for all layers")
-        self._rotary: Any = found[0]
+        self._rotary: Any = modules[0]
         self._device = hf.device
         of_layers = "layer_type" in inspect.signature(self._rotary.forward).parameters
         self._types = hf.config.get_text_config().layer_types if of_layers else None
@@ -61,19 +61,19 @@ class Rotation:
 
     def angles(self, distances: Int[Tensor, " tokens"], layer_type: str | None) -> Angles:
         """Of turning by so many positions each, without the factor that some kinds scale keys with."""
-        at = torch.nn.functional.pad(distances, (1, 0))[None]
-        wide = torch.zeros(1, device=at.device)  # says in which precision
+        padded = torch.nn.functional.pad(distances, (1, 0))[None]
+        wide = torch.zeros(1, device=padded.device)  # says in which precision
         named = {} if layer_type is None else {"layer_type": layer_type}
         with torch.no_grad():
-            cos, sin = self._rotary(wide, at, **named)
+            cos, sin = self._rotary(wide, padded, **named)
         factor = cos[:, :1]  # cos(0) times the factor
         return cos[:, 1:] / factor, sin[:, 1:] / factor
 
     def model_angles(self, states: Tensor, positions: Int[Tensor, "1 tokens"], layer: int) -> Angles:
         """Those that the model itself gives a layer for tokens at these positions."""
         named = {} if self._types is None else {"layer_type": self._types[layer]}
-        found: Angles = self._rotary(states, positions, **named)
-        return found
+        angles: Angles = self._rotary(states, positions, **named)
+        return angles
 
     def turned(
         self, layer: Module, keys: Float[Tensor, "1 heads tokens width"], angles: Angles

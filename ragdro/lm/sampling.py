@@ -47,13 +47,13 @@ def write_freely(
 ) -> list[list[Written]]:
     """The texts behind each prompt, of `most` tokens at most: one for each row of its `uniforms`
     [texts, most], numbers in [0, 1); one greedy text where these are None. `max_tokens` bounds one pass."""
-    found: dict[int, list[Written]] = {}
+    written: dict[int, list[Written]] = {}
     model.hf.eval()
     for batch in batches_by_tokens([len(p) + most for p in prompts], max_tokens):
         numbers = None if uniforms is None else [uniforms[i] for i in batch]
         texts = _write(model, [prompts[i] for i in batch], numbers, most, temperature)
-        found.update(zip(batch, texts, strict=True))
-    return [found[i] for i in range(len(prompts))]
+        written.update(zip(batch, texts, strict=True))
+    return [written[i] for i in range(len(prompts))]
 
 
 def rehearse_writing(model: LanguageModel, prompts: Sequence[Ints], texts: int, most: int) -> Iterator[int]:

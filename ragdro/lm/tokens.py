@@ -97,13 +97,13 @@ class TextTokenizer:
     def lines(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each of the users' texts on a line of its own, the newline behind it included; nothing where
         they depend on what stands around the line."""
-        found: list[list[int]] = [[] for _ in texts]
+        ids_of_texts: list[list[int]] = [[] for _ in texts]
         if self._newlines_are_borders:
             chosen = [i for i, text in enumerate(texts) if text[:1].isalnum()]
             whole = self.vocabulary.joined_many([("x\n", texts[i], "\nx") for i in chosen])
             for i, ids in zip(chosen, whole, strict=True):
-                found[i] = self._between(ids, True, True) or []
-        return found
+                ids_of_texts[i] = self._between(ids, True, True) or []
+        return ids_of_texts
 
     def prompt(self, segments: Sequence[Parts]) -> list[int]:
         """Ids of the segments as one text. A segment ends in a newline of ours, which no token crosses."""
@@ -119,14 +119,14 @@ class TextTokenizer:
     def apart(self, pieces: Sequence[Sequence[str]]) -> list[list[int]]:
         """Ids of pieces of one text, in parts as a segment's, none of which depends on the others: where a
         piece can be cut out of a longer text at its borders, those that it has there."""
-        last, found = len(pieces) - 1, []
+        last, encoded = len(pieces) - 1, []
         for i, parts in enumerate(map(tuple, pieces)):
             ids = self._segment_cached(parts, i > 0, i < last) if self._newlines_are_borders else None
             if ids is None:
                 ids = self._segment_cached(parts, False, False)
             assert ids is not None
-            found.append(ids.tolist())
-        return found
+            encoded.append(ids.tolist())
+        return encoded
 
     def prompt_with_ends(
         self, segments: Sequence[Parts], places: Sequence[Place]

@@ -283,9 +283,9 @@ def parted(segments: Sequence[Parts], places: Sequence[Place]) -> tuple[Parts, l
     begun = 0
     for s, parts in enumerate(segments):
         pieces: list[str] = []
-        for at, part in enumerate(parts):
+        for place, part in enumerate(parts):
             behind = 0
-            for end in (end for segment, number, end in places if (segment, number) == (s, at)):
+            for end in (end for segment, number, end in places if (segment, number) == (s, place)):
                 numbers.append(begun + len(pieces) // 2)
                 pieces += [part[behind:end], ""]
                 behind = end

@@ -61,8 +61,8 @@ def written(folder: Path, begun: Future[Any]) -> list[Path]:
 
 def kinds(folder: Path) -> Kinds:
     """The shape and dtype of every tensor in the folder."""
-    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    tensors = cast("dict[str, TensorStorageMetadata]", found)
+    metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    tensors = cast("dict[str, TensorStorageMetadata]", metadata)
     return {name: (one.size, one.properties.dtype) for name, one in tensors.items()}
 
 

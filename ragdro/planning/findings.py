@@ -93,19 +93,21 @@ def check_recall(tasks: Sequence[Task], rounds: int = 1) -> Finding:
     """The recall ceiling: no selector can find what is not among the candidates, unless `rounds` of further
     queries find it."""
     seen = sample(tasks)
-    found = [s.recall for t in seen if (s := support_scores(t.candidates.passages, t.question.gold_passages))]
+    recalls = [
+        s.recall for t in seen if (s := support_scores(t.candidates.passages, t.question.gold_passages))
+    ]
     what = "gold passages among the candidates"
-    if not found:
+    if not recalls:
         what = "questions with an answer in a candidate"
-        found = [
+        recalls = [
             recall_at_k(t.candidates.passages, t.question.answers, len(t.candidates.passages))
             for t in seen
             if t.question.answers
         ]
-    if not found:
+    if not recalls:
         return Finding("recall", "note", "not looked at: no question has an answer or a gold passage")
-    ceiling = sum(found) / len(found)
-    text = f"{number(ceiling)} of the {what} ({counted(len(found))})"
+    ceiling = sum(recalls) / len(recalls)
+    text = f"{number(ceiling)} of the {what} ({counted(len(recalls))})"
     if rounds > 1:
         return Finding("recall", "ok", f"{text} of the first search; what is missing is left to further ones")
     text += ": the ceiling of any selection"

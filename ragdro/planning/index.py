@@ -202,9 +202,11 @@ def width_of(settings: EncoderSettings) -> int:
         known = _projection(settings)
         if known is not None:
             return known
-    at = find_checkpoint(settings.model, settings.revision, ("modules.json", "config.json"))
+    checkpoint = find_checkpoint(settings.model, settings.revision, ("modules.json", "config.json"))
     try:
-        hf = AutoConfig.from_pretrained(at.path, revision=settings.revision, local_files_only=at.local)
+        hf = AutoConfig.from_pretrained(
+            checkpoint.path, revision=settings.revision, local_files_only=checkpoint.local
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{settings.model}: its config cannot be read: {reason}") from error

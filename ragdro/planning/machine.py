@@ -50,8 +50,8 @@ def memory_of(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    told = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
-    return min(here, int(told)) if told.isdigit() else here
+    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
+    return min(here, int(limit)) if limit.isdigit() else here
 
 
 def check_memory(planned: Mapping[str, Any], available: int | None) -> Finding:

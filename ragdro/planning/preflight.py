@@ -43,31 +43,31 @@ _DATABASES = ("postgres", "qdrant")
 
 def preflight(config: Config) -> list[Finding]:
     """What is wrong with a run, and what is worth knowing of it; problems first."""
-    found: list[Finding] = []
-    _attempt(found, "report_to", lambda: require_trackers(config.report_to))
-    _attempt(found, "device", lambda: found.append(machine.check_device(config)))
-    _attempt(found, "warm_up.from", lambda: found.extend(_look_at_start(config)))
-    splits = _read_splits(config, found)
-    passages = _attempt(found, "data.corpus", lambda: _read_corpus(config, found))
+    results: list[Finding] = []
+    _attempt(results, "report_to", lambda: require_trackers(config.report_to))
+    _attempt(results, "device", lambda: results.append(machine.check_device(config)))
+    _attempt(results, "warm_up.from", lambda: results.extend(_look_at_start(config)))
+    splits = _read_splits(config, results)
+    passages = _attempt(results, "data.corpus", lambda: _read_corpus(config, results))
     if config.retriever.kind in _DATABASES:
-        passages = _attempt(found, "retriever", lambda: _read_store(config, found))
+        passages = _attempt(results, "retriever", lambda: _read_store(config, results))
     is_read = passages is not None and len(splits) == len(_sources(config))
-    tasks = _look_at_candidates(config, splits, found) if is_read else []
+    tasks = _look_at_candidates(config, splits, results) if is_read else []
     tasks = tasks or _stand_ins(splits, passages or [], config.top_n)
-    _check_roles(config, tasks, found)
-    _check_sizes(_with_candidates_of(config, tasks), splits, found)
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+    _check_roles(config, tasks, results)
+    _check_sizes(_with_candidates_of(config, tasks), splits, results)
+    return sorted(results, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _attempt(found: list[Finding], check: str, work: Callable[[], Any]) -> Any:
+def _attempt(results: list[Finding], check: str, work: Callable[[], Any]) -> Any:
     """What `work` returns; what a run would raise is a problem, and None."""
     try:
         return work()
     except RagdroError as error:
-        found.append(Finding(check, "problem", str(error)))
+        results.append(Finding(check, "problem", str(error)))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        found.append(Finding(check, "problem", f"{where}{refused(error)}"))
+        results.append(Finding(check, "problem", f"{where}{refused(error)}"))
     return None
 
 
@@ -89,7 +89,7 @@ def _limit(config: Config, split: str) -> int | None:
     return config.data.train_questions if split == "train" else config.evaluation.questions
 
 
-def _read_splits(config: Config, found: list[Finding]) -> dict[str, list[Question]]:
+def _read_splits(config: Config, results: list[Finding]) -> dict[str, list[Question]]:
     """The questions that a run takes, of each split that can be read."""
     splits = {}
     for split, source in _sources(config).items():
@@ -98,49 +98,49 @@ def _read_splits(config: Config, found: list[Finding]) -> dict[str, list[Questio
             reading = read_questions(resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names)
             return list(reading)
 
-        questions = _attempt(found, f"data.{split}", read)
+        questions = _attempt(results, f"data.{split}", read)
         if questions is not None:
             splits[split] = questions[: _limit(config, split)]
-            found.append(findings.check_answers(f"data.{split}", questions))
+            results.append(findings.check_answers(f"data.{split}", questions))
     if len(splits) > 1:
-        found.append(findings.check_overlap(splits))
+        results.append(findings.check_overlap(splits))
     return splits
 
 
-def _read_corpus(config: Config, found: list[Finding]) -> list[Any]:
+def _read_corpus(config: Config, results: list[Finding]) -> list[Any]:
     if config.data.corpus is None:
         return []
     source, names = resolve(config.data.corpus), config.data.names
     passages = list(islice(read_corpus(source, fields=names), _PASSAGES))
     form = recognise(source, names)
-    found.append(
+    results.append(
         Finding("data.corpus", "ok", f"{form}: the first {counted(len(passages), 'passages')} can be read")
     )
     return passages
 
 
-def _read_store(config: Config, found: list[Finding]) -> list[Any]:
+def _read_store(config: Config, results: list[Finding]) -> list[Any]:
     """The first passages of the retriever's database. Raises `RetrievalError` for one that cannot be
     searched."""
     retriever = make_retriever(config.retriever)
     assert isinstance(retriever, DatabaseRetriever)
     count = retriever.check()
     passages = list(islice(retriever.passages(), _PASSAGES))
-    found.append(Finding("passages", "ok", f"{retriever.place}: {counted(count, 'passages')}"))
+    results.append(Finding("passages", "ok", f"{retriever.place}: {counted(count, 'passages')}"))
     return passages
 
 
 def _look_at_candidates(
-    config: Config, splits: Mapping[str, Sequence[Question]], found: list[Finding]
+    config: Config, splits: Mapping[str, Sequence[Question]], results: list[Finding]
 ) -> list[Task]:
     """The tasks of all splits where they are cheap to have, and what is to be said of them."""
     if any(not q.answers for questions in splits.values() for q in questions):
-        found.append(Finding("candidates", "note", "not looked at, for questions without answers"))
+        results.append(Finding("candidates", "note", "not looked at, for questions without answers"))
         return []
-    if not _attempt(found, "retriever", lambda: _is_cheap(config, splits)):
-        if all(finding.check != "retriever" for finding in found):
+    if not _attempt(results, "retriever", lambda: _is_cheap(config, splits)):
+        if all(finding.check != "retriever" for finding in results):
             text = "not looked at: a search would take long (ragdro retrieve, or the run, caches it)"
-            found.append(Finding("candidates", "note", text))
+            results.append(Finding("candidates", "note", text))
         return []
 
     def load() -> list[Task]:
@@ -149,10 +149,10 @@ def _look_at_candidates(
             tasks += load_tasks(config, source)[: _limit(config, split)]
         return tasks
 
-    tasks: list[Task] = _attempt(found, "candidates", load) or []
+    tasks: list[Task] = _attempt(results, "candidates", load) or []
     if tasks:
-        found += [findings.check_number(tasks, config.top_n), findings.check_matches(tasks)]
-        found.append(findings.check_recall(tasks, 1 + config.retrieval.queries))
+        results += [findings.check_number(tasks, config.top_n), findings.check_matches(tasks)]
+        results.append(findings.check_recall(tasks, 1 + config.retrieval.queries))
     return tasks
 
 
@@ -196,25 +196,25 @@ def _with_candidates_of(config: Config, tasks: Sequence[Task]) -> Config:
     return config.model_copy(update={"top_n": min(config.top_n, max(most, fewest))})
 
 
-def _check_roles(config: Config, tasks: Sequence[Task], found: list[Finding]) -> None:
+def _check_roles(config: Config, tasks: Sequence[Task], results: list[Finding]) -> None:
     for role in config.roles:
-        checked = _attempt(found, role, partial(roles.check_model, config, role))
+        checked = _attempt(results, role, partial(roles.check_model, config, role))
         if checked is None:
             continue
         finding, tokenizer = checked
-        found.append(finding)
+        results.append(finding)
         if tokenizer is None or not tasks:
             if finding.level != "problem":
                 why = "there are no passages to put in" if tokenizer else "its tokenizer is made by the run"
-                found.append(Finding(f"{role}: prompt", "note", f"not looked at: {why}"))
+                results.append(Finding(f"{role}: prompt", "note", f"not looked at: {why}"))
         else:
             look = partial(roles.check_prompt, config, role, tokenizer, tasks)
-            found += _attempt(found, f"{role}: prompt", look) or []
+            results += _attempt(results, f"{role}: prompt", look) or []
 
 
-def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found: list[Finding]) -> None:
+def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], results: list[Finding]) -> None:
     """Memory, disk and time, by the plan of an iteration; nothing where a model is unknown."""
-    if any(finding.level == "problem" and finding.check in config.roles for finding in found):
+    if any(finding.level == "problem" and finding.check in config.roles for finding in results):
         return
     questions = config.e_step.questions or len(splits.get("train", ()))
     if not questions:
@@ -224,13 +224,13 @@ def _check_sizes(config: Config, splits: Mapping[str, Sequence[Question]], found
         device = pick_device(config.device)
         planned = plan(config, questions, device)
         weights: dict[str, int] = {role: roles.parameter_bytes(config, role) for role in config.roles}
-        found.append(machine.check_memory(planned, machine.memory_of(device)))
+        results.append(machine.check_memory(planned, machine.memory_of(device)))
         server = check_server(config, device)
         if server is not None:
-            found.append(server)
+            results.append(server)
         folder = Path(config.runs) / config.name
-        found.append(machine.check_disk(folder, machine.bytes_to_write(config, planned, weights)))
+        results.append(machine.check_disk(folder, machine.bytes_to_write(config, planned, weights)))
         if machine.is_there(device):
-            found.append(machine.check_time(config, planned, device))
+            results.append(machine.check_time(config, planned, device))
 
-    _attempt(found, "plan", sizes)
+    _attempt(results, "plan", sizes)

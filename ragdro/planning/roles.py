@@ -39,14 +39,14 @@ def check_model(config: Config, role: Role) -> tuple[Finding, TextTokenizer | No
     if settings.scratch is not None:
         return Finding(role, "ok", f"a new {hf.model_type} model, random weights"), None
     assert settings.model is not None
-    at = find_checkpoint(settings.model, settings.revision)
-    if Path(at.path).is_dir() and not any(any(Path(at.path).glob(kind)) for kind in _WEIGHTS):
+    checkpoint = find_checkpoint(settings.model, settings.revision)
+    if Path(checkpoint.path).is_dir() and not any(any(Path(checkpoint.path).glob(kind)) for kind in _WEIGHTS):
         return Finding(role, "problem", f"{settings.model}: holds no weights (*.safetensors)"), None
     if type(hf) not in AutoModelForCausalLM._model_mapping and not settings.trust_remote_code:
         return Finding(
             role, "problem", f"{settings.model}: {hf.model_type} is no causal language model"
         ), None
-    tokenizer = _tokenizer(config, role, at)
+    tokenizer = _tokenizer(config, role, checkpoint)
     chat = "a chat template" if tokenizer.chat is not None else "plain prompts"
     end = tokenizer.hf.convert_ids_to_tokens(tokenizer.end_id)
     return Finding(
@@ -90,19 +90,19 @@ def parameter_bytes(config: Config, role: Role) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def _tokenizer(config: Config, role: Role, at: Checkpoint) -> TextTokenizer:
+def _tokenizer(config: Config, role: Role, checkpoint: Checkpoint) -> TextTokenizer:
     settings = settings_of(config, role)
     try:
-        found = AutoTokenizer.from_pretrained(
-            at.path,
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.path,
             revision=settings.revision,
             trust_remote_code=settings.trust_remote_code,
-            local_files_only=at.local,
+            local_files_only=checkpoint.local,
         )
     except (OSError, ValueError, KeyError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ModelError(f"{settings.model}: its tokenizer cannot be loaded: {told}") from error
-    return TextTokenizer(found, name=settings.model or role, chat=chat_options(settings))
+        cause = " ".join(str(error).split())[:200]
+        raise ModelError(f"{settings.model}: its tokenizer cannot be loaded: {cause}") from error
+    return TextTokenizer(tokenizer, name=settings.model or role, chat=chat_options(settings))
 
 
 def _longest(

@@ -46,9 +46,9 @@ def room_of(model: str, prompt: str, count: Callable[[str], int]) -> Room:
     Raises `ModelError` for a model without a config that can be read.
     """
     template = load_template(prompt)
-    at = find_checkpoint(model)
+    checkpoint = find_checkpoint(model)
     try:
-        hf = AutoConfig.from_pretrained(at.path, local_files_only=at.local).get_text_config()
+        hf = AutoConfig.from_pretrained(checkpoint.path, local_files_only=checkpoint.local).get_text_config()
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{model}: its config cannot be read: {' '.join(str(error).split())[:200]}"

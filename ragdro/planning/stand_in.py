@@ -57,12 +57,12 @@ def model_config(config: Config, role: Role) -> PretrainedConfig:
     if settings.scratch is not None:
         return make_config(settings.scratch, settings.scratch.vocabulary)
     assert settings.model is not None
-    at = find_checkpoint(settings.model, settings.revision)
+    checkpoint = find_checkpoint(settings.model, settings.revision)
     try:
         return AutoConfig.from_pretrained(
-            at.path,
+            checkpoint.path,
             revision=settings.revision,
-            local_files_only=at.local,
+            local_files_only=checkpoint.local,
             trust_remote_code=settings.trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
@@ -213,8 +213,8 @@ def _unlike_paths(config: Config, task: Task, number: int, count: int) -> list[Q
         for k in ks[1:]:
             read = {passage.id for one in rounds for passage in one.read}
             left = [p for p in (*task.candidates.passages, *further) if p.id not in read]
-            found = Candidates(task.question.id, tuple(left[: config.top_n]))
-            rounds.append(Round(str(i), written, found, tuple(range(k))))
+            candidates = Candidates(task.question.id, tuple(left[: config.top_n]))
+            rounds.append(Round(str(i), written, candidates, tuple(range(k))))
         paths.append(QuestionPath(tuple(rounds)))
     return paths
 

@@ -181,8 +181,8 @@ class PromptTemplate:
         segments, places, first = self._segments(tokenizer, question, passages, k, budget, read)
         begin, last = self._begin(tokenizer), first + len(passages)
         around = [without_space(segments, place) for place in places[last : last + 2]]
-        ids, found = tokenizer.prompt_with_ends(segments, [*places[first - 1 : last], *around])
-        before, *ends, lead, end = (len(begin) + i for i in found)
+        ids, places_of_ends = tokenizer.prompt_with_ends(segments, [*places[first - 1 : last], *around])
+        before, *ends, lead, end = (len(begin) + i for i in places_of_ends)
         return EncodedPrompt([*begin, *ids], ends, before + 1, range(lead + 1, end + 1))
 
     def cuts(

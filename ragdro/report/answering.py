@@ -42,7 +42,7 @@ def write_answering(ways: Mapping[str, Any], folder: Path, title: str) -> list[P
 
 def answering_table(ways: Mapping[str, Any]) -> Table:
     """A row a way of answering; risk at a coverage is with the least threshold that answers so many."""
-    at = [f"risk at {c}" for c in COVERAGES]
+    columns = [f"risk at {c}" for c in COVERAGES]
     rows = [
         (
             way,
@@ -51,7 +51,7 @@ def answering_table(ways: Mapping[str, Any]) -> Table:
         )
         for way in _WAYS
     ]
-    return Table(("answers", *_COLUMNS.values(), *at), tuple(rows))
+    return Table(("answers", *_COLUMNS.values(), *columns), tuple(rows))
 
 
 def answering_panels(ways: Mapping[str, Any]) -> list[Panel]:

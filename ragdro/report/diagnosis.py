@@ -74,14 +74,14 @@ def with_inclusion(records: Sequence[Record], result: dict[str, Any] | None) -> 
     """The records, each selected passage with its probability of being in the list at all where it is
     known."""
     known = {} if result is None else {r["id"]: r for r in result["records"] if r.get("inclusion")}
-    found: list[Record] = []
+    extended: list[Record] = []
     for record in records:
-        of, selection = known.get(record["id"]), record.get("selection", [])
-        if of is not None and len(of["inclusion"]) == len(selection):
-            both = zip(selection, of["inclusion"], of["inclusion_error"], strict=True)
+        diagnosed, selection = known.get(record["id"]), record.get("selection", [])
+        if diagnosed is not None and len(diagnosed["inclusion"]) == len(selection):
+            both = zip(selection, diagnosed["inclusion"], diagnosed["inclusion_error"], strict=True)
             selection = [{**entry, "inclusion": p, "inclusion_error": error} for entry, p, error in both]
-        found.append({**record, "selection": selection})
-    return found
+        extended.append({**record, "selection": selection})
+    return extended
 
 
 def print_diagnosis(result: dict[str, Any], console: Console | None = None) -> None:

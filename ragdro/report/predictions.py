@@ -90,8 +90,8 @@ def print_path(prediction: Prediction) -> None:
     for one in rounds(record):
         _print_round(console, one, [next(wheres) for _ in one.choices])
         if one.others:
-            found = Padding(f"found too: {marked_up(one.others)}", (0, 0, 0, 2), expand=False)
-            console.print(found, style="dim")
+            others = Padding(f"found too: {marked_up(one.others)}", (0, 0, 0, 2), expand=False)
+            console.print(others, style="dim")
     if prediction.selection.path is None:
         order = "" if prediction.selection.probabilities else "The retriever's order is read. "
         console.print(f"{order}The question is asked once; there is no further query.", style="dim")
@@ -162,10 +162,10 @@ def _headline(prediction: Prediction) -> str:
 
 def how_sure(prediction: Prediction) -> str:
     """Of a marginal answer its confidence, how many lists agree, and the nearest other answer."""
-    found = prediction.distribution
-    if found is None:
+    distribution = prediction.distribution
+    if distribution is None:
         return ""
-    best, *others = found.answers
+    best, *others = distribution.answers
     answer = f"{best.answer}: " if prediction.abstained else ""
     rival = f"; next: {others[0].answer} {probability(others[0].probability)}" if others else ""
     return (

@@ -15,20 +15,20 @@ from ragdro.units import counted
 _COLOURS = {"problem": "bold red", "note": "yellow", "ok": "green"}
 
 
-def print_findings(found: Sequence[Finding], console: Console | None = None) -> None:
+def print_findings(findings: Sequence[Finding], console: Console | None = None) -> None:
     """Print what was found, and how much of it is a problem."""
     console = console or Console()
     if console.is_terminal:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
         for width in (None, 20, None):
             table.add_column(max_width=width)
-        for one in found:
+        for one in findings:
             table.add_row(
                 Text(one.level, style=_COLOURS[one.level]), Text(one.check), Text(one_line(one.text))
             )
         console.print(table)
     else:
-        lines = [f"{one.level:<8} {one.check}: {one_line(one.text)}" for one in found]
+        lines = [f"{one.level:<8} {one.check}: {one_line(one.text)}" for one in findings]
         console.print("\n".join(lines), markup=False, highlight=False, emoji=False, soft_wrap=True)
-    problems = sum(one.level == "problem" for one in found)
+    problems = sum(one.level == "problem" for one in findings)
     console.print(counted(problems, "problems"), highlight=False)

@@ -100,8 +100,8 @@ def _probed(diagnosis: dict[str, Any] | None) -> list[Html]:
                 "Noise, order, self-knowledge: run “ragdro diagnose RUN”, then “ragdro report RUN”.", "dim"
             )
         ]
-    of = counted(diagnosis["questions"], f"{diagnosis['split']} questions")
-    title = html.heading(f"What changes when something else is read ({of})", 3)
+    questions = counted(diagnosis["questions"], f"{diagnosis['split']} questions")
+    title = html.heading(f"What changes when something else is read ({questions})", 3)
     return [title, html.table(probe_table(diagnosis)), html.paragraph(NOTE, "dim")]
 
 

@@ -87,9 +87,9 @@ class Retriever(ABC, Generic[Settings]):
         """Where what belongs to no single index is kept; without it, in the index's folder. Before `build`
         and `open`."""
 
-    def _matched(self, found: Candidates) -> Candidates:
+    def _matched(self, candidates: Candidates) -> Candidates:
         """Those of a query's candidates that have anything to do with it."""
-        return found
+        return candidates
 
     def _found(self) -> None:
         """All texts of a `find` have their candidates: nothing is said of them."""
@@ -189,12 +189,12 @@ class Retriever(ABC, Generic[Settings]):
         asked = [Question(str(i), text, ()) for i, text in enumerate(texts)]
         if self.needs_corpus(asked):
             _ = self.store  # raises before anything is searched
-        found: list[Candidates] = []
+        candidates: list[Candidates] = []
         for start in range(0, len(asked), self.batch_size):
             batch = self._search_batch(asked[start : start + self.batch_size], self._most(top_n))
-            found += [first_without(self._matched(one), top_n, None) for one in batch]
+            candidates += [first_without(self._matched(one), top_n, None) for one in batch]
         self._found()
-        return found
+        return candidates
 
     def _check(self, questions: Sequence[Question], top_n: int) -> None:
         if top_n < 1:
@@ -213,22 +213,21 @@ class Retriever(ABC, Generic[Settings]):
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
             itself = self._themselves(batch)
-            for found in self._search_batch(batch, self._most(top_n + bool(itself))):
-                found = first_without(
-                    found, top_n, found.question_id if found.question_id in itself else None
-                )
-                if not found.passages:
+            for one in self._search_batch(batch, self._most(top_n + bool(itself))):
+                question_id = one.question_id
+                candidates = first_without(one, top_n, question_id if question_id in itself else None)
+                if not candidates.passages:
                     raise RetrievalError(
-                        f"question {found.question_id!r}: the {self.kind} retriever has no passage for it"
+                        f"question {question_id!r}: the {self.kind} retriever has no passage for it"
                     )
-                counts[len(found.passages)] += 1
-                yield found
+                counts[len(candidates.passages)] += 1
+                yield candidates
         self._searched(len(questions))
         self._say_fewer(counts, top_n)
 
-    def _most(self, wanted: int) -> int:
+    def _most(self, top_n: int) -> int:
         """As many passages as are wanted, or all that there are in the open index."""
-        return wanted if self._store is None else min(wanted, len(self._store))
+        return top_n if self._store is None else min(top_n, len(self._store))
 
     def _say_fewer(self, counts: Counter[int], top_n: int) -> None:
         """One warning a search, where questions have fewer candidates than top_n."""

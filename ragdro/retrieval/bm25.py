@@ -103,11 +103,11 @@ class Bm25Retriever(RowRetriever[Bm25Settings]):
         self._unmatched += sum(not tokens for tokens in asked)
         return self._postings.search(asked, top_n)
 
-    def _matched(self, found: Candidates) -> Candidates:
+    def _matched(self, candidates: Candidates) -> Candidates:
         """Without the first passages of the corpus, which those have that share no word with any."""
-        assert found.scores is not None
-        count = sum(score > 0 for score in found.scores)  # the best stand in front
-        return Candidates(found.question_id, found.passages[:count], found.scores[:count])
+        assert candidates.scores is not None
+        count = sum(score > 0 for score in candidates.scores)  # the best stand in front
+        return Candidates(candidates.question_id, candidates.passages[:count], candidates.scores[:count])
 
     def _found(self) -> None:
         self._unmatched = 0

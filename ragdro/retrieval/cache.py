@@ -68,7 +68,7 @@ def cached_candidates(
     fields: FieldNames = NO_NAMES,
 ) -> list[Candidates]:
     """The top_n passages of each question, in order, searched for at most once: see `found_candidates`."""
-    found = found_candidates(
+    searched = found_candidates(
         questions,
         corpus_source,
         settings,
@@ -78,7 +78,7 @@ def cached_candidates(
         read=read,
         fields=fields,
     )
-    return list(read_candidates(found)) if isinstance(found, Path) else found
+    return list(read_candidates(searched)) if isinstance(searched, Path) else searched
 
 
 def found_candidates(

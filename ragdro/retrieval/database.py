@@ -111,7 +111,9 @@ class DatabaseRetriever(Retriever[StoreSettings]):
         manifest = self.manifest()
         if manifest is None:
             return ""
-        models = {key: model_fingerprint(of.settings.model) for key, of in self.embeddings.items()}
+        models = {
+            key: model_fingerprint(embedding.settings.model) for key, embedding in self.embeddings.items()
+        }
         return hash_values([manifest, models])
 
     def fill(self, corpus: Iterable[Passage], folder: Path, corpus_key: str) -> int:
@@ -167,12 +169,12 @@ class DatabaseRetriever(Retriever[StoreSettings]):
         again = f"ragdro index --kind {self.kind} --corpus ... fills it again"
         if manifest.get("format") != FORMAT:
             raise RetrievalError(f"{self.place}: filled by another version of ragdro: {again}")
-        for key, wanted in self.written().items():
+        for key, expected in self.written().items():
             there = manifest["settings"].get(key)
-            if wanted is not None and there != wanted:
+            if expected is not None and there != expected:
                 raise RetrievalError(
                     f"{self.place}: filled with other settings (retriever.{key}: {brief(there)}, now"
-                    f" {brief(wanted)}): {again}"
+                    f" {brief(expected)}): {again}"
                 )
         if passages != manifest["passages"]:
             raise RetrievalError(
@@ -208,24 +210,27 @@ class DatabaseRetriever(Retriever[StoreSettings]):
         self._make_ready()
         rankings = self._rankings(questions, top_n)
         for ranking in rankings:
-            for found in ranking.hits:
-                _refuse_repeated(found, self.place)
+            for candidates in ranking.hits:
+                _refuse_repeated(candidates, self.place)
         if len(rankings) == 1:
             found_of_each = rankings[0].hits
         else:
             weights, constant = [ranking.weight for ranking in rankings], self.settings.constant
             hits = zip(*(ranking.hits for ranking in rankings), strict=True)
             found_of_each = [fuse(of_question, weights, constant, top_n) for of_question in hits]
-        return [found if found.passages else self._matching_nothing(found, top_n) for found in found_of_each]
+        return [
+            candidates if candidates.passages else self._matching_nothing(candidates, top_n)
+            for candidates in found_of_each
+        ]
 
     def _depth(self, top_n: int, rankings: int) -> int:
         """How many hits are taken from each ranking."""
         return top_n if rankings == 1 else max(top_n, self.settings.depth)
 
-    def _matching_nothing(self, found: Candidates, top_n: int) -> Candidates:
+    def _matching_nothing(self, candidates: Candidates, top_n: int) -> Candidates:
         self._unmatched += 1
         first = tuple(self._first(top_n))
-        return Candidates(found.question_id, first, (0.0,) * len(first))
+        return Candidates(candidates.question_id, first, (0.0,) * len(first))
 
     def _searched(self, questions: int) -> None:
         """One warning a search: a question that matches nothing gets the first passages."""
@@ -240,8 +245,8 @@ class DatabaseRetriever(Retriever[StoreSettings]):
             )
 
 
-def _refuse_repeated(found: Candidates, place: str) -> None:
-    ids = [passage.id for passage in found.passages]
+def _refuse_repeated(candidates: Candidates, place: str) -> None:
+    ids = [passage.id for passage in candidates.passages]
     if len(set(ids)) < len(ids):
         repeated = next(name for name in ids if ids.count(name) > 1)
         raise RetrievalError(f"{place}: the passage id {brief(repeated)} occurs more than once")

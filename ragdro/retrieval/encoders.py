@@ -33,14 +33,14 @@ def passage_text(passage: Passage) -> str:
 
 def load_bi_encoder(settings: BiEncoderSettings) -> SentenceTransformer:
     """The bi-encoder; RetrievalError names a model that cannot be loaded."""
-    at = _find(settings, SentenceTransformer.default_huggingface_organization)
+    checkpoint = _find(settings, SentenceTransformer.default_huggingface_organization)
     try:
         return SentenceTransformer(
-            at.path,
+            checkpoint.path,
             device=settings.device,
             trust_remote_code=settings.trust_remote_code,
             revision=settings.revision,
-            local_files_only=at.local,
+            local_files_only=checkpoint.local,
         )
     except (OSError, ValueError) as error:
         raise RetrievalError(f"retriever.model: {settings.model!r} cannot be loaded: {error}") from error
@@ -48,14 +48,14 @@ def load_bi_encoder(settings: BiEncoderSettings) -> SentenceTransformer:
 
 def load_token_encoder(settings: TokenEncoderSettings) -> MultiVectorEncoder:
     """The late-interaction encoder; RetrievalError names a model that cannot be loaded."""
-    at = _find(settings)
+    checkpoint = _find(settings)
     try:
         encoder = MultiVectorEncoder(
-            at.path,
+            checkpoint.path,
             device=settings.device,
             trust_remote_code=settings.trust_remote_code,
             revision=settings.revision,
-            local_files_only=at.local,
+            local_files_only=checkpoint.local,
         )
         return _unprojected(encoder) if settings.projection == "none" else encoder
     except (OSError, ValueError) as error:

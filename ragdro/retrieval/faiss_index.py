@@ -142,16 +142,19 @@ class Sample:
     ) -> tuple[Int64[np.ndarray, " _"], Float32[np.ndarray, "_ width"]]:
         """Those of rows start to stop - 1: the rows and their vectors."""
         first, last = np.searchsorted(self.rows, [start, stop])
-        found = [
-            np.load(path, mmap_mode="r")[max(first - at, 0) : max(last - at, 0)]
-            for at, (path, rows) in zip(range(0, len(self.rows), self._part), self._parts(), strict=True)
-            if at < last and at + len(rows) > first
+        pieces = [
+            np.load(path, mmap_mode="r")[max(first - begin, 0) : max(last - begin, 0)]
+            for begin, (path, rows) in zip(range(0, len(self.rows), self._part), self._parts(), strict=True)
+            if begin < last and begin + len(rows) > first
         ]
-        return self.rows[first:last], np.concatenate(found) if found else np.empty((0, 0), np.float32)
+        return self.rows[first:last], np.concatenate(pieces) if pieces else np.empty((0, 0), np.float32)
 
     def _parts(self) -> list[tuple[Path, Int64[np.ndarray, " _"]]]:
         starts = range(0, len(self.rows), self._part)
-        return [(self._folder / f"sample-{at:012d}.npy", self.rows[at : at + self._part]) for at in starts]
+        return [
+            (self._folder / f"sample-{first:012d}.npy", self.rows[first : first + self._part])
+            for first in starts
+        ]
 
 
 def save_vectors(path: Path, vectors: Float32[np.ndarray, "_ width"]) -> None:

@@ -83,17 +83,17 @@ def _known_hash(path: Path, seen: tuple[int, int, int], cache: Path | None) -> s
     known = _remembered(memory)
     if known is not None and known[0] == key:
         return known[1]
-    found = _hash(path)
+    digest = _hash(path)
     memory.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(memory, durable=False) as temporary:
-        temporary.write_text(json.dumps([key, found]), encoding="utf-8")
-    return found
+        temporary.write_text(json.dumps([key, digest]), encoding="utf-8")
+    return digest
 
 
 def _remembered(memory: Path) -> tuple[list[Any], str] | None:
     """What a memory file says: what was seen, and the hash; None where there is none, or it is cut short."""
     try:
-        key, found = json.loads(memory.read_text(encoding="utf-8"))
+        key, digest = json.loads(memory.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return (key, found) if isinstance(found, str) and len(found) == 64 else None
+    return (key, digest) if isinstance(digest, str) and len(digest) == 64 else None

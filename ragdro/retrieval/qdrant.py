@@ -131,9 +131,9 @@ class QdrantRetriever(DatabaseRetriever[QdrantSettings]):
             vectors = [models.SparseVector(indices=[*q], values=[*q.values()]) for q in queries]
             asked.append((settings.sparse.name, settings.sparse.weight, vectors))
         for key, embedding in self.embeddings.items():
-            of = getattr(settings, key)
+            vector_settings = getattr(settings, key)
             vectors = [vector.tolist() for vector in embedding.of_questions(texts)]
-            asked.append((of.name, of.weight, vectors))
+            asked.append((vector_settings.name, vector_settings.weight, vectors))
         depth = self._depth(top_n, len(asked))
         return [
             Ranking(weight, self._hits(questions, name, queries, depth)) for name, weight, queries in asked

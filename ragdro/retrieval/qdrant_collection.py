@@ -40,8 +40,8 @@ def target_of(client: QdrantClient, name: str) -> str | None:
 
 def written_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | None:
     """The manifest in a collection's metadata; None where there is none."""
-    found = (client.get_collection(collection).config.metadata or {}).get(_MARK)
-    return dict(found) if isinstance(found, dict) else None
+    manifest = (client.get_collection(collection).config.metadata or {}).get(_MARK)
+    return dict(manifest) if isinstance(manifest, dict) else None
 
 
 def as_metadata(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -78,11 +78,11 @@ def check_collection(client: QdrantClient, settings: QdrantSettings, place: str,
                 " numbers words in another way: set sparse to null, and dense or multi to its vectors' model"
             )
         _require(settings.sparse.name, sparse, "sparse", place)
-    for key, wanted in (("dense", settings.dense), ("multi", settings.multi)):
-        if wanted is None:
+    for key, vectors in (("dense", settings.dense), ("multi", settings.multi)):
+        if vectors is None:
             continue
         of_kind = {n: v for n, v in dense.items() if (v.multivector_config is not None) == (key == "multi")}
-        _require(wanted.name, of_kind, key, place)
+        _require(vectors.name, of_kind, key, place)
     count = int(client.count(settings.collection, exact=True).count)
     if not count:
         raise RetrievalError(f"{place}: retriever.collection: the collection is empty")
@@ -96,8 +96,8 @@ def vector_width(client: QdrantClient, collection: str, name: str) -> int:
 
 def is_distance(client: QdrantClient, collection: str, name: str) -> bool:
     """Whether the scores of the vectors of that name are distances: the nearest has the least."""
-    found = _vectors(client, collection)[0].get(name)
-    return found is not None and found.distance in (models.Distance.EUCLID, models.Distance.MANHATTAN)
+    vector = _vectors(client, collection)[0].get(name)
+    return vector is not None and vector.distance in (models.Distance.EUCLID, models.Distance.MANHATTAN)
 
 
 def _vectors(

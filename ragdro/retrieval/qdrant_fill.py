@@ -88,11 +88,11 @@ class Fill:
         dense, sparse = {}, {}
         max_sim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         for key, embedding in self.embeddings.items():
-            of = getattr(self.settings, key)
+            vectors = getattr(self.settings, key)
             is_multi = key == "multi"
-            dense[of.name] = models.VectorParams(
+            dense[vectors.name] = models.VectorParams(
                 size=len(embedding.probe),
-                distance=models.Distance.COSINE if is_multi or of.normalise else models.Distance.DOT,
+                distance=models.Distance.COSINE if is_multi or vectors.normalise else models.Distance.DOT,
                 multivector_config=max_sim if is_multi else None,
             )
         if self.settings.sparse is not None:

@@ -35,22 +35,22 @@ class QuerySearch:
         asked = dict.fromkeys(texts)
         missing = [text for text in asked if text.strip() and text not in self._known]
         if missing:
-            for text, found in zip(missing, self._find(missing, self._depth), strict=True):
-                kept = tuple(self._passages.setdefault(p.id, p) for p in found.passages)
-                self._known[text] = replace(found, passages=kept)
+            for text, candidates in zip(missing, self._find(missing, self._depth), strict=True):
+                kept = tuple(self._passages.setdefault(p.id, p) for p in candidates.passages)
+                self._known[text] = replace(candidates, passages=kept)
         result = {text: self._known.get(text, Candidates("", ())) for text in asked}
         if len(self._known) > _KEPT:
             self._known = dict(list(self._known.items())[-_KEPT // 2 :])
-            self._passages = {p.id: p for found in self._known.values() for p in found.passages}
+            self._passages = {p.id: p for candidates in self._known.values() for p in candidates.passages}
         return result
 
 
-def unread(found: Candidates, task: Task, top_n: int) -> Candidates:
+def unread(candidates: Candidates, task: Task, top_n: int) -> Candidates:
     """The first `top_n` candidates that are not among what was read, as those of the question."""
     known = {passage.id for passage in task.read}
-    kept = [i for i, passage in enumerate(found.passages) if passage.id not in known][:top_n]
-    scores = None if found.scores is None else tuple(found.scores[i] for i in kept)
-    return Candidates(task.question.id, tuple(found.passages[i] for i in kept), scores)
+    kept = [i for i, passage in enumerate(candidates.passages) if passage.id not in known][:top_n]
+    scores = None if candidates.scores is None else tuple(candidates.scores[i] for i in kept)
+    return Candidates(task.question.id, tuple(candidates.passages[i] for i in kept), scores)
 
 
 def as_find(retriever: Any) -> Find:

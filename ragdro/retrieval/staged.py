@@ -75,11 +75,11 @@ class StagedRetriever(RowRetriever[DenseSettings | ColbertSettings]):
     def _rank_batch(
         self, texts: Sequence[str], top_n: int
     ) -> tuple[Int64[np.ndarray, "questions choices"], Float32[np.ndarray, "questions choices"]]:
-        found, _ = self._first._rank_batch(texts, min(max(self._stage.top, top_n), len(self.store)))
-        rows = np.unique(found).tolist()
+        ranked, _ = self._first._rank_batch(texts, min(max(self._stage.top, top_n), len(self.store)))
+        rows = np.unique(ranked).tolist()
         vectors = dict(zip(rows, self._vectors.of([self.store[row] for row in rows]), strict=True))
         chosen, scores = [], []
-        for query, of_question in zip(self._vectors.of_questions(texts), found, strict=True):
+        for query, of_question in zip(self._vectors.of_questions(texts), ranked, strict=True):
             passages = [vectors[row] for row in of_question.tolist()]
             lengths = np.array([len(one) for one in passages])
             own = max_sim_of(query, np.concatenate(passages).astype(np.float32), lengths)

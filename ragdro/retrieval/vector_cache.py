@@ -58,15 +58,15 @@ class VectorCache:
         """The vectors of those passages that are there."""
         if not self.file.exists():
             return {}
-        found = {}
+        vectors = {}
         with self._connection() as connection:
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'passages'").fetchone() is None:
                 return {}  # whatever made the file was killed there
             for key in keys:
                 row = connection.execute("SELECT vectors FROM passages WHERE key = ?", (key,)).fetchone()
                 if row is not None:
-                    found[key] = np.frombuffer(row[0], dtype=np.float16).reshape(-1, self.width)
-        return found
+                    vectors[key] = np.frombuffer(row[0], dtype=np.float16).reshape(-1, self.width)
+        return vectors
 
     def add(self, vectors: Mapping[bytes, Float16[np.ndarray, "_ width"]], *, make_room: bool = True) -> None:
         """Keep the vectors of these passages, as many as fit the budget, or (without `make_room`) what is

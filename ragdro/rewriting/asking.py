@@ -64,12 +64,12 @@ class Asking:
             with its log-probability."""
             selects = selector.in_round(1)
             finals = tournament.last_round(selects, asked, max_tokens)
-            found = selects.greedy([final for final, _ in finals], max_tokens)
-            places = [at for at, task in enumerate(tasks) if not self.writes_first(task)]
+            selections = selects.greedy([final for final, _ in finals], max_tokens)
+            places = [place for place, task in enumerate(tasks) if not self.writes_first(task)]
             result = list[list[Draw]]()
-            for at, (final, alive), one in zip(places, finals, found, strict=True):
+            for place, (final, alive), one in zip(places, finals, selections, strict=True):
                 permutation = tuple(alive[i] for i in one.permutation)
-                chosen[at].append(replace(one, permutation=permutation))
+                chosen[place].append(replace(one, permutation=permutation))
                 result.append([Draw(permutation, 0.0, log_prior(selects, final, one, max_tokens))])
             return result
 
@@ -89,11 +89,11 @@ class Asking:
         """`count` paths of each task as they begin: with nothing where the first query is written, else with
         the `lists` of its candidates."""
         paths = unasked([count] * len(tasks))
-        places = [at for at, task in enumerate(tasks) if not self.writes_first(task)]
+        places = [i for i, task in enumerate(tasks) if not self.writes_first(task)]
         if places:
-            asked = [tasks[at] for at in places]
-            for at, own in zip(places, first_rounds(asked, lists(asked)), strict=True):
-                paths[at] = own
+            asked = [tasks[i] for i in places]
+            for i, own in zip(places, first_rounds(asked, lists(asked)), strict=True):
+                paths[i] = own
         return paths
 
     def _joined(self, task: Task, path: QuestionPath, rounds: Sequence[Selection]) -> Selection:

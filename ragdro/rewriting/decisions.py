@@ -39,27 +39,27 @@ class Decided:
 
 def lists_of(weighted: WeightedTask, weights: Sequence[float]) -> list[Decided]:
     """The lists, by what was read before and the candidates."""
-    found: dict[object, Decided] = {}
+    decided: dict[object, Decided] = {}
     for sample, weight in zip(weighted.samples, weights, strict=True):
         if sample.path is None:
-            found.setdefault(None, Decided(weighted.task)).add(sample.permutation, weight, sample.log_prior)
+            decided.setdefault(None, Decided(weighted.task)).add(sample.permutation, weight, sample.log_prior)
             continue
         for number, (task, one) in enumerate(decisions(weighted.task, sample.path), start=1):
             if one.permutation:
-                _at(found, task, number).add(one.permutation, weight, one.log_list)
-    return list(found.values())
+                _at(decided, task, number).add(one.permutation, weight, one.log_list)
+    return list(decided.values())
 
 
 def queries_of(weighted: WeightedTask, weights: Sequence[float]) -> list[Decided]:
     """The queries that were written, by what was read before."""
-    found: dict[object, Decided] = {}
+    decided: dict[object, Decided] = {}
     for sample, weight in zip(weighted.samples, weights, strict=True):
         assert sample.path is not None
         for number, (task, one) in enumerate(decisions(weighted.task, sample.path), start=1):
             if one.tokens:
                 asked = Task(task.question, Candidates(task.question.id, ()), task.read)
-                _at(found, asked, number).add(one.tokens, weight, one.log_query)
-    return list(found.values())
+                _at(decided, asked, number).add(one.tokens, weight, one.log_query)
+    return list(decided.values())
 
 
 def path_log_priors(
@@ -81,8 +81,10 @@ def path_log_priors(
         known: dict[tuple[object, Choice], float] = {}
         for own, scores in ((own_lists, of_lists), (own_queries, of_queries)):
             for decided in own:
-                at = _key(decided.task, decided.number), own is own_lists
-                known.update(((at, z), log_p) for z, log_p in zip(decided.weights, next(scores), strict=True))
+                key = _key(decided.task, decided.number), own is own_lists
+                known.update(
+                    ((key, z), log_p) for z, log_p in zip(decided.weights, next(scores), strict=True)
+                )
         result.append([_log_prior(w.task, sample, known) for sample in w.samples])
     return result
 
@@ -90,17 +92,17 @@ def path_log_priors(
 def _log_prior(task: Task, sample: WeightedSample, known: Mapping[tuple[object, Choice], float]) -> float:
     assert sample.path is not None
     total = 0.0
-    for number, (at, one) in enumerate(decisions(task, sample.path), start=1):
+    for number, (asked_of, one) in enumerate(decisions(task, sample.path), start=1):
         if one.tokens:
-            asked = Task(at.question, Candidates(at.question.id, ()), at.read)
+            asked = Task(asked_of.question, Candidates(asked_of.question.id, ()), asked_of.read)
             total += known[(_key(asked, number), False), one.tokens]
         if one.permutation:
-            total += known[(_key(at, number), True), one.permutation]
+            total += known[(_key(asked_of, number), True), one.permutation]
     return total
 
 
-def _at(found: dict[object, Decided], task: Task, number: int) -> Decided:
-    return found.setdefault(_key(task, number), Decided(task, number))
+def _at(decided: dict[object, Decided], task: Task, number: int) -> Decided:
+    return decided.setdefault(_key(task, number), Decided(task, number))
 
 
 def _key(task: Task, number: int) -> tuple[object, ...]:

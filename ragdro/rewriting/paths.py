@@ -74,12 +74,12 @@ def walk(
             for state, own in zip(asking, write(number, asking), strict=True)
             for member, query in zip(state.members, own, strict=True)
         }
-        found = search.search([q.text for q in queries.values() if not (stop and q.is_enough)])
+        candidates = search.search([q.text for q in queries.values() if not (stop and q.is_enough)])
         for state in asking:
             for member in state.members:
                 query = queries[state.owner, member]
                 ends = stop and query.is_enough
-                fresh = Candidates("", ()) if ends else found[query.text]
+                fresh = Candidates("", ()) if ends else candidates[query.text]
                 _append(now, state, member, _asked(query, unread(fresh, state.task, search.top_n)))
         reading = _states(tasks, now, _going(now, number), lambda path: path.rounds[-1].candidates)
         chosen = choose(number, reading) if reading else ()
@@ -93,9 +93,9 @@ def walk(
 def pooled(task: Task, paths: Sequence[QuestionPath]) -> tuple[Task, list[Permutation]]:
     """The question with everything that its paths have found, in the order found, and of each path what it
     read, in order, as places there. It has no scores: those of two queries are not of one kind."""
-    found = (passage for path in paths for one in path.rounds for passage in one.candidates.passages)
+    passages = (passage for path in paths for one in path.rounds for passage in one.candidates.passages)
     pool: dict[str, Passage] = {}
-    for passage in found:
+    for passage in passages:
         pool.setdefault(passage.id, passage)
     places = {name: i for i, name in enumerate(pool)}
     whole = Task(task.question, Candidates(task.question.id, tuple(pool.values())))

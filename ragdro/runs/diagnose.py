@@ -94,21 +94,19 @@ def _included(rag: Rag, predictions: list[Prediction], config: Config) -> list[d
     """For each prediction the probability of each selected passage to be in the list at all, with its
     standard error (0: exact); nothing where no list is written, in several rounds, or of more candidates
     than are read at once."""
-    found: list[dict[str, Any]] = [{"inclusion": None, "inclusion_error": None} for _ in predictions]
+    inclusions: list[dict[str, Any]] = [{"inclusion": None, "inclusion_error": None} for _ in predictions]
     asked = [
-        at
-        for at, p in enumerate(predictions)
+        i
+        for i, p in enumerate(predictions)
         if p.selection.probabilities is not None
         and not rag.selector.independent
         and p.selection.path is None
         and len(p.task.candidates.passages) <= config.top_n
     ]
-    rankings = rerank(
-        rag.selector, [predictions[at].task for at in asked], _LISTS, config.seed, rag.max_tokens
-    )
-    for at, ranking in zip(asked, rankings, strict=True):
-        found[at] = _of_selected(ranking, predictions[at])
-    return found
+    rankings = rerank(rag.selector, [predictions[i].task for i in asked], _LISTS, config.seed, rag.max_tokens)
+    for i, ranking in zip(asked, rankings, strict=True):
+        inclusions[i] = _of_selected(ranking, predictions[i])
+    return inclusions
 
 
 def _of_selected(ranking: Reranking, prediction: Prediction) -> dict[str, Any]:

@@ -93,12 +93,12 @@ def _encoded_paths(weighted: WeightedTask) -> dict[str, Any]:
     paths = [s.path for s in weighted.samples if s.path is not None]
     if not paths:
         return {}
-    found = weighted.task.candidates.passages
-    places = {passage.id: i for i, passage in enumerate(found)}
+    passages = weighted.task.candidates.passages
+    places = {passage.id: i for i, passage in enumerate(passages)}
     first = paths[0].rounds[0]
     own = 0 if first.tokens else len(first.candidates.passages)
     return {
-        "found": [astuple(passage) for passage in found[own:]],
+        "found": [astuple(passage) for passage in passages[own:]],
         "paths": [[_encoded_round(one, places) for one in path.rounds] for path in paths],
     }
 
@@ -118,14 +118,14 @@ def _decoded_paths(value: dict[str, Any], task: Task) -> tuple[Task, list[Questi
     if "paths" not in value:
         return task, [None] * len(value["samples"])
     written = bool(value["paths"][0][0]["tokens"])
-    found = (*(() if written else task.candidates.passages), *map(_passage, value["found"]))
-    paths = [QuestionPath(tuple(_round(one, task, found) for one in rounds)) for rounds in value["paths"]]
-    return Task(task.question, Candidates(task.question.id, found)), list(paths)
+    passages = (*(() if written else task.candidates.passages), *map(_passage, value["found"]))
+    paths = [QuestionPath(tuple(_round(one, task, passages) for one in rounds)) for rounds in value["paths"]]
+    return Task(task.question, Candidates(task.question.id, passages)), list(paths)
 
 
-def _round(value: dict[str, Any], task: Task, found: Sequence[Passage]) -> Round:
+def _round(value: dict[str, Any], task: Task, path_passages: Sequence[Passage]) -> Round:
     scores = None if value["scores"] is None else tuple(value["scores"])
-    passages = tuple(found[i] for i in value["candidates"])
+    passages = tuple(path_passages[i] for i in value["candidates"])
     return Round(
         value["query"],
         tuple(value["tokens"]),

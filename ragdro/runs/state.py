@@ -158,10 +158,10 @@ class StateStore:
 
     def kinds(self, state: State, key: str) -> Kinds:
         """The shape and dtype of each of the tensors under a key, by name."""
-        found = ((folder, prefix) for folder, prefix in self._folders(state, key))
+        folders = ((folder, prefix) for folder, prefix in self._folders(state, key))
         return {
             name.removeprefix(prefix): kind
-            for folder, prefix in found
+            for folder, prefix in folders
             for name, kind in kinds(folder).items()
             if name.startswith(prefix)
         }
@@ -214,9 +214,9 @@ class StateStore:
         keys = [[key for key, f in state.tensors.items() if f is files] for _, _, files in begun]
 
         def finish() -> None:
-            for (folder, writing, files), of in zip(begun, keys, strict=True):
+            for (folder, writing, files), owner in zip(begun, keys, strict=True):
                 files |= self._hashes(folder, written(folder, writing))
-                values["tensors"] |= {key: dict(files) for key in of}
+                values["tensors"] |= {key: dict(files) for key in owner}
             write(values)
 
         self._committing = self._worker.submit(finish)
@@ -290,8 +290,8 @@ class StateStore:
 
 def _iterations(files: Mapping[str, str]) -> set[int]:
     """The iterations in whose checkpoints these files are."""
-    found = (_PLACE.fullmatch(name) for name in files)
-    return {int(match[1]) for match in found if match is not None and match[1]}
+    places = (_PLACE.fullmatch(name) for name in files)
+    return {int(match[1]) for match in places if match is not None and match[1]}
 
 
 def _file_hash(path: Path) -> str:

@@ -96,9 +96,9 @@ def refuse_another_run(config: Config) -> None:
     """Raises `ConfigError` naming the first key in which the folder's config differs from `config` and must
     not (`ragdro.config.resume`)."""
     folder = Path(config.runs) / config.name
-    found = first_difference(located(load_config(folder / CONFIG), folder), located(config))
-    if found is not None:
-        key, before, now = found
+    difference = first_difference(located(load_config(folder / CONFIG), folder), located(config))
+    if difference is not None:
+        key, before, now = difference
         raise ConfigError(
             f"{key}: the run began with {before!r}, not {now!r}; a run resumes as it was begun (leave"
             f" {key} out, or give the run another name)"

@@ -50,7 +50,7 @@ def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
         )
     under_way = int(state["finished"]) + 1
     tasks = {0: {task.question.id: task for task in train}}
-    found: dict[str, WeightedTask] = {}
+    tasks_by_id: dict[str, WeightedTask] = {}
     for key in keys:
         iteration = under_way if key.startswith(SHARD) else _order(key)[1]
         after = taught_after(config, iteration)
@@ -59,8 +59,8 @@ def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
             tasks[after] = {task.question.id: task for task in found_then}
         for value in _read(run, *files[key]):
             (weighted,) = shards.decode([value], [tasks[after][value["id"]]])
-            found[value["id"]] = weighted
-    return [found[name] for name in tasks[0] if name in found]
+            tasks_by_id[value["id"]] = weighted
+    return [tasks_by_id[name] for name in tasks[0] if name in tasks_by_id]
 
 
 def _files(run: Path, state: dict[str, Any]) -> Files:

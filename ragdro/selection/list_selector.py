@@ -122,7 +122,7 @@ class ListSelector(Selector):
         written = self._write(
             tasks, uniforms, Writing(greedy=True, all_first=True), max_tokens, branch_decoder
         )
-        return [(self._selection(of), of.log_first, list(map(_draw, of.drawn))) for of in written]
+        return [(self._selection(lists), lists.log_first, list(map(_draw, lists.drawn))) for lists in written]
 
     def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
         """See `Selector`."""

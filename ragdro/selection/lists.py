@@ -56,18 +56,20 @@ def weighted_lists(
 
     Raises as `Selector.prompt` does.
     """
-    found: dict[int, WeightedLists] = {}
-    for at, task in enumerate(tasks):
+    weighted: dict[int, WeightedLists] = {}
+    for i, task in enumerate(tasks):
         lists = _few_lists(selector, task, samples)
         if lists is not None:
-            found[at] = _all_of(lists, selector.log_prob(task, lists, max_tokens))
-    drawn = [at for at in range(len(tasks)) if at not in found]
+            weighted[i] = _all_of(lists, selector.log_prob(task, lists, max_tokens))
+    drawn = [i for i in range(len(tasks)) if i not in weighted]
     shape = (samples, selector.choices_per_list)
-    uniforms = [np.random.default_rng([seed, hash_of(tasks[at].question)]).random(shape) for at in drawn]
-    written = selector.select_and_sample([tasks[at] for at in drawn], uniforms, max_tokens)
-    for at, (greedy, draws) in zip(drawn, written, strict=True):
-        found[at] = _from_draws(greedy.permutation, log_prior(selector, tasks[at], greedy, max_tokens), draws)
-    return [found[at] for at in range(len(tasks))]
+    uniforms = [np.random.default_rng([seed, hash_of(tasks[i].question)]).random(shape) for i in drawn]
+    written = selector.select_and_sample([tasks[i] for i in drawn], uniforms, max_tokens)
+    for i, (greedy, draws) in zip(drawn, written, strict=True):
+        weighted[i] = _from_draws(
+            greedy.permutation, log_prior(selector, tasks[i], greedy, max_tokens), draws
+        )
+    return [weighted[i] for i in range(len(tasks))]
 
 
 def _few_lists(selector: Selector, task: Task, samples: int) -> list[Permutation] | None:

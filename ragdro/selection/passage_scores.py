@@ -23,10 +23,10 @@ def passage_scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> li
     classes = model.length_classes
     if classes is None:
         return _scores(model, prompts)
-    found: dict[int, Tensor] = {}
+    scores: dict[int, Tensor] = {}
     for alike in classes.apart([(len(p.ids), len(p.ids)) for p in prompts]):
-        found.update(zip(alike, _scores(model, [prompts[i] for i in alike]), strict=True))
-    return [found[i] for i in range(len(prompts))]
+        scores.update(zip(alike, _scores(model, [prompts[i] for i in alike]), strict=True))
+    return [scores[i] for i in range(len(prompts))]
 
 
 def _scores(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
@@ -94,7 +94,7 @@ def head_features(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> lis
     device, most = model.device, max(len(p.ends) for p in prompts)
     probe = AttentionProbe(torch.from_numpy(asked).to(device), torch.from_numpy(passages).to(device), most)
     model.hidden(tokens, positions, probe=probe)
-    return [of[: len(p.ends)] for of, p in zip(probe.features, prompts, strict=True)]
+    return [features[: len(p.ends)] for features, p in zip(probe.features, prompts, strict=True)]
 
 
 def _padded(model: LanguageModel, prompts: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor]:

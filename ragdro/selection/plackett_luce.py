@@ -104,12 +104,12 @@ def greedy_list(scores: Scores, most: int) -> tuple[Permutation, tuple[float, ..
 
 def place_probabilities(scores: Scores, permutation: Permutation) -> tuple[float, ...]:
     """The probability of each candidate of a list where it stands, given those before it."""
-    left, found = scores.copy(), list[float]()
+    left, probabilities = scores.copy(), list[float]()
     for place, index in enumerate(permutation):
         left[-1] = scores[-1] if place else -np.inf
-        found.append(float(np.exp(_log_softmax(left)[index])))
+        probabilities.append(float(np.exp(_log_softmax(left)[index])))
         left[index] = -np.inf
-    return tuple(found)
+    return tuple(probabilities)
 
 
 def first_log_probs(scores: Scores) -> list[float]:

@@ -198,15 +198,17 @@ class PointerSelector(Selector):
 
     def _greedy(self, tasks: Sequence[Task], max_tokens: int, decoder: DecoderOf) -> list[Selection]:
         _refuse_engine(decoder)
-        found = self._read(tasks, max_tokens)
-        return [self._selection(scores, task) for scores, task in zip(found, tasks, strict=True)]
+        scores_of_tasks = self._read(tasks, max_tokens)
+        return [self._selection(scores, task) for scores, task in zip(scores_of_tasks, tasks, strict=True)]
 
     def place_probabilities(
         self, chosen: Sequence[tuple[Task, Permutation]], max_tokens: int
     ) -> list[tuple[float, ...]]:
         """See `Selector`."""
-        found = self._read([task for task, _ in chosen], max_tokens)
-        return [place_probabilities(scores, z) for scores, (_, z) in zip(found, chosen, strict=True)]
+        scores_of_tasks = self._read([task for task, _ in chosen], max_tokens)
+        return [
+            place_probabilities(scores, z) for scores, (_, z) in zip(scores_of_tasks, chosen, strict=True)
+        ]
 
     def steps(self, candidates: int) -> int:
         """A place is one choice."""
@@ -230,16 +232,16 @@ class PointerSelector(Selector):
     def _read(self, tasks: Sequence[Task], max_tokens: int) -> list[Scores]:
         """The scores of every question, in batches of like length; minus infinity for "enough" where lists do
         not stop."""
-        prompts, found = [self.encoded(task) for task in tasks], dict[int, Scores]()
+        prompts, read = [self.encoded(task) for task in tasks], dict[int, Scores]()
         self.model.hf.eval()
         with torch.no_grad():
             for batch in batches_by_tokens([len(p.ids) for p in prompts], max_tokens):
                 scored = passage_scores(self.model, [prompts[i] for i in batch])
-                found.update((i, s.cpu().double().numpy()) for i, s in zip(batch, scored, strict=True))
+                read.update((i, s.cpu().double().numpy()) for i, s in zip(batch, scored, strict=True))
         if not self.stop:
-            for scores in found.values():
+            for scores in read.values():
                 scores[-1] = -np.inf
-        return [found[i] for i in range(len(tasks))]
+        return [read[i] for i in range(len(tasks))]
 
 
 def _refuse_engine(decoder: DecoderOf) -> None:

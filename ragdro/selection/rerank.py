@@ -82,24 +82,24 @@ def rerank(
     selector: ListModel, tasks: Sequence[Task], samples: int, seed: int, max_tokens: int
 ) -> list[Reranking]:
     """`Selector.rerank` of every question: what a question gets does not depend on those beside it."""
-    found: dict[int, Reranking] = {}
+    rankings: dict[int, Reranking] = {}
     drawn: list[int] = []
-    for at, task in enumerate(tasks):
+    for i, task in enumerate(tasks):
         count = len(task.candidates.passages)
         lists = all_lists(count, _most(selector, task), stop=selector.stop)
         if lists is None:
-            drawn.append(at)
+            drawn.append(i)
         else:
-            found[at] = _from_all(selector, task, lists)
-    uniforms = _uniforms(selector, [tasks[at] for at in drawn], samples, seed)
-    surveys = selector.survey([tasks[at] for at in drawn], uniforms, max_tokens)
-    for at, (selection, log_first, draws) in zip(drawn, surveys, strict=True):
-        count, lists = len(tasks[at].candidates.passages), [draw.permutation for draw in draws]
+            rankings[i] = _from_all(selector, task, lists)
+    uniforms = _uniforms(selector, [tasks[i] for i in drawn], samples, seed)
+    surveys = selector.survey([tasks[i] for i in drawn], uniforms, max_tokens)
+    for i, (selection, log_first, draws) in zip(drawn, surveys, strict=True):
+        count, lists = len(tasks[i].candidates.passages), [draw.permutation for draw in draws]
         included = inclusion(lists, [1.0] * samples, count)
         errors = standard_errors(lists, [1.0] * samples, count)
-        ranked = _ranked(tasks[at], selection, np.exp(log_first), included, errors)
-        found[at] = Reranking(tasks[at].question.question, ranked, samples, exact=False)
-    return [found[at] for at in range(len(tasks))]
+        ranked = _ranked(tasks[i], selection, np.exp(log_first), included, errors)
+        rankings[i] = Reranking(tasks[i].question.question, ranked, samples, exact=False)
+    return [rankings[i] for i in range(len(tasks))]
 
 
 def _most(selector: ListModel, task: Task) -> int:
@@ -122,12 +122,12 @@ def _uniforms(
 ) -> list[NDArray[np.float64]]:
     """[samples, steps] for each question: its own numbers, behind them zeros, which nothing looks at."""
     steps = [_most(selector, t) * selector.steps(len(t.candidates.passages)) for t in tasks]
-    found = []
+    uniforms = []
     for own in steps:
         numbers = np.zeros((samples, max(steps)))
         numbers[:, :own] = np.random.default_rng(seed).random((samples, own))
-        found.append(numbers)
-    return found
+        uniforms.append(numbers)
+    return uniforms
 
 
 def all_lists(count: int, most: int, *, stop: bool) -> list[Permutation] | None:

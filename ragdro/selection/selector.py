@@ -182,8 +182,8 @@ class Selector(ABC):
         self, tasks: Sequence[Task], uniforms: Sequence[np.ndarray], max_tokens: int
     ) -> list[tuple[Selection, list[Draw]]]:
         """What `greedy` selects and what `sample` draws at temperature 1, from one reading of the prompt."""
-        found = self.survey(tasks, uniforms, max_tokens)
-        return [(selection, draws) for selection, _, draws in found]
+        surveyed = self.survey(tasks, uniforms, max_tokens)
+        return [(selection, draws) for selection, _, draws in surveyed]
 
     @abstractmethod
     def first_choices(self, tasks: Sequence[Task], max_tokens: int) -> list[list[float]]:
@@ -279,5 +279,5 @@ class Selector(ABC):
 def selector_class(kind: str) -> type[Selector]:
     """The class of `selector.kind`."""
     module, name = _CLASSES[kind]
-    found: type[Selector] = getattr(import_module(module), name)
-    return found
+    kind_class: type[Selector] = getattr(import_module(module), name)
+    return kind_class

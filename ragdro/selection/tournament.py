@@ -58,10 +58,10 @@ def select(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[S
     def play(groups: Sequence[Task]) -> list[Selection]:
         return selector.greedy(groups, max_tokens)
 
-    last, alive = _play_off(selector, tasks, play, lambda at, group, result: None)
+    last, alive = _play_off(selector, tasks, play, lambda _place, group, result: None)
     return [
-        Selection(tuple(own[i] for i in found.permutation), found.probabilities, found.most)
-        for own, found in zip(alive, last, strict=True)
+        Selection(tuple(own[i] for i in ranked.permutation), ranked.probabilities, ranked.most)
+        for own, ranked in zip(alive, last, strict=True)
     ]
 
 
@@ -74,7 +74,7 @@ def last_round(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> li
     def play(groups: Sequence[Task]) -> list[Selection]:
         return selector.greedy(groups, max_tokens)
 
-    alive = _finalists(selector, tasks, play, lambda at, group, result: None, lambda at: None)
+    alive = _finalists(selector, tasks, play, lambda i, group, result: None, lambda i: None)
     return [(_part(task, own), own) for task, own in zip(tasks, alive, strict=True)]
 
 
@@ -93,24 +93,24 @@ def order(
     """How many played in each round of a question."""
 
     def play(groups: Sequence[Task]) -> list[_Reranked]:
-        return [_Reranked(found) for found in rerank(selector, groups, samples, seed, max_tokens)]
+        return [_Reranked(ranked) for ranked in rerank(selector, groups, samples, seed, max_tokens)]
 
-    def note(at: int, group: Sequence[int], result: _Reranked) -> None:
+    def note(i: int, group: Sequence[int], result: _Reranked) -> None:
         for place, value in result.inclusion.items():
-            factors[at][group[place]] *= value
-        behind[at][-1] += [group[p.index] for p in result.whole.passages if p.probability is None]
-        fields[at][-1] += len(group)
+            factors[i][group[place]] *= value
+        behind[i][-1] += [group[p.index] for p in result.whole.passages if p.probability is None]
+        fields[i][-1] += len(group)
 
-    def begin(at: int) -> None:
-        behind[at].append([])
-        fields[at].append(0)
+    def begin(i: int) -> None:
+        behind[i].append([])
+        fields[i].append(0)
 
     last, alive = _play_off(selector, tasks, play, note, begin)
     orders = []
-    for at, (own, found) in enumerate(zip(alive, last, strict=True)):
-        begin(at)
-        note(at, own, found)
-        orders.append(_evened(own, found, factors[at], behind[at], fields[at], selector.k))
+    for i, (own, ranked) in enumerate(zip(alive, last, strict=True)):
+        begin(i)
+        note(i, own, ranked)
+        orders.append(_evened(own, ranked, factors[i], behind[i], fields[i], selector.k))
     return orders
 
 
@@ -140,7 +140,7 @@ def _play_off(
     tasks: Sequence[Task],
     play: Callable[[Sequence[Task]], list[_Result]],
     note: Callable[[int, Sequence[int], _Result], None],
-    begin: Callable[[int], None] = lambda at: None,
+    begin: Callable[[int], None] = lambda i: None,
 ) -> tuple[list[_Result], list[list[int]]]:
     """The last round's results, and who played in it; `note` hears of every round before, after `begin`."""
     alive = _finalists(selector, tasks, play, note, begin)
@@ -158,7 +158,7 @@ def _finalists(
     most = selector.n
     alive = [list(range(len(task.candidates.passages))) for task in tasks]
     while True:
-        crowded = [at for at, own in enumerate(alive) if len(own) > most]
+        crowded = [place for place, own in enumerate(alive) if len(own) > most]
         if not crowded:
             return alive
         if selector.k >= most:
@@ -166,14 +166,14 @@ def _finalists(
                 f"{counted(len(alive[crowded[0]]), 'passages')}: the selector reads {most} and selects"
                 f" {selector.k} of them, so it cannot choose from more; give {most} at most"
             )
-        groups = [(at, group) for at in crowded for group in _dealt(alive[at], most)]
-        results = play([_part(tasks[at], group) for at, group in groups])
-        for at in crowded:
-            alive[at] = []
-            begin(at)
-        for (at, group), found in zip(groups, results, strict=True):
-            note(at, group, found)
-            alive[at] = sorted((*alive[at], *(group[i] for i in found.permutation)))
+        groups = [(place, group) for place in crowded for group in _dealt(alive[place], most)]
+        results = play([_part(tasks[place], group) for place, group in groups])
+        for place in crowded:
+            alive[place] = []
+            begin(place)
+        for (place, group), ranked in zip(groups, results, strict=True):
+            note(place, group, ranked)
+            alive[place] = sorted((*alive[place], *(group[i] for i in ranked.permutation)))
 
 
 def _dealt(alive: Sequence[int], size: int) -> list[list[int]]:

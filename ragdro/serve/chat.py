@@ -55,8 +55,8 @@ def router(service: Service) -> APIRouter:
 
 def _sources(done: Answered) -> dict[str, Any]:
     """Beside OpenAI's: the citations and, of a marginal answer, the confidence."""
-    found = done.prediction.distribution
-    confidence = {} if found is None else {"confidence": found.confidence}
+    distribution = done.prediction.distribution
+    confidence = {} if distribution is None else {"confidence": distribution.confidence}
     return {"citations": citations(done.prediction), **confidence}
 
 

@@ -89,34 +89,34 @@ def work(rags: Mapping[str | None, Rag], jobs: Sequence[Job], samples: int) -> l
     results: dict[int, Result | RagdroError] = {}
     stages = [job.stage if isinstance(job, AnswerJob) else None for job in jobs]
     for stage in dict.fromkeys(stages):
-        places = [at for at, own in enumerate(stages) if own == stage]
-        found = _work(rags[stage], [jobs[at] for at in places], samples)
-        results.update(zip(places, found, strict=True))
-    return [results[at] for at in range(len(jobs))]
+        places = [i for i, own in enumerate(stages) if own == stage]
+        results_of_stage = _work(rags[stage], [jobs[i] for i in places], samples)
+        results.update(zip(places, results_of_stage, strict=True))
+    return [results[i] for i in range(len(jobs))]
 
 
 def _work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroError]:
     results: dict[int, Result | RagdroError] = {}
     tasks: dict[int, Task] = {}
     bare: dict[int, Question] = {}
-    for at, job in enumerate(jobs):
-        question = Question(f"request-{at}", job.question, ())
+    for i, job in enumerate(jobs):
+        question = Question(f"request-{i}", job.question, ())
         if job.passages is None:
-            bare[at] = question
+            bare[i] = question
         else:
-            tasks[at] = Task(question, Candidates(question.id, job.passages), given=True)
-    for at, found in zip(bare, _each(list(bare.values()), rag.retrieved), strict=True):
-        if isinstance(found, RagdroError):
-            results[at] = found
+            tasks[i] = Task(question, Candidates(question.id, job.passages), given=True)
+    for i, retrieved in zip(bare, _each(list(bare.values()), rag.retrieved), strict=True):
+        if isinstance(retrieved, RagdroError):
+            results[i] = retrieved
         else:
-            tasks[at] = found
-    to_rerank = [(at, tasks[at], job) for at, job in enumerate(jobs) if isinstance(job, RerankJob)]
+            tasks[i] = retrieved
+    to_rerank = [(i, tasks[i], job) for i, job in enumerate(jobs) if isinstance(job, RerankJob)]
     orders = _each(to_rerank, lambda some: _rerank(rag, [(t, j) for _, t, j in some], samples))
-    results.update(zip([at for at, _, _ in to_rerank], orders, strict=True))
-    to_answer = [(at, tasks[at], j) for at, j in enumerate(jobs) if isinstance(j, AnswerJob) and at in tasks]
+    results.update(zip([i for i, _, _ in to_rerank], orders, strict=True))
+    to_answer = [(i, tasks[i], j) for i, j in enumerate(jobs) if isinstance(j, AnswerJob) and i in tasks]
     answers = _each(to_answer, lambda some: _answer(rag, [(t, j) for _, t, j in some], samples))
-    results.update(zip([at for at, _, _ in to_answer], answers, strict=True))
-    return [results[at] for at in range(len(jobs))]
+    results.update(zip([i for i, _, _ in to_answer], answers, strict=True))
+    return [results[i] for i in range(len(jobs))]
 
 
 def _each(
@@ -130,7 +130,7 @@ def _each(
     except RagdroError as error:
         if len(items) == 1:
             return [error]
-    return [found for item in items for found in _each([item], together)]
+    return [result for item in items for result in _each([item], together)]
 
 
 def _rerank(rag: Rag, asked: Sequence[tuple[Task, RerankJob]], samples: int) -> list[Reranked]:
@@ -163,7 +163,7 @@ def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> 
         reading(p.task, generator.ordered(p.selection.permutation, p.selection.path), p.thought)
         for p in predictions
     ]
-    scored = [at for at, job in enumerate(jobs) if job.scored and not predictions[at].abstained]
+    scored = [place for place, job in enumerate(jobs) if job.scored and not predictions[place].abstained]
     log_p = dict(zip(scored, _log_probabilities(rag, [(reads[i], predictions[i].answer) for i in scored])))
     agreement = _agreements(
         rag,
@@ -171,19 +171,19 @@ def _answer(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]], samples: int) -> 
         [0 if p.distribution else job.samples for p, job in zip(predictions, jobs, strict=True)],
     )
     to_rank = [
-        (at, task)
-        for at, (task, job) in enumerate(asked)
-        if job.included and predictions[at].selection.path is None
+        (place, task)
+        for place, (task, job) in enumerate(asked)
+        if job.included and predictions[place].selection.path is None
     ]
     ranked = _ranked(rag, to_rank, samples)
     answered = []
-    for at, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
+    for place, (read, prediction) in enumerate(zip(reads, predictions, strict=True)):
         thought = 0 if prediction.thought is None else len(prediction.thought.tokens)
         written = thought + generator.model.tokenizer.length(prediction.answer)
         tokens = len(generator.prompt(read)), written
-        found = prediction.distribution
-        agrees = agreement.get(at) if found is None else found.answers[0].agreement
-        answered.append(Answered(prediction, *tokens, log_p.get(at), agrees, ranked.get(at)))
+        distribution = prediction.distribution
+        agrees = agreement.get(place) if distribution is None else distribution.answers[0].agreement
+        answered.append(Answered(prediction, *tokens, log_p.get(place), agrees, ranked.get(place)))
     return answered
 
 
@@ -197,13 +197,13 @@ def _predict(rag: Rag, asked: Sequence[tuple[Task, AnswerJob]]) -> list[Predicti
     """Those that are answered the same way together."""
     ways: dict[str, list[int]] = {}
     hows = [rag.answering if job.answering is None else job.answering for _, job in asked]
-    for at, how in enumerate(hows):
-        ways.setdefault(how.model_dump_json(), []).append(at)
-    found: dict[int, Prediction] = {}
+    for i, how in enumerate(hows):
+        ways.setdefault(how.model_dump_json(), []).append(i)
+    predictions: dict[int, Prediction] = {}
     for places in ways.values():
-        tasks, how = [asked[at][0] for at in places], hows[places[0]]
-        found.update(zip(places, rag.predict(tasks, answering=how), strict=True))
-    return [found[at] for at in range(len(asked))]
+        tasks, how = [asked[i][0] for i in places], hows[places[0]]
+        predictions.update(zip(places, rag.predict(tasks, answering=how), strict=True))
+    return [predictions[i] for i in range(len(asked))]
 
 
 def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[int]) -> dict[int, float]:
@@ -212,21 +212,21 @@ def _agreements(rag: Rag, predictions: Sequence[Prediction], samples: Sequence[i
     selector, drawn = rag.selector, dict[int, Counter[Permutation]]()
     for size in sorted(set(samples) - {0}) if rag.selects else ():
         places = [
-            at
-            for at, (wanted, p) in enumerate(zip(samples, predictions, strict=True))
-            if wanted == size and p.selection.path is None and len(p.task.candidates.passages) <= selector.n
+            i
+            for i, (count, p) in enumerate(zip(samples, predictions, strict=True))
+            if count == size and p.selection.path is None and len(p.task.candidates.passages) <= selector.n
         ]
         uniforms = np.random.default_rng(0).random((size, selector.choices_per_list))
-        tasks = [predictions[at].task for at in places]
+        tasks = [predictions[i].task for i in places]
         lists = selector.sample(tasks, [uniforms] * len(tasks), temperature=1.0, max_tokens=rag.max_tokens)
-        for at, draws in zip(places, lists, strict=True):
-            drawn[at] = Counter(rag.generator.ordered(draw.permutation) for draw in draws)
-    read = [(at, z) for at, counts in drawn.items() for z in counts]
-    readings = [reading(predictions[at].task, z) for at, z in read]
+        for i, draws in zip(places, lists, strict=True):
+            drawn[i] = Counter(rag.generator.ordered(draw.permutation) for draw in draws)
+    read = [(i, z) for i, counts in drawn.items() for z in counts]
+    readings = [reading(predictions[i].task, z) for i, z in read]
     fractions = dict.fromkeys(drawn, 0.0)
-    for (at, z), answer in zip(read, rag.generator.answer_many(readings, rag.max_tokens), strict=True):
-        if normalise(answer) == normalise(predictions[at].answer):
-            fractions[at] += drawn[at][z] / samples[at]
+    for (i, z), answer in zip(read, rag.generator.answer_many(readings, rag.max_tokens), strict=True):
+        if normalise(answer) == normalise(predictions[i].answer):
+            fractions[i] += drawn[i][z] / samples[i]
     return fractions
 
 
@@ -236,6 +236,6 @@ def _ranked(rag: Rag, asked: Sequence[tuple[int, Task]], samples: int) -> dict[i
     if not rag.selects or rag.selector.independent:
         return {}
     most = rag.selector.n
-    once = [(at, task) for at, task in asked if len(task.candidates.passages) <= most]
-    found = rerank(rag.selector, [task for _, task in once], samples, seed=0, max_tokens=rag.max_tokens)
-    return {at: ranked for (at, _), ranked in zip(once, found, strict=True)}
+    once = [(i, task) for i, task in asked if len(task.candidates.passages) <= most]
+    rankings = rerank(rag.selector, [task for _, task in once], samples, seed=0, max_tokens=rag.max_tokens)
+    return {i: ranked for (i, _), ranked in zip(once, rankings, strict=True)}

@@ -77,18 +77,18 @@ def bind(host: str, port: int) -> socket.socket:
 
     Raises `ConfigError` where the address cannot be had.
     """
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        found.close()
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"--port {port}: another server listens there; give another port, as in --port {port + 1}"
             ) from error
         raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}") from error
-    return found
+    return listener
 
 
 def _log_to_standard_error() -> None:

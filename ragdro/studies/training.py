@@ -41,12 +41,12 @@ def selections_table(runs: Runs) -> Table:
     of its greedy list, seed by seed."""
     keys, rows = ("exact_match", "full_recall"), list[tuple[Cell, ...]]()
     for label, seeds in runs.items():
-        found = [run.measured for run in seeds.values()]
-        for way in found[0]:
-            cells: list[Cell] = [estimate([one[way][key] for one in found]) for key in keys]
+        measured = [run.measured for run in seeds.values()]
+        for way in measured[0]:
+            cells: list[Cell] = [estimate([one[way][key] for one in measured]) for key in keys]
             if way != "greedy":
                 cells += [
-                    estimate([_more(one[way][key], one["greedy"][key]) for one in found]) for key in keys
+                    estimate([_more(one[way][key], one["greedy"][key]) for one in measured]) for key in keys
                 ]
             rows.append((label, way, *cells, *[None] * (2 * len(keys) - len(cells))))
     names = [METRICS[key] for key in keys]

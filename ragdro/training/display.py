@@ -97,10 +97,10 @@ class DisplayCallback(Callback):
         metrics, self._metrics = self._metrics, {}
         now = time.monotonic()
         took, self._since = duration(now - self._since), now
-        found = [
+        parts = [
             f"{name} {number(metrics[key])}" for key, name in _SHOWN.items() if metrics.get(key) is not None
         ]
-        self._display.say(" · ".join([label, *found, took, *remarks]))
+        self._display.say(" · ".join([label, *parts, took, *remarks]))
 
 
 class LightsCallback(Callback):

@@ -67,10 +67,10 @@ def e_step(
 
     def measured(part: Sequence[Task]) -> list[tuple[list[Draw], list[float]]]:
         draws = propose(selector, part)
-        found = [_with_found(task, drawn) for task, drawn in zip(part, draws, strict=True)]
+        together = [_with_found(task, drawn) for task, drawn in zip(part, draws, strict=True)]
         if think is not None:
-            draws = think(generator, found, draws)
-        scores = (score or answer_log_likelihoods)(generator, found, draws, max_tokens)
+            draws = think(generator, together, draws)
+        scores = (score or answer_log_likelihoods)(generator, together, draws, max_tokens)
         return list(zip(draws, scores, strict=True))
 
     def compute(shard: Sequence[Task]) -> list[WeightedTask]:

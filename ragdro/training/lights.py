@@ -59,23 +59,23 @@ def lights(
         return []
     entropy, size = training["selector_entropy"], training["effective_sample_size"]
     distinct = samples * training["distinct_fraction"]
-    found = [
+    shown = [
         Light("entropy", _low(math.exp(entropy), FEW_LISTS, LEAST_LISTS), f"{number(entropy)} nats"),
         Light("distinct lists", _low(distinct, FEW_LISTS, LEAST_LISTS), f"{number(distinct)} of {samples}"),
         Light("ESS", _low(size, FEW_EFFECTIVE, LEAST_EFFECTIVE), f"{number(size)} of {samples}"),
     ]
     moved, bound = (None if held_out is None else held_out.get(key) for key in ("kl_to_previous", "bound"))
     if moved is not None:
-        found.append(Light("KL", _high(moved, FAR, TOO_FAR), f"{number(moved)} nats"))
+        shown.append(Light("KL", _high(moved, FAR, TOO_FAR), f"{number(moved)} nats"))
     own = training["bound"]
     if own is None or not math.isfinite(own):
-        found.append(Light("bound in training", "red", "−∞ (no list gives the answer of a question)"))
+        shown.append(Light("bound in training", "red", "−∞ (no list gives the answer of a question)"))
     elif bound is not None and (held_out_samples is None or samples <= held_out_samples):
         gap = own - bound
-        found.append(
+        shown.append(
             Light("training − held out", _high(gap, APART, FAR_APART), f"{number(gap, sign=True)} nats")
         )
-    return found
+    return shown
 
 
 def as_row(row: Sequence[Light]) -> str:

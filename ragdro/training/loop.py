@@ -62,9 +62,9 @@ class Training(TrainingParts):
 
     def search_as(self, iteration: int) -> None:
         """Give the questions the candidates that this iteration finds."""
-        found = self._search(iteration)
-        if found is not None:
-            self.train, self.validation, self.test = found
+        searched = self._search(iteration)
+        if searched is not None:
+            self.train, self.validation, self.test = searched
 
     def emit(self, event: str, *arguments: Any, **named: Any) -> None:
         """Call the method `event` of every callback."""
@@ -100,8 +100,8 @@ class Training(TrainingParts):
     def model_orders(self) -> dict[str, Permutation]:
         """What a teacher that is a model says: an order of each training question's candidates; empty where
         none was asked."""
-        shards = (of for name, of in self.history.items() if name.startswith(TEACHER))
-        return {question: lists[0] for of in shards for question, lists in of.items()}
+        shards = (shard for name, shard in self.history.items() if name.startswith(TEACHER))
+        return {question: lists[0] for shard in shards for question, lists in shard.items()}
 
     @property
     def orders(self) -> dict[str, Permutation]:

@@ -104,5 +104,7 @@ class TrainingParts:
             kept.append(WeightSnapshot(REFERENCE, selector))
         if self.tests_the_best_alone:
             kept += [WeightSnapshot(f"{BEST}{role}", model) for role, model in self.models.items()]
-        kept += [WeightSnapshot(earlier_name(at), selector) for at in range(self.settings.e_step.replay)]
+        kept += [
+            WeightSnapshot(earlier_name(number), selector) for number in range(self.settings.e_step.replay)
+        ]
         return {snapshot.name: snapshot for snapshot in kept}

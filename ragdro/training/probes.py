@@ -75,14 +75,14 @@ def probe(rag: Rag, predictions: Sequence[Prediction], seed: int) -> list[dict[s
     """For each prediction the answer and its exact match under every probe, None where one does not apply."""
     readings: list[Reading] = []
     places: list[tuple[int, str]] = []
-    for at, prediction in enumerate(predictions):
-        rng = np.random.default_rng([seed, _STREAM, at])
+    for i, prediction in enumerate(predictions):
+        rng = np.random.default_rng([seed, _STREAM, i])
         read = rag.generator.ordered(prediction.selection.permutation, prediction.selection.path)
         for name, make in PROBES.items():
             passages = make(prediction, read, rng)
             if passages is not None:
                 readings.append(Reading(prediction.task.question, passages))
-                places.append((at, name))
+                places.append((i, name))
     records: list[dict[str, Any]] = [
         {
             "id": p.task.question.id,
@@ -92,10 +92,10 @@ def probe(rag: Rag, predictions: Sequence[Prediction], seed: int) -> list[dict[s
         for p in predictions
     ]
     answers = rag.generator.answer_many(readings, rag.max_tokens)
-    for (at, name), answer in zip(places, answers, strict=True):
-        gold = predictions[at].task.question.answers
-        records[at][name] = {"answer": answer, "exact_match": exact_match(answer, gold)}
-        records[at][name]["same"] = float(exact_match(answer, [predictions[at].answer or ""]))
+    for (i, name), answer in zip(places, answers, strict=True):
+        gold = predictions[i].task.question.answers
+        records[i][name] = {"answer": answer, "exact_match": exact_match(answer, gold)}
+        records[i][name]["same"] = float(exact_match(answer, [predictions[i].answer or ""]))
     return records
 
 

@@ -45,8 +45,8 @@ def gold_labels(tasks: Sequence[Task]) -> list[RelevanceLabels]:
     for task in tasks:
         gold = {p.content: p for p in task.question.gold_passages}
         if gold:
-            found = {p.content for p in task.candidates.passages}
-            missed = [p for content, p in gold.items() if content not in found]
+            contents = {p.content for p in task.candidates.passages}
+            missed = [p for content, p in gold.items() if content not in contents]
             passages = (*task.candidates.passages, *missed)
             values = tuple(float(p.content in gold) for p in passages)
             labels.append(RelevanceLabels(task.question, passages, values))

@@ -37,20 +37,20 @@ def thinks(seed: int, stream: int, max_tokens: int) -> Think:
         most = generator.thinking.most
         places: list[tuple[int, list[int]]] = []
         readings, uniforms = list[Reading](), []
-        for at, (task, drawn) in enumerate(zip(tasks, draws, strict=True)):
+        for place, (task, drawn) in enumerate(zip(tasks, draws, strict=True)):
             numbers = numbered(task, seed, stream, _THOUGHTS).random((len(drawn), most))
             alike: dict[Permutation, list[int]] = {}
             for i, draw in enumerate(drawn):
                 alike.setdefault(generator.ordered(draw.permutation, draw.path), []).append(i)
             for permutation, members in alike.items():
-                places.append((at, members))
+                places.append((place, members))
                 readings.append(Reading.of(task, permutation))
                 uniforms.append(numbers[members])
         thoughts = generator.sample_thoughts(readings, uniforms, max_tokens)
-        found = [list(drawn) for drawn in draws]
-        for (at, members), own in zip(places, thoughts, strict=True):
+        with_thoughts = [list(drawn) for drawn in draws]
+        for (place, members), own in zip(places, thoughts, strict=True):
             for i, thought in zip(members, own, strict=True):
-                found[at][i] = replace(found[at][i], thought=thought)
-        return found
+                with_thoughts[place][i] = replace(with_thoughts[place][i], thought=thought)
+        return with_thoughts
 
     return think

@@ -70,9 +70,9 @@ def numbers_of_uuids(taken: str) -> dict[str, str]:
         done = subprocess.run(
             [asked, "-L"], capture_output=True, text=True, env=environment, check=False, timeout=60
         )
-        found = {uuid: number for number, uuid in _LISTED.findall(done.stdout)}
-        if done.returncode == 0 and found:
-            return found
+        numbers = {uuid: number for number, uuid in _LISTED.findall(done.stdout)}
+        if done.returncode == 0 and numbers:
+            return numbers
         problem = f"nvidia-smi -L failed with exit code {done.returncode}"
     raise ConfigError(
         f"{KEY}.gpus: the run's GPUs are {taken} ({VISIBLE}), and which numbers they have is not known"

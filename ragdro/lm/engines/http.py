@@ -81,7 +81,7 @@ class Completions:
         begun = time.monotonic()
         groups = requests_of([choice.allowed for choice in asked], self._concurrency)
         replies = self._pool.map(lambda group: self._together([asked[i] for i in group]), groups)
-        found = {
+        answers = {
             i: one
             for group, reply in zip(groups, replies, strict=True)
             for i, one in zip(group, reply, strict=True)
@@ -89,7 +89,7 @@ class Completions:
         self._requests += len(groups)
         self._beginnings += len(asked)
         self._seconds += time.monotonic() - begun
-        return [found[i] for i in range(len(asked))]
+        return [answers[i] for i in range(len(asked))]
 
     def _together(self, choices: Sequence[Choice]) -> list[list[float]]:
         """One request; a beginning's log-probabilities are those among all tokens that are allowed to any."""
