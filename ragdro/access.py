@@ -31,12 +31,12 @@ def is_full(error: OSError) -> bool:
 def absent(path: str | Path, what: str = "file") -> str:
     """`no such file; did you mean data/train.jsonl?`, or which folder to look into."""
     path = Path(path)
-    folder, gone = path.parent, path.name
+    folder, missing = path.parent, path.name
     while not _is_folder(folder) and folder != folder.parent:
-        folder, gone = folder.parent, folder.name
+        folder, missing = folder.parent, folder.name
     if not os.access(folder, os.R_OK | os.X_OK):
         return f"no such {what}, or no right to look for it: {_right(folder, 'rx')}"
-    alike = _alike(gone, folder)
+    alike = _alike(missing, folder)
     meant = f"did you mean {alike}? " if alike is not None else ""
     return f"no such {what}; {meant}what is there: ls {shlex.quote(str(folder))}"
 

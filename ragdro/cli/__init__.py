@@ -43,11 +43,11 @@ from ragdro.runs.signals import PREEMPTED, Preemption
 INTERRUPTED = 130
 
 
-def _version(wanted: bool) -> bool:
-    if wanted:
+def _version(asked: bool) -> bool:
+    if asked:
         typer.echo(f"ragdro {version('ragdro')}")
         raise typer.Exit
-    return wanted
+    return asked
 
 
 app = typer.Typer(

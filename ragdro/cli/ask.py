@@ -104,18 +104,18 @@ def _questions() -> Iterator[Question]:
         if not text:
             continue
         if text.startswith(b"{"):
-            found = own.question(parse(text, "standard input", number, number - 1))
+            question = own.question(parse(text, "standard input", number, number - 1))
         else:
             try:
-                found = Question(f"question-{number - 1}", text.decode(), ())
+                question = Question(f"question-{number - 1}", text.decode(), ())
             except UnicodeDecodeError as error:
                 raise DataError("is not UTF-8", path="standard input", line=number) from error
-        if found.id in seen:
+        if question.id in seen:
             raise DataError(
-                f"the id {found.id!r} occurs twice", path="standard input", line=number, field="id"
+                f"the id {question.id!r} occurs twice", path="standard input", line=number, field="id"
             )
-        seen.add(found.id)
-        yield found
+        seen.add(question.id)
+        yield question
 
 
 def _answers(

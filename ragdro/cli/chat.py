@@ -117,7 +117,7 @@ class _Conversation:
         from ragdro.report.predictions import print_answer
 
         try:
-            found = self._rag.answer(as_question([*self._turns, text]), self._given)
+            prediction = self._rag.answer(as_question([*self._turns, text]), self._given)
         except RagdroError as error:
             if not sys.stdin.isatty():
                 raise
@@ -128,9 +128,9 @@ class _Conversation:
                 raise
             typer.echo("\ninterrupted")
             return
-        print_answer(found)
-        self._turns += [text, found.shown]
-        self._last = found
+        print_answer(prediction)
+        self._turns += [text, prediction.shown]
+        self._last = prediction
 
     def _show(self, command: str) -> None:
         from ragdro.report.predictions import print_path, print_sources

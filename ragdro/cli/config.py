@@ -22,8 +22,8 @@ def config(
     from ragdro.config.reference import look_up, sections
     from ragdro.report.settings import as_markdown, print_sections
 
-    found = sections() if key is None else look_up(key)
+    listed = sections() if key is None else look_up(key)
     if markdown:
-        typer.echo(as_markdown(found), nl=False)
+        typer.echo(as_markdown(listed), nl=False)
     else:
-        print_sections(found)
+        print_sections(listed)

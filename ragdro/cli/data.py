@@ -71,7 +71,7 @@ def inspect(
 
     count = whitespace_tokens if tokenizer is None else _token_counter(tokenizer)
     other = None if against is None else resolve(against)
-    found = run(
+    inspection = run(
         resolve(file),
         against=other,
         skip_bad=skip_bad,
@@ -79,7 +79,9 @@ def inspect(
         fields=field_names(fields),
         count_tokens=count,
     )
-    typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else "\n".join(found.as_lines()))
+    typer.echo(
+        json.dumps(inspection.as_json(), ensure_ascii=False) if json_ else "\n".join(inspection.as_lines())
+    )
 
 
 def _token_counter(source: str) -> Callable[[str], int]:
@@ -111,7 +113,7 @@ def score(
     if (export is None) != (out is None):
         raise ConfigError("--export and --out go together")
     source = resolve(data)
-    found = run(
+    scores = run(
         source,
         predictions,
         np.random.default_rng(seed),
@@ -122,7 +124,7 @@ def score(
     )
     if export is not None and out is not None:
         export_predictions(predictions, out, export, data=source)
-    typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else "\n".join(found.as_lines()))
+    typer.echo(json.dumps(scores.as_json(), ensure_ascii=False) if json_ else "\n".join(scores.as_lines()))
 
 
 def compare(

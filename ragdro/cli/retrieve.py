@@ -96,14 +96,14 @@ def retrieve(
             raise ConfigError(
                 "--index brings its corpus and settings: leave out --corpus, --settings and --set"
             )
-        found: Iterable[Candidates] = open_retriever(index, show_progress=True).search(asked, top_n)
+        candidates: Iterable[Candidates] = open_retriever(index, show_progress=True).search(asked, top_n)
     else:
         chosen, source = (
             retriever_settings(kind, settings, set_ or ()),
             None if corpus is None else resolve(corpus),
         )
-        found = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True, fields=names)
-    count = write_candidates(out, recall.watch(asked, found))
+        candidates = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True, fields=names)
+    count = write_candidates(out, recall.watch(asked, candidates))
     typer.echo(f"{out}: {counted(count)}", err=True)
     for line in recall.as_lines():
         typer.echo(line)

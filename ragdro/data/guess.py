@@ -168,9 +168,9 @@ def _longest(columns: Mapping[str, Sequence[str]]) -> str | None:
 
 def _known(names: Mapping[str, str | None], columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The names that were found, each column once; empty where `--fields` cannot say one of them."""
-    found = {ours: name for ours, name in names.items() if name is not None and name in columns}
-    sayable = all(_is_sayable(name) for name in found.values())
-    return found if sayable and len(set(found.values())) == len(found) else {}
+    known = {ours: name for ours, name in names.items() if name is not None and name in columns}
+    sayable = all(_is_sayable(name) for name in known.values())
+    return known if sayable and len(set(known.values())) == len(known) else {}
 
 
 def _is_sayable(name: str) -> bool:

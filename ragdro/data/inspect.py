@@ -127,8 +127,8 @@ class Inspection:
             for place in ("passages", "candidates"):
                 total, hits = getattr(self, f"with_{place}"), getattr(self, f"answer_in_{place}")
                 if total:
-                    share = f"{hits} of {total} ({number(hits / total)})"
-                    lines.append(f"  an answer occurs in the {place} of {share}")
+                    fraction = f"{hits} of {total} ({number(hits / total)})"
+                    lines.append(f"  an answer occurs in the {place} of {fraction}")
         lines += [f"  shared with the other source: {n} {name}" for name, n in self.overlaps.items()]
         return [*lines, *(f"  skipped: {problem}" for problem in self.skipped)]
 

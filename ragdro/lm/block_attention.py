@@ -148,8 +148,8 @@ def _within(
     length, groups = q.shape[2], q.shape[1] // k.shape[1]
     if window is None or window >= length:
         return grouped_attention(q, k, v, None, dropout, scaling)
-    at = torch.arange(length, device=q.device)
-    behind = at[:, None] - at
+    places = torch.arange(length, device=q.device)
+    behind = places[:, None] - places
     seen = ((behind >= 0) & (behind < window)).repeat(groups, 1)
     return _across(q, k, v, seen, dropout, scaling)
 

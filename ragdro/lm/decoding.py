@@ -273,8 +273,8 @@ class BranchDecoder(Decoder):
         ids[r, q] = [token for row in new for token, _ in row]
         positions[r, q] = self._lengths[r] + lengths - 1
         visible[r, q, :prompt] = self._valid[r]
-        of = np.arange(len(r)).repeat(lengths)
-        visible[r[of], q[of], prompt + np.fromiter(chain.from_iterable(ways), np.int64)] = True
+        owners = np.arange(len(r)).repeat(lengths)
+        visible[r[owners], q[owners], prompt + np.fromiter(chain.from_iterable(ways), np.int64)] = True
         padded, place = np.nonzero(~real)
         visible[padded, place, keys + place] = True
         self._positions = np.concatenate([self._positions, positions], axis=1)

@@ -50,8 +50,8 @@ def rounds(record: Record) -> list[ShownRound]:
         ranks = {place: rank for rank, place in enumerate(one["found"], start=1)}
         scores = [_score(s) for s in one["scores"] or [None] * len(ranks)]
         choices = tuple(
-            Choice(entry, ranks[of], scores[ranks[of] - 1], chosen(place, entry["probability"]))
-            for place, (of, entry) in enumerate(zip(one["selected"], selection, strict=False))
+            Choice(entry, ranks[candidate], scores[ranks[candidate] - 1], chosen(place, entry["probability"]))
+            for place, (candidate, entry) in enumerate(zip(one["selected"], selection, strict=False))
         )
         taken = {choice.rank for choice in choices}
         others = (
@@ -115,9 +115,9 @@ def path(record: Record) -> Html:
     return html.join(parts)
 
 
-def _chosen(choice: Choice, found: int) -> Html:
+def _chosen(choice: Choice, count: int) -> Html:
     entry = choice.entry
-    said = [choice.words, f"{ordinal(choice.rank)} of {found} found"]
+    said = [choice.words, f"{ordinal(choice.rank)} of {count} found"]
     note = "; ".join([*said, *([f"score {choice.score}"] if choice.score else [])])
     title = html.inline(f"{entry['title']}: ", "said") if entry["title"] else Html("")
     return html.join(

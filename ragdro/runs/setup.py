@@ -123,7 +123,7 @@ def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
     questions = load_questions(resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names)
     corpus = None if config.data.corpus is None else resolve(config.data.corpus)
-    found = broadcast_from_rank0(
+    searched = broadcast_from_rank0(
         partial(
             found_candidates,
             questions,
@@ -135,7 +135,7 @@ def load_tasks(config: Config, source: str) -> list[Task]:
             fields=config.data.names,
         )
     )
-    candidates = list(read_candidates(visible(found))) if isinstance(found, Path) else found
+    candidates = list(read_candidates(visible(searched))) if isinstance(searched, Path) else searched
     worse = corruption(config)
     return [Task(q, worse(c)) for q, c in zip(questions, candidates, strict=True)]
 

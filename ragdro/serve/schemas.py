@@ -45,7 +45,7 @@ Documents: TypeAlias = list[Text | Document]
 def as_passages(documents: Documents) -> tuple[Passage, ...]:
     """The passages; one without an id gets its place, from 0, as results name it."""
     given = [Document(text=d) if isinstance(d, str) else d for d in documents]
-    return tuple(Passage(str(at) if d.id is None else d.id, d.title, d.text) for at, d in enumerate(given))
+    return tuple(Passage(str(i) if d.id is None else d.id, d.title, d.text) for i, d in enumerate(given))
 
 
 class RerankRequest(_Body):

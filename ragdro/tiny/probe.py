@@ -71,10 +71,10 @@ class Probe:
         for name in self.sets:
             targets = [target for document in self._hits(model, name) for target in document]
             if name.startswith("read"):
-                out[name] = _share([all(target) for target in targets])
+                out[name] = _fraction([all(target) for target in targets])
             else:
-                out[f"{name}_first"] = _share([target[1] for target in targets])
-                out[f"{name}_second"] = _share([target[1 + PER_IDENTIFIER] for target in targets])
+                out[f"{name}_first"] = _fraction([target[1] for target in targets])
+                out[f"{name}_second"] = _fraction([target[1 + PER_IDENTIFIER] for target in targets])
         return out
 
     def line(self, model: LlamaForCausalLM) -> str:
@@ -82,5 +82,5 @@ class Probe:
         return " ".join(f"{name} {value:.2f}" for name, value in self.measures(model).items())
 
 
-def _share(hits: list[bool]) -> float:
+def _fraction(hits: list[bool]) -> float:
     return sum(hits) / len(hits)

@@ -84,21 +84,23 @@ def lessons(
         tasks, 1, lambda asked: [[Draw(listed(first, task, orders), 0.0, 0.0)] for task in asked]
     )
     walked = walk(tasks, begun, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
-    found = []
+    taught = []
     for task, (path,) in zip(tasks, walked, strict=True):
         states = list(enumerate(decisions(task, path), start=1))
         lists = [
-            TaughtList(selector.in_round(number), at, one.permutation)
-            for number, (at, one) in states
+            TaughtList(selector.in_round(number), before, one.permutation)
+            for number, (before, one) in states
             if one.permutation
         ]
         queries = [
-            TaughtQuery(Reading(at.question, at.read), one.tokens) for _, (at, one) in states if one.tokens
+            TaughtQuery(Reading(before.question, before.read), one.tokens)
+            for _, (before, one) in states
+            if one.tokens
         ]
         whole, (permutation,) = pooled(task, [path])
-        found.append(Lesson(whole, permutation, tuple(lists), tuple(queries), path))
-    _say_what_is_cut(asking.rewriter, [query for lesson in found for query in lesson.queries])
-    return found
+        taught.append(Lesson(whole, permutation, tuple(lists), tuple(queries), path))
+    _say_what_is_cut(asking.rewriter, [query for lesson in taught for query in lesson.queries])
+    return taught
 
 
 def _say_what_is_cut(rewriter: Rewriter, queries: Sequence[TaughtQuery]) -> None:

@@ -36,7 +36,7 @@ from ragdro.types import Draw, Permutation, Task
 Propose: TypeAlias = Callable[[Selector, Sequence[Task]], list[list[Draw]]]
 """The draws of each question."""
 Component: TypeAlias = tuple[float, NDArray[np.float64]]
-"""A part of a mixture: its share, and the weight of each candidate in its Plackett-Luce distribution."""
+"""A part of a mixture: its fraction, and the weight of each candidate in its Plackett-Luce distribution."""
 
 
 def proposals(
@@ -134,7 +134,7 @@ def mixed(
     lists = []
     for task, drawn, rng in zip(tasks, draws, rngs, strict=True):
         components = _components(task, mixture, orders)
-        ends = np.cumsum([share for share, _ in components])
+        ends = np.cumsum([fraction for fraction, _ in components])
         which, uniforms = rng.random(len(drawn)), rng.random((len(drawn), selector.k))
         most = selector.list_length(task.candidates)
         if selector.stop:
@@ -185,15 +185,15 @@ def log_mixture(
     """log q(z) of the mixture of p(z|x), whose log is given, with Plackett-Luce `components`, each of which
     takes so many `lengths` alike."""
     logs = [
-        math.log(share) + log_plackett_luce(permutation, weights) - math.log(lengths)
-        for share, weights in components
+        math.log(fraction) + log_plackett_luce(permutation, weights) - math.log(lengths)
+        for fraction, weights in components
     ]
-    rest = 1 - sum(share for share, _ in components)
+    rest = 1 - sum(fraction for fraction, _ in components)
     return float(np.logaddexp.reduce([math.log(rest) + log_prior, *logs]))
 
 
 def _components(task: Task, mixture: Mixture, orders: Orders) -> list[Component]:
-    """The mixture's parts beside the selector: those that have a share, and each candidate's weight there."""
+    """The mixture's parts beside the selector: those with a fraction, and each candidate's weight there."""
     count = len(task.candidates.passages)
     by_rank = mixture.decay ** np.arange(count, dtype=np.float64)
     parts = [(mixture.retriever, by_rank), (mixture.uniform, np.ones(count))]
@@ -201,7 +201,7 @@ def _components(task: Task, mixture: Mixture, orders: Orders) -> list[Component]
         by_teacher = np.empty(count)
         by_teacher[list(orders[task.question.id])] = by_rank
         parts.append((mixture.teacher, by_teacher))
-    return [(share, weights) for share, weights in parts if share]
+    return [(fraction, weights) for fraction, weights in parts if fraction]
 
 
 _MIXTURE = 1
