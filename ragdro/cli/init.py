@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from ragdro.cli.checks import require_sources
 from ragdro.cli.paths import path_argument
-from ragdro.errors import ConfigError
+from ragdro.errors import ConfigError, RagdroError
 
-_FRACTION = 0.1
+_T = TypeVar("_T")
+_FRACTION, _LEAST, _MOST = 0.1, 0.01, 0.9
 
 
 def init(
@@ -27,7 +29,7 @@ def init(
     validation_fraction: Annotated[
         float | None,
         typer.Option(
-            min=0.01, max=0.9, help="instead: split the training questions, into two files beside FILE"
+            min=_LEAST, max=_MOST, help="instead: split the training questions, into two files beside FILE"
         ),
     ] = None,
     test: Annotated[str | None, typer.Option(help="further questions, measured and never used")] = None,
@@ -55,17 +57,18 @@ def init(
     """
     if file.exists() and not overwrite:
         raise ConfigError(f"{file}: exists; name another file or pass --overwrite")
-    train = train or _ask("train", "questions with answers to train on")
-    if validation is None and validation_fraction is None:
-        validation_fraction = _ask_fraction()
-    if corpus is None and not candidates:
-        corpus = _ask("corpus", "passages to retrieve from (empty: questions bring candidates)", empty=True)
-    model = model or _ask("model", "causal LM: hub name, folder or tiny:base")
-    from ragdro.hub import find_checkpoint
-
     require_sources(train, validation, test, corpus=corpus)
     if model is not None:
-        find_checkpoint(model)
+        _require_model(model)
+    train = train or _ask("train", "questions with answers to train on", require_sources)
+    if validation is None and validation_fraction is None:
+        validation, validation_fraction = _ask_validation()
+    if corpus is None and not candidates:
+        asked = "passages to retrieve from (empty: questions bring candidates)"
+        corpus = _ask("corpus", asked, _require_corpus, empty=True)
+    model = model or _ask("model", "causal LM: hub name, folder or tiny:base", _require_model)
+    if sys.stderr.isatty():  # torch takes seconds to load
+        typer.echo(f"ragdro: {file}: loading", err=True)
     from ragdro.planning.first import Answers, write_first_config
 
     answers = Answers(
@@ -87,25 +90,70 @@ def init(
     typer.echo(f"next: ragdro train {shlex.quote(str(file))} --dry-run")
 
 
-def _ask(option: str, what: str, *, empty: bool = False) -> str | None:
+def _ask(option: str, what: str, check: Callable[[str], None], *, empty: bool = False) -> str | None:
     """The answer of somebody at a terminal; elsewhere `ConfigError`, or None where it may be empty."""
     if not _is_terminal():
         if empty:
             return None
         raise ConfigError(f"--{option}: not given: {what}")
-    return str(typer.prompt(what, default="" if empty else None, show_default=False)).strip() or None
+
+    def read(answer: str) -> str | None:
+        if answer:
+            check(answer)
+        return answer or None
+
+    return _until_read(what, read, default="" if empty else None)
 
 
-def _ask_fraction() -> float:
-    """How much of the training file is split off. Raises `ConfigError` where nobody can be asked."""
-    if _is_terminal():
-        return float(
-            typer.prompt("fraction of the training questions to validate with", default=_FRACTION, type=float)
+def _ask_validation() -> tuple[str | None, float | None]:
+    """A file of other questions, or how much of the training file is split off. Raises `ConfigError` where
+    nobody can be asked."""
+    if not _is_terminal():
+        raise ConfigError(
+            "--validation: not given: other questions than those to train on; --validation-fraction 0.1"
+            " splits them off the training file"
         )
-    raise ConfigError(
-        "--validation: not given: other questions than those to train on; --validation-fraction 0.1 splits"
-        " them off the training file"
-    )
+
+    def read(answer: str) -> tuple[str | None, float | None]:
+        fraction = _number(answer)
+        if fraction is None:
+            require_sources(answer)
+            return answer, None
+        if not _LEAST <= fraction <= _MOST:
+            raise ConfigError(f"{answer}: a fraction is from {_LEAST} to {_MOST}")
+        return None, fraction
+
+    asked = f"others to validate with: a file, or a fraction of these [{_FRACTION}]"
+    return _until_read(asked, read, default=str(_FRACTION))
+
+
+def _until_read(what: str, read: Callable[[str], _T], default: str | None) -> _T:
+    """What `read` makes of an answer; asks again, with the reason, while that raises a `RagdroError`."""
+    from ragdro.report.plain import one_line
+
+    while True:
+        answer = str(typer.prompt(what, default=default, show_default=False)).strip()
+        try:
+            return read(answer)
+        except RagdroError as error:
+            typer.echo(one_line(str(error)), err=True)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _require_corpus(source: str) -> None:
+    require_sources(corpus=source)
+
+
+def _require_model(source: str) -> None:
+    from ragdro.hub import find_checkpoint
+
+    find_checkpoint(source)
 
 
 def _is_terminal() -> bool:

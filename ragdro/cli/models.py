@@ -25,7 +25,10 @@ from ragdro.cli.paths import path_argument, path_option
 from ragdro.config import Config
 from ragdro.units import counted
 
-ConfigFile = Annotated[Path, path_argument(metavar="CONFIG.yaml", help="config file; see configs/")]
+ConfigFile = Annotated[
+    Path,
+    path_argument(metavar="CONFIG.yaml", help="config file; see configs/. With --resume a run folder too"),
+]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads this form on every Python)
     typer.Argument(metavar="[dotted.key=value ...]", help="values that replace the file's"),
@@ -59,11 +62,12 @@ def train(
     ] = False,
 ) -> None:
     """Run the whole loop: warm-up, then E-step, M-step and measuring, N times."""
-    from ragdro.config import dump_config, load_config
+    from ragdro.cli.place import settings_of
+    from ragdro.config import dump_config
     from ragdro.environment import env_rank
     from ragdro.errors import ConfigError
 
-    settings = load_config(config, overrides or ())
+    settings = settings_of(config, overrides or (), resume=resume)
     if show_config:
         if not dry_run:
             raise ConfigError("--show-config goes with --dry-run: it prints the resolved config and stops")

@@ -29,9 +29,9 @@ def plan(
     From the models' configs alone, with every text as long as the config allows. device=cuda plans for a GPU
     from a machine without one.
     """
-    from ragdro.config import load_config
+    from ragdro.cli.place import settings_of
 
-    settings = load_config(config, overrides or ())
+    settings = settings_of(config, overrides or (), resume=True)
     from ragdro.report.plan import plan_config, print_plan
 
     found = plan_config(settings, questions, processes, passages)

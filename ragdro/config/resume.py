@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config
+from ragdro.files import write_atomically
 
 MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "how far it goes": ("iterations", "patience"),
@@ -37,6 +38,8 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
 """Keys (`*` stands for anything) that change no metric by more than rounding, by what they say."""
 _PATHS = frozenset(("train", "validation", "test", "corpus", "model", "prompt", "from", "path"))
 """Keys whose value may be a path."""
+_ROOT = ".started_in"
+"""The file in a run folder that says where its relative paths start."""
 
 
 def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
@@ -55,10 +58,10 @@ def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
     return None
 
 
-def located(config: Config, folder: Path | None = None) -> Config:
-    """The config with the relative paths that lead somewhere made absolute, so that a command may be started
-    anywhere. `folder`: the run's, whose paths start where its first command did; None: they start here."""
-    root = Path.cwd() if folder is None else root_of(folder, config)
+def located(config: Config, root: Path | None = None) -> Config:
+    """The config with the relative paths that lead somewhere from `root` (None: from here) made absolute, so
+    that a command may be started anywhere."""
+    root = Path.cwd() if root is None else root
 
     def place(key: str, value: Any) -> Any:
         if not isinstance(value, str):
@@ -86,12 +89,25 @@ def resumed(began: Config, now: Config) -> Config:
     return Config.model_validate(values)
 
 
+def note_root(folder: Path, config: Config) -> None:
+    """Write down where the run in `folder` is started, if its own place does not say: `runs` leads outside.
+    OSError where the disk refuses."""
+    if not _is_below(config):
+        write_atomically(folder / _ROOT, str(Path.cwd()))
+
+
 def root_of(folder: Path, config: Config) -> Path:
-    """The folder that the run in `folder` was started in; this one where its place does not say."""
+    """The folder that the run in `folder` was started in; this one where nothing says which."""
     own, place = (Path(config.runs) / config.name).parts, folder.resolve().parts
-    if Path(config.runs).is_absolute() or place[-len(own) :] != own:
-        return Path.cwd()
-    return Path(*place[: -len(own)])
+    if _is_below(config):
+        return Path(*place[: -len(own)]) if place[-len(own) :] == own else Path.cwd()
+    note = folder / _ROOT
+    return Path(note.read_text(encoding="utf-8")) if note.is_file() else Path.cwd()
+
+
+def _is_below(config: Config) -> bool:
+    """Whether the runs are kept below the folder that commands are started in."""
+    return not Path(config.runs).is_absolute() and ".." not in Path(config.runs).parts
 
 
 def _mapped(value: Any, place: Callable[[str, Any], Any], key: str = "") -> Any:

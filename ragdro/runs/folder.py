@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 
 from ragdro.config import Config, dump_config, load_config
-from ragdro.config.resume import resumed
+from ragdro.config.resume import note_root, resumed
 from ragdro.environment import environment
 from ragdro.files import remove_temporary_files, sync, write_atomically
 from ragdro.lm.load import save_language_model
@@ -51,6 +51,7 @@ class RunFolder:
             (self.path / RESULTS).unlink(missing_ok=True)  # there, where a finished run is extended
         else:
             self._clear()
+            note_root(self.path, self.config)
             write_atomically(self.path / CONFIG, dump_config(self.config))
             write_atomically(self.path / "environment.json", _json(environment(self.config.seed)))
         for folder in (self.path, self.path / RETRIEVERS, *(self.path / CHECKPOINTS).glob("iteration-*")):

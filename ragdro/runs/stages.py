@@ -35,8 +35,9 @@ def config_of(folder: Path) -> Config:
             f"{folder}: neither a run folder nor an exported one ({why}); list the runs with: ragdro runs"
         )
     config = load_config(folder / CONFIG)
-    if root_of(folder, config) != Path.cwd():
-        config = located(config, folder)
+    root = root_of(folder, config)
+    if root != Path.cwd():
+        config = located(config, root)
     return with_own_parts(config, folder)
 
 

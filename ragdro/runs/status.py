@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ragdro.config import Config, load_config
-from ragdro.config.resume import first_difference, located
+from ragdro.config.resume import first_difference, located, root_of
 from ragdro.errors import ConfigError, DataError
 from ragdro.files import remove_temporary_files
 from ragdro.runs.lock import LOCK, is_running
@@ -96,7 +96,8 @@ def refuse_another_run(config: Config) -> None:
     """Raises `ConfigError` naming the first key in which the folder's config differs from `config` and must
     not (`ragdro.config.resume`)."""
     folder = Path(config.runs) / config.name
-    difference = first_difference(located(load_config(folder / CONFIG), folder), located(config))
+    began = load_config(folder / CONFIG)
+    difference = first_difference(located(began, root_of(folder, began)), located(config))
     if difference is not None:
         key, before, now = difference
         raise ConfigError(

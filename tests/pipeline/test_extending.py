@@ -169,5 +169,9 @@ def test_a_run_with_relative_paths_is_the_same_run_from_anywhere(
     Path("config.yaml").write_text(moved)
     assert len(run(Path("config.yaml"), "run", "iterations=2", resume=True)["iterations"]) == 2
     assert [entry.name for entry in Path().iterdir()] == ["config.yaml"]
+    Path("config.yaml").unlink()
+    for given in ("../runs/run", "../config.yaml"):
+        resumed = CliRunner().invoke(app, ["train", given, "--resume", "iterations=3", "patience=null"])
+        assert resumed.exit_code == 0 and not list(Path().iterdir()), resumed.output
     monkeypatch.chdir(tmp_path)
-    assert len(run(Path("config.yaml"), "run", "iterations=2", resume=True)["iterations"]) == 2
+    assert len(run(Path("config.yaml"), "run", "iterations=3", resume=True)["iterations"]) == 3

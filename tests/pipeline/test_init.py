@@ -163,6 +163,36 @@ def test_what_is_missing_is_asked_for_at_a_terminal(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("canned")
+def test_a_wrong_answer_is_said_at_once_and_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ragdro.cli import init as module
+
+    data(tmp_path)
+    monkeypatch.setattr(module, "_is_terminal", lambda: True)
+    train, other, corpus = (str(tmp_path / f"{name}.jsonl") for name in ("train", "validation", "corpus"))
+    typed = ["trian.jsonl", train, "1.5", "half", other, f"{tmp_path}/no.jsonl", corpus, "./no"]
+    lines = "\n".join([*typed, str(tmp_path / "model"), ""])
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "c.yaml"), "--device=cpu"], input=lines)
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.stderr.splitlines() if ": " in line]
+    for line, expected in zip(
+        said,
+        (
+            "trian.jsonl: no such file; ",
+            "1.5: a fraction is from 0.01 to 0.9",
+            "half: no such file; ",
+            f"{tmp_path}/no.jsonl: no such file; ",
+            "./no: no such checkpoint folder; ",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(expected)
+    config = load_config(tmp_path / "c.yaml")
+    assert (config.data.validation, config.data.corpus) == (other, corpus)
+
+
+@pytest.mark.usefixtures("canned")
 def test_a_corpus_of_one_passage_leaves_nothing_to_select(tmp_path: Path) -> None:
     words = data(tmp_path)
     (tmp_path / "corpus.jsonl").write_text((tmp_path / "corpus.jsonl").read_text().splitlines()[0] + "\n")

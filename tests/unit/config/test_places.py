@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ragdro.cli.place import settings_of
 from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import first_difference, located, root_of
+from ragdro.errors import ConfigError
+from ragdro.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,12 +29,58 @@ def test_a_run_resumes_where_it_began_wherever_its_folder_lies(
     (here / "mine.jsonl").touch()
     monkeypatch.chdir(here)
     began = config(runs.format(other=tmp_path / "other"))
+    folder = begin(began).resolve()
+    asked_here = located(began)
+    for place in (here, tmp_path):
+        monkeypatch.chdir(place)
+        saved = located(began, root_of(folder, load_config(folder / "config.yaml")))
+        assert saved.data.train == str(here / "mine.jsonl")
+        assert first_difference(saved, asked_here) is None
+
+
+def test_a_run_folder_is_a_config_to_resume_with_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir(), other.mkdir()
+    (home / "mine.jsonl").touch()
+    monkeypatch.chdir(home)
+    (home / "my.yaml").write_text(dump_config(config("runs")))
+    folder = begin(config("runs"))
+    monkeypatch.chdir(other)
+    for given in (Path("../home/runs/one"), Path("../home/my.yaml")):
+        found = settings_of(given, ["iterations=9"], resume=True)
+        assert found.data.train == str(home / "mine.jsonl") and found.iterations == 9
+        assert (Path(found.runs) / found.name).resolve() == home / folder
+        assert found.cache == str(home / config("runs").cache)
+        assert first_difference(located(config("runs"), home), found) is None
+    monkeypatch.chdir(home / folder)
+    assert settings_of(Path(), [], resume=True).name == "one"
+    for given, overrides, resume, said in (
+        (home / folder, [], False, r"is a run folder; resume it: ragdro train .*/runs/one --resume"),
+        (home / folder, ["name=two"], True, "name=two: .*/runs/one is resumed as it is"),
+        (home / "my.yaml", [], False, rf"data.train: mine.jsonl: no such file here; .*: cd {home}$"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            settings_of(given, overrides, resume=resume)
+
+
+def test_a_config_of_the_usual_name_makes_no_run_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(dump_config(config("runs")))
+    with pytest.raises(ConfigError, match="no such config file"):
+        settings_of(tmp_path, [], resume=True)
+    assert settings_of(Path("config.yaml"), [], resume=True) == config("runs")
+
+
+def begin(began: Config) -> Path:
+    """The folder of a run as it is when it has begun."""
     folder = Path(began.runs) / began.name
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(dump_config(began))
-    saved = located(load_config(folder / "config.yaml"), folder)
-    assert saved.data.train == str(here / "mine.jsonl")
-    assert first_difference(saved, located(began)) is None
+    RunFolder(began).begin(resume=False)
+    return folder
 
 
 def test_a_run_with_relative_paths_is_found_from_any_folder(

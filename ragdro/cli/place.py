@@ -1,0 +1,61 @@
+"""The config of a command that trains: a config file's, or that of a run folder, wherever it is started.
+
+In: what was given as CONFIG.yaml, overrides. Out: a `Config` whose paths lead somewhere from here. No torch.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from ragdro.access import absent
+from ragdro.config import Config, load_config
+from ragdro.config.resume import located, root_of
+from ragdro.errors import ConfigError
+from ragdro.runs.status import CONFIG
+
+_BEGUN = "environment.json"
+"""What a run folder has beside its config."""
+_OF_THE_FOLDER = ("runs", "name")
+
+
+def settings_of(given: Path, overrides: Sequence[str], *, resume: bool) -> Config:
+    """The config of a file or, where it resumes, of a run folder; a run that a file has begun is found beside
+    the file too.
+
+    Raises `ConfigError` for a run folder that is to be begun, and for paths that start in another folder.
+    """
+    if (given / CONFIG).is_file() and (given / _BEGUN).is_file():
+        return _of_run(given, overrides, resume=resume)
+    config = load_config(given, overrides)
+    run, home = Path(config.runs) / config.name, given.parent
+    if resume and not (run / CONFIG).is_file() and (home / run / CONFIG).is_file():
+        return located(config, home.resolve()).model_copy(update={"runs": str(home / config.runs)})
+    _refuse_paths_of(home, config)
+    return config
+
+
+def _of_run(folder: Path, overrides: Sequence[str], *, resume: bool) -> Config:
+    if not resume:
+        again = f"ragdro train {shlex.quote(str(folder))} --resume"
+        raise ConfigError(f"{folder}: is a run folder; resume it: {again}, or give a config file")
+    for override in overrides:
+        if override.partition("=")[0] in _OF_THE_FOLDER:
+            raise ConfigError(f"{override}: {folder} is resumed as it is; give a config file for another run")
+    root = root_of(folder, load_config(folder / CONFIG))
+    place = folder.resolve() if folder.name in ("", "..") else folder
+    found = located(load_config(folder / CONFIG, overrides), root)
+    return found.model_copy(update={"runs": str(place.parent), "name": place.name})
+
+
+def _refuse_paths_of(home: Path, config: Config) -> None:
+    """Raises `ConfigError` where a data file is not here and is beside the config."""
+    data = config.data
+    for key in ("train", "validation", "test", "corpus"):
+        source = getattr(data, key)
+        if source is not None and not Path(source).exists() and (home / source).exists():
+            there = (
+                f"paths start where a command does, and it is beside the config: cd {shlex.quote(str(home))}"
+            )
+            raise ConfigError(f"data.{key}: {source}: {absent(source).partition(';')[0]} here; {there}")
