@@ -22,6 +22,10 @@ class RagdroError(Exception):
     exit_code = 2
 
 
+class RagdroWarning(RuntimeWarning):
+    """What goes on otherwise than a user may expect; the CLI prints it as one line."""
+
+
 class ConfigError(RagdroError):
     """A config key that does not exist or a value out of range; names the dotted key."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Annotated
@@ -37,7 +38,7 @@ from ragdro.cli import (
 )
 from ragdro.cli.resuming import resuming
 from ragdro.environment import env_rank, env_world_size
-from ragdro.errors import LostProcessError, OutOfMemoryError, RagdroError
+from ragdro.errors import LostProcessError, OutOfMemoryError, RagdroError, RagdroWarning
 from ragdro.runs.signals import PREEMPTED, Preemption
 
 INTERRUPTED = 130
@@ -98,6 +99,7 @@ app.add_typer(tiny.tiny_app, name="tiny")
 
 def main() -> None:
     """Run the command line and exit."""
+    warnings.formatwarning = _one_line
     try:
         with Preemption() if resuming() else nullcontext():
             app()
@@ -124,6 +126,18 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         sys.exit(_say(f"interrupted{resuming()}", INTERRUPTED))
+
+
+_with_place = warnings.formatwarning
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings are for users, who have no use for a place in the code."""
+    if issubclass(category, RagdroWarning):
+        return f"ragdro: note: {' '.join(str(message).split())}\n"
+    return _with_place(message, category, filename, lineno, line)
 
 
 def _say(message: str, code: int) -> int:

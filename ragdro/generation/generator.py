@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ragdro.config.models import LinkedTokens, PassageAttention
 from ragdro.data.passages import PassageLike
-from ragdro.errors import ConfigError, DataError, brief
+from ragdro.errors import ConfigError, DataError, RagdroWarning, brief
 from ragdro.generation.block_reading import read_in_blocks
 from ragdro.generation.prompt import Prompt
 from ragdro.generation.reading import Reading, reading_of
@@ -137,7 +137,7 @@ class Generator:
 
         An answer longer than `answer_tokens` is cut and has no end token then, since it does not end there:
         what is scored is that an answer begins like this. It is counted (`template.counts`); the first one
-        warns (RuntimeWarning).
+        warns (RagdroWarning).
         """
         text = reading.question.answers[0] if answer is None else answer
         return self.sequences(reading, [self.answer_ids(reading.question, text)])[0]
@@ -187,7 +187,7 @@ class Generator:
             warnings.warn(
                 f"{tokenizer.name}: an answer to question '{question.id}' takes {len(ids)} tokens and is cut:"
                 f" generator.answer_tokens is {self.answer_tokens}",
-                RuntimeWarning,
+                RagdroWarning,
                 stacklevel=3,
             )
         return ids[: self.answer_tokens]

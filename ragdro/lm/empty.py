@@ -22,7 +22,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, rename_source_key
 
 from ragdro.config import ModelSettings
-from ragdro.errors import ModelError
+from ragdro.errors import ModelError, RagdroWarning
 from ragdro.hub import Checkpoint
 from ragdro.units import counted
 
@@ -61,7 +61,7 @@ def model_in_parts(
         warnings.warn(
             f"{source}: its weights are not in its files under the model's own names and in its shapes, so"
             " each process reads all of them before it keeps its part",
-            RuntimeWarning,
+            RagdroWarning,
             stacklevel=2,
         )
         return None

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ragdro.errors import RagdroWarning
 from ragdro.lm.exact import exactly
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import ScoredSequence
@@ -34,7 +35,7 @@ def agree(
 ) -> bool:
     """Whether two tensors of log-probabilities (nats a token) are equal to float32's precision.
 
-    Computed in evaluation mode without gradients. Warns (RuntimeWarning, once a model) where they are not;
+    Computed in evaluation mode without gradients. Warns (RagdroWarning, once a model) where they are not;
     `what` says what differs and what follows from it.
     """
     training = model.hf.training
@@ -54,7 +55,7 @@ def agree(
         model.warned.add(what)
         warnings.warn(
             f"{model.tokenizer.name}: sharing a prompt changes a token by {worst:.3g} nats; {what}",
-            RuntimeWarning,
+            RagdroWarning,
             stacklevel=3,
         )
     return agreed

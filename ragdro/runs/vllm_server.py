@@ -29,7 +29,7 @@ from ragdro.config import Config
 from ragdro.config.engine import VllmServerEngine
 from ragdro.config.http import HttpService
 from ragdro.environment import env_rank
-from ragdro.errors import ConfigError, TrainingError
+from ragdro.errors import ConfigError, RagdroWarning, TrainingError
 from ragdro.hub import find_checkpoint
 from ragdro.json_http import JsonClient
 from ragdro.lm.decoding import SeparateDecoder
@@ -133,7 +133,7 @@ class VllmServer(Engine):
             warnings.warn(
                 f"{KEY}: new weights did not reach all of vLLM (log-probabilities differ by {apart:.2g}, and"
                 f" did by {self._rounding:.2g} when it was started), so it is started anew for every E-step",
-                RuntimeWarning,
+                RagdroWarning,
                 stacklevel=2,
             )
             return self._give(model, whole)

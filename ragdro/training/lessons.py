@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ragdro.config import WarmUp
 from ragdro.dialogue import standalone
+from ragdro.errors import RagdroWarning
 from ragdro.generation.reading import Reading
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, decisions, pooled, walk
@@ -110,7 +111,7 @@ def _say_what_is_cut(rewriter: Rewriter, queries: Sequence[TaughtQuery]) -> None
         warnings.warn(
             f"{tokenizer.name}: cut to rewriter.query_tokens = {rewriter.query_tokens}: {cut:,} of"
             f" {counted(len(queries), 'queries')} that the warm-up teaches",
-            RuntimeWarning,
+            RagdroWarning,
             stacklevel=3,
         )
 

@@ -93,3 +93,15 @@ def test_it_is_refused_in_one_line_without_torch(
     error, output, torch = refused[command]
     assert _REFUSED[command] in error and "\n" not in error, (error, output)
     assert not torch
+
+
+def test_a_warning_of_ours_is_one_line_without_a_place_in_the_code() -> None:
+    warn = (
+        "import warnings; from ragdro import cli; from ragdro.errors import RagdroWarning;"
+        "cli.app = lambda: (warnings.warn('cut:\\n  12', RagdroWarning), warnings.warn('theirs'));"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", warn], capture_output=True, text=True, check=True)
+    ours, theirs = done.stderr.splitlines()[:2]
+    assert ours == "ragdro: note: cut: 12"
+    assert theirs.endswith("UserWarning: theirs")
