@@ -1,4 +1,4 @@
-"""What the tests fraction: three kinds of tokenizer and small random models, all made here."""
+"""What the tests share: three kinds of tokenizer and small random models, all made here."""
 
 from __future__ import annotations
 
@@ -78,6 +78,18 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "word-level": word_level,
 }
 ARCHITECTURES = ("llama", "mistral", "qwen3")
+
+
+def bend_logits(model: LanguageModel) -> None:
+    """Have the model compute what the product cannot from its last layer: another function of its logits."""
+    plain = model.hf.forward
+
+    def bent(*args: object, **kwargs: object) -> object:
+        output = plain(*args, **kwargs)
+        output.logits = output.logits.sin()
+        return output
+
+    model.hf.forward = bent
 
 
 def random_model(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -24,6 +26,7 @@ from ragdro.cli.checks import require_sources, require_stage
 from ragdro.cli.models import RunPath, Stage
 
 if TYPE_CHECKING:
+    from ragdro.config.answering import Answering
     from ragdro.system import Rag
     from ragdro.types import Passage, Prediction, Question
 
@@ -34,16 +37,17 @@ Corpus = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="search in this corpus: a file, a folder, or hf:org/name[:split]"),
 ]
+PassagesFile = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="a file of passages to answer from, best first, instead of searching"),
+]
 
 
 def answer(
     run: RunPath,
     question: Annotated[str, typer.Argument(help="the question; '-': questions from standard input")],
     corpus: Corpus = None,
-    passages: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="a file of passages to answer from, best first, instead of searching"),
-    ] = None,
+    passages: PassagesFile = None,
     show_selection: Annotated[
         bool, typer.Option("--show-selection", help="print the passages read, with their probabilities")
     ] = False,
@@ -64,6 +68,29 @@ def answer(
     Standard input has a question a line, or JSON lines ({"id", "question", "passages"}, the question alone is
     needed); each is answered in one line (with --json: one JSON object), in their order.
     """
+    way = partial(answering_of, kind=answering, samples=samples, thoughts=thoughts, threshold=threshold)
+    rag, given = opened(run, stage, corpus, passages, way, passage_attention, passage_memory)
+    shown = _Shown(as_json, selection=show_selection, path=show_path)
+    if question != STANDARD_INPUT:
+        _print(rag, rag.answer(question, given), shown, indent=2)
+        return
+    questions = _questions()
+    while asked := list(islice(questions, _AT_ONCE)):
+        for prediction in _answers(rag, asked, given, searches=corpus is not None):
+            _print(rag, prediction, shown, indent=None)
+
+
+def opened(
+    run: Path,
+    stage: str,
+    corpus: str | None,
+    passages: str | None,
+    way: Callable[[Answering], Answering],
+    passage_attention: str | None,
+    passage_memory: float | None,
+) -> tuple[Rag, tuple[Passage, ...] | None]:
+    """The trained system, answering in the `way` that the command line makes of its own, and the passages to
+    answer from in place of a search. Raises `ConfigError` for what does not go together."""
     require_stage(run, stage)
     require_sources(corpus=corpus)
     require_sources(corpus=passages)
@@ -80,15 +107,8 @@ def answer(
     rag = ragdro.load(
         run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
     )
-    rag.answering = answering_of(rag.answering, answering, samples, thoughts, threshold)
-    shown = _Shown(as_json, selection=show_selection, path=show_path)
-    if question != STANDARD_INPUT:
-        _print(rag, rag.answer(question, given), shown, indent=2)
-        return
-    questions = _questions()
-    while asked := list(islice(questions, _AT_ONCE)):
-        for prediction in _answers(rag, asked, given, searches=corpus is not None):
-            _print(rag, prediction, shown, indent=None)
+    rag.answering = way(rag.answering)
+    return rag, given
 
 
 def _questions() -> Iterator[Question]:

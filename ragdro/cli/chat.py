@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,8 +18,7 @@ from ragdro.cli.answering import (
     ThresholdOption,
     answering_of,
 )
-from ragdro.cli.ask import Corpus
-from ragdro.cli.checks import require_sources, require_stage
+from ragdro.cli.ask import Corpus, PassagesFile, opened
 from ragdro.cli.models import RunPath, Stage
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ _HELP = """\
 def chat(
     run: RunPath,
     corpus: Corpus = None,
-    passages: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="a file of passages to answer from, best first, instead of searching"),
-    ] = None,
+    passages: PassagesFile = None,
     stage: Stage = "best",
     answering: AnsweringOption = None,
     samples: SamplesOption = None,
@@ -54,23 +51,8 @@ def chat(
 
     Each answer has its sources: their number, the probability of being chosen there, where they are from.
     """
-    require_stage(run, stage)
-    require_sources(corpus=corpus)
-    require_sources(corpus=passages)
-    import ragdro
-    from ragdro.data import read_corpus
-    from ragdro.errors import ConfigError
-    from ragdro.sources import resolve
-
-    if corpus is not None and passages is not None:
-        raise ConfigError(
-            "--corpus and --passages: give one, a corpus to search in or passages to answer from"
-        )
-    given = None if passages is None else tuple(read_corpus(resolve(passages)))
-    rag = ragdro.load(
-        run, stage=stage, corpus=corpus, passage_attention=passage_attention, passage_memory=passage_memory
-    )
-    rag.answering = answering_of(rag.answering, answering, samples, thoughts, threshold)
+    way = partial(answering_of, kind=answering, samples=samples, thoughts=thoughts, threshold=threshold)
+    rag, given = opened(run, stage, corpus, passages, way, passage_attention, passage_memory)
     if sys.stdin.isatty():
         if find_spec("readline") is not None:
             import readline  # noqa: F401  (line editing and history for `input`)

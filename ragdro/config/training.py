@@ -102,9 +102,9 @@ class WarmUp(Settings):
 class Mixture(Settings):
     """Proposals that do not come from the selector; the weights correct for them exactly."""
 
-    retriever: float = Field(0.1, ge=0, lt=1, description="share drawn by the retriever's order")
-    teacher: float = Field(0.0, ge=0, lt=1, description="share drawn by the order of `warm_up.teacher`")
-    uniform: float = Field(0.1, ge=0, lt=1, description="share drawn at random")
+    retriever: float = Field(0.1, ge=0, lt=1, description="fraction drawn by the retriever's order")
+    teacher: float = Field(0.0, ge=0, lt=1, description="fraction drawn by the order of `warm_up.teacher`")
+    uniform: float = Field(0.1, ge=0, lt=1, description="fraction drawn at random")
     decay: float = Field(
         0.8, gt=0, le=1, description="of shares drawn by an order: each rank's weight over the one before it"
     )

@@ -11,7 +11,7 @@ import torch
 from ragdro.lm.cache import RoomyLayer
 from ragdro.lm.decoding import BranchDecoder, SeparateDecoder, branch_decoder
 from ragdro.lm.model import LanguageModel
-from tests.conftest import byte_level, random_model
+from tests.conftest import bend_logits, byte_level, random_model
 from tests.unit.lm.test_scoring import VARIANTS
 
 
@@ -45,14 +45,7 @@ def test_branches_from_one_cache_are_what_whole_sequences_give(variant: str) -> 
 
 def test_a_model_whose_numbers_the_cache_changes_is_decoded_separately_and_says_so_once() -> None:
     model = random_model(byte_level())
-    plain = model.hf.forward
-
-    def bent(*args: object, **kwargs: object) -> object:
-        output = plain(*args, **kwargs)
-        output.logits = output.logits.sin()
-        return output
-
-    model.hf.forward = bent
+    bend_logits(model)
     prompt = np.arange(5, 20)
     with pytest.warns(RuntimeWarning, match="decoded separately"):
         assert isinstance(branch_decoder(model, [prompt], 2), SeparateDecoder)

@@ -14,7 +14,7 @@ from ragdro.lm.batched_attention import attention_plan
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.scoring import SequenceGroup, sequence_log_probs
 from ragdro.lm.tree import ScoredSequence, TokenTree
-from tests.conftest import ARCHITECTURES, byte_level, random_model
+from tests.conftest import ARCHITECTURES, bend_logits, byte_level, random_model
 
 
 def sequences(seed: int, vocab: int, constrained: bool) -> list[ScoredSequence]:
@@ -107,14 +107,7 @@ def test_shared_equals_separate_with_gradients(
 def test_a_model_that_cannot_share_is_scored_separately_and_says_so_once() -> None:
     """A head that bends its logits is not what the shared pass computes: it must not be believed."""
     model = random_model(byte_level())
-    plain = model.hf.forward
-
-    def bent(*args: object, **kwargs: object) -> object:
-        output = plain(*args, **kwargs)
-        output.logits = output.logits.sin()
-        return output
-
-    model.hf.forward = bent
+    bend_logits(model)
     group = SequenceGroup.of(sequences(0, 300, constrained=False))
     with pytest.warns(RuntimeWarning, match="separately"):
         values = sequence_log_probs(model, [group])[0]
