@@ -9,6 +9,9 @@ is searched are the gold passages and BM25's top `--pool` of all questions that 
 from the first one's warmed-up pair, so that they differ in the retriever alone. OUT has their folders; a run
 that was stopped resumes. At the end a table of the held-out questions, with bootstrap intervals and paired
 permutation tests.
+
+With `--run RUN` nothing is trained: the best pair of that run reads what both retrievers find; vanilla RAG is
+its generator on the retriever's first K.
 """
 
 from __future__ import annotations
@@ -29,17 +32,21 @@ import ragdro
 from ragdro.config.retriever import Bm25Settings
 from ragdro.data import read_corpus, read_questions
 from ragdro.errors import RagdroError
+from ragdro.evaluation.evaluate import evaluate
 from ragdro.evaluation.significance import (
     bootstrap_interval,
     holm,
     paired_bootstrap,
     paired_permutation_test,
 )
-from ragdro.files import atomic_file
+from ragdro.files import atomic_file, write_atomically
 from ragdro.retrieval.cache import cached_candidates
 from ragdro.retrieval.candidates import write_passages
+from ragdro.runs.setup import build_rag
+from ragdro.runs.stages import checkpoint_of
+from ragdro.runs.stages import config_of as config_of_run
 from ragdro.training.evaluate import spaced
-from ragdro.types import Passage, Question
+from ragdro.types import Passage, Question, Task
 
 CONFIG = Path(__file__).parents[1] / "configs/smollm2-135m.yaml"
 SETS = {
@@ -76,13 +83,18 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=120, help="training questions")
     parser.add_argument("--test", type=int, default=100, help="held-out questions")
     parser.add_argument("--pool", type=int, default=10, help="of BM25, for each question")
+    parser.add_argument("--run", type=Path, help="a finished run whose pair is measured; else two are made")
     parser.add_argument("--only", choices=(BEFORE, AFTER), help="one of the two runs")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     prepare(options)
     for retriever in (BEFORE, AFTER):
-        if options.only in (None, retriever):
+        if options.only not in (None, retriever):
+            continue
+        if options.run is None:
             ragdro.run(config_of(retriever, options), resume=True)
+        else:
+            measure(retriever, options)
     shown = {
         f"{label}, {retriever}": scores(options.out / f"{options.set}-{retriever}", stage)
         for retriever in (BEFORE, AFTER)
@@ -108,7 +120,9 @@ def prepare(options: argparse.Namespace) -> None:
         if q.gold_passages and not seen & {p.content for p in q.gold_passages}
     ]
     splits = {
-        "train": spaced(list(read_questions(options.data / train_file)), options.train),
+        "train": []
+        if options.run
+        else spaced(list(read_questions(options.data / train_file)), options.train),
         "test": spaced(held_out, options.test),
     }
     for split, questions in splits.items():
@@ -152,6 +166,23 @@ def config_of(retriever: str, options: argparse.Namespace) -> ragdro.Config:
         f"evaluation.questions={options.test}",
     ]
     return ragdro.load_config(CONFIG, [*own, *KEYS, *start, *options.overrides])
+
+
+def measure(retriever: str, options: argparse.Namespace) -> None:
+    """What the pair of `options.run`, and vanilla RAG, answer from what this retriever finds."""
+    searching, run = config_of(retriever, options), config_of_run(options.run)
+    questions = list(read_questions(searching.data.validation))
+    found = cached_candidates(
+        questions, searching.data.corpus, searching.retriever, run.top_n, options.out / "cache"
+    )
+    tasks = [Task(question, candidates) for question, candidates in zip(questions, found, strict=True)]
+    folder = options.out / searching.name
+    folder.mkdir(exist_ok=True)
+    rag = build_rag(run, checkpoint_of(options.run, "best"))
+    for stage, select in {"vanilla_rag": False, "iteration-1": True}.items():
+        records = [evaluate(one) for one in rag.predict(tasks, select=select)]
+        lines = [json.dumps(record) + "\n" for record in records]
+        write_atomically(folder / f"predictions-{stage}.jsonl", "".join(lines))
 
 
 def scores(run: Path, stage: str) -> dict[str, list[float]]:
