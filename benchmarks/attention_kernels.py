@@ -57,9 +57,9 @@ def ways(model: LanguageModel, group: SequenceGroup) -> tuple[Way, Way]:
     return shared, separate
 
 
-def distances(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> dict[str, float]:
+def distances(computed: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> dict[str, float]:
     """How far a way is from float32."""
-    (values, gradient), (expected, slope_of) = found, exact
+    (values, gradient), (expected, slope_of) = computed, exact
     return {
         "error": float((values - expected).abs().max()),
         "gradient": float((gradient - slope_of).norm() / slope_of.norm()),
@@ -69,7 +69,7 @@ def distances(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> dic
 def case(model: LanguageModel, group: SequenceGroup) -> dict[str, Any]:
     """Both ways under every kernel, in float32 and in the model's own precision."""
     shared, separate = ways(model, group)
-    precision, found = model.autocast, {}
+    precision, errors = model.autocast, {}
     model.autocast, model.shares_prefixes = (
         None,
         True,
@@ -92,9 +92,9 @@ def case(model: LanguageModel, group: SequenceGroup) -> dict[str, Any]:
                 scale = max(1.0, float(exact[0].abs().max())) if what == "error" else 1.0
                 allowed = 2e-4 * scale if bits == "float32" else 2 * theirs[what] + 1e-3
                 assert off <= allowed, f"{name}, {bits}: {what} differs by {off:.3g} ({allowed:.3g})"
-            found[f"{name}, {bits}"] = {"shared": rounded(ours), "separate": rounded(theirs)}
+            errors[f"{name}, {bits}"] = {"shared": rounded(ours), "separate": rounded(theirs)}
     model.autocast = precision
-    return found
+    return errors
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float]:
@@ -107,11 +107,11 @@ def main() -> None:
     task = world(trial)[0]
     lists = lists_of(trial, [task], 0.0)[0]
     selector = selector_of(trial)
-    found = {"lists": case(selector.model, selector.group(task, lists))}
+    measured = {"lists": case(selector.model, selector.group(task, lists))}
     del selector
     generator = generator_of(trial)
-    found["answers"] = case(generator.model, generator.group([reading(task, z) for z in lists]))
-    report(trial, "attention_kernels", **found)
+    measured["answers"] = case(generator.model, generator.group([reading(task, z) for z in lists]))
+    report(trial, "attention_kernels", **measured)
 
 
 if __name__ == "__main__":

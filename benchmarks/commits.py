@@ -58,7 +58,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.measure, arguments.commits)))
         return
     sides = {"ours": HERE, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for name, code in sides.items():
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, __file__, "--commits", str(arguments.commits), "--measure", folder]
@@ -66,8 +66,8 @@ def main() -> None:
             done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
-        found[name] = json.loads(done.stdout)
-    print(json.dumps({"benchmark": "commits", "commits": arguments.commits, **found}))
+        measured[name] = json.loads(done.stdout)
+    print(json.dumps({"benchmark": "commits", "commits": arguments.commits, **measured}))
 
 
 if __name__ == "__main__":

@@ -224,13 +224,13 @@ def flown(count: int, folder: Path, options: argparse.Namespace) -> dict[str, An
 def exponents(flights: Sequence[dict[str, Any]]) -> dict[str, float]:
     """By phase: the slope of log seconds over log questions between what the last two sizes have more than
     the size before each."""
-    found = {}
+    fitted = {}
     for name in flights[-1]["processor_seconds"]:
         points = [(f["questions"], f["processor_seconds"].get(name, 0.0)) for f in flights]
         (n, s), (m, t) = [(b - a, t - s) for (a, s), (b, t) in pairwise(points)][-2:]
         if s > 0.05 and t > 0.05:
-            found[name] = round(math.log(t / s) / math.log(m / n), 3)
-    return found
+            fitted[name] = round(math.log(t / s) / math.log(m / n), 3)
+    return fitted
 
 
 def main() -> None:
@@ -256,8 +256,8 @@ def main() -> None:
             folder.mkdir(parents=True)
             flights.append(flown(count, folder, arguments))
             print(json.dumps(flights[-1]), file=sys.stderr, flush=True)
-    found = exponents(flights) if len(flights) > 2 else {}
-    print(json.dumps({"benchmark": "flight", "exponent": found, "flights": flights}))
+    growth = exponents(flights) if len(flights) > 2 else {}
+    print(json.dumps({"benchmark": "flight", "exponent": growth, "flights": flights}))
 
 
 if __name__ == "__main__":

@@ -51,11 +51,11 @@ def line(name: str, main: Callable[[], None], arguments: Sequence[str]) -> str:
     try:
         with redirect_stdout(printed):
             main()
-        found = json.loads(printed.getvalue().splitlines()[-1])
+        record = json.loads(printed.getvalue().splitlines()[-1])
     except FAILURES as error:
         traceback.print_exc()
-        found = {"benchmark": name, "failed": f"{type(error).__name__}: {error}"[:300], "with": arguments}
-    return json.dumps({**found, "wall_seconds": round(time.perf_counter() - begun, 1)})
+        record = {"benchmark": name, "failed": f"{type(error).__name__}: {error}"[:300], "with": arguments}
+    return json.dumps({**record, "wall_seconds": round(time.perf_counter() - begun, 1)})
 
 
 def main() -> None:
@@ -72,11 +72,11 @@ def main() -> None:
             print(f"{name} {' '.join(arguments)}: no time left", flush=True)
             continue
         tiny = ["--size", "tiny"] if options.size == "tiny" else []
-        wanted = [*arguments, *tiny, "--device", options.device]
-        found = line(name, import_module(f"benchmarks.{name}").main, wanted)
+        words = [*arguments, *tiny, "--device", options.device]
+        record = line(name, import_module(f"benchmarks.{name}").main, words)
         with (options.out / "results.jsonl").open("a") as file:
-            file.write(found + "\n")
-        print(found[:1500], flush=True)
+            file.write(record + "\n")
+        print(record[:1500], flush=True)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

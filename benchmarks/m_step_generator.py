@@ -55,9 +55,9 @@ def case(trial: Trial, generator: Generator, tasks: list[Task], spread: float) -
     lists = lists_of(trial, tasks, spread)
     sides = sides_of(generator, tasks, lists)
     with compared(generator.model) as tolerance:
-        (ours, found), (separate, gradient) = sides["ours"](), sides["separate"]()  # type: ignore[misc]
+        (ours, shared), (separate, gradient) = sides["ours"](), sides["separate"]()  # type: ignore[misc]
         same("loss", ours, separate, tolerance)
-        same("gradient", found, gradient, tolerance)
+        same("gradient", shared, gradient, tolerance)
     return {"distinct": distinct(lists), **compare(trial, sides)}
 
 

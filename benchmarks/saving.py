@@ -138,13 +138,13 @@ def main() -> None:
         measure(arguments.measure, arguments.strategy)
         return
     sides = {"ours": HERE, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    found: dict[str, list[list[tuple[str, float]]]] = {name: [] for name in sides}
+    times: dict[str, list[list[tuple[str, float]]]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
         made = world(Path(folder), arguments.width, arguments.layers)
         for _ in range(arguments.turns):
             for name, code in sides.items():
-                found[name].append(trained(code, made, arguments.processes))
-    said = {name: summary(turns) for name, turns in found.items()}
+                times[name].append(trained(code, made, arguments.processes))
+    said = {name: summary(turns) for name, turns in times.items()}
     print(json.dumps({"benchmark": "saving", "processes": arguments.processes, **said}))
 
 

@@ -60,16 +60,16 @@ def questions(route: str, count: int, documents: int) -> Asked:
     corpus = [json.loads(line)["text"] for line in Path(resolve("tiny:corpus")).read_text().splitlines()]
     bodies: list[dict[str, Any]] = []
     tasks: list[Task] = []
-    for at, line in enumerate(lines):
+    for place, line in enumerate(lines):
         question = json.loads(line)["question"]
-        texts = [corpus[(at * documents + i) % len(corpus)] for i in range(documents)]
+        texts = [corpus[(place * documents + i) % len(corpus)] for i in range(documents)]
         passages = tuple(Passage(str(i), "", text) for i, text in enumerate(texts))
         if route == RERANK:
             bodies.append({"query": question, "documents": texts})
         else:
             turn = {"role": "user", "content": question}
             bodies.append({"messages": [turn], "documents": texts})
-        tasks.append(Task(Question(str(at), question, ()), Candidates(str(at), passages)))
+        tasks.append(Task(Question(str(place), question, ()), Candidates(str(place), passages)))
     return Asked(route, bodies, tasks)
 
 
@@ -92,8 +92,8 @@ class Load:
         self.expected = [self._post(body) for body in asked.bodies]
 
     def _post(self, body: dict[str, Any]) -> list[Any]:
-        found = httpx.post(f"{self._server.address}{self._asked.route}", json=body, timeout=600)
-        return essence(found.raise_for_status().json())
+        response = httpx.post(f"{self._server.address}{self._asked.route}", json=body, timeout=600)
+        return essence(response.raise_for_status().json())
 
     @property
     def memory(self) -> float:
@@ -117,9 +117,9 @@ class Load:
         subprocess.run(words, env=environment, check=True, capture_output=True)
         cpu = sum(self._process.cpu_times()[:2]) - cpu
         after = self._meters()
-        found = json.loads(seen.read_text())
-        assert not found["faults"], found["faults"][0]
-        seconds = sorted(found["seconds"])
+        measured = json.loads(seen.read_text())
+        assert not measured["faults"], measured["faults"][0]
+        seconds = sorted(measured["seconds"])
         assert len(seconds) == requests, f"{requests - len(seconds)} of {requests} answers are missing"
         batches = [later - earlier for earlier, later in zip(before, after, strict=True)]
         each = sum(seconds) / requests / clients  # all clients are busy all the time
@@ -186,9 +186,9 @@ def speed(server: Server, rag: Rag, sizes: argparse.Namespace, folder: Path) -> 
     for task in asked.tasks[:2]:  # the first questions are also decoded separately
         directly(rag, [task], sizes)
     turns = [turn(load, rag, asked.tasks, sizes) for _ in range(sizes.turns)]
-    found: dict[str, Any] = {name: middle([each[name] for each in turns]) for name in turns[0]}
-    found["open_loop"] = [open_loop(load, fraction, sizes.requests) for fraction in sizes.rate]
-    return found
+    measured: dict[str, Any] = {name: middle([each[name] for each in turns]) for name in turns[0]}
+    measured["open_loop"] = [open_loop(load, fraction, sizes.requests) for fraction in sizes.rate]
+    return measured
 
 
 def open_loop(load: Load, fraction: float, requests: int) -> dict[str, float]:
@@ -197,10 +197,10 @@ def open_loop(load: Load, fraction: float, requests: int) -> dict[str, float]:
     warm = load.run(1, min(requests, 8))["each"]
     rate = fraction / load.run(CLIENTS, requests)["each"]
     waited = load.run(requests, requests, rate)
-    found = {"fraction": fraction, "rate": rate, "median": waited["median"], "p95": waited["p95"]}
-    found |= {f"{name}_over_warm": waited[name] / warm for name in ("median", "p95")}
-    found["requests_per_batch"] = waited["requests_per_batch"]
-    return {name: round(value, 3) for name, value in found.items()}
+    measured = {"fraction": fraction, "rate": rate, "median": waited["median"], "p95": waited["p95"]}
+    measured |= {f"{name}_over_warm": waited[name] / warm for name in ("median", "p95")}
+    measured["requests_per_batch"] = waited["requests_per_batch"]
+    return {name: round(value, 3) for name, value in measured.items()}
 
 
 def memory(server: Server, requests: int, folder: Path) -> dict[str, Any]:
@@ -250,13 +250,13 @@ def main() -> None:
         try:
             server.wait()
             if sizes.memory is None:
-                found = speed(server, ragdro.load(folder), sizes, Path(made))
+                measured = speed(server, ragdro.load(folder), sizes, Path(made))
             else:
-                found = memory(server, sizes.memory, Path(made))
+                measured = memory(server, sizes.memory, Path(made))
         finally:
             server.stop()
     name = "demo" if sizes.model is None else sizes.model.name
-    said = {"benchmark": "serving", "pair": name, "route": sizes.route, "threads": sizes.threads, **found}
+    said = {"benchmark": "serving", "pair": name, "route": sizes.route, "threads": sizes.threads, **measured}
     print(json.dumps(said))
 
 

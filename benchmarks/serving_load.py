@@ -49,17 +49,17 @@ class Client(FastHttpUser):
 
     @task
     def ask(self) -> None:
-        at = next(_ORDER)
-        if at >= PLAN["requests"]:
+        place = next(_ORDER)
+        if place >= PLAN["requests"]:
             raise StopUser
         if _ARRIVALS:
-            gevent.sleep(max(0.0, _BEGAN + _ARRIVALS[at] - time.monotonic()))
-        which = at % len(PLAN["bodies"])
+            gevent.sleep(max(0.0, _BEGAN + _ARRIVALS[place] - time.monotonic()))
+        which = place % len(PLAN["bodies"])
         with self.client.post(PLAN["route"], json=PLAN["bodies"][which], catch_response=True) as response:
             if response.status_code != 200:
                 SEEN["faults"].append(f"{response.status_code}: {response.text}"[:300])
-            elif (found := essence(response.json())) != PLAN["expected"][which]:
-                SEEN["faults"].append(f"asked alone: {PLAN['expected'][which]}; here: {found}"[:600])
+            elif (answered := essence(response.json())) != PLAN["expected"][which]:
+                SEEN["faults"].append(f"asked alone: {PLAN['expected'][which]}; here: {answered}"[:600])
         SEEN["seconds"].append(response.request_meta["response_time"] / 1000)
         if len(SEEN["seconds"]) == PLAN["requests"]:
             gevent.spawn(self.environment.runner.quit)  # which ends the greenlets of all users, also this one

@@ -205,8 +205,8 @@ def main() -> None:
         count(arguments.count)
         return
     sides = {"ours": HERE, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    found = {name: started(code, arguments.questions) for name, code in sides.items()}
-    print(json.dumps({"benchmark": "start", "questions": arguments.questions, **found}))
+    measured = {name: started(code, arguments.questions) for name, code in sides.items()}
+    print(json.dumps({"benchmark": "start", "questions": arguments.questions, **measured}))
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ class Search:
     def __call__(self, queries: Iterable[str]) -> dict[str, tuple[Passage, ...]]:
         """The top `depth` of each query, best first."""
         asked = [Question(f"{i}", query, ()) for i, query in enumerate(dict.fromkeys(queries))]
-        found = cached_candidates(asked, self.corpus, Bm25Settings(), self.depth, self.cache)
-        return {q.question: c.passages for q, c in zip(asked, found, strict=True)}
+        candidates = cached_candidates(asked, self.corpus, Bm25Settings(), self.depth, self.cache)
+        return {q.question: c.passages for q, c in zip(asked, candidates, strict=True)}
 
 
 def read(lists: Sequence[Sequence[Passage]], budget: int) -> list[Passage]:
@@ -137,15 +137,15 @@ def further_queries(system: str, question: Question, first: Sequence[Passage]) -
     """What the oracle asks after the passages `first`."""
     gold = question.gold_passages
     contents = {passage.content for passage in first}
-    found = [passage for passage in first if passage.content in {g.content for g in gold}]
+    gold_read = [passage for passage in first if passage.content in {g.content for g in gold}]
     match system:
         case "one":
             return ()
         case "read":
-            return (f"{question.question} {(found or gold)[0].title}",)
+            return (f"{question.question} {(gold_read or gold)[0].title}",)
         case "copied" | "missing":
             titles = dict.fromkeys(g.title for g in gold if g.content not in contents)
-            text = " ".join(passage.text for passage in found).casefold()
+            text = " ".join(passage.text for passage in gold_read).casefold()
             return tuple(t for t in titles if system == "missing" or t.split(" (")[0].casefold() in text)
         case _:
             return question.queries or ()

@@ -37,8 +37,8 @@ def recalls(
     find: Find, questions: Sequence[Question], queries: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
     """By how many are looked at the fraction of questions whose sentence is found, and its standard error."""
-    found = iter(find([query for query in queries if query.strip()], TOP[-1]))
-    texts = [[p.text for p in next(found).passages] if query.strip() else [] for query in queries]
+    candidates = iter(find([query for query in queries if query.strip()], TOP[-1]))
+    texts = [[p.text for p in next(candidates).passages] if query.strip() else [] for query in queries]
     result = {}
     for k in TOP:
         hits = [q.gold_passages[0].text in own[:k] for q, own in zip(questions, texts, strict=True)]

@@ -81,11 +81,11 @@ def rows(name: str, data: Path, out: Path, arguments: argparse.Namespace) -> Ite
     yield {**known, "first_stage": None, "recall": reference}
     for stage in arguments.stages:
         values = {**scorer, "first_stage": {**STAGES[stage], "top": arguments.top}}
-        found, size = candidates_of(values, corpus, questions, out, name)
-        got = recall(questions, found)
+        candidates, size = candidates_of(values, corpus, questions, out, name)
+        got = recall(questions, candidates)
         shared = [
             len({p.id for p in one.passages} & {p.id for p in other.passages}) / len(one.passages)
-            for one, other in zip(exact, found, strict=True)
+            for one, other in zip(exact, candidates, strict=True)
         ]
         yield {
             **known,
@@ -97,10 +97,10 @@ def rows(name: str, data: Path, out: Path, arguments: argparse.Namespace) -> Ite
         }
 
 
-def recall(questions: Sequence[Question], found: Sequence[Candidates]) -> float:
+def recall(questions: Sequence[Question], searched: Sequence[Candidates]) -> float:
     """Recall@20 of gold passages."""
     counted = RetrievalRecall(depths=(TOP_N,))
-    for question, candidates in zip(questions, found, strict=True):
+    for question, candidates in zip(questions, searched, strict=True):
         counted.add(question, candidates)
     mean = counted.mean("gold", TOP_N)
     if mean is None:

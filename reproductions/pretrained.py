@@ -214,11 +214,11 @@ def stages(folder: Path, row: str) -> dict[str, tuple[dict[str, Any], list[dict[
             for measured in results["iterations"] or [results["best"]]  # the warm-up, where that was best
             for i in [measured["iteration"]]
         ]
-    found = {}
+    records = {}
     for label, stage, metrics in shown:
         file = folder / f"predictions-{stage}.jsonl"
-        found[label] = (metrics, [json.loads(line) for line in file.read_text().splitlines()])
-    return found
+        records[label] = (metrics, [json.loads(line) for line in file.read_text().splitlines()])
+    return records
 
 
 def table(runs: Path) -> None:
@@ -247,8 +247,8 @@ def cell(values: Sequence[float], rng: np.random.Generator) -> str:
     """A mean with its bootstrap interval."""
     if not values:
         return "–"
-    found = bootstrap_interval(values, rng)
-    return f"{found.mean:.3f} ({found.low:.3f}–{found.high:.3f})"
+    interval = bootstrap_interval(values, rng)
+    return f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})"
 
 
 def compare(shown: Mapping[str, tuple[Any, Sequence[Mapping[str, Any]]]], rng: np.random.Generator) -> None:

@@ -80,11 +80,11 @@ def table(runs: Path) -> None:
     """Print every stage of every finished row, and what two searches change."""
     rng = np.random.default_rng(0)
     for name in SETS:
-        found = {
+        folders = {
             row: runs / f"{name}-{row}" for row in ROWS if (runs / f"{name}-{row}/results.json").is_file()
         }
         last: dict[str, Sequence[Mapping[str, float]]] = {}
-        for row, folder in found.items():
+        for row, folder in folders.items():
             shown = stages(folder, "warm-up") | stages(folder, row)
             print(f"\n{name}, {row}\n\n| | questions | {' | '.join(METRICS)} | searches |")
             print("|---" * (len(METRICS) + 3) + "|")

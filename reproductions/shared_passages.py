@@ -48,9 +48,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     args = parser.parse_args()
     questions = list(read_questions(args.questions))
-    found = cached_candidates(questions, args.corpus, Bm25Settings(), args.top_n, args.cache)
-    order = np.random.default_rng(0).permutation(len(found))
-    candidates = [found[i].passages for i in order]
+    searched = cached_candidates(questions, args.corpus, Bm25Settings(), args.top_n, args.cache)
+    order = np.random.default_rng(0).permutation(len(searched))
+    candidates = [searched[i].passages for i in order]
     tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(args.tokenizer), name=args.tokenizer)
     template, budget = load_template("generator"), Budget(256, args.passage_tokens)
     distinct = list({p.id: p for chosen in candidates for p in chosen}.values())

@@ -39,9 +39,9 @@ def test_a_run_on_a_database(
     assert unfilled.level == "problem" and "ragdro index" in unfilled.text
     filled = call("index", "--kind", kind, *set_, "--corpus", str(tmp_path / "corpus.jsonl"), *cache)
     assert "9 passages" in filled.output
-    told = {f.check: (f.level, f.text) for f in preflight(ragdro.load_config(config))}
-    assert told["passages"][0] == "ok" and told["passages"][1].endswith(": 9 passages")
-    assert "retriever" not in told
+    findings = {f.check: (f.level, f.text) for f in preflight(ragdro.load_config(config))}
+    assert findings["passages"][0] == "ok" and findings["passages"][1].endswith(": 9 passages")
+    assert "retriever" not in findings
 
     call("train", str(config))
     run = tmp_path / "runs" / "run"
@@ -63,6 +63,6 @@ def test_a_server_that_is_away_is_a_problem_before_the_run(
     retriever = {"kind": "postgres", "dsn": "$WIKI_DSN", "retries": 0}
     config = write_config(tmp_path, retriever=retriever)
     done = CliRunner().invoke(app, ["train", str(config), "--dry-run", "--strict"])
-    told = " ".join(done.output.split())
-    assert done.exit_code != 0 and "PostgreSQL at 127.0.0.1:1, database wiki (retriever.dsn)" in told
-    assert "S3cret" not in told
+    printed = " ".join(done.output.split())
+    assert done.exit_code != 0 and "PostgreSQL at 127.0.0.1:1, database wiki (retriever.dsn)" in printed
+    assert "S3cret" not in printed

@@ -136,8 +136,8 @@ def test_settings_of_the_machine_may_change_and_others_may_not(tmp_path: Path) -
         with pytest.raises(ConfigError, match=f"{override.split('=')[0]}: the run began with"):
             run(path, "run", override, resume=True)
     found = run(path, "run", *_FREE, resume=True)
-    for mine, theirs in zip(found["iterations"], whole["iterations"], strict=True):
-        assert mine["bound"] == pytest.approx(theirs["bound"], abs=1e-3)
+    for own, theirs in zip(found["iterations"], whole["iterations"], strict=True):
+        assert own["bound"] == pytest.approx(theirs["bound"], abs=1e-3)
     kept = ragdro.load_config(tmp_path / "runs/run/config.yaml")
     assert kept == ragdro.load_config(path, ["name=run", *_FREE]).model_copy(
         update={role: getattr(kept, role) for role in ("selector", "generator")}  # prompt_date

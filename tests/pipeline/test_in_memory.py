@@ -71,8 +71,8 @@ def test_it_ends_as_the_run_folder_does_to_the_last_bit(tmp_path: Path) -> None:
     ]  # fmt: skip
     best = ragdro.load(tmp_path / "runs/run")  # both models are left as the best iteration had them
     for own, saved in ((selector, best.selector), (generator, best.generator)):
-        mine, theirs = weights(own.model.hf), weights(saved.model.hf)
-        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+        in_memory, theirs = weights(own.model.hf), weights(saved.model.hf)
+        assert all(torch.equal(in_memory[name], theirs[name]) for name in in_memory)
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

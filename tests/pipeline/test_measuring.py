@@ -59,9 +59,9 @@ def test_every_second_iteration_and_the_last_are_measured_and_nothing_else_chang
     assert [m["iteration"] for m in whole["iterations"]] == [1, 2, 3]
     assert [m["iteration"] for m in found["iterations"]] == [2, 3]
     assert weights(folder, "second") == weights(folder, "whole") and len(weights(folder, "whole")) == 2
-    for mine, theirs in zip(found["iterations"], whole["iterations"][1:], strict=True):
-        moved = (mine.pop("kl_to_previous"), theirs["kl_to_previous"])  # previous: the one measured before
-        assert mine.items() <= theirs.items() and all(value is not None for value in moved)
+    for own, theirs in zip(found["iterations"], whole["iterations"][1:], strict=True):
+        moved = (own.pop("kl_to_previous"), theirs["kl_to_previous"])  # previous: the one measured before
+        assert own.items() <= theirs.items() and all(value is not None for value in moved)
     assert measured(folder, "second", "validation") == ["warm_up", "iteration-2", "iteration-3"]
     assert (folder / "runs/second/checkpoints/iteration-1/selector").is_dir()
 

@@ -48,14 +48,14 @@ def test_a_config_that_runs_has_no_problem_and_nothing_is_trained(tmp_path: Path
     done = train(config, "--dry-run", "--strict")
     assert done.exit_code == 0 and done.stdout.splitlines()[-1] == "0 problems"
     assert not (tmp_path / "runs").exists()
-    told = found(config)
-    assert set(told) >= {
+    findings = found(config)
+    assert set(findings) >= {
         "device", "data.train", "data.validation", "data.corpus", "overlap", "candidates", "matches",
         "recall", *ROLES, "selector: prompt", "generator: prompt", "selector: limits", "memory",
         "disk", "time",
     }  # fmt: skip
-    assert told["recall"][1].startswith("1.000 of the gold passages among the candidates (6 questions)")
-    assert "plain prompts, answers end with </s>" in told["selector"][1]
+    assert findings["recall"][1].startswith("1.000 of the gold passages among the candidates (6 questions)")
+    assert "plain prompts, answers end with </s>" in findings["selector"][1]
 
 
 def test_the_run_finds_what_was_searched_for_and_writes_no_more_than_was_said(tmp_path: Path) -> None:
@@ -146,11 +146,11 @@ def test_questions_that_match_nothing_and_low_recall_are_problems(tmp_path: Path
     config = write_config(tmp_path, top_n=3)
     strange = [{"id": f"x{i}", "question": f"zzz{i} yyy?", "answers": ["nowhere"]} for i in range(4)]
     jsonl(tmp_path / "train.jsonl", strange)
-    told = found(config)
-    assert told["matches"][0] == "problem" and told["matches"][1].startswith(
+    findings = found(config)
+    assert findings["matches"][0] == "problem" and findings["matches"][1].startswith(
         "no passage matches: 4 of 6 questions"
     )
-    assert told["recall"][0] == "ok"  # of those with gold passages
+    assert findings["recall"][0] == "ok"  # of those with gold passages
     jsonl(tmp_path / "validation.jsonl", [{**strange[0], "id": "v", "question": "where is it?"}])
     assert found(config)["recall"][0] == "problem"
 
@@ -175,18 +175,18 @@ def test_a_plan_is_of_the_candidates_that_there_are(tmp_path: Path, monkeypatch:
         return {"phases": {"selector update": _UPDATE}, "memory": 2.0**20, "flops": 1e9}
 
     monkeypatch.setattr("ragdro.planning.preflight.plan", plan)
-    for wanted in (20, 3):
-        found(write_config(tmp_path), f"top_n={wanted}")
+    for top_n in (20, 3):
+        found(write_config(tmp_path), f"top_n={top_n}")
     assert planned == [9, 3]
 
 
 @pytest.mark.usefixtures("canned")
 def test_what_is_not_looked_at_is_said(tmp_path: Path) -> None:
     scratch = ["selector.model=null", "selector.scratch={width: 32, layers: 1}"]
-    told = found(write_config(tmp_path), *scratch)
-    assert told["selector"] == ("ok", "a new llama model, random weights")
-    assert told["selector: prompt"] == ("note", "not looked at: its tokenizer is made by the run")
-    assert told["generator: prompt"][0] == "ok"
+    findings = found(write_config(tmp_path), *scratch)
+    assert findings["selector"] == ("ok", "a new llama model, random weights")
+    assert findings["selector: prompt"] == ("note", "not looked at: its tokenizer is made by the run")
+    assert findings["generator: prompt"][0] == "ok"
 
 
 @pytest.mark.usefixtures("canned")

@@ -67,8 +67,8 @@ def test_a_name_is_refused_in_one_line_without_a_network(
     assert time.monotonic() - began < 5
     assert f"{name}: no such folder, and http://127.0.0.1:9 cannot be asked for it" in str(refused.value)
     assert "\n" not in str(refused.value)
-    told = capfd.readouterr()
-    assert "Retry" not in told.err + told.out
+    printed = capfd.readouterr()
+    assert "Retry" not in printed.err + printed.out
 
 
 def test_a_dataset_is_refused_in_one_line_without_a_network(capfd: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def test_names_of_one_s_own(tmp_path: Path) -> None:
 
 def test_a_refused_file_says_the_command_that_reads_it(tmp_path: Path) -> None:
     passage = "A hill on the fells. " * 8
-    for name, held, wanted in (
+    for name, held, expected in (
         ("my fragen.csv", "Frage;Antwort\nWer?;Dell\n", [Question("question-0", "Wer?", ("Dell",))]),
         ("x.csv", "col1,col2\nWho is it?,Dell\n", [Question("question-0", "Who is it?", ("Dell",))]),
         ("deep.jsonl", '{"d": {"userQuestion": "who", "goldAnswer": "x", "qid": "7"}}', None),
@@ -62,7 +62,7 @@ def test_a_refused_file_says_the_command_that_reads_it(tmp_path: Path) -> None:
         assert CliRunner().invoke(data_app, command[2:]).exit_code == 0
         made: list[Question] | list[Passage]
         made = list((read_corpus if "text=" in command[-1] else read_questions)(command[5]))
-        assert made == (wanted or [Question("question-0", "who", ("x",))])
+        assert made == (expected or [Question("question-0", "who", ("x",))])
 
 
 @pytest.mark.parametrize(

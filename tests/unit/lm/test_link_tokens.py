@@ -101,8 +101,8 @@ def read_nodes(sequence: ScoredSequence) -> Ints:
 @pytest.mark.parametrize("variant", LINKED)
 def test_links_see_all_before_them_with_gradients(variant: str, links: int, again: bool) -> None:
     model = made(variant)
-    wanted = ((0, LISTS), (1, [(1, 2)]), (0, [(2, 0)]))
-    groups = [linked(seed, lists, links, again) for seed, lists in wanted]
+    weighted = ((0, LISTS), (1, [(1, 2)]), (0, [(2, 0)]))
+    groups = [linked(seed, lists, links, again) for seed, lists in weighted]
     shared = torch.cat(sequence_log_probs(model, [SequenceGroup.of(g) for g in groups]))
     assert model.shares_blocks is True
     weights = torch.linspace(-1, 1, len(shared))
