@@ -23,6 +23,7 @@ from ragdro.errors import RagdroWarning
 from ragdro.lm.exact import exactly
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import ScoredSequence
+from ragdro.lm.turns import alone
 
 _TOLERANCE = 1e-3
 """Nats a token: a wrong mask or position changes 1e-2 and more, float32 in another order 1e-5 or so."""
@@ -30,6 +31,7 @@ _SPREADS = 10
 """Where rounding is amplified more than that: so many times what another attention kernel changes."""
 
 
+@alone()
 def agree(
     model: LanguageModel, shared: Callable[[], Tensor], separate: Callable[[], Tensor], what: str
 ) -> bool:

@@ -1,9 +1,10 @@
-"""Requests under way, gathered into batches for the one thread that owns the models.
+"""Requests under way, gathered into batches for the threads that compute with the models.
 
-In: jobs, one a request, on the event loop. Out: their results. While a batch is worked on others wait; then
-all that wait, up to a limit, are the next batch: alone a request waits for nobody. Clients that ask again as
-soon as they have an answer need a moment for it: behind a batch of several they get one, so that the next
-batch is not the first of them alone while all others wait for it.
+In: jobs, one a request, on the event loop. Out: their results. While all threads work others wait; then all
+that wait, up to a limit and to what is fair to the other threads, are the next batch. Alone a request waits
+for nobody, and has the whole processor (`ragdro.serve.lanes`). Clients that ask again as soon as they have an
+answer need a moment for it: behind a batch of several they get one, so that the next batch is not the first
+of them alone while all others wait for it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
+from typing import TypeVar
+
+import torch
 
 from ragdro.errors import RagdroError
+from ragdro.lm.turns import beside_others
 from ragdro.serve.jobs import Job, Result, work
+from ragdro.serve.lanes import lanes_of
 from ragdro.serve.meters import Meters
 from ragdro.serve.settings import ServeSettings
 from ragdro.system import Rag
 
+_T = TypeVar("_T")
 _PAUSE = 0.05
 """Most of a batch's time that is waited for those who got their answers from it."""
 _LOOK_SECONDS = 0.002
@@ -65,7 +73,13 @@ class Engine:
         self._settings = settings
         self._meters = meters
         self._waiting: deque[_Waiting] = deque()
-        self._thread = ThreadPoolExecutor(1, "models")
+        self._lanes = lanes_of(self._rags.values())
+        self._threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self._lanes, "models")
+        self._running: dict[asyncio.Task[None], int] = {}
+        """Batches that are worked on, and how many jobs each has."""
+        self._is_whole = False
+        """Whether one of them has the whole processor."""
         self._seconds_each = 0.1
         """Of late, for a request in a batch."""
         self._dispatcher: asyncio.Task[None] | None = None
@@ -81,12 +95,12 @@ class Engine:
         self._dispatcher = asyncio.create_task(self._dispatch())
 
     async def stop(self) -> None:
-        """Take no more jobs, and wait for the batch that is being worked on."""
+        """Take no more jobs, and wait for the batches that are being worked on."""
         if self._dispatcher is not None:
             self._dispatcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._dispatcher
-        await asyncio.to_thread(self._thread.shutdown)
+            await asyncio.wait([self._dispatcher])
+        await asyncio.gather(*self._running)
+        await asyncio.to_thread(self._pool.shutdown)
 
     async def ask(self, job: Job) -> Result:
         """The job's result. Cancelling the call frees its place.
@@ -113,15 +127,26 @@ class Engine:
     async def _dispatch(self) -> None:
         while True:
             await self._wake.wait()
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.batch))]
-            self._meters.waiting.set(len(self._waiting))
-            if batch:
-                started = monotonic()
-                await self._work(batch)
-                if len(batch) > 1:
-                    await self._let_come(len(batch), _PAUSE * (monotonic() - started))
-            else:
-                self._wake.clear()
+            self._wake.clear()
+            while self._waiting and len(self._running) < self._lanes and not self._is_whole:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Work on the next batch: of all jobs under way no more than a thread's part."""
+        under_way = len(self._waiting) + sum(self._running.values())
+        size = min(len(self._waiting), self._settings.batch, math.ceil(under_way / self._lanes))
+        self._is_whole = under_way == 1
+        threads = self._threads if under_way == 1 else max(1, self._threads // self._lanes)
+        batch = [self._waiting.popleft() for _ in range(size)]
+        self._meters.waiting.set(len(self._waiting))
+        task = asyncio.create_task(self._work(batch, threads))
+        self._running[task] = len(batch)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._is_whole = False
+        self._wake.set()
 
     async def _let_come(self, count: int, seconds: float) -> None:
         """Until as many wait as were answered, or for so long."""
@@ -129,13 +154,15 @@ class Engine:
         while len(self._waiting) < count and monotonic() < until:
             await asyncio.sleep(min(_LOOK_SECONDS, seconds))
 
-    async def _work(self, batch: list[_Waiting]) -> None:
+    async def _work(self, batch: list[_Waiting], threads: int) -> None:
         started = monotonic()
         jobs, samples = [waiting.job for waiting in batch], self._settings.samples
-        running = asyncio.get_running_loop().run_in_executor(self._thread, work, self._rags, jobs, samples)
+        lanes = 1 if self._is_whole else self._lanes
+        compute = partial(work, self._rags, jobs, samples)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, _with_threads, threads, compute)
         await asyncio.wait([running])
         spent = monotonic() - started
-        self._seconds_each += 0.2 * (spent / len(batch) - self._seconds_each)
+        self._seconds_each += 0.2 * (spent / len(batch) / lanes - self._seconds_each)
         self._meters.batch.observe(len(batch))
         self._meters.work.observe(spent)
         fault = running.exception()
@@ -147,3 +174,12 @@ class Engine:
                 waiting.result.set_exception(result)
             else:
                 waiting.result.set_result(result)
+        if len(batch) > 1:
+            await self._let_come(len(batch), _PAUSE * spent)
+
+
+def _with_threads(threads: int, compute: Callable[[], _T]) -> _T:
+    """What it returns, with so many of the processor's threads; their number is each thread's own."""
+    torch.set_num_threads(threads)
+    with beside_others():
+        return compute()

@@ -1,12 +1,13 @@
 """What is asked of the models, and the work itself: batches of jobs in, their results out.
 
 In: a `Rag` and jobs of two kinds. Out: for each job its result, or the error that is its own fault. Runs in
-the one thread that owns the models. Retrieval, selection and answering each take all jobs of a batch
-together, in forward passes under the system's token budget.
+one of the threads that compute with the models (`ragdro.serve.lanes`). Retrieval, selection and answering
+each take all jobs of a batch together, in forward passes under the system's token budget.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +78,8 @@ class Answered:
 
 Job: TypeAlias = RerankJob | AnswerJob
 Result: TypeAlias = Reranked | Answered
+_RETRIEVING = threading.Lock()
+"""Retrievers are not made for several threads."""
 _I = TypeVar("_I")
 _T = TypeVar("_T")
 
@@ -105,7 +108,9 @@ def _work(rag: Rag, jobs: Sequence[Job], samples: int) -> list[Result | RagdroEr
             bare[i] = question
         else:
             tasks[i] = Task(question, Candidates(question.id, job.passages), given=True)
-    for i, retrieved in zip(bare, _each(list(bare.values()), rag.retrieved), strict=True):
+    with _RETRIEVING:
+        candidates = _each(list(bare.values()), rag.retrieved)
+    for i, retrieved in zip(bare, candidates, strict=True):
         if isinstance(retrieved, RagdroError):
             results[i] = retrieved
         else:
