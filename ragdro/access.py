@@ -6,18 +6,25 @@ In: a path, and what the system said of it. Out: words that stand behind the pat
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import pwd
 import re
 import shlex
+import zlib
 from difflib import get_close_matches
 from pathlib import Path
+
+import zstandard
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
 _AGAIN = "the same command again"
 _UNPACKING = {b"\x1f\x8b": "gzip -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
 """What unpacks a compressed file, by its first bytes."""
+_LINE_BY_LINE = 'my $l = $_; eval {{ decode("UTF-8", $l, 1) }}; $_ = encode("UTF-8", decode("{}", $_)) if $@'
+_LOOKED_AT = 2**24
+"""Bytes of a file in which lines of another encoding are looked for."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 """A name of `ragdro.files`, under which a file is written first."""
@@ -89,14 +96,48 @@ def refused(error: OSError, path: str | Path | None = None, *, again: str = _AGA
 
 def recoded(path: object, encoding: str = "cp1252") -> str:
     """`convert it: iconv -f cp1252 -t utf-8 a.csv > a-utf8.csv`: what to do about a text that is not UTF-8;
-    a compressed one is unpacked on the way. The default is the most common other encoding."""
+    a compressed one is unpacked on the way, and lines that are UTF-8 stay where others are not. The default
+    is the most common other encoding."""
     old = Path(str(path))
     unpacks = next((command for start, command in _UNPACKING.items() if _begins(old, start)), None)
     plain = old.with_suffix("") if unpacks and old.suffix in (".gz", ".zst") else old
     new = shlex.quote(str(plain.with_name(f"{plain.stem}-utf8{plain.suffix}")))
-    quoted, converts = shlex.quote(str(old)), f"iconv -f {encoding} -t utf-8"
+    quoted, converts, what = shlex.quote(str(old)), f"iconv -f {encoding} -t utf-8", "convert it"
+    if _is_mixed(old, unpacks):
+        converts = f"perl -MEncode -pe '{_LINE_BY_LINE.format(encoding)}'"
+        what = "some lines are UTF-8; convert the others"
     whole = f"{converts} {quoted}" if unpacks is None else f"{unpacks} < {quoted} | {converts}"
-    return f"convert it: {whole} > {new}"
+    return f"{what}: {whole} > {new}"
+
+
+def _is_mixed(path: Path, unpacks: str | None) -> bool:
+    """Whether a text that is not UTF-8 has lines beyond ASCII that are, among the first ones."""
+    if not path.is_file():
+        return False
+    try:
+        lines = _beginning(path, unpacks).split(b"\n")[:-1]
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError):  # damaged further on: said when it is read
+        return False
+    return any(not line.isascii() and _is_utf8(line) for line in lines)
+
+
+def _beginning(path: Path, unpacks: str | None) -> bytes:
+    if unpacks == "gzip -dc":
+        with gzip.open(path, "rb") as file:
+            return file.read(_LOOKED_AT)
+    with path.open("rb") as plain:
+        if unpacks is None:
+            return plain.read(_LOOKED_AT)
+        with zstandard.ZstdDecompressor().stream_reader(plain) as unpacked:
+            return unpacked.read(_LOOKED_AT)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _begins(path: Path, start: bytes) -> bool:

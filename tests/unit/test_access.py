@@ -83,6 +83,18 @@ def test_a_compressed_text_in_another_encoding_is_unpacked_on_the_way(
     assert (tmp_path / made).read_text(encoding="utf-8") == "Köln"
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_of_mixed_encodings_each_line_is_converted_that_needs_it(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    old = tmp_path / ("a.csv.gz" if pack is gzip.compress else "a.csv")
+    old.write_bytes(pack("Köln\nplain\n".encode() + "München\nGießen\n".encode("cp1252")))
+    said, _, command = recoded(old).partition("convert the others: ")
+    assert said == "some lines are UTF-8; "
+    assert subprocess.run(command, shell=True).returncode == 0
+    assert (tmp_path / "a-utf8.csv").read_text(encoding="utf-8") == "Köln\nplain\nMünchen\nGießen\n"
+
+
 def test_a_temporary_name_is_the_file_that_is_meant(tmp_path: Path) -> None:
     partial = tmp_path / f".out.jsonl.{'0' * 32}.tmp"
     said = refused(OSError(errno.EACCES, "Permission denied", str(partial)))
