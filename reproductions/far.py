@@ -5,10 +5,13 @@
 Each variant trains selector, generator and rewriter in memory, from the embedded base. All read three
 passages: *one* selects them from one search, *two* two from the first and one from the second; *stop* may
 also end after the first. "X frozen" leaves X as the warm-up made it; *brief* warms the rewriter up for 0.6
-epochs in place of one, after which it rarely asks for what is missing. Measured on the test questions with
-the best iteration's weights: exact match by hops, all gold passages read, the fraction of two-hop questions
-whose written query names the entity that is missing, searches a question, and the process's own seconds. OUT
-keeps a file a variant and seed; what was trained with the same settings is not trained again.
+epochs in place of one, after which it rarely asks for what is missing; *taught* teaches the selector to find
+the first passage before the loop, and the rewriter for 0.7 epochs: in the loop, 8 paths of each of 128
+questions, only the rewriter is trained, and "taught, frozen" is where it begins. Measured on the test
+questions with the best iteration's weights (*taught*: the last one's): exact match by hops, all gold passages
+read, the fraction of two-hop questions whose written query names the entity that is missing, searches a
+question, and the process's own seconds. OUT keeps a file a variant and seed; what was trained with the same
+settings is not trained again.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ TWO = Retrieval(rounds=2, k=(2, 1))
 STOP = Retrieval(rounds=2, k=(2, 1), stop=True)
 BRIEF = 0.6
 """Epochs of a warm-up of the rewriter that leaves it something to learn."""
+TAUGHT = 0.7
+"""The same, of a warm-up that teaches the selector too."""
 VARIANTS: dict[str, tuple[Retrieval, dict[str, bool]]] = {
     "one": (ONE, {}),
     "two": (TWO, {}),
@@ -52,6 +57,8 @@ VARIANTS: dict[str, tuple[Retrieval, dict[str, bool]]] = {
     },
     "two, brief": (TWO, {}),
     "two, brief, rewriter frozen": (TWO, {"train_rewriter": False}),
+    "two, taught, frozen": (TWO, {"train_selector": False, "train_generator": False}),
+    "two, taught": (TWO, {"train_selector": False, "train_generator": False}),
 }
 COLUMNS = ("two_hop", "one_hop", "full_recall", "named", "searches", "seconds")
 
@@ -63,20 +70,35 @@ def fit(rate: float, epochs: float = 1.0) -> Optimisation:
     )
 
 
-def settings(variant: str, seed: int, iterations: int) -> TrainingSettings:
-    """The variant's. The warm-up is gentle: it teaches to read and roughly to ask, and not to select."""
+def settings(variant: str, seed: int, iterations: int | None) -> TrainingSettings:
+    """The variant's. The warm-up is gentle: it teaches to read and roughly to ask, and not to select, unless
+    it is *taught*."""
     retrieval, frozen = VARIANTS[variant]
-    epochs = BRIEF if "brief" in variant else 1.0
+    taught = "taught" in variant
+    epochs = TAUGHT if taught else BRIEF if "brief" in variant else 1.0
+    selected = fit(2e-4, 0.5) if taught else None
+    samples, questions = (8, 128) if taught else (4, 64)
+    begun = WarmUp(selector=selected, generator=fit(3e-4), rewriter=fit(2e-4, epochs), teacher="gold")
+    if variant == "two, taught, frozen":
+        iterations = 0
+    elif taught:  # begins with that one's weights
+        begun = WarmUp(selector=None, generator=None, rewriter=None)
+    if iterations is None:
+        iterations = 2 if taught else 4
     return TrainingSettings(
         seed=seed,
         iterations=iterations,
         patience=None,
         retrieval=retrieval,
-        warm_up=WarmUp(selector=None, generator=fit(3e-4), rewriter=fit(2e-4, epochs), teacher="gold"),
-        e_step=EStep(samples=4, questions=64, max_tokens_per_micro_batch=4096),
-        m_step=MStep(selector=fit(1e-4), generator=fit(2e-4), rewriter=fit(3e-4)),
+        warm_up=begun,
+        e_step=EStep(samples=samples, questions=questions, max_tokens_per_micro_batch=4096),
+        m_step=MStep(selector=fit(1e-4), generator=fit(2e-4), rewriter=fit(3e-4, 3 if taught else 1)),
         evaluation=Evaluation(
-            samples=2, tight_samples=None, questions=52, every=iterations, max_tokens_per_micro_batch=4096
+            samples=2,
+            tight_samples=None,
+            questions=52,
+            every=max(1, iterations),
+            max_tokens_per_micro_batch=4096,
         ),
         **frozen,
     )
@@ -88,7 +110,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=None, help="default: the variant's")
     parser.add_argument("--questions", type=int, default=None, help="most questions of a split: a quick look")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -116,13 +138,20 @@ def measured(variant: str, seed: int, options: argparse.Namespace) -> dict[str, 
         row: dict[str, Any] = json.loads(path.read_text())
         if row["asked"] == asked:
             return row
-    row = {**trained(given, options.questions), "asked": asked}
+    warm = None
+    if "taught" in variant:
+        warm = options.out / f"taught-{seed}.pt"
+        if given.iterations:
+            measured("two, taught, frozen", seed, options)
+    row = {**trained(given, options.questions, warm), "asked": asked}
     write_atomically(path, json.dumps(row, indent=1) + "\n")
     return row
 
 
-def trained(given: TrainingSettings, most: int | None) -> dict[str, Any]:
-    """Train on the world and measure on its test questions. `seconds` are the process's own."""
+def trained(given: TrainingSettings, most: int | None, warm: Path | None = None) -> dict[str, Any]:
+    """Train on the world and measure on its test questions. `seconds` are the process's own. `warm`: the file
+    of a warm-up's weights, which a training of no iterations writes and others begin with; these measure no
+    validation questions."""
     torch.manual_seed(given.seed)
     begun, rounds = time.process_time(), given.retrieval.rounds
     texts: dict[str, int] = {"question_tokens": 48, "passage_tokens": 24}
@@ -136,17 +165,23 @@ def trained(given: TrainingSettings, most: int | None) -> dict[str, Any]:
         split: ragdro.load_questions(resolve(f"tiny:far-{split}"))[:most]
         for split in ("train", "validation", "test")
     }
+    models = [part.model.hf for part in (selector, generator, rewriter)]
+    if warm is not None and given.iterations:
+        for model, weights in zip(models, torch.load(warm), strict=True):
+            model.load_state_dict(weights)
     results = ragdro.train(
         selector,
         generator,
         questions["train"],
-        validation=questions["validation"],
+        validation=questions["validation"] if warm is None else (),
         algorithm=Dro(samples=given.e_step.samples),
         retriever=retriever,
         rewriter=rewriter if rounds > 1 else None,
         top_n=TOP_N,
         settings=given,
     )
+    if warm is not None and not given.iterations:
+        torch.save([model.state_dict() for model in models], warm)
     asking = Asking(rewriter, as_find(retriever), given.retrieval, selector) if rounds > 1 else None
     rag = Rag(selector, generator, as_retrieve(retriever, TOP_N), 4096, asking=asking)
     predictions = rag.predict(tasks_of(questions["test"], rag.retrieve, TOP_N) or [])

@@ -61,3 +61,18 @@ def test_the_script_trains_each_variant_once(
     path = tmp_path / "out/one-0.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "two_hop": 0.125}))
     assert rows()[0][1] == "0.125"
+
+
+@pytest.mark.slow
+def test_what_is_taught_first_is_trained_from_there(tmp_path: Path) -> None:
+    """The frozen row is the warm-up that the trained one begins with: without an update both are alike."""
+    script = runpy.run_path(str(SCRIPT))
+    trained = script["settings"]("two, taught", 0, 1)
+    frozen = script["settings"]("two, taught, frozen", 0, None)
+    assert frozen.iterations == 0 and frozen.warm_up.selector and trained.warm_up.selector is None
+    assert trained.train_rewriter and not trained.train_selector and not trained.train_generator
+    still = trained.model_copy(update={"train_rewriter": False})
+    rows = [script["trained"](given, 6, tmp_path / "warm.pt") for given in (frozen, still)]
+    assert (tmp_path / "warm.pt").is_file()
+    columns = set(script["COLUMNS"]) - {"seconds"}
+    assert [rows[0][column] for column in columns] == [rows[1][column] for column in columns]
