@@ -12,6 +12,8 @@ import pwd
 import re
 import shlex
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -63,6 +65,17 @@ def unwritten(error: Exception, path: str | Path) -> OSError:
         cause = str(error).strip().partition("\n")[0]
         return OSError(errno.EIO, f"cannot be written: {cause}", str(path))
     return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """A full disk is said of no file: within, an `OSError` that names none names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def refused(error: OSError, path: str | Path | None = None, *, again: str = _AGAIN) -> str:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from ragdro.access import unwritten
+from ragdro.access import naming, unwritten
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError, ModelError
 from ragdro.files import rename_durably, sync
@@ -222,12 +222,13 @@ def save_language_model(
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
-        model.hf.save_pretrained(making, state_dict=weights)
-        model.tokenizer.hf.save_pretrained(making)
-        if model.projections is not None:
-            save_projections(model.projections, making)
-        for file in making.iterdir():
-            sync(file)
+        with naming(folder):
+            model.hf.save_pretrained(making, state_dict=weights)
+            model.tokenizer.hf.save_pretrained(making)
+            if model.projections is not None:
+                save_projections(model.projections, making)
+            for file in making.iterdir():
+                sync(file)
         if folder.exists():
             shutil.rmtree(folder)
         rename_durably(making, folder)

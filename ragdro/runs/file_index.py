@@ -13,6 +13,8 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
+from ragdro.access import naming
+
 INDEX = "files.jsonl"
 Files: TypeAlias = dict[str, list[str]]
 """Key → [file name, SHA-256]."""
@@ -48,7 +50,8 @@ class FileIndex:
 
     def append(self, place: int, added: bytes) -> None:
         """Write at `place` bytes, where an earlier state's list ends, and flush it to disk."""
-        with self._path.open("r+b" if self._path.exists() else "xb") as file:
+        mode = "r+b" if self._path.exists() else "xb"
+        with naming(self._path), self._path.open(mode) as file:
             file.truncate(place)
             file.seek(place)
             file.write(added)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ragdro.access import naming
 from ragdro.errors import TrainingError
 from ragdro.runs.state import State
 from ragdro.runs.trackers import Tracker, numbers
@@ -45,8 +46,9 @@ class MetricsLog:
     def log(self, record: dict[str, Any]) -> None:
         """Append one object; numbers that are not finite become null."""
         record = finite({**record, "seconds": round(self.seconds, 3)})
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
+        with naming(self._file.name):
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
         for tracker in self._trackers:
             tracker.log(self._records, numbers(record))
         self._records += 1

@@ -40,7 +40,8 @@ def test_a_disk_that_refuses_ends_in_one_line_and_2(kilobytes: int, tmp_path: Pa
     assert running.wait() == 2
     output = running.said
     last = output.rstrip().splitlines()[-1]
-    assert last.startswith("ragdro: error: ") and "large" in last.lower() and "Traceback" not in output
+    assert last.startswith(f"ragdro: error: {tmp_path}/") and "large" in last.lower(), last
+    assert "Traceback" not in output
     assert not list(tmp_path.rglob("*.tmp"))
     assert not (tmp_path / "runs" / "run" / "results.json").exists()
 
