@@ -7,7 +7,8 @@ passages: *one* selects them from one search, *two* two from the first and one f
 also end after the first. "X frozen" leaves X as the warm-up made it; *brief* warms the rewriter up for 0.6
 epochs in place of one, after which it rarely asks for what is missing; *taught* teaches the selector to find
 the first passage before the loop, and the rewriter for 0.7 epochs: in the loop, 8 paths of each of 128
-questions, only the rewriter is trained, and "taught, frozen" is where it begins. Measured on the test
+questions, only the rewriter is trained, and "taught, frozen" is where it begins; "all trained" trains the
+three, "rewriter frozen" the two others. Measured on the test
 questions with the best iteration's weights (*taught*: the last one's): exact match by hops, all gold passages
 read, the fraction of two-hop questions whose written query names the entity that is missing, searches a
 question, and the process's own seconds. OUT keeps a file a variant and seed; what was trained with the same
@@ -59,6 +60,8 @@ VARIANTS: dict[str, tuple[Retrieval, dict[str, bool]]] = {
     "two, brief, rewriter frozen": (TWO, {"train_rewriter": False}),
     "two, taught, frozen": (TWO, {"train_selector": False, "train_generator": False}),
     "two, taught": (TWO, {"train_selector": False, "train_generator": False}),
+    "two, taught, all trained": (TWO, {}),
+    "two, taught, rewriter frozen": (TWO, {"train_rewriter": False}),
 }
 COLUMNS = ("two_hop", "one_hop", "full_recall", "named", "searches", "seconds")
 

@@ -8,7 +8,7 @@ written without the kind (`retriever.model`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -75,18 +75,17 @@ def look_up(key: str) -> list[Section]:
     Raises `ConfigError` with the nearest key where there is no such one.
     """
     everything = sections()
-    below = [s for s in everything if any(p == key or p.startswith(f"{key}.") for p in s.places)]
+    below = [_at(s, [p == key or p.startswith(f"{key}.") for p in s.places]) for s in everything]
     alone = [
-        replace(s, settings=(setting,))
+        replace(_at(s, [key in _names(p, w, setting) for p, w in _both(s)]), settings=(setting,))
         for s in everything
         for setting in s.settings
-        if key in _names(s, setting)
     ]
-    if below:
-        return below
-    if alone:
-        return alone
-    known = sorted({n for s in everything for p in s.settings for n in _names(s, p)} | _places(everything))
+    for listed in ([s for s in ways if s.places] for ways in (below, alone)):
+        if listed:
+            return listed
+    named = {n for s in everything for p, w in _both(s) for one in s.settings for n in _names(p, w, one)}
+    known = sorted(named | _places(everything))
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     near = near or [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
     raise ConfigError(
@@ -98,10 +97,19 @@ def _places(everything: list[Section]) -> set[str]:
     return {place for section in everything for place in section.places if place}
 
 
-def _names(section: Section, setting: Setting) -> set[str]:
+def _both(section: Section) -> Iterator[tuple[str, str]]:
+    return zip(section.places, section.written, strict=True)
+
+
+def _at(section: Section, meant: Sequence[bool]) -> Section:
+    """The section at those of its places alone that are `meant`."""
+    both = [names for names, is_meant in zip(_both(section), meant, strict=True) if is_meant]
+    return replace(section, places=tuple(p for p, _ in both), written=tuple(w for _, w in both))
+
+
+def _names(place: str, written: str, setting: Setting) -> set[str]:
     """What a setting may be asked for by: with its kind, and as a config writes it."""
-    places = {*section.places, *section.written}
-    return {f"{place}.{setting.name}" if place else setting.name for place in places}
+    return {_joined(place, setting.name), _joined(written, setting.name)}
 
 
 def _content(section: Section) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ Text of data and models has no meaning in it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ _IN_ROUNDS = (
     "Each error has its further queries, and below it the rounds. A passage is chosen with a probability"
     " given those chosen before it, and what its round was asked and found."
 )
-_NOT_DIAGNOSED = "It is not known here: run “ragdro diagnose RUN”, then “ragdro report RUN”."
 
 
 def write_report(run: Path) -> Path:
@@ -70,9 +70,9 @@ def _sections(run: Path) -> list[Html]:
         *light_rows(history),
         html.heading(f"Whose fault: the best iteration on {questions}"),
         *whose_fault(records, split),
-        *_probed(diagnosis),
+        *_probed(run, diagnosis),
         html.heading(f"Remaining errors: {wrong} of {questions}"),
-        html.paragraph(_meaning(records, diagnosis), "dim"),
+        html.paragraph(_meaning(run, records, diagnosis), "dim"),
         errors(records),
         html.heading("Before and after, question by question"),
         *before_and_after(run, split),
@@ -85,21 +85,22 @@ def _sections(run: Path) -> list[Html]:
     ]
 
 
-def _meaning(records: Sequence[Record], diagnosis: dict[str, Any] | None) -> str:
+def _to_diagnose(run: Path) -> str:
+    name = shlex.quote(str(run))
+    return f"run “ragdro diagnose {name}”, then “ragdro report {name}”."
+
+
+def _meaning(run: Path, records: Sequence[Record], diagnosis: dict[str, Any] | None) -> str:
     """What the probabilities of the selections are. Over several rounds there is no single list to be in."""
     if any("path" in record for record in records):
         return _IN_ROUNDS
-    return _PROBABILITIES if diagnosis else f"{_PROBABILITIES} {_NOT_DIAGNOSED}"
+    return _PROBABILITIES if diagnosis else f"{_PROBABILITIES} It is not known here: {_to_diagnose(run)}"
 
 
-def _probed(diagnosis: dict[str, Any] | None) -> list[Html]:
+def _probed(run: Path, diagnosis: dict[str, Any] | None) -> list[Html]:
     """What changes when what is read changes."""
     if diagnosis is None:
-        return [
-            html.paragraph(
-                "Noise, order, self-knowledge: run “ragdro diagnose RUN”, then “ragdro report RUN”.", "dim"
-            )
-        ]
+        return [html.paragraph(f"Noise, order, self-knowledge: {_to_diagnose(run)}", "dim")]
     questions = counted(diagnosis["questions"], f"{diagnosis['split']} questions")
     title = html.heading(f"What changes when something else is read ({questions})", 3)
     return [title, html.table(probe_table(diagnosis)), html.paragraph(NOTE, "dim")]

@@ -32,7 +32,7 @@ def test_a_run_is_judged_diagnosed_and_reported(tmp_path: Path) -> None:
     assert "validation questions" in said.split("page: ")[1]  # the verdict comes last
     assert "mind" in said and "chosen 2nd with probability" in said
     page = (run / "report.html").read_text()
-    assert "ragdro diagnose RUN" in page and "train.jsonl, 4 questions" in page
+    assert f"ragdro diagnose {run}" in page and "train.jsonl, 4 questions" in page
 
     shown = invoke("diagnose", str(run))
     assert "self-knowledge" in shown and "one wrong more " in shown and "ceiling" in shown

@@ -86,6 +86,15 @@ def test_a_key_of_several_kinds_is_shown_for_each() -> None:
     assert [s.name for s in look_up("e_step")][:2] == ["e_step", "e_step.mixture"]
 
 
+def test_a_key_is_shown_at_its_own_place_alone() -> None:
+    assert [(s.places, s.written) for s in look_up("m_step.selector")] == [
+        (("m_step.selector",), ("m_step.selector",))
+    ]
+    assert [s.places for s in look_up("warm_up.generator.epochs")] == [("warm_up.generator",)]
+    fits = ("m_step.selector", "m_step.generator", "m_step.rewriter")
+    assert fits in [s.places for s in look_up("m_step")]
+
+
 @pytest.mark.parametrize(
     ("key", "near"),
     [("m_step.selektor", "m_step.selector"), ("topn", "top_n"), ("objective.rlo", "objective.rloo")],
