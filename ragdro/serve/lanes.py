@@ -4,7 +4,8 @@ Two batches with a core each need nothing of one another; one batch on two cores
 product. So on a CPU two batches are computed at once, each with half of torch's threads, and a request that
 is alone has them all. The weights are there once. With one thread, or on a GPU, which one batch fills, it is
 one batch at a time, and so it is with systems that change while they answer: roles that share a base and
-switch its adapters, what is kept from question to question, retrievers that are asked in between.
+switch its adapters, frequencies of positions that each pass sets by its longest text (`ragdro.lm.rope`), what
+is kept from question to question, retrievers that are asked in between.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def _is_constant(model: LanguageModel) -> bool:
     kept = model.passage_states is not None or model.last_layers is not None
     return (
         model.adapter is None
+        and model.length_classes is None
         and model.device.type == "cpu"
         and model.tokenizer.vocabulary.is_fast
         and not (cached or kept)

@@ -115,6 +115,8 @@ def test_what_changes_while_it_answers_works_on_one_batch_at_a_time() -> None:
     keeps.generator.model.passage_states = PassageStates(2**20)
     switches.selector.model.adapter = "selector"
     assert lanes_of([constant, keeps]) == lanes_of([switches]) == 1
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    assert lanes_of([pocket_rag(rope_parameters=rope)]) == 1  # a pass sets its module's frequencies
     torch.set_num_threads(1)
     assert lanes_of([constant]) == 1
 
