@@ -30,12 +30,23 @@ from ragdro.config import EStep, Evaluation, MStep, TrainingSettings, WarmUp
 from ragdro.evaluation.evaluate import evaluate
 from ragdro.files import write_atomically
 from ragdro.sources import resolve
-from ragdro.system import Rag, as_retrieve
-from ragdro.training.tasks import tasks_of
+from ragdro.system import as_retrieve
+from ragdro.training.callbacks import Callback
+from ragdro.training.parts import TrainingParts
 from ragdro.types import Candidates, Prediction, Question
 
 READ = 6
 COLUMNS = ("two_hop", "one_hop", "thinks", "names", "warm_up_bound", "bound", "seconds")
+
+
+class Last(Callback):
+    """What the last iteration's weights answer, before those that validate best are loaded again."""
+
+    predictions: Sequence[Prediction] = ()
+
+    def on_train_end(self, training: TrainingParts) -> None:
+        """See `Callback`."""
+        self.predictions = training.system.predict(training.validation)
 
 
 def settings(seed: int) -> TrainingSettings:
@@ -100,19 +111,19 @@ def trained(think: int, seed: int, options: argparse.Namespace) -> dict[str, Any
         split: with_passages(ragdro.load_questions(resolve(f"tiny:{split}"))[: options.questions], retrieve)
         for split in ("train", options.split)
     }
+    last = Last()
     results = ragdro.train(
         selector,
         generator,
         questions["train"],
-        validation=questions[options.split],  # decides nothing: the last iteration is measured
+        validation=questions[options.split],  # decides nothing: `last` is measured
         algorithm=Dro(samples=4),
         top_n=READ,
         settings=settings(seed),
+        callbacks=[last],
     )
-    rag = Rag(selector, generator, None, 4096)
-    predictions = rag.predict(tasks_of(questions[options.split], None, READ) or [])
     bounds = {"warm_up_bound": results["warm_up"]["bound"], "bound": results["iterations"][-1]["bound"]}
-    return {**scores(predictions), **bounds, "seconds": time.process_time() - begun}
+    return {**scores(last.predictions), **bounds, "seconds": time.process_time() - begun}
 
 
 def with_passages(questions: Sequence[Question], retrieve: Callable[..., Any]) -> list[Question]:

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import ragdro
+from ragdro.training.parts import TrainingParts
 from ragdro.types import Candidates, Passage, Prediction, Question, Selection, Task, Thought
+from tests.worlds import pocket_rag, pocket_tasks
 
 SCRIPT = Path(__file__).parents[2] / "reproductions/thoughts.py"
 
@@ -52,3 +56,22 @@ def test_each_question_has_its_gold_passages_among_six(script: dict[str, Any]) -
     passages = found.candidates.passages
     assert found == again and len(passages) == 6 and gold in passages
     assert len({p.content for p in passages}) == 6
+
+
+def test_the_last_iteration_is_measured_whichever_is_the_best(script: dict[str, Any]) -> None:
+    """Nothing is right, so that the warm-up stays the best, whose weights the pair has in the end."""
+
+    class Spy(script["Last"]):  # type: ignore[misc]
+        def on_train_end(self, training: TrainingParts) -> None:
+            super().on_train_end(training)
+            self.weights = flat(training.system.generator.model.hf)
+
+    def flat(model: torch.nn.Module) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    rag, tasks, last = pocket_rag(), pocket_tasks(3, 5), Spy()
+    results = ragdro.train(
+        rag.selector, rag.generator, tasks[:2], validation=tasks[2:], callbacks=[last], iterations=1
+    )
+    assert results["best"]["iteration"] == 0 and len(last.predictions) == 1
+    assert not torch.equal(last.weights, flat(rag.generator.model.hf))
