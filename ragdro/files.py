@@ -66,6 +66,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(making, ignore_errors=True)
 
 
+def made_beside(folder: Path) -> Path:
+    """Where a folder is made that `replace_folder` is to put in the place of `folder`."""
+    return folder.with_name(f".{folder.name}.new")
+
+
 def replace_folder(made: Path, folder: Path) -> None:
     """Put the finished folder `made` where `folder` is, or is not yet.
 
@@ -89,7 +94,7 @@ def finish_replacing(made: Path, folder: Path) -> None:
 
 
 def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.old")
+    return folder.with_name(f".{folder.name}.old")
 
 
 def remove_temporary_files(folder: Path) -> None:

@@ -45,8 +45,8 @@ def _of_run(folder: Path, overrides: Sequence[str], *, resume: bool) -> Config:
             raise ConfigError(f"{override}: {folder} is resumed as it is; give a config file for another run")
     root = root_of(folder, load_config(folder / CONFIG))
     place = folder.resolve() if folder.name in ("", "..") else folder
-    found = located(load_config(folder / CONFIG, overrides), root)
-    return found.model_copy(update={"runs": str(place.parent), "name": place.name})
+    config = located(load_config(folder / CONFIG, overrides), root)
+    return config.model_copy(update={"runs": str(place.parent), "name": place.name})
 
 
 def _refuse_paths_of(home: Path, config: Config) -> None:

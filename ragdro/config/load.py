@@ -46,6 +46,9 @@ def dump_config(config: Config) -> str:
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
+    if path.is_dir():
+        look = f"name a file in it: ls {shlex.quote(str(path))}"
+        raise ConfigError(f"{path}: is a folder, neither a config file nor a run to resume; {look}")
     if not path.is_file():
         new = f"a new one: ragdro init {shlex.quote(str(path))}"
         raise ConfigError(f"{path}: {absent(path, 'config file')}; {new}")

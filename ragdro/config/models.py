@@ -154,8 +154,9 @@ class SelectorSettings(ModelSettings):
 
 
 PassageAttention: TypeAlias = Literal["full", "blocks", "blocks-then-full"]
-LinkedTokens: TypeAlias = Literal["last", "first"]
 """What a passage sees, in training and where answers are read."""
+LinkedTokens: TypeAlias = Literal["last", "first"]
+"""Which tokens of a passage see what stands before it, where it is read in blocks."""
 
 
 class RewriterSettings(ModelSettings):

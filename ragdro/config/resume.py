@@ -90,24 +90,30 @@ def resumed(began: Config, now: Config) -> Config:
 
 
 def note_root(folder: Path, config: Config) -> None:
-    """Write down where the run in `folder` is started, if its own place does not say: `runs` leads outside.
-    OSError where the disk refuses."""
-    if not _is_below(config):
+    """Write down where the run in `folder` is started, if its own place does not say: `runs` leads outside,
+    by its name or by a link. OSError where the disk refuses."""
+    if _root_above(folder.resolve(), config) != Path.cwd():
         write_atomically(folder / _ROOT, str(Path.cwd()))
 
 
 def root_of(folder: Path, config: Config) -> Path:
     """The folder that the run in `folder` was started in; this one where nothing says which."""
-    own, place = (Path(config.runs) / config.name).parts, folder.resolve().parts
-    if _is_below(config):
-        return Path(*place[: -len(own)]) if place[-len(own) :] == own else Path.cwd()
     note = folder / _ROOT
-    return Path(note.read_text(encoding="utf-8")) if note.is_file() else Path.cwd()
+    if note.is_file():
+        root = Path(note.read_text(encoding="utf-8"))
+        if root.is_dir():
+            return root
+    as_named, as_it_lies = Path(os.path.normpath(Path.cwd() / folder)), folder.resolve()
+    return _root_above(as_named, config) or _root_above(as_it_lies, config) or Path.cwd()
 
 
-def _is_below(config: Config) -> bool:
-    """Whether the runs are kept below the folder that commands are started in."""
-    return not Path(config.runs).is_absolute() and ".." not in Path(config.runs).parts
+def _root_above(folder: Path, config: Config) -> Path | None:
+    """The folder in which `runs` and `name` lead to the run in `folder`; None where `runs` leads outside."""
+    runs = Path(config.runs)
+    own = (runs / config.name).parts
+    if runs.is_absolute() or ".." in runs.parts or folder.parts[-len(own) :] != own:
+        return None
+    return Path(*folder.parts[: -len(own)])
 
 
 def _mapped(value: Any, place: Callable[[str, Any], Any], key: str = "") -> Any:

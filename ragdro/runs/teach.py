@@ -14,7 +14,7 @@ from ragdro.config import Config
 from ragdro.config.retriever import ColbertSettings, DenseSettings, HybridSettings, RetrieverSettings
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import ConfigError, RetrievalError
-from ragdro.files import atomic_folder, finish_replacing, replace_folder, write_atomically
+from ragdro.files import atomic_folder, finish_replacing, made_beside, replace_folder, write_atomically
 from ragdro.runs.stages import config_of
 from ragdro.runs.weighted_lists import training_tasks, weighted_lists
 from ragdro.training.evaluate import spaced
@@ -56,7 +56,7 @@ def teach_retriever(
     config = config_of(run)
     settings = trainable(config, model)
     folder = run / FOLDER if out is None else out
-    making = folder.with_name(f"{folder.name}.new")
+    making = made_beside(folder)
     finish_replacing(making, folder)
     if folder.exists() and not overwrite:
         raise ConfigError(

@@ -76,7 +76,7 @@ def test_a_taught_retriever_serves_the_next_run(config: Path) -> None:
     again = teach(run, "--model", MINILM, "--passages", 4, "--labels", "gold", "--overwrite")
     assert again.exit_code == 0, again.stdout
     assert model_fingerprint(str(run / "retriever")) != before  # which the index is known by
-    assert not list(run.glob("*retriever*.new")) and not list(run.glob(".retriever*"))
+    assert not list(run.glob(".retriever*"))
 
 
 BI, LATE = {"kind": "dense", "model": "a"}, {"kind": "colbert", "model": "b", "projection": "none"}
@@ -126,9 +126,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(config: Path, tmp_path: Path
     (tmp_path / "there").mkdir()
     there = refused(run, "--model", MINILM, "--out", tmp_path / "there")
     assert there.startswith(f"{tmp_path / 'there'}: exists; pass overwrite=True")
-    for left in ("killed.old", "finished.new"):  # by a training that was killed while it replaced a folder
+    for left in (".killed.old", ".finished.new"):  # by a training that was killed while it replaced a folder
         (tmp_path / left).mkdir()
-        killed = tmp_path / Path(left).stem
+        killed = tmp_path / Path(left).stem.removeprefix(".")
         assert refused(run, "--model", MINILM, "--out", killed).startswith(f"{killed}: exists")
         assert killed.is_dir() and not (tmp_path / left).exists()
     whole = refused(run, "--model", MINILM, "--out", run, "--overwrite")  # which would be gone

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ragdro.files import atomic_folder, finish_replacing, replace_folder
+from ragdro.files import atomic_folder, finish_replacing, made_beside, replace_folder
 
 
 def test_a_folder_appears_when_it_is_done(tmp_path: Path) -> None:
@@ -55,7 +55,8 @@ def test_a_folder_that_is_replaced_is_never_lost(
     there: bool, survived: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in front of any file operation, also of the one that mends it."""
-    made, folder = tmp_path / "model.new", tmp_path / "model"
+    folder = tmp_path / "model"
+    made = made_beside(folder)
     for path, text in ((made, "after"), (folder, "before"))[: 1 + there]:
         path.mkdir()
         (path / "weights").write_text(text)
@@ -85,13 +86,26 @@ def test_a_folder_that_is_replaced_is_never_lost(
         left = -1
         finish_replacing(made, folder)
     assert (folder / "weights").read_text() in (("after", "before") if there else ("after",))
-    assert {path.name for path in tmp_path.iterdir()} <= {"model", "model.new"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", made.name}
     assert made.is_dir() == ((folder / "weights").read_text() == "before")
+
+
+def test_folders_of_others_beside_one_that_is_replaced_stay(tmp_path: Path) -> None:
+    """`model.old` and `model.new` are names that people give."""
+    folder = tmp_path / "model"
+    made = made_beside(folder)
+    for name in ("model.old", "model.new", made.name):
+        (tmp_path / name).mkdir()
+    finish_replacing(made, folder)
+    made.mkdir()
+    replace_folder(made, folder)
+    finish_replacing(made, folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.old", "model.new"}
 
 
 def test_nothing_is_mended_where_nothing_was_killed(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    (tmp_path / "model.new").mkdir()
-    finish_replacing(tmp_path / "model.new", folder)
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.new"}
+    made_beside(folder).mkdir()
+    finish_replacing(made_beside(folder), folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.new"}

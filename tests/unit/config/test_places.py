@@ -11,6 +11,7 @@ from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import first_difference, located, root_of
 from ragdro.errors import ConfigError
 from ragdro.runs.folder import RunFolder
+from ragdro.runs.status import refuse_another_run
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,6 +39,35 @@ def test_a_run_resumes_where_it_began_wherever_its_folder_lies(
         assert first_difference(saved, asked_here) is None
 
 
+@pytest.mark.parametrize("linked", ["runs", "runs/one"])
+@pytest.mark.parametrize("afterwards", [False, True])
+def test_a_run_behind_a_link_resumes_from_anywhere(
+    afterwards: bool, linked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of runs on another disk, whether linked from the start or moved there."""
+    home, disk = tmp_path / "home", tmp_path / "disk" / linked
+    home.mkdir(), disk.parent.mkdir(parents=True)
+    (home / "mine.jsonl").touch()
+    monkeypatch.chdir(home)
+    if afterwards:
+        begin(config("runs"))
+        Path(linked).rename(disk)
+        Path(linked).symlink_to(disk)
+    else:
+        disk.mkdir()
+        Path(linked).parent.mkdir(exist_ok=True)
+        Path(linked).symlink_to(disk)
+        begin(config("runs"))
+    moved = home.rename(tmp_path / "moved") if afterwards else home
+    for place in (moved, tmp_path):
+        monkeypatch.chdir(place)
+        resumed = settings_of(moved / "runs/one", [], resume=True)
+        assert resumed.data.train == str(moved / "mine.jsonl")
+        refuse_another_run(resumed)
+    if not afterwards:
+        assert settings_of(tmp_path / "disk/runs/one", [], resume=True).data.train == str(home / "mine.jsonl")
+
+
 def test_a_run_folder_is_a_config_to_resume_with_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,11 +79,11 @@ def test_a_run_folder_is_a_config_to_resume_with_from_anywhere(
     folder = begin(config("runs"))
     monkeypatch.chdir(other)
     for given in (Path("../home/runs/one"), Path("../home/my.yaml")):
-        found = settings_of(given, ["iterations=9"], resume=True)
-        assert found.data.train == str(home / "mine.jsonl") and found.iterations == 9
-        assert (Path(found.runs) / found.name).resolve() == home / folder
-        assert found.cache == str(home / config("runs").cache)
-        assert first_difference(located(config("runs"), home), found) is None
+        resumed = settings_of(given, ["iterations=9"], resume=True)
+        assert resumed.data.train == str(home / "mine.jsonl") and resumed.iterations == 9
+        assert (Path(resumed.runs) / resumed.name).resolve() == home / folder
+        assert resumed.cache == str(home / config("runs").cache)
+        assert first_difference(located(config("runs"), home), resumed) is None
     monkeypatch.chdir(home / folder)
     assert settings_of(Path(), [], resume=True).name == "one"
     for given, overrides, resume, said in (
@@ -70,7 +100,9 @@ def test_a_config_of_the_usual_name_makes_no_run_of_its_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(dump_config(config("runs")))
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(
+        ConfigError, match="is a folder, neither a config file nor a run to resume; name a file in it: ls "
+    ):
         settings_of(tmp_path, [], resume=True)
     assert settings_of(Path("config.yaml"), [], resume=True) == config("runs")
 
@@ -78,7 +110,7 @@ def test_a_config_of_the_usual_name_makes_no_run_of_its_folder(
 def begin(began: Config) -> Path:
     """The folder of a run as it is when it has begun."""
     folder = Path(began.runs) / began.name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     RunFolder(began).begin(resume=False)
     return folder
 
