@@ -75,9 +75,11 @@ class Engine:
         self._waiting: deque[_Waiting] = deque()
         self._lanes = lanes_of(self._rags.values())
         self._threads = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self._lanes, "models")
-        self._running: dict[asyncio.Task[None], int] = {}
-        """Batches that are worked on, and how many jobs each has."""
+        self._pools = [ThreadPoolExecutor(1, f"models-{i}") for i in range(self._lanes)]
+        """A lane's thread. A request that is alone has the first one's: OpenMP keeps a thread's helpers, and
+        where all of them together are more than there are cores, each waits asleep in place of ready."""
+        self._running: dict[asyncio.Task[None], tuple[int, int]] = {}
+        """Batches that are worked on: how many jobs each has, and its lane."""
         self._is_whole = False
         """Whether one of them has the whole processor."""
         self._seconds_each = 0.1
@@ -100,7 +102,8 @@ class Engine:
             self._dispatcher.cancel()
             await asyncio.wait([self._dispatcher])
         await asyncio.gather(*self._running)
-        await asyncio.to_thread(self._pool.shutdown)
+        for pool in self._pools:
+            await asyncio.to_thread(pool.shutdown)
 
     async def ask(self, job: Job) -> Result:
         """The job's result. Cancelling the call frees its place.
@@ -133,14 +136,15 @@ class Engine:
 
     def _begin(self) -> None:
         """Work on the next batch: of all jobs under way no more than a thread's part."""
-        under_way = len(self._waiting) + sum(self._running.values())
+        under_way = len(self._waiting) + sum(jobs for jobs, _ in self._running.values())
         size = min(len(self._waiting), self._settings.batch, math.ceil(under_way / self._lanes))
         self._is_whole = under_way == 1
         threads = self._threads if under_way == 1 else max(1, self._threads // self._lanes)
         batch = [self._waiting.popleft() for _ in range(size)]
         self._meters.waiting.set(len(self._waiting))
-        task = asyncio.create_task(self._work(batch, threads))
-        self._running[task] = len(batch)
+        lane = min(set(range(self._lanes)) - {taken for _, taken in self._running.values()})
+        task = asyncio.create_task(self._work(batch, threads, lane))
+        self._running[task] = len(batch), lane
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
@@ -154,12 +158,12 @@ class Engine:
         while len(self._waiting) < count and monotonic() < until:
             await asyncio.sleep(min(_LOOK_SECONDS, seconds))
 
-    async def _work(self, batch: list[_Waiting], threads: int) -> None:
+    async def _work(self, batch: list[_Waiting], threads: int, lane: int) -> None:
         started = monotonic()
         jobs, samples = [waiting.job for waiting in batch], self._settings.samples
-        lanes = 1 if self._is_whole else self._lanes
+        lanes, pool = 1 if self._is_whole else self._lanes, self._pools[lane]
         compute = partial(work, self._rags, jobs, samples)
-        running = asyncio.get_running_loop().run_in_executor(self._pool, _with_threads, threads, compute)
+        running = asyncio.get_running_loop().run_in_executor(pool, _with_threads, threads, compute)
         await asyncio.wait([running])
         spent = monotonic() - started
         self._seconds_each += 0.2 * (spent / len(batch) / lanes - self._seconds_each)

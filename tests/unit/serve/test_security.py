@@ -152,7 +152,7 @@ def test_the_log_has_no_bodies_and_a_fault_says_nothing(
 
 def test_a_client_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    monkeypatch.setattr("ragdro.serve.engine.work", lambda *arguments: gate.wait(10) and [])
+    monkeypatch.setattr("ragdro.serve.engine.work", lambda rags, jobs, samples: gate.wait(10) and jobs)
     messages: list[Any] = [
         {"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False},
         {"type": "http.disconnect"},
@@ -227,3 +227,10 @@ def test_an_address_that_is_taken_is_one_line_before_anything_is_loaded() -> Non
         bind("192.0.2.1", 0)
     with bind("127.0.0.1", 0) as found, pytest.raises(ConnectionRefusedError):
         socket.create_connection(found.getsockname())
+
+
+def test_the_second_part_of_an_answer_does_not_wait_for_the_client_to_confirm_the_first() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
