@@ -112,6 +112,9 @@ def main() -> None:
         os._exit(error.exit_code)  # a thread that saves may wait for the other process still
     except RagdroError as error:
         sys.exit(_say(str(error), error.exit_code))
+    except MemoryError as error:  # of the machine's own memory, outside of a pass: those name their setting
+        said = f"out of memory ({str(error) or 'of this machine'}); smaller *.max_tokens_per_micro_batch,"
+        sys.exit(_say(f"{said} e_step.samples or top_n need less{resuming()}", 1))
     except OSError as error:
         where = f"{meant(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
         again = resuming().removeprefix("; ")

@@ -105,3 +105,15 @@ def test_a_warning_of_ours_is_one_line_without_a_place_in_the_code() -> None:
     ours, theirs = done.stderr.splitlines()[:2]
     assert ours == "ragdro: note: cut: 12"
     assert theirs.endswith("UserWarning: theirs")
+
+
+def test_too_little_memory_is_one_line_wherever_it_shows() -> None:
+    fail = (
+        "import numpy as np; from ragdro import cli;"
+        "cli.app = lambda: np.zeros(1 << 50);"  # 8 PiB, more than an address reaches
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", fail], capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("ragdro: error: out of memory (Unable to allocate")
+    assert "e_step.samples" in line
