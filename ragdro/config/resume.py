@@ -38,7 +38,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
 """Keys (`*` stands for anything) that change no metric by more than rounding, by what they say."""
 _PATHS = frozenset(("train", "validation", "test", "corpus", "model", "prompt", "from", "path"))
 """Keys whose value may be a path."""
-_ROOT = ".started_in"
+STARTED_IN = ".started_in"
 """The file in a run folder that says where its relative paths start."""
 
 
@@ -93,12 +93,12 @@ def note_root(folder: Path, config: Config) -> None:
     """Write down where the run in `folder` is started, if its own place does not say: `runs` leads outside,
     by its name or by a link. OSError where the disk refuses."""
     if _root_above(folder.resolve(), config) != Path.cwd():
-        write_atomically(folder / _ROOT, str(Path.cwd()))
+        write_atomically(folder / STARTED_IN, str(Path.cwd()))
 
 
 def root_of(folder: Path, config: Config) -> Path:
     """The folder that the run in `folder` was started in; this one where nothing says which."""
-    note = folder / _ROOT
+    note = folder / STARTED_IN
     if note.is_file():
         root = Path(note.read_text(encoding="utf-8"))
         if root.is_dir():

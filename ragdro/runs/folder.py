@@ -84,16 +84,16 @@ class RunFolder:
     def held(self, iteration: int, role: str, parameters: Mapping[str, torch.Size]) -> list[str]:
         """Which of these trained parameters a checkpoint has as they are: float32, under their own names. An
         adapter's, a pointer's and those of an architecture that is renamed on disk have others."""
-        texts: list[str] = []
+        held: list[str] = []
         for path in role_folder(self.path, iteration, role).glob("*.safetensors"):
             with safe_open(path, "pt") as file:
                 slices = {name: file.get_slice(name) for name in parameters.keys() & set(file.keys())}
-            texts += [
+            held += [
                 name
                 for name, one in slices.items()
                 if one.get_dtype() == "F32" and torch.Size(one.get_shape()) == parameters[name]
             ]
-        return texts
+        return held
 
     def point_at_best(self, results: Mapping[str, Any], finished: int, needed: set[int]) -> None:
         """Point `best` where it belongs and remove the checkpoints that neither `checkpoints.keep` names nor

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ragdro.config import Config, load_config
-from ragdro.config.resume import first_difference, located, root_of
+from ragdro.config.resume import STARTED_IN, first_difference, located, root_of
 from ragdro.errors import ConfigError, DataError
 from ragdro.files import remove_temporary_files
 from ragdro.runs.lock import LOCK, is_running
@@ -48,7 +48,7 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         refuse_another_run(config)
         remove_temporary_files(folder)  # of a report that was being written when it was killed
         return _results_if_done(config, folder)
-    begun = (p for p in folder.iterdir() if p.name != LOCK and p.suffix != ".tmp")
+    begun = (p for p in folder.iterdir() if p.name not in (LOCK, STARTED_IN) and p.suffix != ".tmp")
     if resume and any(begun):
         raise ConfigError(f"name: {folder} is not a run folder (it has no {CONFIG}); choose another name")
     if not overwrite and not resume:
