@@ -55,8 +55,8 @@ def lists_of(question: Question, teacher: str) -> list[Reading]:
 
 def first(path: str, count: int) -> list[Question]:
     """The first questions of a file that have K candidates."""
-    found = [q for q in read_questions(path) if q.candidates and len(q.candidates.passages) >= K]
-    return found[:count]
+    questions = [q for q in read_questions(path) if q.candidates and len(q.candidates.passages) >= K]
+    return questions[:count]
 
 
 def trained(config: ragdro.Config, questions: Sequence[Question]) -> Generator:
@@ -110,15 +110,15 @@ def scores_of(records: Sequence[dict[str, str]]) -> dict[str, Scores]:
 
 def table(runs: Path, name: str) -> None:
     """Print each row's figures, and what it differs by from `full` behind the same list, Holm over a list."""
-    found: dict[str, dict[str, Scores]] = {label: {} for label in LISTS}
+    by_list: dict[str, dict[str, Scores]] = {label: {} for label in LISTS}
     for way in WAYS:
         file = runs / f"{name}-{way}.jsonl"
         if file.is_file():
             for key, scores in scores_of([json.loads(line) for line in file.open()]).items():
                 read, label = key.split(", ")
-                found[label][way if way == read else f"{way}, read with {read}"] = scores
+                by_list[label][way if way == read else f"{way}, read with {read}"] = scores
     rng = np.random.default_rng(0)
-    for label, rows in found.items():
+    for label, rows in by_list.items():
         for metric in ("exact match", "F1") if "full" in rows else ():
             base = rows["full"][metric]
             others = {row: rows[row][metric] for row in rows if row != "full"}
@@ -127,11 +127,10 @@ def table(runs: Path, name: str) -> None:
             print(f"\n{name}, {label}, {metric}, {len(base)} questions")
             print(f"| full | {center.mean:.3f} ({center.low:.3f}–{center.high:.3f}) | | |")
             for row, own in others.items():
-                at, by = bootstrap_interval(own, rng), paired_bootstrap(base, own, rng)
-                print(
-                    f"| {row} | {at.mean:.3f} ({at.low:.3f}–{at.high:.3f}) | {by.mean:+.3f} ({by.low:+.3f} to"
-                    f" {by.high:+.3f}) | {tests[row]:.4f}, Holm {adjusted[row]:.4f} |"
-                )
+                interval, difference = bootstrap_interval(own, rng), paired_bootstrap(base, own, rng)
+                gain = f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+                read = f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})"
+                print(f"| {row} | {read} | {gain} | {tests[row]:.4f}, Holm {adjusted[row]:.4f} |")
 
 
 def main() -> None:

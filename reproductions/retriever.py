@@ -117,8 +117,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]
         systems[f"{BEFORE}, {source}"] = DenseSettings(model=str(folder), device=options.device)
     rows: dict[str, dict[str, Any]] = {}
     for system, settings in systems.items():
-        found = cached_candidates(held_out, corpus, settings, TOP_N, options.out / f"cache{precision}")
-        ranked = {q.id: c.passages for q, c in zip(held_out, found, strict=True)}
+        candidates = cached_candidates(held_out, corpus, settings, TOP_N, options.out / f"cache{precision}")
+        ranked = {q.id: c.passages for q, c in zip(held_out, candidates, strict=True)}
         gold = {q.id: q.gold_passages for q in held_out}
         scores = ranking_measures(ranked, gold, MEASURES)
         by_question = {m: [scores[m][q.id] for q in held_out] for m in MEASURES}
@@ -145,7 +145,7 @@ def searched(name: str, held_out: Sequence[Question], options: argparse.Namespac
 
 def sources(name: str, options: argparse.Namespace) -> dict[str, list[RelevanceLabels]]:
     """The labels by where they come from, all of the same questions."""
-    found: dict[str, list[RelevanceLabels]] = {}
+    labels_by_source: dict[str, list[RelevanceLabels]] = {}
     if name in options.run and name not in options.kept:
         run = options.run[name]
         options.kept[name] = options.out / f"{name}-labels.jsonl"
@@ -153,15 +153,17 @@ def sources(name: str, options: argparse.Namespace) -> dict[str, list[RelevanceL
     if name in options.kept:
         kept = spaced(kept_labels(options.kept[name]), options.train)
         tasks = [task for task, _ in kept]
-        found["posterior"] = [
+        labels_by_source["posterior"] = [
             RelevanceLabels(task.question, task.candidates.passages, values)
             for task, values in kept
             if values
         ]
     else:
         tasks = training_tasks(name, options)
-    found |= {"distant": distant_labels(tasks), "gold": gold_labels(tasks)}
-    return {source: labels for source, labels in found.items() if labels and source in options.sources}
+    labels_by_source |= {"distant": distant_labels(tasks), "gold": gold_labels(tasks)}
+    return {
+        source: labels for source, labels in labels_by_source.items() if labels and source in options.sources
+    }
 
 
 def keep_labels(weighted: Sequence[WeightedTask], path: Path) -> None:
@@ -200,8 +202,8 @@ def training_tasks(name: str, options: argparse.Namespace) -> list[Task]:
     """Training questions with BM25's top 20 of all passages of the set."""
     questions = spaced(list(read_questions(options.data / TRAIN[name])), options.train)
     corpus = all_passages(name, options)
-    found = cached_candidates(questions, corpus, Bm25Settings(), TOP_N, options.out / "cache")
-    return [Task(q, c) for q, c in zip(questions, found, strict=True)]
+    candidates = cached_candidates(questions, corpus, Bm25Settings(), TOP_N, options.out / "cache")
+    return [Task(q, c) for q, c in zip(questions, candidates, strict=True)]
 
 
 def all_passages(name: str, options: argparse.Namespace) -> Path:

@@ -142,9 +142,9 @@ def searched(data: Path, out: Path, name: str, asked: Sequence[Question], most: 
     every |= {p.content: every.get(p.content, p) for q in asked for p in q.gold_passages}
     numbered = [replace(p, id=str(i)) for i, p in enumerate(every.values())]
     write_passages(corpus, numbered)
-    found = cached_candidates(asked, corpus, Bm25Settings(), most, out / "cache")
+    retrieved = cached_candidates(asked, corpus, Bm25Settings(), most, out / "cache")
     kept = {p.content for q in asked for p in q.gold_passages}
-    kept |= {p.content for candidates in found for p in candidates.passages}
+    kept |= {p.content for candidates in retrieved for p in candidates.passages}
     return [p for p in numbered if p.content in kept]
 
 
@@ -172,10 +172,10 @@ def measure(retriever: str, options: argparse.Namespace) -> None:
     """What the pair of `options.run`, and vanilla RAG, answer from what this retriever finds."""
     searching, run = config_of(retriever, options), config_of_run(options.run)
     questions = list(read_questions(searching.data.validation))
-    found = cached_candidates(
+    retrieved = cached_candidates(
         questions, searching.data.corpus, searching.retriever, run.top_n, options.out / "cache"
     )
-    tasks = [Task(question, candidates) for question, candidates in zip(questions, found, strict=True)]
+    tasks = [Task(question, candidates) for question, candidates in zip(questions, retrieved, strict=True)]
     folder = options.out / searching.name
     folder.mkdir(exist_ok=True)
     rag = build_rag(run, checkpoint_of(options.run, "best"))
@@ -215,11 +215,11 @@ def tests(shown: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
     lines = []
     for metric in METRICS:
         values = {what: [shown[label][metric] for label in pair] for what, pair in there.items()}
-        found = {what: paired_permutation_test(*v, np.random.default_rng(0)) for what, v in values.items()}
-        for what, corrected in holm(found).items():
+        p_values = {what: paired_permutation_test(*v, np.random.default_rng(0)) for what, v in values.items()}
+        for what, corrected in holm(p_values).items():
             mean, low, high = paired_bootstrap(*values[what], np.random.default_rng(0))
             interval = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-            lines.append(f"{metric}, {what}: {interval}, p {found[what]:.4f}, Holm {corrected:.4f}")
+            lines.append(f"{metric}, {what}: {interval}, p {p_values[what]:.4f}, Holm {corrected:.4f}")
     return ["", *lines]
 
 

@@ -84,6 +84,7 @@ def measured(think: int, seed: int, options: argparse.Namespace) -> dict[str, An
     """The row: what its file says, or a training."""
     path: Path = options.out / f"{options.split}-{think}-{seed}.json"
     asked = {"settings": settings(seed).model_dump(mode="json"), "questions": options.questions}
+    asked["weights"] = "of the last iteration"  # rows of earlier versions have the best one's
     if path.is_file():
         row: dict[str, Any] = json.loads(path.read_text())
         if row["asked"] == asked:
@@ -130,14 +131,14 @@ def with_passages(questions: Sequence[Question], retrieve: Callable[..., Any]) -
     """The questions with six candidates: their gold passages and others that were found, in an order of
     chance that is the same for all rows."""
     shelf = retrieve(questions)
-    found = []
+    chosen = []
     for question, candidates in zip(questions, shelf, strict=True):
         gold = {passage.content for passage in question.gold_passages}
         others = [passage for passage in candidates.passages if passage.content not in gold]
         passages = [*question.gold_passages, *others][:READ]
         random.Random(question.id).shuffle(passages)
-        found.append(replace(question, candidates=Candidates(question.id, tuple(passages))))
-    return found
+        chosen.append(replace(question, candidates=Candidates(question.id, tuple(passages))))
+    return chosen
 
 
 def scores(predictions: Sequence[Prediction]) -> dict[str, float | None]:

@@ -107,12 +107,12 @@ def test_the_tokens_of_two_rounds_are_those_that_a_run_computes(tmp_path: Path, 
     for one in weighted:
         paths = [sample.path for sample in one.samples if sample.path is not None]
         firsts = {path.decisions[0] for path in paths}
-        found = all(len(one.candidates.passages) == config.top_n for path in paths for one in path.rounds)
+        all_full = all(len(one.candidates.passages) == config.top_n for path in paths for one in path.rounds)
         of_question = examples(system, one)
         for role, example in of_question.items():
             expected = phases[f"{role} update"]["tokens"] / QUESTIONS
             assert len(example.group) <= 1.05 * expected
-            if found and len(firsts) == 3:
+            if all_full and len(firsts) == 3:
                 whole += 1
                 assert len(example.group) >= 0.85 * expected, role
     assert whole >= 6  # two questions of three roles at least

@@ -49,12 +49,12 @@ def test_what_is_counted(script: dict[str, Any]) -> None:
 def test_each_question_has_its_gold_passages_among_six(script: dict[str, Any]) -> None:
     shelf = tuple(Passage(str(i), f"T{i}", f"text {i}") for i in range(9))
     gold = Passage("gold", "T3", "text 3", True)  # found, too, under another id
-    found, again = (
+    first, again = (
         script["with_passages"]([Question("q", "Q?", ("a",), (gold,))], lambda _: [Candidates("q", shelf)])[0]
         for _ in range(2)
     )
-    passages = found.candidates.passages
-    assert found == again and len(passages) == 6 and gold in passages
+    passages = first.candidates.passages
+    assert first == again and len(passages) == 6 and gold in passages
     assert len({p.content for p in passages}) == 6
 
 

@@ -54,9 +54,9 @@ def test_texts_and_passages_of_long_ago_are_given_up(monkeypatch: pytest.MonkeyP
     search = QuerySearch(find, 1, 0)
     assert list(search.search(["a", "b", "c", "d"])) == ["a", "b", "c", "d"]
     assert all(ref() is not None for ref in made)
-    found = search.search(["a", "e"])
-    assert ids(found["a"]) == ["a"] and ids(found["e"]) == ["e"]
-    del found
+    candidates = search.search(["a", "e"])
+    assert ids(candidates["a"]) == ["a"] and ids(candidates["e"]) == ["e"]
+    del candidates
     assert [ref() is not None for ref in made] == [False, False, False, True, True]
     assert search.search(["e"])["e"].passages[0] is made[4]() and len(made) == 5
 

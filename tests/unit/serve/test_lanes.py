@@ -32,16 +32,16 @@ def two_threads() -> Iterator[None]:
 
 
 def jobs(count: int) -> list[Job]:
-    found: list[Job] = []
+    jobs: list[Job] = []
     for i in range(count):
         question = f"where does Mara{i} work?"
         passages = tuple(Passage(str(p), "", f"Mara{p} works for Firm{p + i}") for p in range(2 + i % 4))
-        found.append(
+        jobs.append(
             RerankJob(question, passages)
             if i % 3 == 0
             else AnswerJob(question, passages, samples=4 * (i % 2), scored=True, included=i % 4 == 1)
         )
-    return found
+    return jobs
 
 
 def essence(result: Result | RagdroError) -> list[object]:
@@ -64,9 +64,9 @@ def test_two_batches_at_once_give_what_each_request_gets_alone() -> None:
     async def scene() -> list[Result]:
         engine = Engine(pocket_rag(), settings, Meters())
         engine.start()
-        found = await asyncio.gather(*(engine.ask(job) for job in asked))
+        answers = await asyncio.gather(*(engine.ask(job) for job in asked))
         await engine.stop()
-        return found
+        return answers
 
     assert [essence(result) for result in asyncio.run(scene())] == expected
 
