@@ -17,18 +17,18 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """
 
     def fill(self, rows: slice, size: tuple[int, int], key_states: Tensor, value_states: Tensor) -> None:
-        """Keep what the first tokens of some of `size` = (all rows, their width) left; what is never filled
-        is 0."""
+        """Keep what the first tokens of some of `size` = (all rows, their width) left, and 0 behind them."""
         total, width = size
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._stored = [
-                new.new_zeros(total, new.shape[1], width + _room(width), new.shape[3])
+                new.new_empty(total, new.shape[1], width + _room(width), new.shape[3])
                 for new in (key_states, value_states)
             ]
             self.keys, self.values = (stored[:, :, :width] for stored in self._stored)
         for held, new in zip((self.keys, self.values), (key_states, value_states), strict=True):
             held[rows, :, : new.shape[2]] = new
+            held[rows, :, new.shape[2] :] = 0
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any

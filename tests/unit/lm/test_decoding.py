@@ -65,6 +65,15 @@ def test_a_roomy_layer_holds_what_was_appended_however_often_it_moved() -> None:
         assert layer.get_seq_length() == sum(k.shape[2] for k, _ in parts)
 
 
+def test_what_is_filled_in_parts_is_0_behind_the_shorter_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda old, *size: old.new_full(size, torch.nan))
+    layer, parts = RoomyLayer(), [torch.randn(2, 3, 5, 4), torch.randn(1, 3, 3, 4)]
+    layer.fill(slice(0, 2), (3, 5), parts[0], -parts[0])
+    layer.fill(slice(2, 3), (3, 5), parts[1], -parts[1])
+    expected = torch.cat([parts[0], torch.nn.functional.pad(parts[1], (0, 0, 0, 2))])
+    assert torch.equal(layer.keys, expected) and torch.equal(layer.values, -expected)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_taken_back_is_as_if_it_had_never_been_fed(variant: str) -> None:
     model = random_model(byte_level(), variant.split("-")[0], **VARIANTS[variant])
