@@ -6,8 +6,9 @@ DATA is laid out as `sets.sh` says, with `more/` beside it. FOLDER is a MiniLM t
 the questions in `--labels`: held-out questions that share a gold passage with one of these are left out. What
 is searched are the gold passages and BM25's top `--pool` of all questions that are asked. Two runs of
 `configs/smollm2-135m.yaml`, with MiniLM as it comes and with FOLDER, each of one iteration; the second starts
-from the first one's warmed-up pair, so that they differ in the retriever alone. OUT has their folders; a run
-that was stopped resumes. At the end a table of the held-out questions, with bootstrap intervals and paired
+from the first one's warmed-up pair, so that they differ in the retriever alone (`warm_up.from=RUN` behind it:
+both from that pair). OUT has their folders; a run that was stopped resumes, and OUT with another option than
+`--only` is refused. At the end a table of the held-out questions, with bootstrap intervals and paired
 permutation tests.
 
 With `--run RUN` nothing is trained: the best pair of that run reads what both retrievers find; vanilla RAG is
@@ -66,6 +67,8 @@ KEYS = (
 )
 BEFORE, AFTER = "MiniLM", "taught"
 STAGES = {"vanilla RAG": "vanilla_rag", "warm-up": "warm_up", "the loop": "iteration-1"}
+MADE_WITH = ("data", "labels", "taught", "run", "train", "test", "pool")
+"""Options that must stay the same in an OUT, whose files are used again."""
 METRICS = ("gold_in_candidates", "full_recall", "exact_match", "f1")
 """All gold passages among the candidates; all of them selected; the answer."""
 
@@ -108,9 +111,8 @@ def prepare(options: argparse.Namespace) -> None:
     """Write the questions of both splits and the pool that is searched, once."""
     out, name = options.out, options.set
     pool = out / f"{name}-pool.jsonl"
-    if pool.is_file():
+    if prepared(pool, out / f"{name}-options.json", options):
         return
-    out.mkdir(parents=True, exist_ok=True)
     train_file, test_file, _ = SETS[name]
     learned = [] if options.labels is None else read_questions(options.labels)
     seen = {p.content for q in learned for p in q.gold_passages}
@@ -132,6 +134,25 @@ def prepare(options: argparse.Namespace) -> None:
                 file.write(orjson.dumps({k: v for k, v in row.items() if k != "candidates"}) + b"\n")
     asked = [q for questions in splits.values() for q in questions]
     write_passages(pool, searched(options.data, out, name, asked, options.pool))
+
+
+def prepared(pool: Path, record: Path, options: argparse.Namespace) -> bool:
+    """Whether what these options ask for is there. Raises `RagdroError` where it was made with others."""
+    asked = {key: getattr(options, key) for key in MADE_WITH}
+    asked = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in asked.items()}
+    if not pool.is_file():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(record, json.dumps(asked) + "\n")
+        return False
+    made = json.loads(record.read_text()) if record.is_file() else {}
+    for key in MADE_WITH:
+        if key not in made or made[key] != asked[key]:
+            option = "DATA" if key == "data" else f"--{key}"
+            raise RagdroError(
+                f"{option}: {asked[key]} here, but {pool} was made with {made.get(key, 'what is not known')};"
+                " give another OUT"
+            )
+    return True
 
 
 def searched(data: Path, out: Path, name: str, asked: Sequence[Question], most: int) -> list[Passage]:

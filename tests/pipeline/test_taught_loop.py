@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from ragdro.data import read_corpus, read_questions
+from ragdro.errors import RagdroError
 
 SCRIPT = Path(__file__).parents[2] / "reproductions/taught_loop.py"
 
@@ -80,6 +81,22 @@ def test_what_the_retriever_has_learned_is_not_held_out(
     titles = {p.title for p in pool}
     assert {*(f"train{i}" for i in range(4)), *held_out} <= titles  # the gold passages
     assert len({p.id for p in pool}) == len(pool) and "far" not in titles
+
+
+@pytest.mark.parametrize(("key", "value"), [("train", 3), ("pool", 2), ("labels", None)])
+def test_what_was_made_with_other_options_is_not_used_again(
+    script: ModuleType, options: argparse.Namespace, key: str, value: object
+) -> None:
+    script.prepare(options)
+    pool = options.out / "2wiki-pool.jsonl"
+    made = pool.stat().st_mtime_ns
+    script.prepare(argparse.Namespace(**vars(options)))
+    assert pool.stat().st_mtime_ns == made
+    with pytest.raises(RagdroError, match=f"--{key}: {value} here, but {pool} was made with .*another OUT"):
+        script.prepare(argparse.Namespace(**vars(options) | {key: value}))
+    (options.out / "2wiki-options.json").unlink()
+    with pytest.raises(RagdroError, match="made with what is not known"):
+        script.prepare(options)
 
 
 def test_the_two_runs_differ_in_the_retriever_alone(script: ModuleType, options: argparse.Namespace) -> None:
