@@ -6,20 +6,24 @@ m = 8 lists of K = 5 out of 20 passages of 180 tokens, which use 6, 8, 12 or 20 
 them. Scoring (log p(y|x,d_z), no gradient) and one gradient of the generator, each in four ways: `ours`
 (blocks), `separate` (a pass for each list under the same block mask), `separate_full` (a pass for each list
 with ordinary causal attention), `tree` (the same with what lists begin with shared). Before anything is
-timed, blocks are equal to `separate` and the tree to `separate_full`. A few minutes on two cores.
+timed, blocks are equal to `separate` and the tree to `separate_full`. Then a whole iteration, as
+`benchmarks.iteration` has it (lists drawn, scored, one gradient of the selector and one of the generator),
+with blocks (`ours`) and without (`tree`). A few minutes on two cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.iteration import Ours
 from benchmarks.timing import Side, compare, report, same
-from benchmarks.trial import Trial, compared, parse, random_model, slope, world
+from benchmarks.trial import Trial, compared, parse, random_model, selector_of, slope, world
 from ragdro.generation.generator import Generator
 from ragdro.lm.parity import separate_log_probs
 from ragdro.lm.scoring import sequence_log_probs
@@ -89,7 +93,7 @@ def update(generator: Generator, side: Side) -> Side:
 
 
 def case(trial: Trial, generators: dict[str, Generator], task: Task, distinct: int) -> dict[str, object]:
-    """Both jobs over so many different passages, after a check that sides agree."""
+    """All jobs over so many different passages, after a check that sides agree."""
     lists = lists_over(trial, distinct)
     sides = ways(generators, task, lists)
     results: dict[str, object] = {"distinct": len({i for z in lists for i in z})}
@@ -102,6 +106,12 @@ def case(trial: Trial, generators: dict[str, Generator], task: Task, distinct: i
             for one, other in (("ours", "separate"), ("tree", "separate_full")):
                 same(f"{name}: {one}", jobs[one](), jobs[other](), tolerance)
         results[name] = compare(trial, jobs)
+    selector = selector_of(trial)
+    iterations = {
+        way: Ours(selector, generators[name], [task], trial.samples)
+        for way, name in (("ours", "blocks"), ("tree", "full"))
+    }
+    results["iteration"] = compare(trial, {way: partial(ours, [lists]) for way, ours in iterations.items()})
     return results
 
 
