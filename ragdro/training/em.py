@@ -98,9 +98,9 @@ def train(
         asking=asking_of(rewriter, retriever, settings, selector),
     )
     selector.independent = algorithm.independent
-    splits = (
-        None if part is None else tasks_of(part, retrieve, top_n) for part in (questions, validation, test)
-    )
+    measured = slice(settings.evaluation.questions)
+    parts = (questions, validation[measured], None if test is None else test[measured])
+    splits = (None if part is None else tasks_of(part, retrieve, top_n) for part in parts)
     train_tasks, validation_tasks, test_tasks = splits
     with closing(display(transient=True) if show_progress and is_rank0() else Silent()) as shown:
         watching = [DisplayCallback(shown), LightsCallback(shown), *callbacks]

@@ -75,6 +75,22 @@ def test_it_ends_as_the_run_folder_does_to_the_last_bit(tmp_path: Path) -> None:
         assert all(torch.equal(in_memory[name], theirs[name]) for name in in_memory)
 
 
+def test_no_more_questions_are_measured_than_the_settings_say() -> None:
+    rag, tasks, measured = pocket_rag(), pocket_tasks(6, 5), []
+
+    class Counted(ragdro.Callback):
+        def on_evaluation(
+            self, stage: str, split: str, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+        ) -> None:
+            measured.append((stage, split, len(records)))
+
+    few = {**SHORT, "iterations": 0, "evaluation": Evaluation(samples=3, tight_samples=None, questions=2)}
+    splits = {"validation": tasks[1:4], "test": tasks[3:]}
+    ragdro.train(rag.selector, rag.generator, tasks[:1], **splits, callbacks=[Counted()], **few)
+    assert ("warm_up", "validation", 2) in measured and ("warm_up", "reported", 2) in measured
+    assert {count for _, _, count in measured} == {2}
+
+
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rag, tasks, algorithm = pocket_rag(), pocket_tasks(4, 5), DroCentered(samples=3)
