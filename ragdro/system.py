@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ragdro.config.answering import Answering, AnsweringKind, as_answering, changed
+from ragdro.config.answering import NO_UNION, Answering, AnsweringKind, as_answering, changed
 from ragdro.data.passages import PassageLike, as_passages
 from ragdro.errors import ConfigError, DataError
 from ragdro.generation.generator import Generator
 from ragdro.generation.reading import Reading
 from ragdro.joint import joint_predictions
+from ragdro.latent import latents, retrieved_first
 from ragdro.lm.scoring import SequenceGroup, score_all
 from ragdro.marginal import marginal_predictions
 from ragdro.retrieval.base import Retriever
@@ -117,23 +118,25 @@ class Rag:
         `answering`: None as the system does; a kind alone keeps its samples, threshold and seed.
         """
         how = self._way(answering)
-        if how.kind != "greedy" and self.asking is not None:
-            raise ConfigError(
-                f"answering: {how.kind} takes the lists of one retrieval; with retrieval.rounds of 2 or more"
-                " take answering: greedy"
-            )
+        if how.kind == "union" and self.asking is not None:
+            raise ConfigError(NO_UNION)
         if how.thoughts > 1 and self.generator.thinking is None:
             raise ConfigError(
                 f"answering.thoughts: {how.thoughts} of a generator that does not think (generator.think: 0);"
                 " set thoughts: 1"
             )
         selects, tokens = select and self.selects, self.max_tokens
-        if how.kind == "marginal":
-            return marginal_predictions(self.selector, self.generator, tasks, how, tokens, selects=selects)
-        if not selects:
+        if not selects and how.kind != "marginal":
             return self.read(tasks, self._first(tasks))
-        if how.kind == "joint":
-            return joint_predictions(self.selector, self.generator, tasks, how, tokens)
+        if how.kind in ("marginal", "joint"):
+            asking = self.asking if selects else None
+            if selects:
+                over = latents(self.selector, asking, tasks, how, tokens)
+            else:
+                over = retrieved_first(tasks, self._most)
+            if how.kind == "joint":
+                return joint_predictions(self.selector, self.generator, over, tokens, asking)
+            return marginal_predictions(self.selector, self.generator, over, how, tokens, asking)
         if how.kind == "union":
             return self.read(tasks, united(self.selector, tasks, how.samples, how.seed, tokens))
         return self.read(tasks, self.select(tasks))
@@ -169,8 +172,13 @@ class Rag:
             return None
         return rerank(selector, [task], samples, 0, self.max_tokens)[0]
 
+    @property
+    def _most(self) -> int:
+        """Passages that an answer reads at most."""
+        return self.selector.k if self.asking is None else self.asking.most
+
     def _first(self, tasks: Sequence[Task]) -> list[Selection]:
-        k = self.selector.k if self.asking is None else self.asking.most
+        k = self._most
         lengths = [min(k, len(task.candidates.passages)) for task in tasks]
         return [Selection(tuple(range(length)), None, k) for length in lengths]
 

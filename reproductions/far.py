@@ -1,6 +1,7 @@
 """One search against two, on the embedded world that has to be asked twice.
 
     python reproductions/far.py OUT [--variants one two "two, rewriter frozen" ...] [--seeds 0 1 2]
+        [--answering marginal joint]
 
 Each variant trains selector, generator and rewriter in memory, from the embedded base. All read three
 passages: *one* selects them from one search, *two* two from the first and one from the second; *stop* may
@@ -11,8 +12,9 @@ questions, only the rewriter is trained, and "taught, frozen" is where it begins
 three, "rewriter frozen" the two others. Measured on the test
 questions with the best iteration's weights (*taught*: the last one's): exact match by hops, all gold passages
 read, the fraction of two-hop questions whose written query names the entity that is missing, searches a
-question, and the process's own seconds. OUT keeps a file a variant and seed; what was trained with the same
-settings is not trained again.
+question, and the process's own seconds. OUT keeps a file a variant and seed, and the weights beside it; what
+was trained with the same settings is not trained again. `--answering` answers the test questions once more
+from the greedy path and 8 drawn ones: a row a way, and what it has more than the greedy path's, by seed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ import torch
 
 import ragdro
 from ragdro.algorithms import Dro
-from ragdro.config import EStep, Evaluation, MStep, Optimisation, TrainingSettings, WarmUp
+from ragdro.config import Answering, EStep, Evaluation, MStep, Optimisation, TrainingSettings, WarmUp
+from ragdro.config.answering import AnsweringKind
 from ragdro.config.retrieval import Retrieval
 from ragdro.evaluation.evaluate import evaluate
 from ragdro.evaluation.significance import student_interval
@@ -63,6 +66,8 @@ VARIANTS: dict[str, tuple[Retrieval, dict[str, bool]]] = {
     "two, taught, all trained": (TWO, {}),
     "two, taught, rewriter frozen": (TWO, {"train_rewriter": False}),
 }
+SAMPLES = 8
+"""Paths that other than greedy answers draw."""
 COLUMNS = ("two_hop", "one_hop", "full_recall", "named", "searches", "seconds")
 
 
@@ -115,13 +120,28 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--iterations", type=int, default=None, help="default: the variant's")
     parser.add_argument("--questions", type=int, default=None, help="most questions of a split: a quick look")
+    parser.add_argument("--answering", nargs="*", default=[], choices=["marginal", "joint"])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"| mean of {len(options.seeds)} | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for variant in options.variants:
         rows = [measured(variant, seed, options) for seed in options.seeds]
-        cells = [shown([row[column] for row in rows if row[column] is not None]) for column in COLUMNS]
-        print(f"| {variant} | {' | '.join(cells)} |", flush=True)
+        show(variant, rows)
+        for kind in options.answering:
+            other = [answered(variant, seed, kind, options) for seed in options.seeds]
+            show(f"{variant}: {kind}", other)
+            show(f"{variant}: {kind} less greedy", [*map(less, other, rows)])
+
+
+def less(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
+    """The differences of two rows."""
+    return {c: None if None in (one[c], other[c]) else one[c] - other[c] for c in COLUMNS}
+
+
+def show(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a row of the table: the mean over the seeds' `rows`."""
+    cells = [shown([row[column] for row in rows if row[column] is not None]) for column in COLUMNS]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def shown(values: Sequence[float]) -> str:
@@ -134,7 +154,7 @@ def shown(values: Sequence[float]) -> str:
 
 def measured(variant: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """The variant's row: what its file says, or a training."""
-    path: Path = options.out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+    path = file_of(variant, seed, options)
     given = settings(variant, seed, options.iterations)
     asked = {"settings": given.model_dump(mode="json"), "questions": options.questions}
     if path.is_file():
@@ -146,48 +166,101 @@ def measured(variant: str, seed: int, options: argparse.Namespace) -> dict[str, 
         warm = options.out / f"taught-{seed}.pt"
         if given.iterations:
             measured("two, taught, frozen", seed, options)
-    row = {**trained(given, options.questions, warm), "asked": asked}
+    row = {**trained(given, options.questions, warm, path.with_suffix(".pt")), "asked": asked}
     write_atomically(path, json.dumps(row, indent=1) + "\n")
     return row
 
 
-def trained(given: TrainingSettings, most: int | None, warm: Path | None = None) -> dict[str, Any]:
+def file_of(variant: str, seed: int, options: argparse.Namespace) -> Path:
+    """Where the row is kept; beside it the weights, `.pt`."""
+    out: Path = options.out
+    return out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+
+
+def answered(
+    variant: str, seed: int, kind: AnsweringKind, options: argparse.Namespace
+) -> dict[str, float | None]:
+    """The row of another way of answering with a measured variant's weights; `seconds` of answering alone."""
+    path = file_of(variant, seed, options)
+    row: dict[str, Any] = json.loads(path.read_text())
+    known: dict[str, dict[str, float | None]] = row.setdefault("answering", {})
+    if kind not in known:
+        world, begun = World(options.questions), time.process_time()
+        world.load(path.with_suffix(".pt"))
+        predictions = world.predictions(VARIANTS[variant][0], Answering(kind=kind, samples=SAMPLES))
+        known[kind] = {**scores(predictions), "seconds": time.process_time() - begun}
+        write_atomically(path, json.dumps(row, indent=1) + "\n")
+    return known[kind]
+
+
+class World:
+    """The models, each from the embedded base, the corpus's retriever and the first `most` questions of each
+    split (None: all)."""
+
+    def __init__(self, most: int | None) -> None:
+        texts: dict[str, int] = {"question_tokens": 48, "passage_tokens": 24}
+        base = "tiny:base"
+        self.selector = ragdro.Selector.from_pretrained(base, k=3, n=TOP_N, prompt="tiny-selector", **texts)
+        self.generator = ragdro.Generator.from_pretrained(
+            base, answer_tokens=6, prompt="tiny-generator", **texts
+        )
+        self.rewriter = ragdro.Rewriter.from_pretrained(base, query_tokens=5, prompt="tiny-rewriter", **texts)
+        self.retriever = ragdro.retriever_over(ragdro.read_corpus(resolve("tiny:far-corpus")))
+        self.questions = {
+            split: ragdro.load_questions(resolve(f"tiny:far-{split}"))[:most]
+            for split in ("train", "validation", "test")
+        }
+
+    @property
+    def models(self) -> list[torch.nn.Module]:
+        """Those that are trained."""
+        return [part.model.hf for part in (self.selector, self.generator, self.rewriter)]
+
+    def load(self, path: Path) -> None:
+        """The weights that `save` wrote."""
+        for model, weights in zip(self.models, torch.load(path), strict=True):
+            model.load_state_dict(weights)
+
+    def save(self, path: Path) -> None:
+        """The weights of all models."""
+        torch.save([model.state_dict() for model in self.models], path)
+
+    def predictions(self, retrieval: Retrieval, answering: Answering | None = None) -> list[Prediction]:
+        """The test questions, answered."""
+        asking = None
+        if retrieval.rounds > 1:
+            asking = Asking(self.rewriter, as_find(self.retriever), retrieval, self.selector)
+        retrieve = as_retrieve(self.retriever, TOP_N)
+        rag = Rag(self.selector, self.generator, retrieve, 4096, asking=asking)
+        return rag.predict(tasks_of(self.questions["test"], retrieve, TOP_N) or [], answering=answering)
+
+
+def trained(
+    given: TrainingSettings, most: int | None, warm: Path | None = None, kept: Path | None = None
+) -> dict[str, Any]:
     """Train on the world and measure on its test questions. `seconds` are the process's own. `warm`: the file
     of a warm-up's weights, which a training of no iterations writes and others begin with; these measure no
-    validation questions."""
+    validation questions. `kept`: where the weights that were measured go."""
     torch.manual_seed(given.seed)
-    begun, rounds = time.process_time(), given.retrieval.rounds
-    texts: dict[str, int] = {"question_tokens": 48, "passage_tokens": 24}
-    selector = ragdro.Selector.from_pretrained("tiny:base", k=3, n=TOP_N, prompt="tiny-selector", **texts)
-    generator = ragdro.Generator.from_pretrained(
-        "tiny:base", answer_tokens=6, prompt="tiny-generator", **texts
-    )
-    rewriter = ragdro.Rewriter.from_pretrained("tiny:base", query_tokens=5, prompt="tiny-rewriter", **texts)
-    retriever = ragdro.retriever_over(ragdro.read_corpus(resolve("tiny:far-corpus")))
-    questions = {
-        split: ragdro.load_questions(resolve(f"tiny:far-{split}"))[:most]
-        for split in ("train", "validation", "test")
-    }
-    models = [part.model.hf for part in (selector, generator, rewriter)]
+    begun, world = time.process_time(), World(most)
     if warm is not None and given.iterations:
-        for model, weights in zip(models, torch.load(warm), strict=True):
-            model.load_state_dict(weights)
+        world.load(warm)
     results = ragdro.train(
-        selector,
-        generator,
-        questions["train"],
-        validation=questions["validation"] if warm is None else (),
+        world.selector,
+        world.generator,
+        world.questions["train"],
+        validation=world.questions["validation"] if warm is None else (),
         algorithm=Dro(samples=given.e_step.samples),
-        retriever=retriever,
-        rewriter=rewriter if rounds > 1 else None,
+        retriever=world.retriever,
+        rewriter=world.rewriter if given.retrieval.rounds > 1 else None,
         top_n=TOP_N,
         settings=given,
     )
     if warm is not None and not given.iterations:
-        torch.save([model.state_dict() for model in models], warm)
-    asking = Asking(rewriter, as_find(retriever), given.retrieval, selector) if rounds > 1 else None
-    rag = Rag(selector, generator, as_retrieve(retriever, TOP_N), 4096, asking=asking)
-    predictions = rag.predict(tasks_of(questions["test"], rag.retrieve, TOP_N) or [])
+        world.save(warm)
+    if kept is not None:
+        world.save(kept)
+    predictions = world.predictions(given.retrieval)
     return {**scores(predictions), "seconds": time.process_time() - begun, "validation": results}
 
 

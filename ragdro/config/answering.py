@@ -14,6 +14,11 @@ from ragdro.errors import ConfigError
 
 AnsweringKind: TypeAlias = Literal["greedy", "marginal", "union", "joint"]
 
+NO_UNION = (
+    "answering: union takes the lists of one retrieval; where a rewriter asks take greedy, marginal or joint"
+)
+"""What is said of a union of what several paths have read."""
+
 
 class Answering(Settings):
     """From which lists a trained system answers (what is measured during training is greedy)."""
@@ -26,7 +31,7 @@ class Answering(Settings):
         " largest p(z|x) p(y|x,d_z)",
     )
     samples: int = Field(
-        8, ge=1, le=1024, description="lists drawn for each question (m); not for greedy answers"
+        8, ge=1, le=1024, description="lists, or paths, drawn for each question (m); not for greedy answers"
     )
     thoughts: int = Field(
         1, ge=1, le=1024, description="marginal: thoughts drawn for each list, with generator.think"

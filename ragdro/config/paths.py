@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ragdro.config.answering import NO_UNION
 from ragdro.config.http import HttpService
 from ragdro.config.objective import ObjectiveSettings
 from ragdro.config.retriever import ExternalSettings, GivenSettings
@@ -53,11 +54,8 @@ def check_asking(config: Config) -> None:
         )
     if config.corrupt_candidates:
         raise ValueError("corrupt_candidates: does not go with a rewriter; set it to 0")
-    if config.answering.kind != "greedy":
-        raise ValueError(
-            f"answering: {config.answering.kind} takes the lists of one retrieval; where a rewriter asks take"
-            " greedy"
-        )
+    if config.answering.kind == "union":
+        raise ValueError(NO_UNION)
     most = max(config.retrieval.selected(config.selector.k))
     if most > config.top_n:
         raise ValueError(f"retrieval.k: K = {most} is more than top_n: N = {config.top_n}; give top_n={most}")

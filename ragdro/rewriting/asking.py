@@ -12,12 +12,12 @@ from dataclasses import replace
 from ragdro.config.retrieval import Retrieval
 from ragdro.errors import ConfigError
 from ragdro.retrieval.queries import Find, QuerySearch
-from ragdro.rewriting.paths import State, first_rounds, pooled, unasked, walk
+from ragdro.rewriting.paths import State, decisions, first_rounds, pooled, unasked, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection import tournament
 from ragdro.selection.lists import log_prior
 from ragdro.selection.selector import Selector
-from ragdro.types import Draw, QuestionPath, Selection, Task
+from ragdro.types import Draw, Permutation, QuestionPath, Selection, Task
 
 
 class Asking:
@@ -78,6 +78,34 @@ class Asking:
         return [
             self._joined(task, path, own) for task, (path,), own in zip(tasks, walked, chosen, strict=True)
         ]
+
+    def selections(
+        self, selector: Selector, chosen: Sequence[tuple[Task, QuestionPath]], max_tokens: int
+    ) -> list[tuple[Task, Selection]]:
+        """Of each question the path that was chosen: the question with what the path has found, and what it
+        has read of that, with the probability of each choice."""
+        probabilities: list[tuple[float, ...]] = [()] * len(chosen)
+        for number in range(1, self.rounds + 1):
+            selects, made = selector.in_round(number), list[tuple[int, Task, Permutation]]()
+            for place, (task, path) in enumerate(chosen):
+                for before, one in list(decisions(task, path))[number - 1 : number]:
+                    if one.permutation:
+                        made.append((place, before, one.permutation))
+            lists = [(before, z) for _, before, z in made]
+            if number == 1:  # of more than N the list is one of those that were left
+                finals = tournament.last_round(selects, [before for before, _ in lists], max_tokens)
+                lists = [
+                    (final, tuple(alive.index(i) for i in z))
+                    for (final, alive), (_, z) in zip(finals, lists, strict=True)
+                ]
+            known = selects.place_probabilities(lists, max_tokens)
+            for (place, _, _), own in zip(made, known, strict=True):
+                probabilities[place] += own
+        result = []
+        for (task, path), own in zip(chosen, probabilities, strict=True):
+            whole, (permutation,) = pooled(task, [path])
+            result.append((whole, Selection(permutation, own, self.most, path)))
+        return result
 
     def writes_first(self, task: Task) -> bool:
         """Whether the first query of the task is written: not where its candidates were given."""

@@ -81,7 +81,9 @@ def walk(
                 ends = stop and query.is_enough
                 fresh = Candidates("", ()) if ends else candidates[query.text]
                 _append(now, state, member, _asked(query, unread(fresh, state.task, search.top_n)))
-        reading = _states(tasks, now, _going(now, number), lambda path: path.rounds[-1].candidates)
+        # What was given in place of a first query has been read already.
+        found = [place for place in _going(now, number) if place in queries]
+        reading = _states(tasks, now, found, lambda path: path.rounds[-1].candidates)
         chosen = choose(number, reading) if reading else ()
         for state, drawn in zip(reading, chosen, strict=True):
             for member, draw in zip(state.members, drawn, strict=True):

@@ -27,16 +27,18 @@ import numpy as np
 
 from ragdro.selection.rerank import all_lists
 from ragdro.selection.selector import Selector
-from ragdro.types import Draw, Permutation, Question, Selection, Task
+from ragdro.types import Draw, Permutation, Question, QuestionPath, Selection, Task
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedList:
-    """A list with its weight in the sum and its exact log p(z|x) (nats)."""
+    """A list with its weight in the sum and its exact log p(z|x) (nats). `path`: how it was found, where a
+    question is asked more than once; the logarithm is then that of all its decisions."""
 
     permutation: Permutation
     weight: float
     log_prior: float
+    path: QuestionPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,8 @@ def weighted_lists(
     uniforms = [np.random.default_rng([seed, hash_of(tasks[i].question)]).random(shape) for i in drawn]
     written = selector.select_and_sample([tasks[i] for i in drawn], uniforms, max_tokens)
     for i, (greedy, draws) in zip(drawn, written, strict=True):
-        weighted[i] = _from_draws(
-            greedy.permutation, log_prior(selector, tasks[i], greedy, max_tokens), draws
-        )
+        log_p = log_prior(selector, tasks[i], greedy, max_tokens)
+        weighted[i] = from_draws(Draw(greedy.permutation, log_p, log_p), draws)
     return [weighted[i] for i in range(len(tasks))]
 
 
@@ -98,14 +99,19 @@ def log_prior(selector: Selector, task: Task, greedy: Selection, max_tokens: int
     return float(np.log(greedy.probabilities).sum())
 
 
-def _from_draws(greedy: Permutation, log_prior: float, draws: Sequence[Draw]) -> WeightedLists:
-    log_priors = {draw.permutation: draw.log_prior for draw in draws}
-    counts = Counter(draw.permutation for draw in draws)
-    counts.pop(greedy, None)
+def from_draws(greedy: Draw, draws: Sequence[Draw]) -> WeightedLists:
+    """What is decided greedily and what was drawn from p, each distinct one with its weight."""
+    distinct = {draw.key: draw for draw in draws}
+    counts = Counter(draw.key for draw in draws)
+    counts.pop(greedy.key, None)
     others = counts.total()
-    p = min(1.0, math.exp(log_prior)) if others else 1.0
-    entries = [WeightedList(greedy, p, log_prior)]
-    entries += [WeightedList(z, (1 - p) * n / others, log_priors[z]) for z, n in counts.items()]
+    p = min(1.0, math.exp(greedy.log_prior)) if others else 1.0
+    weights = [p, *((1 - p) * n / others for n in counts.values())]
+    decided = [greedy, *(distinct[key] for key in counts)]
+    entries = (
+        WeightedList(d.permutation, weight, d.log_prior, d.path)
+        for d, weight in zip(decided, weights, strict=True)
+    )
     return WeightedLists(tuple(entries), len(draws), exact=False)
 
 

@@ -26,13 +26,12 @@ WAYS: tuple[AnsweringKind, ...] = ("greedy", "union", "joint")
 
 
 def measure(run: Path) -> dict[str, dict[str, Any]]:
-    """Way of answering → metrics. As many lists are drawn as in an E-step. A question that is asked more than
-    once is answered from its greedy path alone."""
+    """Way of answering → metrics. As many lists, or paths, are drawn as in an E-step. Paths have no union."""
     config = load_config(run / CONFIG)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     rag, tasks = load(run), reported_tasks(run)
     measured: dict[str, dict[str, Any]] = {}
-    for kind in WAYS if rag.asking is None else WAYS[:1]:
+    for kind in [way for way in WAYS if rag.asking is None or way != "union"]:
         how = Answering(kind=kind, samples=config.e_step.samples)
         measured[kind] = summarise([evaluate(one) for one in rag.predict(tasks, answering=how)])
     return measured

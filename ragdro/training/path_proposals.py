@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ragdro.config import EStep
 from ragdro.rewriting.asking import Asking
+from ragdro.rewriting.drawing import lists, queries
 from ragdro.rewriting.paths import State, pooled, walk
 from ragdro.rewriting.rewriter import WrittenQuery
 from ragdro.selection.selector import Selector
@@ -34,18 +34,14 @@ def path_proposals(propose: Propose, asking: Asking, settings: EStep, seed: int,
         return numbered(state.task, seed, stream, purpose, number, state.members[0])
 
     def write(number: int, states: Sequence[State]) -> list[list[WrittenQuery]]:
-        rewriter = asking.rewriter
-        uniforms = [
-            numbers(state, _QUERIES, number).random((len(state.members), rewriter.query_tokens))
-            for state in states
-        ]
-        readings = [state.reading for state in states]
-        return rewriter.sample(readings, uniforms, temperature=settings.temperature, max_tokens=tokens)
+        rngs = [numbers(state, _QUERIES, number) for state in states]
+        return queries(asking.rewriter, states, rngs, settings.temperature, tokens)
 
     def proposed(selector: Selector, tasks: Sequence[Task]) -> list[list[Draw]]:
         def choose(number: int, states: Sequence[State]) -> list[list[Draw]]:
             selects = selector.in_round(number)
-            draws = _lists(selects, states, [numbers(s, _LISTS, number) for s in states], settings)
+            own = [numbers(state, _LISTS, number) for state in states]
+            draws = lists(selects, states, own, settings.temperature, tokens)
             if settings.mixture is None:
                 return draws
             rngs = [numbers(state, _MIXTURE, number) for state in states]
@@ -62,26 +58,3 @@ def path_proposals(propose: Propose, asking: Asking, settings: EStep, seed: int,
         ]
 
     return proposed
-
-
-def _lists(
-    selector: Selector,
-    states: Sequence[State],
-    rngs: Sequence[np.random.Generator],
-    settings: EStep,
-) -> list[list[Draw]]:
-    """A list for each member of each state. A selector draws as many lists of every question: those that a
-    state has not enough members for are its first one again, which costs no forward pass."""
-    most = max(len(state.members) for state in states)
-
-    def rows(state: State, rng: np.random.Generator) -> NDArray[np.float64]:
-        own = rng.random((len(state.members), selector.choices_per_list))
-        return own[[*range(len(own)), *[0] * (most - len(own))]]
-
-    drawn = selector.sample(
-        [state.task for state in states],
-        [rows(state, rng) for state, rng in zip(states, rngs, strict=True)],
-        temperature=settings.temperature,
-        max_tokens=settings.max_tokens_per_micro_batch,
-    )
-    return [own[: len(state.members)] for own, state in zip(drawn, states, strict=True)]

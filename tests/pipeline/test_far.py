@@ -44,6 +44,7 @@ def test_the_script_trains_each_variant_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--variants", "one", "two, stop", "--seeds", "0", "--iterations", "1", "--questions", "6"]
+    arguments += ["--answering", "marginal"]
 
     def rows() -> list[list[str]]:
         monkeypatch.setattr(sys, "argv", ["far.py", str(tmp_path / "out"), *arguments])
@@ -54,8 +55,11 @@ def test_the_script_trains_each_variant_once(
         ]
 
     first = rows()
-    assert [row[0] for row in first] == ["one", "two, stop"]
-    assert first[0][4] == "–" and float(first[0][5]) == 1.0 and 1.0 <= float(first[1][5]) <= 2.0
+    ways = ("", ": marginal", ": marginal less greedy")
+    assert [row[0] for row in first] == [f"{name}{way}" for name in ("one", "two, stop") for way in ways]
+    assert first[0][4] == "–" and float(first[0][5]) == 1.0 and 1.0 <= float(first[4][5]) <= 2.0
+    greedy, marginal, less = (float(first[i][1]) for i in (3, 4, 5))
+    assert less == pytest.approx(marginal - greedy, abs=2e-3)
     saved: dict[str, Any] = json.loads((tmp_path / "out/two-stop-0.json").read_text())
     assert saved["validation"]["best"]["questions"] == 6
     path = tmp_path / "out/one-0.json"

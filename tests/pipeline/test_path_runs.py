@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import ragdro
 from ragdro.cli import app
+from ragdro.config import Answering
 from ragdro.errors import ConfigError
 from ragdro.lm.load import save_language_model
 from ragdro.report.plain import one_line
@@ -24,6 +25,7 @@ from ragdro.runs.status import read_results
 from ragdro.runs.warm_start import warm_start
 from ragdro.serve.jobs import Answered, AnswerJob, work
 from ragdro.serve.stages import loaded, open_stages
+from ragdro.studies.selections import measure
 from ragdro.training.e_step import e_step
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals
@@ -219,6 +221,34 @@ def test_a_path_is_shown(finished: Path) -> None:
         assert f"then asked: {one_line(record['path'][1]['query']) or '(nothing)'}" in page
 
 
+def test_answers_are_summed_over_paths(finished: Path, tmp_path: Path) -> None:
+    """By the library, by the commands and by a server alike."""
+    run, runner, question = finished / "runs/run", CliRunner(), "Which town has Mara1?"
+
+    def said(*options: str) -> str:
+        return runner.invoke(app, [*options, "--answering", "marginal"], catch_exceptions=False).stdout
+
+    alone = ragdro.load(run, answering="marginal").answer(question)
+    path, known = alone.selection.path, alone.distribution
+    assert path is not None and known is not None and known.lists == 8 and not known.exact
+    shown = said("answer", str(run), question, "--show-path")
+    assert f"round 1: {question}" in shown and one_line(alone.answer) in shown
+    record = json.loads(said("answer", str(run), question, "--show-path", "--json"))
+    assert record["answer"] == alone.answer and len(record["path"]) == len(path.rounds)
+    assert record["confidence"] == pytest.approx(known.confidence, rel=1e-4) and record["lists"] == 8
+    rag, _ = open_stages(run)
+    how = Answering(kind="marginal", samples=8)
+    (done,) = work({None: rag}, [AnswerJob(question, samples=2, scored=True, answering=how)], 4)
+    assert isinstance(done, Answered) and done.prediction.answer == alone.answer
+    assert done.agreement == pytest.approx(known.answers[0].agreement, abs=1e-4)
+    measured = json.loads(said("evaluate", str(run), "--tables", str(tmp_path / "tables")))
+    assert set(measured["answering"]) == {"greedy", "marginal", "difference"} and measured["retrievals"] >= 1
+    assert (tmp_path / "tables/answering.md").is_file()
+    joint = runner.invoke(app, ["evaluate", str(run), "--answering", "joint"], catch_exceptions=False)
+    assert set(json.loads(joint.stdout)["answering"]) == {"greedy", "joint", "difference"}
+    assert set(measure(run)) == {"greedy", "joint"}
+
+
 def test_a_server_asks_again_and_says_so(finished: Path) -> None:
     """Every stage walks paths; what is of one list (agreement, being in it) is not said of several."""
     run, question = finished / "runs/run", "Which town has Mara1?"
@@ -319,7 +349,7 @@ def test_paths_are_saved_to_the_last_bit(finished: Path, written: bool) -> None:
         ("retrieval.k=[1]", "retrieval: k: 1 numbers for 2 rounds"),
         ("retrieval.k=[1,9]", "retrieval.k: K = 9 is more than top_n"),
         ("corrupt_candidates=0.5", "corrupt_candidates: does not go with"),
-        ("answering=marginal", "answering: marginal takes the lists of one retrieval"),
+        ("answering=union", "answering: union takes the lists of one retrieval; where a rewriter asks"),
         ("objective=marginal", "objective: marginal: does not go with"),
         ("objective=sft", "objective: sft: does not go with"),
         ("e_step.replay=1", "e_step.replay: does not go with"),

@@ -10,6 +10,7 @@ import torch
 import ragdro
 from ragdro.algorithms import Algorithm, Dpo, Dro, DroCentered, Rejection, Rloo, Rrpo
 from ragdro.config import EStep, Evaluation, Mixture, MStep, Optimisation, WarmUp
+from ragdro.config.answering import Answering, AnsweringKind
 from ragdro.config.retrieval import Retrieval
 from ragdro.errors import ConfigError
 from ragdro.prompts import load_template
@@ -122,11 +123,13 @@ def test_the_warm_up_teaches_to_ask_for_what_is_missing_and_to_stop() -> None:
         )
 
 
-def test_paths_are_the_same_whatever_stands_beside_a_question() -> None:
+@pytest.mark.parametrize("kind", ["greedy", "marginal"])
+def test_paths_are_the_same_whatever_stands_beside_a_question(kind: AnsweringKind) -> None:
     _, rag, _ = trained(iterations=0)
-    together = rag.answer_many(far_questions(4))
+    how = Answering(kind=kind, samples=5)
+    together = rag.answer_many(far_questions(4), answering=how)
     for question, one in zip(far_questions(4), together, strict=True):
-        (alone,) = rag.answer_many([question])
+        (alone,) = rag.answer_many([question], answering=how)
         assert alone.selection.path is not None and one.selection.path is not None
         assert alone.selection.path.decisions == one.selection.path.decisions
         assert alone.answer == one.answer
@@ -158,7 +161,7 @@ def test_without_what_asks_it_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"selector.prompt: has no slot \{read\}"):
         Asking(pocket_rewriter(), lambda texts, n: [], TWO, blind)
     asking = Asking(pocket_rewriter(), lambda texts, n: [], TWO, rag.selector)
-    with pytest.raises(ConfigError, match="answering: marginal takes the lists of one retrieval"):
+    with pytest.raises(ConfigError, match="answering: union takes the lists of one retrieval"):
         Rag(rag.selector, rag.generator, asking=asking).answer(
-            "who?", passages=["a b", "c d"], answering="marginal"
+            "who?", passages=["a b", "c d"], answering="union"
         )

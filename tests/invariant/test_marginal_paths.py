@@ -1,0 +1,211 @@
+"""Answers over paths against full enumeration in float64: queries and lists of two rounds, and thoughts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ragdro.algorithms import Dro
+from ragdro.config import Answering, EStep
+from ragdro.config.retrieval import Retrieval
+from ragdro.errors import ConfigError
+from ragdro.evaluation.metrics import normalise
+from ragdro.generation.reading import Reading
+from ragdro.latent import latents
+from ragdro.rewriting.drawing import weighted_paths
+from ragdro.system import Rag
+from ragdro.training.e_step import e_step
+from ragdro.training.path_proposals import path_proposals
+from ragdro.training.proposals import proposals
+from ragdro.training.thoughts import thinks
+from ragdro.types import Candidates, Passage, QuestionPath, Task
+from tests.invariant.by_hand import textbook_all
+from tests.invariant.path_world import PASSAGES, TASK, choices_of, exact, path_rag, read_of
+
+TOKENS = 10_000
+
+
+def short_rag(think: int = 0) -> Rag:
+    """Answers are one token, so that every reading makes each of them more or less likely."""
+    rag = path_rag(think=think)
+    rag.generator.answer_tokens = 1
+    return rag
+
+
+def likelihoods(rag: Rag, readings: list[Reading], answer: str) -> Tensor:
+    """p(y|x,d,r) of an answer behind each reading, by plain forward passes in float64."""
+    reader = rag.generator.model.hf.double()
+    with torch.no_grad():
+        values = textbook_all(reader, [rag.generator.scored(one, answer) for one in readings])
+    rag.generator.model.hf.float()
+    return values.exp()
+
+
+@cache
+def truth(answer: str) -> tuple[float, float]:
+    """Mean and spread over paths h ~ p(h|x) of p(y|x,read(h)), over all paths: the mean is p(y|x)."""
+    known = exact()
+    readings = {read_of(path): Reading(TASK.question, read_of(path)) for path in known.paths}
+    of_reading = dict(zip(readings, likelihoods(short_rag(), [*readings.values()], answer), strict=True))
+    each = torch.stack([of_reading[read_of(path)] for path in known.paths])
+    mean = float(known.prior.exp() @ each)
+    return mean, float(known.prior.exp() @ (each - mean).square()) ** 0.5
+
+
+def competing(rag: Rag, how: Answering) -> dict[str, list[str]]:
+    """The greedy answers of what is summed over, distinct in tokens, by what the metric makes of them."""
+    ((one),) = latents(rag.selector, rag.asking, [TASK], how, TOKENS)
+    readings = [Reading.of(one.task, z) for z in dict.fromkeys(one.readings(rag.generator))]
+    written = rag.generator.answer_many(readings, TOKENS)
+    distinct = {tuple(rag.generator.answer_ids(TASK.question, answer)): answer for answer in written[::-1]}
+    alike: dict[str, list[str]] = {}
+    for answer in distinct.values():
+        alike.setdefault(normalise(answer), []).append(answer)
+    return alike
+
+
+def test_drawn_paths_converge_to_the_sum_over_all() -> None:
+    rag, errors = short_rag(), dict[int, float]()
+    for samples in (4, 64):
+        squares = list[float]()
+        for seed in range(8):
+            how = Answering(kind="marginal", samples=samples, seed=seed)
+            (found,) = rag.predict([TASK], answering=how)
+            known, alike = found.distribution, competing(rag, how)
+            assert known is not None and known.lists == samples and not known.exact
+            assert {normalise(answer.answer) for answer in known.answers} == set(alike)
+            assert sum(answer.agreement for answer in known.answers) == pytest.approx(1, abs=1e-6)
+            exactly = [truth(text) for text in alike[normalise(found.answer)]]
+            probability, spread = (sum(values) for values in zip(*exactly, strict=True))
+            assert abs(known.confidence - probability) < 4 * spread / samples**0.5
+            squares.append((known.confidence / probability - 1) ** 2)
+        errors[samples] = float(np.mean(squares)) ** 0.5
+    assert errors[64] < errors[4] and errors[64] < 0.2  # each is about spread / probability / m^(1/2)
+
+
+def test_the_weights_estimate_a_sum_over_all_paths_without_bias() -> None:
+    rag, known = path_rag(), exact()
+    assert rag.asking is not None
+    value = {path: float((3 * path[0][0] + 5 * path[1] + 7 * sum(path[2])) % 11) for path in known.paths}
+    expected = sum(float(p.exp()) * value[path] for p, path in zip(known.prior, known.paths, strict=True))
+    estimates = []
+    for seed in range(50):
+        ((task, found),) = weighted_paths(rag.asking, rag.selector, [TASK], 6, seed, TOKENS)
+        assert sum(z.weight for z in found.lists) == pytest.approx(1) and found.count == 6
+        greedy, *others = found.lists
+        assert others and greedy.weight == pytest.approx(np.exp(greedy.log_prior), rel=1e-5)
+        for z in found.lists:
+            assert z.path is not None
+            read = tuple(task.candidates.passages[i] for i in z.permutation)
+            assert read == z.path.read == read_of(choices_of(z.path))
+            assert z.log_prior == pytest.approx(log_prior(z.path), abs=1e-3)
+        estimates.append(sum(z.weight * value[choices_of(z.path)] for z in found.lists if z.path is not None))
+    error = float(np.std(estimates)) / len(estimates) ** 0.5
+    assert 0.01 < error < 0.3 and abs(float(np.mean(estimates)) - expected) < 3 * error
+
+
+def log_prior(path: QuestionPath) -> float:
+    """log p(h|x) by the enumeration, in which all words that find alike are one."""
+    known, (z, kind, second) = exact(), choices_of(path)
+    at = known.paths.index((z, kind, second))
+    alike = [p for p, other in zip(known.prior, known.paths, strict=True) if other[:2] == (z, kind)]
+    firsts = [p for p, other in zip(known.prior, known.paths, strict=True) if other[0] == z]
+    of_first, of_kind = torch.stack(firsts).logsumexp(0), torch.stack(alike).logsumexp(0)
+    word = known.words[z][path.rounds[1].tokens[0]]
+    return float(of_first + word + known.prior[at] - of_kind)
+
+
+def test_a_joint_answer_is_of_the_likeliest_pair_of_a_path_and_its_answer() -> None:
+    rag, how = path_rag(), Answering(kind="joint", samples=30)
+    ((one),) = latents(rag.selector, rag.asking, [TASK], how, TOKENS)
+    readings = [Reading.of(one.task, z.permutation) for z in one.lists.lists]
+    answers = rag.generator.answer_many(readings, TOKENS)
+    own = [float(likelihoods(rag, [r], a).log()) for r, a in zip(readings, answers, strict=True)]
+    totals = [z.log_prior + log_p for z, log_p in zip(one.lists.lists, own, strict=True)]
+    best = int(np.argmax(totals))
+    (found,) = rag.predict([TASK], answering=how)
+    path = one.lists.lists[best].path
+    assert path is not None and found.selection.path is not None
+    assert found.selection.path.decisions == path.decisions and found.answer == answers[best]
+    (greedy,) = rag.select([TASK])
+    assert greedy.path is not None and path.decisions != greedy.path.decisions
+    assert totals[best] > totals[0] + 0.1
+    assert [p.id for p in found.selected] == [p.id for p in path.read]
+    probabilities = found.selection.probabilities
+    assert probabilities is not None and len(probabilities) == len(found.selection.permutation)
+    of_lists = sum(r.log_list for r in path.rounds)
+    assert float(np.log(probabilities).sum()) >= of_lists - 1e-3  # an early end is not among the places
+
+
+def test_over_paths_and_thoughts_it_is_the_mean_of_plain_draws() -> None:
+    """Another estimate of the same sum: E-step draws of a path and a thought, each counting alike."""
+    rag = short_rag(think=2)
+    assert rag.asking is not None
+    how = Answering(kind="marginal", samples=200, thoughts=3)
+    (found,) = rag.predict([TASK], answering=how)
+    assert found.distribution is not None and found.distribution.thoughts == 3 and found.thought is not None
+    step = EStep(samples=600, max_tokens_per_micro_batch=TOKENS)
+    (weighted,) = e_step(
+        rag.selector,
+        rag.generator,
+        [TASK],
+        propose=path_proposals(proposals(Dro(), step, 5, 1), rag.asking, step, 5, 1),
+        max_tokens=TOKENS,
+        think=thinks(5, 1, TOKENS),
+    )
+    readings = [Reading.of(weighted.task, s.permutation, s.thought) for s in weighted.samples]
+    counts = np.array([s.count for s in weighted.samples])
+    p = np.repeat(likelihoods(rag, readings, found.answer).numpy(), counts)
+    error = float(p.std()) * (1 / len(p) + 1 / 200) ** 0.5
+    assert error < 0.35 * found.distribution.confidence
+    assert found.distribution.confidence == pytest.approx(float(p.mean()), abs=3 * error)
+
+
+@pytest.mark.parametrize("kind", ["marginal", "joint"])
+@pytest.mark.parametrize("first", [False, True], ids=["asked first", "written first"])
+def test_more_passages_than_the_selector_reads_may_be_given(kind: str, first: bool) -> None:
+    """The first list is then of a tournament's last round; what is written finds passages of its own."""
+    rag = path_rag(retrieval=Retrieval(rounds=2, stop=True, rewrite_first=first))
+    more = tuple(Passage(f"more {i}", "", "the mill") for i in range(5))
+    given = Task(TASK.question, Candidates("q", (*more, *PASSAGES)), given=True)
+    for task, rounds in ((given, 2), (TASK, 2)):
+        how = Answering(kind=kind, samples=12)  # type: ignore[arg-type]
+        (found,) = rag.predict([task], answering=how)
+        path = found.selection.path
+        assert path is not None and 1 <= len(path.rounds) <= rounds
+        written = first and task is TASK
+        assert bool(path.rounds[0].tokens) is written
+        assert written or path.rounds[0].candidates == task.candidates
+        probabilities = found.selection.probabilities
+        assert probabilities is not None and len(probabilities) == len(found.selected)
+        assert all(0 < p <= 1 for p in probabilities)
+        assert [p.id for p in found.selected] == [p.id for p in path.read]
+        again = rag.predict([replace(TASK), task], answering=how)[1]
+        assert again.selection.path is not None and again.selection.path.decisions == path.decisions
+
+
+def test_what_a_path_reads_by_the_retrievers_rank_is_one_reading() -> None:
+    rag = path_rag()
+    rag.generator.order = "retriever"
+    how = Answering(kind="marginal", samples=60)
+    ((one),) = latents(rag.selector, rag.asking, [TASK], how, TOKENS)
+    read, ranked = {z.permutation for z in one.lists.lists}, set(one.readings(rag.generator))
+    assert len(ranked) < len(read)
+    (found,) = rag.predict([TASK], answering=how)
+    assert found.distribution is not None and 0 < found.distribution.confidence < 1
+
+
+def test_without_a_selector_nothing_is_asked() -> None:
+    (found,) = path_rag().predict([TASK], select=False, answering=Answering(kind="marginal"))
+    assert found.selection.permutation == (0, 1, 2, 3) and found.selection.path is None
+    assert found.distribution is not None and found.distribution.lists == 1
+
+
+def test_there_is_no_union_of_paths() -> None:
+    with pytest.raises(ConfigError, match="answering: union takes the lists of one retrieval"):
+        path_rag().predict([TASK], answering="union")
