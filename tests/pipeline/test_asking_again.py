@@ -1,4 +1,4 @@
-"""`reproductions/asking_again.py`, with the embedded pair: each row reads four passages; only *two* asks again."""
+"""`reproductions/asking_again.py`, with the embedded pair: rows read four passages; only *two* asks again."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ def test_each_row_reads_four_passages_and_two_asks_again(
     keys = ["retrieval={rounds: 2, k: [2, 2]}", "retrieval.stop=false", "selector.k=2", "top_n=10"]
     config = ragdro.load_config(ROOT / "configs/tiny-far.yaml", [*data, *keys])
     options = argparse.Namespace(run=exported_folder(tmp_path / "pair"), train=4, test=3, runs=tmp_path)
-    one, two, vanilla = (
-        script["records"](config, "far", row, options) for row in ("one", "two", "vanilla")
-    )
+    one, two, vanilla = (script["records"](config, "far", row, options) for row in ("one", "two", "vanilla"))
     assert [r["id"] for r in one] == [r["id"] for r in two] == [r["id"] for r in vanilla]
     assert len(one) == 3 and all(len(r["selection"]) == 4 for r in one)
     assert all([p["rank_in_candidates"] for p in r["selection"]] == [1, 2, 3, 4] for r in vanilla)
     assert max(r["retrievals"] for r in two) == 2 and not any(r.get("retrievals") for r in one)
     assert all(len(r["selection"]) == 2 * r["retrievals"] for r in two)  # an empty query finds nothing
-    again = script["records"](config, "far", "two", argparse.Namespace(runs=tmp_path))  # no run: from its file
+    again = script["records"](config, "far", "two", argparse.Namespace(runs=tmp_path))
     assert again == two
     script["table"]({"one": one, "two": two, "vanilla": vanilla}, "far")
