@@ -3,7 +3,8 @@
 In: both models, questions with the lists or paths that are considered (`ragdro.latent`). Out: `Prediction`s:
 of these, each with the generator's greedy answer y to it (and thought r, where it thinks), the list z with
 the largest log p(z|x) + log p(y|x,d_z,r), or the path h with the largest log p(h|x) + log p(y|x,read(h),r),
-with that answer. It is one term of the sum that a marginal answer takes whole; no gold answer is looked at.
+with that answer. Without thoughts it is one term of the sum that a marginal answer takes whole; no gold
+answer is looked at.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def joint_predictions(
     max_tokens: int,
     asking: Asking | None = None,
 ) -> list[Prediction]:
-    """That of every question (ties: the greedy list, then the one drawn first)."""
+    """That of every question (ties: the first, which is the greedy one unless all lists are taken)."""
     readings = generator.thought_of(
         [Reading.of(one.task, z) for one in latents for z in one.readings(generator)], max_tokens
     )
