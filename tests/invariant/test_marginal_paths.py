@@ -17,6 +17,7 @@ from ragdro.errors import ConfigError
 from ragdro.evaluation.metrics import normalise
 from ragdro.generation.reading import Reading
 from ragdro.latent import latents
+from ragdro.marginal import _thought_of
 from ragdro.rewriting.drawing import weighted_paths
 from ragdro.system import Rag
 from ragdro.training.e_step import e_step
@@ -31,7 +32,7 @@ TOKENS = 10_000
 
 
 def short_rag(think: int = 0) -> Rag:
-    """Answers are one token, so that every reading makes each of them more or less likely."""
+    """Answers are scored by their first token: every reading makes each more or less likely."""
     rag = path_rag(think=think)
     rag.generator.answer_tokens = 1
     return rag
@@ -164,6 +165,40 @@ def test_over_paths_and_thoughts_it_is_the_mean_of_plain_draws() -> None:
     error = float(p.std()) * (1 / len(p) + 1 / 200) ** 0.5
     assert error < 0.35 * found.distribution.confidence
     assert found.distribution.confidence == pytest.approx(float(p.mean()), abs=3 * error)
+
+
+def test_thoughts_of_drawn_paths_converge_to_the_sum_over_all_thoughts() -> None:
+    """Of one token a thought is any word: sum_h w(h) sum_r p(r|read(h)) p(y|read(h),r), in float64."""
+    rag, how = short_rag(think=1), Answering(kind="marginal", samples=6, thoughts=200)
+    (found,) = rag.predict([TASK], answering=how)
+    ((one),) = latents(rag.selector, rag.asking, [TASK], how, TOKENS)
+    weights = dict.fromkeys(one.readings(rag.generator), 0.0)
+    for z, read in zip(one.lists.lists, one.readings(rag.generator), strict=True):
+        weights[read] += z.weight
+    mean, variance, fine = 0.0, 0.0, np.linspace(0, 1, 4001)[:-1, None]
+    for read, weight in weights.items():
+        reading = Reading.of(one.task, read)
+        (drawn,) = rag.generator.sample_thoughts([reading], [fine], TOKENS)
+        thoughts = list({thought.tokens: thought for thought in drawn}.values())
+        prompt = torch.from_numpy(rag.generator.prompt(reading))[None]
+        with torch.no_grad():
+            words = rag.generator.model.hf.double()(input_ids=prompt).logits[0, -1].softmax(-1)
+        rag.generator.model.hf.float()
+        p = words[[thought.tokens[0] for thought in thoughts]]
+        assert float(p.sum()) == pytest.approx(1, abs=1e-6)
+        own = likelihoods(rag, [replace(reading, thought=thought) for thought in thoughts], found.answer)
+        expected = float(p @ own)
+        mean += weight * expected
+        variance += weight**2 * float(p @ (own - expected).square()) / how.thoughts
+    assert found.distribution is not None and len(weights) > 1
+    readings = [Reading.of(one.task, read) for read in weights]
+    (drawn_thoughts,) = _thought_of(rag.generator, [readings], how, TOKENS)
+    of_drawn = likelihoods(rag, drawn_thoughts, found.answer).reshape(len(weights), -1).mean(1)
+    by_hand = sum(w * float(p) for w, p in zip(weights.values(), of_drawn, strict=True))
+    assert found.distribution.confidence == pytest.approx(by_hand, rel=1e-3)
+    assert abs(float(of_drawn.mean()) - by_hand) > 0.005 * by_hand  # each reading has its own weight
+    assert 0 < variance**0.5 < 0.1 * mean
+    assert abs(found.distribution.confidence - mean) < 3 * variance**0.5
 
 
 @pytest.mark.parametrize("kind", ["marginal", "joint"])
