@@ -104,7 +104,6 @@ def settings(variant: str, seed: int, iterations: int | None) -> TrainingSetting
         evaluation=Evaluation(
             samples=2,
             tight_samples=None,
-            questions=52,
             every=max(1, iterations),
             max_tokens_per_micro_batch=4096,
         ),
