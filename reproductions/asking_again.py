@@ -6,8 +6,8 @@ RUN is a run of `configs/smollm2-135m.yaml` (`make demo-real` is one), whose bes
 those of `searches.py`: *one* selects four of BM25's first twenty over the set's whole corpus; *two* selects
 two of its first ten, lets the rewriter write a query, and selects two of the ten that this finds; *vanilla*
 reads BM25's first four. The rewriter is taught the titles of gold passages that were not found, of `--train`
-questions. What each held-out question got is kept in `runs/asking-again/SET-ROW.jsonl`; what is there is not
-repeated. Shown are 95 % bootstrap intervals, and *two* against *one*, paired.
+questions. What each held-out question got is kept in `runs/asking-again/SET-ROW.json`; what was made with the
+same options is not made again. Shown are 95 % bootstrap intervals, and *two* against *one*, paired.
 """
 
 from __future__ import annotations
@@ -73,13 +73,18 @@ def _tasks(config: ragdro.Config, system: Rag, most: int) -> list[Any]:
 
 def records(config: ragdro.Config, name: str, row: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """What each question got: from its file, or made now."""
-    file = options.runs / f"{name}-{row}.jsonl"
-    if not file.is_file():
-        begun = time.process_time()
-        made = [evaluate(prediction) for prediction in answered(config, row, options)]
-        print(f"{name}, {row}: {(time.process_time() - begun) / 60:.1f} CPU minutes", flush=True)
-        write_atomically(file, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made))
-    return [json.loads(line) for line in file.open()]
+    file: Path = options.runs / f"{name}-{row}.json"
+    asked = {"run": str(options.run), "train": options.train, "test": options.test}
+    if file.is_file():
+        kept: dict[str, Any] = json.loads(file.read_text())
+        if kept["asked"] == asked:
+            return list(kept["records"])
+    begun = time.process_time()
+    made = [evaluate(prediction) for prediction in answered(config, row, options)]
+    print(f"{name}, {row}: {(time.process_time() - begun) / 60:.1f} CPU minutes", flush=True)
+    text = json.dumps({"asked": asked, "records": made}, ensure_ascii=False)
+    write_atomically(file, text + "\n")
+    return list(json.loads(text)["records"])
 
 
 def table(shown: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> None:

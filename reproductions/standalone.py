@@ -116,14 +116,14 @@ def less(
     find: Find, questions: Sequence[Question], first: Sequence[str], last: Sequence[str]
 ) -> Mapping[str, Any]:
     """By how many are looked at: `last` less `first`, with the 95 % interval."""
-    found = [
-        [[recalls(find, [q], [text])[f"recall@{k}"][0] for q, text in zip(questions, own, strict=True)]
-         for own in (first, last)]
-        for k in TOP
-    ]  # fmt: skip
+
+    def hits(texts: Sequence[str], k: int) -> list[float]:
+        pairs = zip(questions, texts, strict=True)
+        return [recalls(find, [q], [text])[f"recall@{k}"][0] for q, text in pairs]
+
     result = {}
-    for k, (before, after) in zip(TOP, found, strict=True):
-        interval = paired_bootstrap(before, after, np.random.default_rng(0))
+    for k in TOP:
+        interval = paired_bootstrap(hits(first, k), hits(last, k), np.random.default_rng(0))
         result[f"recall@{k}, last less first"] = [
             round(x, 3) for x in (interval.mean, interval.low, interval.high)
         ]

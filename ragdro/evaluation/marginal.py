@@ -28,15 +28,15 @@ def ranked_answers(
     `log_likelihoods` [readings, answers] in nats; `greedy`: each reading's own answer; `weights` of the
     readings sum to 1. Of texts that are the same to the metric the most probable stands for all.
     """
-    p, shares = np.exp(log_likelihoods), np.asarray(weights, np.float64)
-    marginal = shares @ p
+    p, fractions = np.exp(log_likelihoods), np.asarray(weights, np.float64)
+    marginal = fractions @ p
     classes: dict[str, list[int]] = {}
     for place, answer in enumerate(answers):
         classes.setdefault(normalise(answer), []).append(place)
     ranked = []
     for members in classes.values():
         best = max(members, key=lambda place: marginal[place])
-        supporters = [w for w, own in zip(shares, greedy, strict=True) if own in members]
+        supporters = [w for w, own in zip(fractions, greedy, strict=True) if own in members]
         probability = min(1.0, float(marginal[members].sum()))
         ranked.append((RankedAnswer(answers[best], probability, min(1.0, float(sum(supporters)))), members))
     ranked.sort(key=lambda entry: -entry[0].probability)

@@ -82,8 +82,8 @@ def walk(
                 fresh = Candidates("", ()) if ends else candidates[query.text]
                 _append(now, state, member, _asked(query, unread(fresh, state.task, search.top_n)))
         # What was given in place of a first query has been read already.
-        found = [place for place in _going(now, number) if place in queries]
-        reading = _states(tasks, now, found, lambda path: path.rounds[-1].candidates)
+        searched = [place for place in _going(now, number) if place in queries]
+        reading = _states(tasks, now, searched, lambda path: path.rounds[-1].candidates)
         chosen = choose(number, reading) if reading else ()
         for state, drawn in zip(reading, chosen, strict=True):
             for member, draw in zip(state.members, drawn, strict=True):

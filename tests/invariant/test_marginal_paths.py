@@ -76,12 +76,12 @@ def test_drawn_paths_converge_to_the_sum_over_all() -> None:
         squares = list[float]()
         for seed in range(8):
             how = Answering(kind="marginal", samples=samples, seed=seed)
-            (found,) = rag.predict([TASK], answering=how)
-            known, alike = found.distribution, competing(rag, how)
+            (prediction,) = rag.predict([TASK], answering=how)
+            known, alike = prediction.distribution, competing(rag, how)
             assert known is not None and known.lists == samples and not known.exact
             assert {normalise(answer.answer) for answer in known.answers} == set(alike)
             assert sum(answer.agreement for answer in known.answers) == pytest.approx(1, abs=1e-6)
-            exactly = [truth(text) for text in alike[normalise(found.answer)]]
+            exactly = [truth(text) for text in alike[normalise(prediction.answer)]]
             probability, spread = (sum(values) for values in zip(*exactly, strict=True))
             assert abs(known.confidence - probability) < 4 * spread / samples**0.5
             squares.append((known.confidence / probability - 1) ** 2)
@@ -96,16 +96,16 @@ def test_the_weights_estimate_a_sum_over_all_paths_without_bias() -> None:
     expected = sum(float(p.exp()) * value[path] for p, path in zip(known.prior, known.paths, strict=True))
     estimates = []
     for seed in range(50):
-        ((task, found),) = weighted_paths(rag.asking, rag.selector, [TASK], 6, seed, TOKENS)
-        assert sum(z.weight for z in found.lists) == pytest.approx(1) and found.count == 6
-        greedy, *others = found.lists
+        ((task, paths),) = weighted_paths(rag.asking, rag.selector, [TASK], 6, seed, TOKENS)
+        assert sum(z.weight for z in paths.lists) == pytest.approx(1) and paths.count == 6
+        greedy, *others = paths.lists
         assert others and greedy.weight == pytest.approx(np.exp(greedy.log_prior), rel=1e-5)
-        for z in found.lists:
+        for z in paths.lists:
             assert z.path is not None
             read = tuple(task.candidates.passages[i] for i in z.permutation)
             assert read == z.path.read == read_of(choices_of(z.path))
             assert z.log_prior == pytest.approx(log_prior(z.path), abs=1e-3)
-        estimates.append(sum(z.weight * value[choices_of(z.path)] for z in found.lists if z.path is not None))
+        estimates.append(sum(z.weight * value[choices_of(z.path)] for z in paths.lists if z.path is not None))
     error = float(np.std(estimates)) / len(estimates) ** 0.5
     assert 0.01 < error < 0.3 and abs(float(np.mean(estimates)) - expected) < 3 * error
 
@@ -129,16 +129,16 @@ def test_a_joint_answer_is_of_the_likeliest_pair_of_a_path_and_its_answer() -> N
     own = [float(likelihoods(rag, [r], a).log()) for r, a in zip(readings, answers, strict=True)]
     totals = [z.log_prior + log_p for z, log_p in zip(one.lists.lists, own, strict=True)]
     best = int(np.argmax(totals))
-    (found,) = rag.predict([TASK], answering=how)
+    (prediction,) = rag.predict([TASK], answering=how)
     path = one.lists.lists[best].path
-    assert path is not None and found.selection.path is not None
-    assert found.selection.path.decisions == path.decisions and found.answer == answers[best]
+    assert path is not None and prediction.selection.path is not None
+    assert prediction.selection.path.decisions == path.decisions and prediction.answer == answers[best]
     (greedy,) = rag.select([TASK])
     assert greedy.path is not None and path.decisions != greedy.path.decisions
     assert totals[best] > totals[0] + 0.1
-    assert [p.id for p in found.selected] == [p.id for p in path.read]
-    probabilities = found.selection.probabilities
-    assert probabilities is not None and len(probabilities) == len(found.selection.permutation)
+    assert [p.id for p in prediction.selected] == [p.id for p in path.read]
+    probabilities = prediction.selection.probabilities
+    assert probabilities is not None and len(probabilities) == len(prediction.selection.permutation)
     of_lists = sum(r.log_list for r in path.rounds)
     assert float(np.log(probabilities).sum()) >= of_lists - 1e-3  # an early end is not among the places
 
@@ -148,8 +148,12 @@ def test_over_paths_and_thoughts_it_is_the_mean_of_plain_draws() -> None:
     rag = short_rag(think=2)
     assert rag.asking is not None
     how = Answering(kind="marginal", samples=200, thoughts=3)
-    (found,) = rag.predict([TASK], answering=how)
-    assert found.distribution is not None and found.distribution.thoughts == 3 and found.thought is not None
+    (prediction,) = rag.predict([TASK], answering=how)
+    assert (
+        prediction.distribution is not None
+        and prediction.distribution.thoughts == 3
+        and prediction.thought is not None
+    )
     step = EStep(samples=600, max_tokens_per_micro_batch=TOKENS)
     (weighted,) = e_step(
         rag.selector,
@@ -161,16 +165,16 @@ def test_over_paths_and_thoughts_it_is_the_mean_of_plain_draws() -> None:
     )
     readings = [Reading.of(weighted.task, s.permutation, s.thought) for s in weighted.samples]
     counts = np.array([s.count for s in weighted.samples])
-    p = np.repeat(likelihoods(rag, readings, found.answer).numpy(), counts)
+    p = np.repeat(likelihoods(rag, readings, prediction.answer).numpy(), counts)
     error = float(p.std()) * (1 / len(p) + 1 / 200) ** 0.5
-    assert error < 0.35 * found.distribution.confidence
-    assert found.distribution.confidence == pytest.approx(float(p.mean()), abs=3 * error)
+    assert error < 0.35 * prediction.distribution.confidence
+    assert prediction.distribution.confidence == pytest.approx(float(p.mean()), abs=3 * error)
 
 
 def test_thoughts_of_drawn_paths_converge_to_the_sum_over_all_thoughts() -> None:
     """Of one token a thought is any word: sum_h w(h) sum_r p(r|read(h)) p(y|read(h),r), in float64."""
     rag, how = short_rag(think=1), Answering(kind="marginal", samples=6, thoughts=200)
-    (found,) = rag.predict([TASK], answering=how)
+    (prediction,) = rag.predict([TASK], answering=how)
     ((one),) = latents(rag.selector, rag.asking, [TASK], how, TOKENS)
     weights = dict.fromkeys(one.readings(rag.generator), 0.0)
     for z, read in zip(one.lists.lists, one.readings(rag.generator), strict=True):
@@ -186,19 +190,19 @@ def test_thoughts_of_drawn_paths_converge_to_the_sum_over_all_thoughts() -> None
         rag.generator.model.hf.float()
         p = words[[thought.tokens[0] for thought in thoughts]]
         assert float(p.sum()) == pytest.approx(1, abs=1e-6)
-        own = likelihoods(rag, [replace(reading, thought=thought) for thought in thoughts], found.answer)
+        own = likelihoods(rag, [replace(reading, thought=thought) for thought in thoughts], prediction.answer)
         expected = float(p @ own)
         mean += weight * expected
         variance += weight**2 * float(p @ (own - expected).square()) / how.thoughts
-    assert found.distribution is not None and len(weights) > 1
+    assert prediction.distribution is not None and len(weights) > 1
     readings = [Reading.of(one.task, read) for read in weights]
     (drawn_thoughts,) = _thought_of(rag.generator, [readings], how, TOKENS)
-    of_drawn = likelihoods(rag, drawn_thoughts, found.answer).reshape(len(weights), -1).mean(1)
+    of_drawn = likelihoods(rag, drawn_thoughts, prediction.answer).reshape(len(weights), -1).mean(1)
     by_hand = sum(w * float(p) for w, p in zip(weights.values(), of_drawn, strict=True))
-    assert found.distribution.confidence == pytest.approx(by_hand, rel=1e-3)
+    assert prediction.distribution.confidence == pytest.approx(by_hand, rel=1e-3)
     assert abs(float(of_drawn.mean()) - by_hand) > 0.005 * by_hand  # each reading has its own weight
     assert 0 < variance**0.5 < 0.1 * mean
-    assert abs(found.distribution.confidence - mean) < 3 * variance**0.5
+    assert abs(prediction.distribution.confidence - mean) < 3 * variance**0.5
 
 
 @pytest.mark.parametrize("kind", ["marginal", "joint"])
@@ -210,16 +214,16 @@ def test_more_passages_than_the_selector_reads_may_be_given(kind: str, first: bo
     given = Task(TASK.question, Candidates("q", (*more, *PASSAGES)), given=True)
     for task, rounds in ((given, 2), (TASK, 2)):
         how = Answering(kind=kind, samples=12)  # type: ignore[arg-type]
-        (found,) = rag.predict([task], answering=how)
-        path = found.selection.path
+        (prediction,) = rag.predict([task], answering=how)
+        path = prediction.selection.path
         assert path is not None and 1 <= len(path.rounds) <= rounds
         written = first and task is TASK
         assert bool(path.rounds[0].tokens) is written
         assert written or path.rounds[0].candidates == task.candidates
-        probabilities = found.selection.probabilities
-        assert probabilities is not None and len(probabilities) == len(found.selected)
+        probabilities = prediction.selection.probabilities
+        assert probabilities is not None and len(probabilities) == len(prediction.selected)
         assert all(0 < p <= 1 for p in probabilities)
-        assert [p.id for p in found.selected] == [p.id for p in path.read]
+        assert [p.id for p in prediction.selected] == [p.id for p in path.read]
         again = rag.predict([replace(TASK), task], answering=how)[1]
         assert again.selection.path is not None and again.selection.path.decisions == path.decisions
 
@@ -231,14 +235,14 @@ def test_what_a_path_reads_by_the_retrievers_rank_is_one_reading() -> None:
     ((one),) = latents(rag.selector, rag.asking, [TASK], how, TOKENS)
     read, ranked = {z.permutation for z in one.lists.lists}, set(one.readings(rag.generator))
     assert len(ranked) < len(read)
-    (found,) = rag.predict([TASK], answering=how)
-    assert found.distribution is not None and 0 < found.distribution.confidence < 1
+    (prediction,) = rag.predict([TASK], answering=how)
+    assert prediction.distribution is not None and 0 < prediction.distribution.confidence < 1
 
 
 def test_without_a_selector_nothing_is_asked() -> None:
-    (found,) = path_rag().predict([TASK], select=False, answering=Answering(kind="marginal"))
-    assert found.selection.permutation == (0, 1, 2, 3) and found.selection.path is None
-    assert found.distribution is not None and found.distribution.lists == 1
+    (prediction,) = path_rag().predict([TASK], select=False, answering=Answering(kind="marginal"))
+    assert prediction.selection.permutation == (0, 1, 2, 3) and prediction.selection.path is None
+    assert prediction.distribution is not None and prediction.distribution.lists == 1
 
 
 def test_there_is_no_union_of_paths() -> None:

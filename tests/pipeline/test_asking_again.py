@@ -31,6 +31,9 @@ def test_each_row_reads_four_passages_and_two_asks_again(
     assert all([p["rank_in_candidates"] for p in r["selection"]] == [1, 2, 3, 4] for r in vanilla)
     assert max(r["retrievals"] for r in two) == 2 and not any(r.get("retrievals") for r in one)
     assert all(len(r["selection"]) == 2 * r["retrievals"] for r in two)  # an empty query finds nothing
-    again = script["records"](config, "far", "two", argparse.Namespace(runs=tmp_path))
-    assert again == two
+    written = (tmp_path / "far-two.json").read_bytes()
+    assert script["records"](config, "far", "two", options) == two  # from its file
+    assert (tmp_path / "far-two.json").read_bytes() == written
+    options.test = 1
+    assert len(script["records"](config, "far", "vanilla", options)) == 1
     script["table"]({"one": one, "two": two, "vanilla": vanilla}, "far")
