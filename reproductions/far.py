@@ -14,7 +14,8 @@ questions with the best iteration's weights (*taught*: the last one's): exact ma
 read, the fraction of two-hop questions whose written query names the entity that is missing, searches a
 question, and the process's own seconds. OUT keeps a file a variant and seed, and the weights beside it; what
 was trained with the same settings is not trained again. `--answering` answers the test questions once more
-from the greedy path and 8 drawn ones: a row a way, and what it has more than the greedy path's, by seed.
+from the greedy path and 8 drawn ones: a row a way, and what it has more than the greedy path's, by seed; of
+marginal answers also what their confidence is worth beside the likelihood of the greedy path's answer.
 """
 
 from __future__ import annotations
@@ -24,26 +25,20 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from far_world import TOP_N, World, scores
 
 import ragdro
 from ragdro.algorithms import Dro
 from ragdro.config import Answering, EStep, Evaluation, MStep, Optimisation, TrainingSettings, WarmUp
 from ragdro.config.answering import AnsweringKind
 from ragdro.config.retrieval import Retrieval
-from ragdro.evaluation.evaluate import evaluate
+from ragdro.evaluation.answering import compare_ways
 from ragdro.evaluation.significance import student_interval
 from ragdro.files import write_atomically
-from ragdro.retrieval.queries import as_find
-from ragdro.rewriting.asking import Asking
-from ragdro.sources import resolve
-from ragdro.system import Rag, as_retrieve
-from ragdro.training.tasks import tasks_of
-from ragdro.types import Prediction, Question
 
-TOP_N = 20
 ONE = Retrieval(rounds=1)
 TWO = Retrieval(rounds=2, k=(2, 1))
 STOP = Retrieval(rounds=2, k=(2, 1), stop=True)
@@ -69,6 +64,9 @@ VARIANTS: dict[str, tuple[Retrieval, dict[str, bool]]] = {
 SAMPLES = 8
 """Paths that other than greedy answers draw."""
 COLUMNS = ("two_hop", "one_hop", "full_recall", "named", "searches", "seconds")
+CONFIDENCE = ("exact_match", "risk_coverage_area", "best_risk_coverage_area", "calibration_error", "brier")
+Confidences: TypeAlias = Mapping[str, Mapping[str, float]]
+"""Of each way of answering, these."""
 
 
 def fit(rate: float, epochs: float = 1.0) -> Optimisation:
@@ -123,6 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"| mean of {len(options.seeds)} | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    confidences: list[tuple[str, Sequence[Confidences]]] = []
     for variant in options.variants:
         rows = [measured(variant, seed, options) for seed in options.seeds]
         show(variant, rows)
@@ -130,6 +129,9 @@ def main() -> None:
             other = [answered(variant, seed, kind, options) for seed in options.seeds]
             show(f"{variant}: {kind}", other)
             show(f"{variant}: {kind} less greedy", [*map(less, other, rows)])
+            if kind == "marginal":
+                confidences.append((variant, [row["confidence"] for row in other]))
+    show_confidences(confidences)
 
 
 def less(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
@@ -141,6 +143,23 @@ def show(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a row of the table: the mean over the seeds' `rows`."""
     cells = [shown([row[column] for row in rows if row[column] is not None]) for column in COLUMNS]
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def show_confidences(variants: Sequence[tuple[str, Sequence[Confidences]]]) -> None:
+    """Print what the confidence of either way of answering is worth, and the difference by seed."""
+    if variants:
+        print(f"\n| confidence | {' | '.join(CONFIDENCE)} |\n|---|{'---|' * len(CONFIDENCE)}")
+    for variant, seeds in variants:
+        greedy, marginal = ([seed[way] for seed in seeds] for way in ("greedy", "marginal"))
+        both = list(zip(greedy, marginal, strict=True))
+        by_row = {
+            "greedy": greedy,
+            "marginal": marginal,
+            "marginal less greedy": [{c: other[c] - one[c] for c in CONFIDENCE} for one, other in both],
+        }
+        for name, rows in by_row.items():
+            cells = [shown([row[column] for row in rows]) for column in CONFIDENCE]
+            print(f"| {variant}: {name} | {' | '.join(cells)} |", flush=True)
 
 
 def shown(values: Sequence[float]) -> str:
@@ -176,62 +195,25 @@ def file_of(variant: str, seed: int, options: argparse.Namespace) -> Path:
     return out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}.json"
 
 
-def answered(
-    variant: str, seed: int, kind: AnsweringKind, options: argparse.Namespace
-) -> dict[str, float | None]:
+def answered(variant: str, seed: int, kind: AnsweringKind, options: argparse.Namespace) -> dict[str, Any]:
     """The row of another way of answering with a measured variant's weights; `seconds` of answering alone."""
     path = file_of(variant, seed, options)
     row: dict[str, Any] = json.loads(path.read_text())
-    known: dict[str, dict[str, float | None]] = row.setdefault("answering", {})
+    known: dict[str, dict[str, Any]] = row.setdefault("answering", {})
     if kind not in known:
         world, begun = World(options.questions), time.process_time()
         world.load(path.with_suffix(".pt"))
-        predictions = world.predictions(VARIANTS[variant][0], Answering(kind=kind, samples=SAMPLES))
+        rag, tasks = world.rag(VARIANTS[variant][0]), world.tasks
+        predictions = rag.predict(tasks, answering=Answering(kind=kind, samples=SAMPLES))
         known[kind] = {**scores(predictions), "seconds": time.process_time() - begun}
+        if kind == "marginal":
+            greedy = rag.predict(tasks)
+            ways = compare_ways(greedy, rag.likelihoods(greedy), predictions)
+            known[kind]["confidence"] = {
+                way: {column: ways[way][column] for column in CONFIDENCE} for way in ("greedy", "marginal")
+            }
         write_atomically(path, json.dumps(row, indent=1) + "\n")
     return known[kind]
-
-
-class World:
-    """The models, each from the embedded base, the corpus's retriever and the first `most` questions of each
-    split (None: all)."""
-
-    def __init__(self, most: int | None) -> None:
-        texts: dict[str, int] = {"question_tokens": 48, "passage_tokens": 24}
-        base = "tiny:base"
-        self.selector = ragdro.Selector.from_pretrained(base, k=3, n=TOP_N, prompt="tiny-selector", **texts)
-        self.generator = ragdro.Generator.from_pretrained(
-            base, answer_tokens=6, prompt="tiny-generator", **texts
-        )
-        self.rewriter = ragdro.Rewriter.from_pretrained(base, query_tokens=5, prompt="tiny-rewriter", **texts)
-        self.retriever = ragdro.retriever_over(ragdro.read_corpus(resolve("tiny:far-corpus")))
-        self.questions = {
-            split: ragdro.load_questions(resolve(f"tiny:far-{split}"))[:most]
-            for split in ("train", "validation", "test")
-        }
-
-    @property
-    def models(self) -> list[torch.nn.Module]:
-        """Those that are trained."""
-        return [part.model.hf for part in (self.selector, self.generator, self.rewriter)]
-
-    def load(self, path: Path) -> None:
-        """The weights that `save` wrote."""
-        for model, weights in zip(self.models, torch.load(path), strict=True):
-            model.load_state_dict(weights)
-
-    def save(self, path: Path) -> None:
-        """The weights of all models."""
-        torch.save([model.state_dict() for model in self.models], path)
-
-    def predictions(self, retrieval: Retrieval, answering: Answering | None = None) -> list[Prediction]:
-        """The test questions, answered."""
-        asking = None
-        if retrieval.rounds > 1:
-            asking = Asking(self.rewriter, as_find(self.retriever), retrieval, self.selector)
-        retrieve = as_retrieve(self.retriever, TOP_N)
-        rag = Rag(self.selector, self.generator, retrieve, 4096, asking=asking)
-        return rag.predict(tasks_of(self.questions["test"], retrieve, TOP_N) or [], answering=answering)
 
 
 def trained(
@@ -259,40 +241,8 @@ def trained(
         world.save(warm)
     if kept is not None:
         world.save(kept)
-    predictions = world.predictions(given.retrieval)
+    predictions = world.rag(given.retrieval).predict(world.tasks)
     return {**scores(predictions), "seconds": time.process_time() - begun, "validation": results}
-
-
-def scores(predictions: Sequence[Prediction]) -> dict[str, float | None]:
-    """Means over the questions."""
-    records = [evaluate(one) for one in predictions]
-    of_hops = {h: [r["exact_match"] for r in records if r["hops"] == h] for h in (1, 2)}
-    named = [asks_for_it(one) for one in predictions if one.task.question.hops == 2]
-    return {
-        "two_hop": sum(of_hops[2]) / len(of_hops[2]),
-        "one_hop": sum(of_hops[1]) / len(of_hops[1]),
-        "full_recall": sum(r["full_recall"] for r in records) / len(records),
-        "named": sum(named) / len(named) if any(one.selection.path for one in predictions) else None,
-        "searches": sum(map(searches, predictions)) / len(predictions),
-    }
-
-
-def searches(prediction: Prediction) -> int:
-    """How many queries were searched for."""
-    path = prediction.selection.path
-    return 1 if path is None else sum(bool(one.candidates.passages) for one in path.rounds)
-
-
-def asks_for_it(prediction: Prediction) -> bool:
-    """Whether the written query names the second passage's entity."""
-    path, question = prediction.selection.path, prediction.task.question
-    written = path.rounds[1].query.split() if path is not None and len(path.rounds) > 1 else []
-    return name_of(question) in written
-
-
-def name_of(question: Question) -> str:
-    """The entity of a two-hop question."""
-    return question.gold_passages[-1].title
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from far import fit, name_of, shown
+from far import fit, shown
+from far_world import name_of
 
 import ragdro
 from ragdro.algorithms import Dro

@@ -15,6 +15,12 @@ from ragdro.types import Candidates, Passage, Prediction, Question, QuestionPath
 SCRIPT = Path(__file__).parents[2] / "reproductions/far.py"
 
 
+@pytest.fixture(autouse=True)
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script takes the world from the file beside it."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
 def prediction(query: str, answer: str, hops: int = 2) -> Prediction:
     """Two passages read, in two rounds; the second is the one that a two-hop question needs."""
     first, second = Passage("a", "Bazor", "Bazor lives in Gizan", True), Passage("b", "Gizan", "a wolf", True)
@@ -49,17 +55,27 @@ def test_the_script_trains_each_variant_once(
     def rows() -> list[list[str]]:
         monkeypatch.setattr(sys, "argv", ["far.py", str(tmp_path / "out"), *arguments])
         runpy.run_path(str(SCRIPT), run_name="__main__")
-        lines = capsys.readouterr().out.splitlines()
-        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")][
-            1:
-        ]
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines][1:]
 
     first = rows()
     ways = ("", ": marginal", ": marginal less greedy")
-    assert [row[0] for row in first] == [f"{name}{way}" for name in ("one", "two, stop") for way in ways]
+    variants = ("one", "two, stop")
+    assert [row[0] for row in first[:6]] == [f"{name}{way}" for name in variants for way in ways]
     assert first[0][4] == "–" and float(first[0][5]) == 1.0 and 1.0 <= float(first[4][5]) <= 2.0
     greedy, marginal, less = (float(first[i][1]) for i in (3, 4, 5))
     assert less == pytest.approx(marginal - greedy, abs=2e-3)
+    ways = ("greedy", "marginal", "marginal less greedy")
+    header, *worth = first[6:]
+    assert header[1:3] == ["exact_match", "risk_coverage_area"]
+    assert [row[0] for row in worth] == [f"{name}: {way}" for name in variants for way in ways]
+    for greedy_row, marginal_row in (worth[:2], worth[3:5]):
+        for _, exact_match, area, least, *_ in (greedy_row, marginal_row):
+            assert float(least) <= float(area) <= 1.0 and float(least) <= 1 - float(exact_match)
+    # the last rows' exact match is that of all questions, which the first rows have by hops
+    kept: dict[str, Any] = json.loads((tmp_path / "out/two-stop-0.json").read_text())
+    of_hops = [kept["answering"]["marginal"][name] for name in ("two_hop", "one_hop")]
+    assert min(of_hops) - 1e-3 <= float(worth[4][1]) <= max(of_hops) + 1e-3
     saved: dict[str, Any] = json.loads((tmp_path / "out/two-stop-0.json").read_text())
     assert saved["validation"]["best"]["questions"] == 6
     path = tmp_path / "out/one-0.json"
