@@ -13,7 +13,7 @@ same options is not made again. Shown are 95 % bootstrap intervals, and *two* ag
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from ceilings import SETS
+from kept import kept
 from pretrained import CONFIG, cell
 from searches import METRICS, compare, prepare
 from searches import ROWS as SEARCHES
@@ -29,8 +30,8 @@ from searches import ROWS as SEARCHES
 import ragdro
 from ragdro.config import Optimisation, TrainingSettings, WarmUp
 from ragdro.data import read_corpus, read_questions
+from ragdro.errors import RagdroError
 from ragdro.evaluation.evaluate import evaluate
-from ragdro.files import write_atomically
 from ragdro.retrieval.queries import as_find
 from ragdro.rewriting.asking import Asking
 from ragdro.runs.models import load_rewriter
@@ -73,18 +74,15 @@ def _tasks(config: ragdro.Config, system: Rag, most: int) -> list[Any]:
 
 def records(config: ragdro.Config, name: str, row: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """What each question got: from its file, or made now."""
-    file: Path = options.runs / f"{name}-{row}.json"
-    asked = {"run": str(options.run), "train": options.train, "test": options.test}
-    if file.is_file():
-        kept: dict[str, Any] = json.loads(file.read_text())
-        if kept["asked"] == asked:
-            return list(kept["records"])
-    begun = time.process_time()
-    made = [evaluate(prediction) for prediction in answered(config, row, options)]
-    print(f"{name}, {row}: {(time.process_time() - begun) / 60:.1f} CPU minutes", flush=True)
-    text = json.dumps({"asked": asked, "records": made}, ensure_ascii=False)
-    write_atomically(file, text + "\n")
-    return list(json.loads(text)["records"])
+
+    def answer() -> dict[str, Any]:
+        begun = time.process_time()
+        made = [evaluate(prediction) for prediction in answered(config, row, options)]
+        print(f"{name}, {row}: {(time.process_time() - begun) / 60:.1f} CPU minutes", flush=True)
+        return {"records": made}
+
+    asked = {key: getattr(options, key) for key in ("data", "run", "train", "test")}
+    return list(kept(options.runs / f"{name}-{row}.json", asked, answer)["records"])
 
 
 def table(shown: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> None:
@@ -120,4 +118,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RagdroError as error:
+        sys.exit(f"asking_again: {error}")

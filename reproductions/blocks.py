@@ -7,28 +7,32 @@ The generator of `configs/smollm2-135m.yaml` alone: no selector, no loop. Each w
 `blocks-then-full`) is trained once over the same lists of three, in the same order: the passages of the set's
 teacher (labelled gold, or holding the answer), then BM25's first. Held-out questions are answered from that
 list, and from BM25's first three. DATA and the files made of it are those of `pretrained.py`. Answers are
-kept in `runs/blocks/SET-WAY.jsonl`; what is there is not repeated.
+kept in `runs/blocks/SET-WAY.json`; what was made with the same options is not made again. The table compares
+what was made with those of `full`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from kept import kept
 from pretrained import CONFIG, SETS, prepare
 
 import ragdro
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.data import read_questions
+from ragdro.errors import RagdroError
 from ragdro.evaluation.metrics import exact_match, f1
 from ragdro.evaluation.significance import bootstrap_interval, holm, paired_bootstrap, paired_permutation_test
-from ragdro.files import write_atomically
 from ragdro.generation.generator import Generator
 from ragdro.generation.reading import Reading
 from ragdro.runs.models import load_pair
@@ -42,6 +46,8 @@ LISTS = ("teacher", "bm25")
 K = 3
 KEYS = ("generator.question_tokens=48", "generator.answer_tokens=12", f"selector.k={K}", "threads=1")
 MAX_TOKENS = 8192
+MADE_WITH = ("data", "train", "test", "lists", "overrides")
+"""Options that change what is answered."""
 Scores = dict[str, list[float]]
 
 
@@ -74,8 +80,8 @@ def trained(config: ragdro.Config, questions: Sequence[Question]) -> Generator:
     return generator
 
 
-def run(name: str, way: str, options: argparse.Namespace) -> None:
-    """Train one way to read and write the answers to each test question from both lists."""
+def answered(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one way to read; the answers to each test question from both lists."""
     keys = [*prepare(options.data, options.runs / "data", name, "small"), *KEYS, *options.overrides]
     config = ragdro.load_config(CONFIG, [*keys, f"generator.passage_attention={way}"])
     assert config.data.test is not None
@@ -83,7 +89,7 @@ def run(name: str, way: str, options: argparse.Namespace) -> None:
     begun = time.process_time()
     generator = trained(config, first(config.data.train, options.train))
     minutes = [(time.process_time() - begun) / 60]
-    records = [{"id": q.id, "gold": q.answers} for q in test]
+    records: list[dict[str, Any]] = [{"id": q.id, "gold": q.answers} for q in test]
     readings = [lists_of(q, config.warm_up.teacher) for q in test]
     for reader in generator.turns:
         for label in options.lists:
@@ -93,12 +99,10 @@ def run(name: str, way: str, options: argparse.Namespace) -> None:
                 record[f"{reader.passage_attention}, {label}"] = answer
     minutes.append((time.process_time() - begun) / 60 - minutes[0])
     print(f"{name}, {way}: {minutes[0]:.1f} CPU minutes of training, {minutes[1]:.1f} of answers", flush=True)
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    options.runs.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.runs / f"{name}-{way}.jsonl", "".join(lines))
+    return {"records": records}
 
 
-def scores_of(records: Sequence[dict[str, str]]) -> dict[str, Scores]:
+def scores_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Scores]:
     """Exact match and F1 of each question, by list and by how it was read."""
     shown = [key for key in records[0] if key not in ("id", "gold")]
     metrics = {"exact match": exact_match, "F1": f1}
@@ -111,12 +115,15 @@ def scores_of(records: Sequence[dict[str, str]]) -> dict[str, Scores]:
 def table(runs: Path, name: str) -> None:
     """Print each row's figures, and what it differs by from `full` behind the same list, Holm over a list."""
     by_list: dict[str, dict[str, Scores]] = {label: {} for label in LISTS}
-    for way in WAYS:
-        file = runs / f"{name}-{way}.jsonl"
-        if file.is_file():
-            for key, scores in scores_of([json.loads(line) for line in file.open()]).items():
-                read, label = key.split(", ")
-                by_list[label][way if way == read else f"{way}, read with {read}"] = scores
+    files = {way: runs / f"{name}-{way}.json" for way in WAYS}
+    rows_of = {way: json.loads(file.read_text()) for way, file in files.items() if file.is_file()}
+    for way, row in rows_of.items():
+        if row["asked"] != rows_of.get("full", row)["asked"]:
+            print(f"{files[way]}: left out, as it was made with other options than {files['full'].name}")
+            continue
+        for key, scores in scores_of(row["records"]).items():
+            read, label = key.split(", ")
+            by_list[label][way if way == read else f"{way}, read with {read}"] = scores
     rng = np.random.default_rng(0)
     for label, rows in by_list.items():
         for metric in ("exact match", "F1") if "full" in rows else ():
@@ -148,12 +155,15 @@ def main() -> None:
     parser.add_argument("--overrides", nargs="*", default=[], help="dotted.key=value of the config")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    asked = {key: getattr(options, key) for key in MADE_WITH}
     for name in options.sets:
-        for way in options.ways:
-            if not options.table and not (options.runs / f"{name}-{way}.jsonl").is_file():
-                run(name, way, options)
+        for way in () if options.table else options.ways:
+            kept(options.runs / f"{name}-{way}.json", asked, partial(answered, name, way, options))
         table(options.runs, name)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RagdroError as error:
+        sys.exit(f"blocks: {error}")

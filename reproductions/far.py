@@ -29,6 +29,7 @@ from typing import Any, TypeAlias
 
 import torch
 from far_world import TOP_N, World, scores
+from kept import kept
 
 import ragdro
 from ragdro.algorithms import Dro
@@ -175,18 +176,16 @@ def measured(variant: str, seed: int, options: argparse.Namespace) -> dict[str, 
     path = file_of(variant, seed, options)
     given = settings(variant, seed, options.iterations)
     asked = {"settings": given.model_dump(mode="json"), "questions": options.questions}
-    if path.is_file():
-        row: dict[str, Any] = json.loads(path.read_text())
-        if row["asked"] == asked:
-            return row
-    warm = None
-    if "taught" in variant:
-        warm = options.out / f"taught-{seed}.pt"
-        if given.iterations:
-            measured("two, taught, frozen", seed, options)
-    row = {**trained(given, options.questions, warm, path.with_suffix(".pt")), "asked": asked}
-    write_atomically(path, json.dumps(row, indent=1) + "\n")
-    return row
+
+    def train() -> dict[str, Any]:
+        warm = None
+        if "taught" in variant:
+            warm = options.out / f"taught-{seed}.pt"
+            if given.iterations:
+                measured("two, taught, frozen", seed, options)
+        return trained(given, options.questions, warm, path.with_suffix(".pt"))
+
+    return kept(path, asked, train)
 
 
 def file_of(variant: str, seed: int, options: argparse.Namespace) -> Path:

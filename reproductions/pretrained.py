@@ -22,13 +22,14 @@ from typing import Any
 
 import numpy as np
 import orjson
+from kept import is_made, note
 from ten_paragraphs import bm25_orders, record
 
 import ragdro
 from ragdro.config.retriever import parse_settings
 from ragdro.data import read_questions
 from ragdro.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
-from ragdro.files import atomic_file, write_atomically
+from ragdro.files import atomic_file
 from ragdro.retrieval.cache import cached_candidates
 from ragdro.runs.status import read_results
 from ragdro.types import Question
@@ -66,12 +67,7 @@ UNLABELLED = "warm-up-unlabelled"
 WARM_UP = ("iterations=0", "checkpoints.keep=all", "evaluation.test=all")
 BLOCKS = ("blocks", "blocks-then-full")
 ROWS: Mapping[str, Sequence[str]] = {
-    "zero-shot": [
-        "iterations=0",
-        "warm_up.selector=null",
-        "warm_up.generator=null",
-        "evaluation.test=all",
-    ],
+    "zero-shot": ["iterations=0", "warm_up.selector=null", "warm_up.generator=null", "evaluation.test=all"],
     "warm-up": WARM_UP,
     "dro": [],
     "dro-seed-1": ["seed=1"],
@@ -136,10 +132,11 @@ def lines(paths: Sequence[Path]) -> Iterator[bytes]:
 
 def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
     """Write the set's training, validation and test questions with their candidates, once, and again where
-    `SETS` says otherwise than it did then; the keys that name them."""
-    spec = SETS[name]
-    made, as_now = out / f"{name}.json", json.dumps([spec, VALIDATION, MOST_TRAIN])
-    if not made.is_file() or made.read_text() != as_now:
+    they are of another DATA or `SETS` says otherwise than it did then; the keys that name them. Raises
+    `RagdroError` where there are runs of the former ones."""
+    spec, options = SETS[name], out / f"{name}.json"
+    made_of = {"DATA": data.resolve(), "SETS": spec, "VALIDATION": VALIDATION, "MOST_TRAIN": MOST_TRAIN}
+    if not is_made(options, made_of, out.parent.glob(f"{name}-*/config.yaml"), "give another --runs"):
         out.mkdir(parents=True, exist_ok=True)
         train = [q for path in spec["train"] for q in read_questions(data / path)]
         test = list(read_questions(data / spec["test"]))
@@ -156,7 +153,7 @@ def prepare(data: Path, out: Path, name: str, size: str) -> list[str]:
         for part, rows in parts.items():
             with atomic_file(out / f"{name}-{part}.jsonl") as file:
                 file.writelines(orjson.dumps(row) + b"\n" for row in rows)
-        write_atomically(made, as_now)
+        note(options, made_of)
     files = {"train": "train", "validation": f"validation-{size}", "test": "test"}
     return [
         *(f"data.{key}={out / f'{name}-{part}.jsonl'}" for key, part in files.items()),

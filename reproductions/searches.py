@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from ceilings import SETS, signed, whole_corpus
+from kept import is_made, note
 from pretrained import CONFIG, cell, run_keys, stages
 
 import ragdro
 from ragdro.data import read_questions
 from ragdro.data.convert import write_questions
+from ragdro.errors import RagdroError
 from ragdro.evaluation.significance import paired_bootstrap, paired_permutation_test
 
 ROWS: Mapping[str, Sequence[str]] = {
@@ -61,10 +64,11 @@ _VALIDATION = 100
 
 
 def prepare(data: Path, out: Path, name: str) -> list[str]:
-    """The set's questions and corpus, written once; the keys that name them."""
+    """The set's questions and corpus, written once; the keys that name them. Raises `RagdroError` where
+    there are runs of other data."""
     parts = {part: out / f"{name}-{part}.jsonl" for part in ("train", "validation", "test")}
-    corpus = out / f"{name}.jsonl"
-    if not all(path.is_file() for path in (*parts.values(), corpus)):
+    corpus, record, made_of = out / f"{name}.jsonl", out / f"{name}.json", {"DATA": data.resolve()}
+    if not is_made(record, made_of, out.parent.glob(f"{name}-*/config.yaml"), "give another --runs"):
         out.mkdir(parents=True, exist_ok=True)
         whole_corpus(name, data, out)
         test, *train = ([q for q in read_questions(data / file) if q.gold_passages] for file in SETS[name])
@@ -73,6 +77,7 @@ def prepare(data: Path, out: Path, name: str) -> list[str]:
         split = {"train": rest[_VALIDATION:], "validation": rest[:_VALIDATION], "test": test}
         for part, questions in split.items():
             write_questions(parts[part], questions)
+        note(record, made_of)
     return [f"data.corpus={corpus}", *(f"data.{part}={path}" for part, path in parts.items())]
 
 
@@ -136,4 +141,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RagdroError as error:
+        sys.exit(f"searches: {error}")

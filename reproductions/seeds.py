@@ -4,7 +4,8 @@
     python reproductions/seeds.py configs/tiny.yaml --vary generator.passage_attention=full,blocks
 
 With `--vary` the values of a key stand in the place of the ablations; the others' differences are from the
-first. Runs that are finished are read, not repeated. The interval is mean ± t · s / √n (Student's t, 95 %).
+first. Runs that are finished are read, not repeated; those of another config are made anew. The interval is
+mean ± t · s / √n (Student's t, 95 %).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ragdro.config import Config, load_config
+from ragdro.config.resume import first_difference, located, root_of
 from ragdro.evaluation.significance import student_interval
 from ragdro.report.tables import breakdowns
-from ragdro.runs.status import read_results
+from ragdro.runs.status import CONFIG, read_results
 
 VARIANTS = {
     "full": [],
@@ -31,7 +34,7 @@ KEYS = ("exact_match", "two_hop", "recall_at_5", "full_recall", "bound")
 def run(config: str, runs: Path, name: str, overrides: list[str]) -> Path:
     """The finished run folder."""
     folder = runs / name
-    if not (folder / "results.json").is_file():
+    if not ((folder / "results.json").is_file() and is_of(folder, load_config(config, overrides))):
         command = [
             sys.executable,
             "-m",
@@ -44,6 +47,13 @@ def run(config: str, runs: Path, name: str, overrides: list[str]) -> Path:
         ]
         subprocess.run([*command, "--overwrite"], check=True)
     return folder
+
+
+def is_of(folder: Path, config: Config) -> bool:
+    """Whether the run in `folder` was trained as `config` says, as many iterations."""
+    began = load_config(folder / CONFIG)
+    same = (began.iterations, began.patience) == (config.iterations, config.patience)
+    return same and first_difference(located(began, root_of(folder, began)), located(config)) is None
 
 
 def metrics(folder: Path) -> dict[str, dict[str, float | None]]:

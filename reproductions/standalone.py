@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,11 +23,13 @@ from typing import Any
 
 import numpy as np
 from dialogues import TOP, later_turns, recalls, shelf_of
+from kept import is_made, note
 from pretrained import CONFIG
 
 import ragdro
 from ragdro.data import load_questions
 from ragdro.data.convert import write_questions
+from ragdro.errors import RagdroError
 from ragdro.evaluation.significance import paired_bootstrap
 from ragdro.files import write_atomically
 from ragdro.generation.reading import Reading
@@ -81,9 +84,13 @@ def main() -> None:
 
 
 def keys(options: argparse.Namespace, training: Sequence[Question], shelf: Sequence[Passage]) -> list[str]:
-    """Write the questions and the corpus; the keys of the run."""
+    """Write the questions and the corpus; the keys of the run. Raises `RagdroError` where there is a run of
+    others, which would resume."""
     folder: Path = options.runs / "standalone-data"
     folder.mkdir(parents=True, exist_ok=True)
+    made_of = {"DATA": options.data.resolve(), "--questions": options.questions}
+    is_made(folder / "options.json", made_of, [options.runs / "standalone"], "give another --runs")
+    note(folder / "options.json", made_of)
     # Those that are validated are never trained on. They choose nothing: the last iteration is measured.
     *chosen, one, two = later_turns(training, options.questions + 2)
     write_questions(folder / "train.jsonl", chosen)
@@ -131,4 +138,7 @@ def less(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RagdroError as error:
+        sys.exit(f"standalone: {error}")

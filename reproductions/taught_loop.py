@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from kept import is_made, note
 from ten_paragraphs import record
 
 import ragdro
@@ -67,7 +68,11 @@ KEYS = (
 )
 BEFORE, AFTER = "MiniLM", "taught"
 STAGES = {"vanilla RAG": "vanilla_rag", "warm-up": "warm_up", "the loop": "iteration-1"}
-MADE_WITH = ("data", "labels", "taught", "run", "train", "test", "pool")
+MADE_WITH = {
+    "DATA": "data",
+    **{f"--{key}": key for key in ("labels", "taught", "run", "train", "test", "pool")},
+    "key=value": "overrides",
+}
 """Options that must stay the same in an OUT, whose files are used again."""
 METRICS = ("gold_in_candidates", "full_recall", "exact_match", "f1")
 """All gold passages among the candidates; all of them selected; the answer."""
@@ -111,8 +116,12 @@ def prepare(options: argparse.Namespace) -> None:
     """Write the questions of both splits and the pool that is searched, once."""
     out, name = options.out, options.set
     pool = out / f"{name}-pool.jsonl"
-    if prepared(pool, out / f"{name}-options.json", options):
+    given = {option: getattr(options, key) for option, key in MADE_WITH.items()}
+    given = {option: v.resolve() if isinstance(v, Path) else v for option, v in given.items()}
+    record_of_options = out / f"{name}-options.json"
+    if is_made(record_of_options, given, [pool], "give another OUT") and pool.is_file():
         return
+    note(record_of_options, given)
     train_file, test_file, _ = SETS[name]
     learned = [] if options.labels is None else read_questions(options.labels)
     seen = {p.content for q in learned for p in q.gold_passages}
@@ -134,25 +143,6 @@ def prepare(options: argparse.Namespace) -> None:
                 file.write(orjson.dumps({k: v for k, v in row.items() if k != "candidates"}) + b"\n")
     asked = [q for questions in splits.values() for q in questions]
     write_passages(pool, searched(options.data, out, name, asked, options.pool))
-
-
-def prepared(pool: Path, record: Path, options: argparse.Namespace) -> bool:
-    """Whether what these options ask for is there. Raises `RagdroError` where it was made with others."""
-    asked = {key: getattr(options, key) for key in MADE_WITH}
-    asked = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in asked.items()}
-    if not pool.is_file():
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(record, json.dumps(asked) + "\n")
-        return False
-    made = json.loads(record.read_text()) if record.is_file() else {}
-    for key in MADE_WITH:
-        if key not in made or made[key] != asked[key]:
-            option = "DATA" if key == "data" else f"--{key}"
-            raise RagdroError(
-                f"{option}: {asked[key]} here, but {pool} was made with {made.get(key, 'what is not known')};"
-                " give another OUT"
-            )
-    return True
 
 
 def searched(data: Path, out: Path, name: str, asked: Sequence[Question], most: int) -> list[Passage]:

@@ -13,23 +13,23 @@ log p(y|x) after the warm-up and in the end; the process's own seconds. OUT keep
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from far import fit, shown
 from far_world import name_of
+from kept import kept
 
 import ragdro
 from ragdro.algorithms import Dro
 from ragdro.config import EStep, Evaluation, MStep, TrainingSettings, WarmUp
 from ragdro.evaluation.evaluate import evaluate
-from ragdro.files import write_atomically
 from ragdro.sources import resolve
 from ragdro.system import as_retrieve
 from ragdro.training.callbacks import Callback
@@ -86,13 +86,7 @@ def measured(think: int, seed: int, options: argparse.Namespace) -> dict[str, An
     path: Path = options.out / f"{options.split}-{think}-{seed}.json"
     asked = {"settings": settings(seed).model_dump(mode="json"), "questions": options.questions}
     asked["weights"] = "of the last iteration"  # rows of earlier versions have the best one's
-    if path.is_file():
-        row: dict[str, Any] = json.loads(path.read_text())
-        if row["asked"] == asked:
-            return row
-    row = {**trained(think, seed, options), "asked": asked}
-    write_atomically(path, json.dumps(row, indent=1) + "\n")
-    return row
+    return kept(path, asked, partial(trained, think, seed, options))
 
 
 def trained(think: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,9 @@ def test_each_row_reads_four_passages_and_two_asks_again(
     data = [f"data.{key}={resolve(f'tiny:far-{key}')}" for key in ("train", "test", "corpus")]
     keys = ["retrieval={rounds: 2, k: [2, 2]}", "retrieval.stop=false", "selector.k=2", "top_n=10"]
     config = ragdro.load_config(ROOT / "configs/tiny-far.yaml", [*data, *keys])
-    options = argparse.Namespace(run=exported_folder(tmp_path / "pair"), train=4, test=3, runs=tmp_path)
+    options = argparse.Namespace(
+        data=tmp_path, run=exported_folder(tmp_path / "pair"), train=4, test=3, runs=tmp_path
+    )
     one, two, vanilla = (script["records"](config, "far", row, options) for row in ("one", "two", "vanilla"))
     assert [r["id"] for r in one] == [r["id"] for r in two] == [r["id"] for r in vanilla]
     assert len(one) == 3 and all(len(r["selection"]) == 4 for r in one)

@@ -60,14 +60,24 @@ def test_all_ways_answer_from_both_lists_and_are_run_once(
     said = capsys.readouterr().out
     for row in ("full", "blocks", "blocks-then-full", "blocks-then-full, read with full"):
         assert said.count(f"| {row} | ") == 4
-    records = [json.loads(line) for line in (runs / "hotpotqa-blocks-then-full.jsonl").open()]
+    records = json.loads((runs / "hotpotqa-blocks-then-full.json").read_text())["records"]
     assert [r["id"] for r in records] == [q.id for q in read_questions(test)]
     assert set(records[0]) - {"id", "gold"} == {
         f"{way}, {label}" for way in ("blocks-then-full", "full") for label in ("teacher", "bm25")
     }
-    monkeypatch.setattr(script, "run", None)
+    made = []
+    monkeypatch.setattr(
+        script, "answered", lambda name, way, options: made.append(way) or {"records": records}
+    )
     script.main()
-    assert capsys.readouterr().out == said[said.index("\nhotpotqa, teacher") :]
+    assert capsys.readouterr().out == said[said.index("\nhotpotqa, teacher") :] and not made
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--train", "2", "--ways", "blocks"])
+    script.main()
+    assert made == ["blocks"]  # of other questions
+    assert (
+        f"{runs / 'hotpotqa-blocks.json'}: left out, as it was made with other options"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_table_by_hand(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +86,7 @@ def test_a_table_by_hand(script: ModuleType, tmp_path: Path, capsys: pytest.Capt
             {"id": g, "gold": [f"{g} y"], f"{way}, bm25": f"{a} y"}
             for g, a in zip("fbcd", answers.replace("a", "f"), strict=True)
         ]
-        (tmp_path / f"nq-{way}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / f"nq-{way}.json").write_text(json.dumps({"asked": {}, "records": rows}))
     script.table(tmp_path, "nq")
     said = capsys.readouterr().out
     assert (

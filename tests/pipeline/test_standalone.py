@@ -68,6 +68,11 @@ def test_the_rewriter_alone_is_trained_and_measured_on_others(
     assert less["recall@20, last less first"][0] == pytest.approx(difference, abs=2e-3)
     config = ragdro.load_config(tmp_path / "runs/standalone/config.yaml")
     assert config.train_rewriter and not config.train_selector and not config.train_generator
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--questions", "2"])
+    with pytest.raises(
+        SystemExit, match=r"standalone: --questions: 2 here, but .*standalone was made with 3; "
+    ):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
     assert config.retrieval.rewrite_first and config.rewriter is not None
     train, validation = (
         {q.id for q in read_questions(tmp_path / f"runs/standalone-data/{part}.jsonl")}
