@@ -149,13 +149,15 @@ def evaluate(
     """Measure a run, or an exported folder, on a set of questions; prints one JSON object."""
     require_stage(run, stage)
     require_sources(data, corpus=corpus)
+    from ragdro.config.resume import place_of
     from ragdro.errors import ConfigError
     from ragdro.evaluation.answering import without_curves
     from ragdro.report.answering import write_answering
     from ragdro.runs.load import evaluate_run
     from ragdro.runs.stages import config_of, reading_in
 
-    own = reading_in(config_of(run), passage_attention, passage_memory).answering
+    config = config_of(run)
+    own = reading_in(config, passage_attention, passage_memory).answering
     how = answering_of(own, answering, samples, thoughts, threshold)
     if tables is not None and how.kind != "marginal":
         raise ConfigError(
@@ -166,7 +168,7 @@ def evaluate(
         write_answering(
             found["answering"],
             tables,
-            f"{run.resolve().name} ({stage}): {counted(found['questions'], 'questions')}",
+            f"{place_of(run, config)[1]} ({stage}): {counted(found['questions'], 'questions')}",
         )
     if "answering" in found:
         found["answering"] = without_curves(found["answering"])

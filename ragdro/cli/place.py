@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ragdro.access import absent
 from ragdro.config import Config, load_config
-from ragdro.config.resume import located, root_of
+from ragdro.config.resume import located, place_of, root_of
 from ragdro.errors import ConfigError
 from ragdro.runs.status import CONFIG
 
@@ -43,10 +43,10 @@ def _of_run(folder: Path, overrides: Sequence[str], *, resume: bool) -> Config:
     for override in overrides:
         if override.partition("=")[0] in _OF_THE_FOLDER:
             raise ConfigError(f"{override}: {folder} is resumed as it is; give a config file for another run")
-    root = root_of(folder, load_config(folder / CONFIG))
-    place = folder.resolve() if folder.name in ("", "..") else folder
-    config = located(load_config(folder / CONFIG, overrides), root)
-    return config.model_copy(update={"runs": str(place.parent), "name": place.name})
+    began = load_config(folder / CONFIG)
+    runs, name = place_of(folder, began)
+    config = located(load_config(folder / CONFIG, overrides), root_of(folder, began))
+    return config.model_copy(update={"runs": str(runs), "name": name})
 
 
 def _refuse_paths_of(home: Path, config: Config) -> None:

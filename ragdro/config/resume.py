@@ -107,6 +107,15 @@ def root_of(folder: Path, config: Config) -> Path:
     return _root_above(as_named, config) or _root_above(as_it_lies, config) or Path.cwd()
 
 
+def place_of(folder: Path, config: Config) -> tuple[Path, str]:
+    """`runs` and `name` of the run in `folder`: its own name where the folder, or what it links to, is called
+    so, else the folder's."""
+    resolved = folder.resolve()
+    known = next((path for path in (folder, resolved) if path.name == config.name), None)
+    path = known or (resolved if folder.name in ("", "..") else folder)
+    return path.parent, path.name
+
+
 def _root_above(folder: Path, config: Config) -> Path | None:
     """The folder in which `runs` and `name` lead to the run in `folder`; None where `runs` leads outside."""
     runs = Path(config.runs)

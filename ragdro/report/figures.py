@@ -34,7 +34,7 @@ _NORMAL = 1.96
 def draw_curves(run: Path) -> Path:
     """Draw RUN/curves.png and return its path."""
     path = run / "curves.png"
-    draw(run_panels(run), run.resolve().name, path)
+    draw(run_panels(run), read_history(run).name, path)
     return path
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config, load_config
+from ragdro.config.resume import place_of
 from ragdro.errors import ConfigError, DataError, brief
 from ragdro.runs.status import CONFIG, RunStatus, run_status
 from ragdro.units import counted
@@ -33,6 +34,11 @@ class History:
     config: Config
     run_status: RunStatus
     records: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return place_of(self.run, self.config)[1]
 
     @property
     def start(self) -> dict[str, Any]:

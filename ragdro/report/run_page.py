@@ -44,7 +44,7 @@ _IN_ROUNDS = (
 
 def write_report(run: Path) -> Path:
     """Write RUN/report.html and return its path. Raises `DataError` for a run that has not finished."""
-    page = html.page(f"Run {run.resolve().name}", _sections(run))
+    page = html.page(f"Run {read_history(run).name}", _sections(run))
     path = run / PAGE
     write_atomically(path, page)
     return path

@@ -91,7 +91,7 @@ def view(history: History) -> Group:
     status = "time left: known after the first iteration" if left is None else f"about {duration(left)} left"
     if history.run_status != "running":
         status = history.run_status
-    head = Text(f"{history.run.name}: {history.place()}; {duration(history.seconds())} spent; {status}")
+    head = Text(f"{history.name}: {history.place()}; {duration(history.seconds())} spent; {status}")
     best = history.best()
     if best is not None:
         head.append(f"; best {history.config.evaluation.metric} {number(best[1])} ({best[0]})")

@@ -10,6 +10,7 @@ from ragdro.cli.place import settings_of
 from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import first_difference, located, root_of
 from ragdro.errors import ConfigError
+from ragdro.report.history import read_history
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.status import refuse_another_run
 
@@ -93,6 +94,30 @@ def test_a_run_folder_is_a_config_to_resume_with_from_anywhere(
     ):
         with pytest.raises(ConfigError, match=said):
             settings_of(given, overrides, resume=resume)
+
+
+@pytest.mark.parametrize("given", ["runs/one", "runs/one/", ".", "linked", "moved"])
+def test_a_run_keeps_its_name_however_its_folder_is_given(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = begin(config("runs"))
+    Path("linked").symlink_to(folder)
+    if given == ".":
+        monkeypatch.chdir(folder)
+    if given == "moved":  # to another disk
+        folder.rename("another")
+        folder.symlink_to(tmp_path / "another")
+        given = "runs/one"
+    resumed = settings_of(Path(given), [], resume=True)
+    assert resumed.name == read_history(Path(given)).name == "one"
+    assert (Path(resumed.runs) / "one").resolve() == (tmp_path / folder).resolve()
+
+
+def test_a_run_whose_folder_was_renamed_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    renamed = begin(config("runs")).rename("runs/two")
+    assert settings_of(renamed, [], resume=True).name == read_history(renamed).name == "two"
 
 
 def test_a_config_of_the_usual_name_makes_no_run_of_its_folder(
