@@ -1,6 +1,7 @@
 """The config of a command that trains: a config file's, or that of a run folder, wherever it is started.
 
-In: what was given as CONFIG.yaml, overrides. Out: a `Config` whose paths lead somewhere from here. No torch.
+In: what was given as CONFIG.yaml, overrides. Out: a `Config` whose paths lead somewhere from here. Those of
+overrides start here. No torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragdro.access import absent
+from ragdro.cli.checks import require_sources
 from ragdro.config import Config, load_config
 from ragdro.config.resume import located, place_of, root_of
 from ragdro.errors import ConfigError
@@ -31,7 +33,8 @@ def settings_of(given: Path, overrides: Sequence[str], *, resume: bool) -> Confi
     config = load_config(given, overrides)
     run, home = Path(config.runs) / config.name, given.parent
     if resume and not (run / CONFIG).is_file() and (home / run / CONFIG).is_file():
-        return located(config, home.resolve()).model_copy(update={"runs": str(home / config.runs)})
+        config = located(config, home.resolve(), given=_given(config, overrides))
+        return config.model_copy(update={"runs": str(home / config.runs)})
     _refuse_paths_of(home, config)
     return config
 
@@ -45,8 +48,21 @@ def _of_run(folder: Path, overrides: Sequence[str], *, resume: bool) -> Config:
             raise ConfigError(f"{override}: {folder} is resumed as it is; give a config file for another run")
     began = load_config(folder / CONFIG)
     runs, name = place_of(folder, began)
-    config = located(load_config(folder / CONFIG, overrides), root_of(folder, began))
+    config = load_config(folder / CONFIG, overrides)
+    config = located(config, root_of(folder, began), given=_given(config, overrides))
     return config.model_copy(update={"runs": str(runs), "name": name})
+
+
+def _given(config: Config, overrides: Sequence[str]) -> list[str]:
+    """The dotted keys of the overrides. Raises `DataError` where one names data that are not here."""
+    keys = [override.partition("=")[0] for override in overrides]
+    data = config.data
+    for key, source in {"train": data.train, "validation": data.validation, "test": data.test}.items():
+        if {"data", f"data.{key}"} & set(keys):
+            require_sources(source, fields=data.names)
+    if {"data", "data.corpus"} & set(keys):
+        require_sources(corpus=data.corpus, fields=data.names)
+    return keys
 
 
 def _refuse_paths_of(home: Path, config: Config) -> None:

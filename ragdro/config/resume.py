@@ -7,7 +7,7 @@ differ, or nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
 _PATHS = frozenset(("train", "validation", "test", "corpus", "model", "prompt", "from", "path"))
 """Keys whose value may be a path."""
 STARTED_IN = ".started_in"
-"""The file in a run folder that says where its relative paths start."""
+"""The file in a run folder that says where its relative paths start: seen from the folder, so that both may
+be moved or copied together, and as an absolute path, so that the folder may be moved alone."""
 
 
 def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
@@ -58,17 +59,19 @@ def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
     return None
 
 
-def located(config: Config, root: Path | None = None) -> Config:
+def located(config: Config, root: Path | None = None, *, given: Sequence[str] = ()) -> Config:
     """The config with the relative paths that lead somewhere from `root` (None: from here) made absolute, so
-    that a command may be started anywhere."""
-    root = Path.cwd() if root is None else root
+    that a command may be started anywhere. Those of the dotted keys `given`, and below them, start here."""
+    here = Path.cwd()
 
     def place(key: str, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        named = key == "prompt" and Path(value).suffix not in (".yaml", ".yml")
-        leads_somewhere = key == "cache" or (not named and (root / value).exists())
-        return os.path.normpath(root / value) if leads_somewhere else value
+        last = key.rpartition(".")[2]
+        start = here if root is None or any(f"{key}.".startswith(f"{one}.") for one in given) else root
+        named = last == "prompt" and Path(value).suffix not in (".yaml", ".yml")
+        leads_somewhere = last == "cache" or (not named and (start / value).exists())
+        return os.path.normpath(start / value) if leads_somewhere else value
 
     return Config.model_validate(_mapped(config.model_dump(mode="json"), place))
 
@@ -92,17 +95,23 @@ def resumed(began: Config, now: Config) -> Config:
 def note_root(folder: Path, config: Config) -> None:
     """Write down where the run in `folder` is started, if its own place does not say: `runs` leads outside,
     by its name or by a link. OSError where the disk refuses."""
-    if _root_above(folder.resolve(), config) != Path.cwd():
-        write_atomically(folder / STARTED_IN, str(Path.cwd()))
+    here, place = Path.cwd(), folder.resolve()
+    if _root_above(place, config) != here:
+        write_atomically(folder / STARTED_IN, f"{os.path.relpath(here, place)}\n{here}")
 
 
 def root_of(folder: Path, config: Config) -> Path:
-    """The folder that the run in `folder` was started in; this one where nothing says which."""
+    """The folder that the run in `folder` was started in, wherever it is now: the first that is noted and has
+    the training questions, else the first that is there; this one where nothing says which."""
     note = folder / STARTED_IN
     if note.is_file():
-        root = Path(note.read_text(encoding="utf-8"))
-        if root.is_dir():
-            return root
+        noted = (
+            Path(os.path.normpath(folder.resolve() / line)) for line in note.read_text("utf-8").split("\n")
+        )
+        roots = [root for root in noted if root.is_dir()]
+        roots.sort(key=lambda root: not (root / config.data.train).exists())
+        if roots:
+            return roots[0]
     as_named, as_it_lies = Path(os.path.normpath(Path.cwd() / folder)), folder.resolve()
     return _root_above(as_named, config) or _root_above(as_it_lies, config) or Path.cwd()
 
@@ -127,10 +136,12 @@ def _root_above(folder: Path, config: Config) -> Path | None:
 
 def _mapped(value: Any, place: Callable[[str, Any], Any], key: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {name: _mapped(inner, place, name) for name, inner in value.items()}
+        return {
+            name: _mapped(inner, place, f"{key}.{name}" if key else name) for name, inner in value.items()
+        }
     if isinstance(value, list):
         return [_mapped(inner, place, key) for inner in value]
-    return place(key, value) if key == "cache" or key in _PATHS else value
+    return place(key, value) if key.rpartition(".")[2] in ("cache", *_PATHS) else value
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

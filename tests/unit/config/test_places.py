@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ragdro.cli.place import settings_of
 from ragdro.config import Config, dump_config, load_config
-from ragdro.config.resume import first_difference, located, root_of
-from ragdro.errors import ConfigError
+from ragdro.config.resume import STARTED_IN, first_difference, located, root_of
+from ragdro.errors import ConfigError, DataError
 from ragdro.report.history import read_history
 from ragdro.runs.folder import RunFolder
+from ragdro.runs.stages import config_of
 from ragdro.runs.status import refuse_another_run
 
 ROOT = Path(__file__).parents[3]
@@ -118,6 +120,66 @@ def test_a_run_whose_folder_was_renamed_is_called_so(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     renamed = begin(config("runs")).rename("runs/two")
     assert settings_of(renamed, [], resume=True).name == read_history(renamed).name == "two"
+
+
+@pytest.mark.parametrize("runs", ["../kept", "{home}/kept", "runs"])
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_project_that_was_moved_or_copied_resumes_with_its_own_data(
+    how: str, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one's must not be read where both are there."""
+    home = tmp_path / "home"
+    (home / "code").mkdir(parents=True)
+    (home / "code/mine.jsonl").touch()
+    monkeypatch.chdir(home / "code")
+    folder = begin(config(runs.format(home=home))).resolve().relative_to(home)
+    other = tmp_path / "far/away"
+    shutil.copytree(home, other, symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    if how == "moved":
+        shutil.rmtree(home)
+    assert settings_of(other / folder, [], resume=True).data.train == str(other / "code/mine.jsonl")
+    assert config_of(other / folder).data.train == str(other / "code/mine.jsonl")
+
+
+def test_a_run_that_was_moved_alone_finds_the_data_where_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what lies beside it is called as the project was; a note of an earlier version, too."""
+    home, other = tmp_path / "home", tmp_path / "far/disk"
+    home.mkdir(), (tmp_path / "far/home").mkdir(parents=True)
+    (home / "mine.jsonl").touch()
+    monkeypatch.chdir(home)
+    folder = begin(config("../disk"))
+    shutil.move(folder.parent, other)
+    monkeypatch.chdir(tmp_path)
+    for note in ((other / "one" / STARTED_IN).read_text(), str(home)):
+        (other / "one" / STARTED_IN).write_text(note)
+        assert settings_of(other / "one", [], resume=True).data.train == str(home / "mine.jsonl")
+
+
+@pytest.mark.parametrize("given", ["home/runs/one", "home/my.yaml"])
+def test_paths_of_overrides_start_where_the_command_does(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mine.jsonl").touch(), (home / "other.jsonl").touch()
+    monkeypatch.chdir(home)
+    Path("my.yaml").write_text(dump_config(config("runs")))
+    begin(config("runs"))
+    monkeypatch.chdir(tmp_path)
+    for override in ("data.train=other.jsonl", "data={train: tiny:train, validation: other.jsonl}"):
+        with pytest.raises(DataError, match=r"^other\.jsonl: no such file; "):
+            settings_of(Path(given), [override], resume=True)
+    (tmp_path / "other.jsonl").write_text('{"question": "Q?", "answers": ["a"]}\n')
+    resumed = settings_of(Path(given), ["data.train=other.jsonl", "cache=here"], resume=True)
+    assert resumed.data.train == str(tmp_path / "other.jsonl") and resumed.cache == str(tmp_path / "here")
+    assert resumed.data.validation == config("runs").data.validation
+    (home / "mine.jsonl").write_text('{"question": "Q?", "answers": ["a"]}\n')
+    refuse_another_run(settings_of(Path(given), ["data.train=home/mine.jsonl"], resume=True))
+    with pytest.raises(ConfigError, match=r"data\.train: the run began with '.*mine\.jsonl', not '.*other"):
+        refuse_another_run(resumed)
 
 
 def test_a_config_of_the_usual_name_makes_no_run_of_its_folder(
