@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag
 
 from ragdro.config.base import Settings, kind_or, named
 from ragdro.config.http import HttpService, Patience
@@ -20,11 +20,15 @@ class TransformersEngine(Settings):
 
 
 class VllmEngine(Settings):
-    """vLLM in this process, on the device of the run; it gets the selector's weights for every E-step."""
+    """vLLM beside the model that is trained, on the device of the run; it gets the selector's weights for
+    every E-step."""
 
     kind: Literal["vllm"] = "vllm"
     memory: float = Field(0.4, gt=0, lt=1, description="fraction of the GPU that vLLM takes while it samples")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that vLLM spreads the selector over")
+    arguments: dict[str, JsonValue] = Field(
+        {}, description="further arguments of `vllm.LLM`, which win over those that the run gives"
+    )
 
 
 class VllmServerEngine(Patience):

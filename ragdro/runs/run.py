@@ -14,7 +14,7 @@ from typing import Any
 
 from ragdro.config import Config
 from ragdro.errors import LostProcessError, OutOfMemoryError, TrainingError
-from ragdro.parallel.world import broadcast_from_rank0, is_rank0, joined
+from ragdro.parallel.world import all_gather_object, broadcast_from_rank0, is_rank0, joined
 from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import FolderCallback, LogCallback, StartCallback
 from ragdro.runs.checkpointer import RunCheckpointer
@@ -77,7 +77,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         stack.callback(setup.engine.close)
         shown = display(transient=True) if is_rank0() else Silent()
         stack.callback(shown.close)
-        setup.engine.say = shown.say
+        setup.engine.say, setup.engine.gather = shown.say, all_gather_object
 
         def begin() -> State:
             """Take the folder; the state to resume from, or the first one of a new run."""

@@ -227,7 +227,11 @@ def _engine(config: Config) -> Engine:
         except ImportError as error:
             raise ConfigError(f"e_step.engine: needs httpx (pip install 'ragdro[http]'): {error}") from error
         return VllmServer(config)
-    return open_engine(config.e_step.engine, Path(config.cache) / "engines" / config.name)
+    return open_engine(
+        config.e_step.engine,
+        Path(config.cache) / "engines" / config.name,
+        trust_remote_code=config.selector.trust_remote_code,
+    )
 
 
 def _require_teaching(config: Config) -> None:

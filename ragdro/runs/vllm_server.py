@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-import numpy as np
 import torch
 
 from ragdro.config import Config
@@ -32,10 +31,10 @@ from ragdro.environment import env_rank
 from ragdro.errors import ConfigError, RagdroWarning, TrainingError
 from ragdro.hub import find_checkpoint
 from ragdro.json_http import JsonClient
-from ragdro.lm.decoding import SeparateDecoder
-from ragdro.lm.engines.base import Choice, DecoderOf, Engine, EngineDecoder
+from ragdro.lm.engines.base import KEY, DecoderOf, Engine, EngineDecoder
 from ragdro.lm.engines.gpus import refuse_gpus, taken_gpus
-from ragdro.lm.engines.http import KEY, asking
+from ragdro.lm.engines.http import asking
+from ragdro.lm.engines.parity import difference, is_stale, refuse_another, stale_weights
 from ragdro.lm.engines.process import ServerProcess, end_of
 from ragdro.lm.engines.serve import Served, free_port, hosts, options, server_environment
 from ragdro.lm.load import save_language_model
@@ -47,14 +46,6 @@ from ragdro.runs.models import base_of
 Reply = TypeVar("Reply")
 LOG = "server.log"
 _MODEL = "selector"
-_PROMPTS, _LENGTH, _CHOICES = 3, 32, 20
-"""Random tokens that the server is compared with the model on."""
-_EQUAL = 1e-3
-"""Nats by which a server with our weights may always differ."""
-_SPREADS = 5
-"""How many times as much as when it was started: in 16 bits it differs from us anyway."""
-_FARTHEST = {torch.float32: 0.02, torch.float16: 0.5, torch.bfloat16: 0.5}
-"""Nats by which a server that has just been started may differ from us, by the dtype of products."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 
@@ -97,7 +88,7 @@ class VllmServer(Engine):
         service = self._service(served, "/v1", settings.timeout_seconds, settings.retries)
         with asking(service, served.model, settings.concurrency) as completions:
             yield partial(EngineDecoder, lambda asked: self._explaining(partial(completions.ask, asked)))
-            self.say(f"vllm serve: {completions.rate}")
+            self.tell("vllm serve", completions.asked)
 
     def close(self) -> None:
         """Stop the server; its log stays."""
@@ -126,48 +117,20 @@ class VllmServer(Engine):
             self._served = self._give_adapter(self._served, model, weights)
         apart = self._difference(self._served, model)
         if is_new:
-            self._refuse_another(model, apart)
+            advice = f"look at {KEY}.arguments and at {self._folder / LOG}, or take another version of vLLM"
+            refuse_another(apart, model, f"{KEY}: vLLM", advice)
             self._rounding = apart
-        elif apart > max(_EQUAL, _SPREADS * self._rounding):
+        elif is_stale(apart, self._rounding):
             self._starts_anew = True
-            warnings.warn(
-                f"{KEY}: new weights did not reach all of vLLM (log-probabilities differ by {apart:.2g}, and"
-                f" did by {self._rounding:.2g} when it was started), so it is started anew for every E-step",
-                RagdroWarning,
-                stacklevel=2,
-            )
+            warnings.warn(stale_weights(apart, self._rounding, KEY), RagdroWarning, stacklevel=2)
             return self._give(model, whole)
         return self._served
 
-    def _refuse_another(self, model: LanguageModel, apart: float) -> None:
-        """Raises `TrainingError` for a server that has just been given the model and says something else."""
-        most = _FARTHEST[model.autocast or model.hf.dtype]
-        if not apart <= most:
-            raise TrainingError(
-                f"{KEY}: vLLM has just loaded the selector, and its log-probabilities are {apart:.2g} nats"
-                f" from the model's own (at most {most:g} is rounding), so it computes another model; look at"
-                f" {KEY}.arguments and at {self._folder / LOG}, or take another version of vLLM"
-            )
-
     def _difference(self, served: Served, model: LanguageModel) -> float:
-        """How far the server's log-probabilities (nats) are at most from the model's own, behind a few random
-        tokens. Its first answer takes vLLM long: it compiles something for it."""
-        rng = np.random.default_rng(0)
-        tokens = min(len(model.tokenizer.hf), model.hf.get_input_embeddings().weight.shape[0])
-        prompts = rng.integers(tokens, size=(_PROMPTS, _LENGTH))
-        choices = np.sort(rng.choice(tokens, min(_CHOICES, tokens), replace=False))
-        asked = [Choice(tuple(prompt.tolist()), tuple(choices.tolist())) for prompt in prompts]
+        """See `difference`. Its first answer takes vLLM long: it compiles something for it."""
         service = self._service(served, "/v1", self._settings.start_seconds, 0)
         with asking(service, served.model, 1) as completions:
-            said = torch.tensor(self._explaining(partial(completions.ask, asked)), dtype=torch.float64)
-        model.hf.eval()
-        with torch.no_grad():
-            every = torch.ones(len(prompts), len(choices), dtype=torch.bool, device=model.device)
-            columns = torch.from_numpy(choices).to(model.device)
-            places = [(question, 0) for question in range(len(prompts))]
-            logits = SeparateDecoder(model, list(prompts), 1).choice_logits(places, columns, every)
-        own = logits.cpu().double().log_softmax(-1)
-        return float((said.log_softmax(-1) - own).abs().max())
+            return difference(lambda asked: self._explaining(partial(completions.ask, asked)), model)
 
     def _give_adapter(self, served: Served, model: LanguageModel, folder: Path) -> Served:
         """Each E-step's adapter has a name of its own, so nothing that was computed with another is used."""

@@ -10,8 +10,8 @@ from ragdro.errors import ConfigError
 from ragdro.lm.engines.base import Engine, OwnEngine
 
 
-def open_engine(settings: EngineSettings, folder: Path) -> Engine:
-    """The engine of a config; `folder` is where it may keep weights.
+def open_engine(settings: EngineSettings, folder: Path, *, trust_remote_code: bool = False) -> Engine:
+    """The engine of a config; `folder` is where it may keep weights, `trust_remote_code` the selector's.
 
     Raises `ConfigError` for a library that is not installed.
     """
@@ -28,5 +28,5 @@ def open_engine(settings: EngineSettings, folder: Path) -> Engine:
             from ragdro.lm.engines.vllm import InProcessVllm
         except ImportError as error:
             raise ConfigError(f"e_step.engine: needs vLLM (pip install 'ragdro[vllm]'): {error}") from error
-        return InProcessVllm(settings, folder)
+        return InProcessVllm(settings, folder, trust_remote_code)
     return OwnEngine()

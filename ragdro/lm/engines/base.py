@@ -22,11 +22,14 @@ from ragdro.errors import TrainingError
 from ragdro.lm.decoding import Decoder, Place, SeparateDecoder, branch_decoder
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import Ints
+from ragdro.units import counted
 
 DecoderOf: TypeAlias = Callable[[LanguageModel, Sequence[Ints], int], Decoder]
 """From a model, the prompts of a batch and how many branches each has to what writes them."""
 
 
+KEY = "e_step.engine"
+"""What messages begin with."""
 SAMPLING: dict[str, Any] = {
     "max_tokens": 1,
     "temperature": 1.0,
@@ -48,14 +51,43 @@ class Choice:
     allowed: tuple[int, ...]
 
 
+@dataclass(slots=True)
+class Asked:
+    """How much an engine was asked, and how long its answers took."""
+
+    requests: int = 0
+    beginnings: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        rate = self.beginnings / self.seconds if self.seconds else 0.0
+        return (
+            f"{counted(self.requests, 'requests')} for {counted(self.beginnings, 'beginnings')} in"
+            f" {self.seconds:.1f} s, {rate:.3g} beginnings a second"
+        )
+
+
 def _silent(text: str) -> None:
     """Nobody is told."""
 
 
+def _alone(asked: Asked) -> list[Asked]:
+    """There is no other process."""
+    return [asked]
+
+
 class Engine(ABC):
-    """Something that samples; `say` shows a line to who waits for it."""
+    """Something that samples; `say` shows a line to who waits for it, `gather` brings together what all
+    processes of a run asked."""
 
     say: Callable[[str], None] = staticmethod(_silent)
+    gather: Callable[[Asked], list[Asked]] = staticmethod(_alone)
+
+    def tell(self, who: str, asked: Asked) -> None:
+        """Say how much all processes asked, which wait for one another here; the slowest one's seconds."""
+        every = self.gather(asked)
+        requests, beginnings = sum(one.requests for one in every), sum(one.beginnings for one in every)
+        self.say(f"{who}: {Asked(requests, beginnings, max(one.seconds for one in every))}")
 
     @abstractmethod
     def serving(self, model: LanguageModel) -> AbstractContextManager[DecoderOf]:

@@ -16,7 +16,7 @@ from functools import partial
 
 from ragdro.config.engine import VllmServerEngine
 from ragdro.errors import ConfigError
-from ragdro.lm.engines.http import KEY
+from ragdro.lm.engines.base import KEY
 from ragdro.lm.load import pick_device
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"

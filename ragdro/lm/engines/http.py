@@ -21,11 +21,18 @@ from ragdro.config.engine import OpenAiEngine
 from ragdro.config.http import HttpService
 from ragdro.errors import TrainingError
 from ragdro.json_http import JsonClient
-from ragdro.lm.engines.base import SAMPLING, Choice, DecoderOf, Engine, EngineDecoder, allowed_log_probs
+from ragdro.lm.engines.base import (
+    KEY,
+    SAMPLING,
+    Asked,
+    Choice,
+    DecoderOf,
+    Engine,
+    EngineDecoder,
+    allowed_log_probs,
+)
 from ragdro.lm.model import LanguageModel
-from ragdro.units import counted
 
-KEY = "e_step.engine"
 _LOG_PROBS = 20
 """So many log-probabilities any server gives (vLLM's default of `--max-logprobs`)."""
 _PROMPTS = 64
@@ -43,7 +50,7 @@ class HttpEngine(Engine):
         """The server's weights stay what they are; see `Engine`."""
         with asking(self._settings, self._settings.model, self._settings.concurrency) as completions:
             yield partial(EngineDecoder, completions.ask)
-            self.say(f"{KEY}: {completions.rate}")
+            self.tell(KEY, completions.asked)
 
 
 @contextmanager
@@ -64,17 +71,7 @@ class Completions:
         self._url = url
         self._model = model
         self._concurrency = concurrency
-        self._requests = self._beginnings = 0
-        self._seconds = 0.0
-
-    @property
-    def rate(self) -> str:
-        """How much it was asked, and how quickly it answered."""
-        rate = self._beginnings / self._seconds if self._seconds else 0.0
-        return (
-            f"{counted(self._requests, 'requests')} for {counted(self._beginnings, 'beginnings')} in"
-            f" {self._seconds:.1f} s, {rate:.3g} beginnings a second"
-        )
+        self.asked = Asked()
 
     def ask(self, asked: Sequence[Choice]) -> list[list[float]]:
         """See `Ask`. Raises `TrainingError` for a server that does not answer, or not what it is asked."""
@@ -86,9 +83,9 @@ class Completions:
             for group, reply in zip(groups, replies, strict=True)
             for i, one in zip(group, reply, strict=True)
         }
-        self._requests += len(groups)
-        self._beginnings += len(asked)
-        self._seconds += time.monotonic() - begun
+        self.asked.requests += len(groups)
+        self.asked.beginnings += len(asked)
+        self.asked.seconds += time.monotonic() - begun
         return [answers[i] for i in range(len(asked))]
 
     def _together(self, choices: Sequence[Choice]) -> list[list[float]]:
