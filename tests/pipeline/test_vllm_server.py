@@ -1,6 +1,6 @@
 """The E-step's server, started by the run: against a stand-in process behind which the test's models stand.
 
-With RAGDRO_VLLM, the path of a `vllm` command, `make soak` asks vLLM itself.
+`test_vllm_itself.py` asks vLLM.
 """
 
 from __future__ import annotations
@@ -20,19 +20,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import ragdro
-from ragdro.algorithms import Dro
 from ragdro.config import Config
 from ragdro.errors import ConfigError, TrainingError
-from ragdro.json_http import JsonClient
 from ragdro.lm.engines import gpus as gpus_module
-from ragdro.lm.engines import http, process
+from ragdro.lm.engines import process
 from ragdro.lm.engines.gpus import taken_gpus
 from ragdro.runs import vllm_server as module
-from ragdro.runs.setup import build_rag, load_tasks
+from ragdro.runs.setup import build_rag
 from ragdro.runs.vllm_server import VllmServer
-from ragdro.system import Rag
-from ragdro.training.proposals import proposals
-from ragdro.types import Task
 from tests.pipeline.crash import Command, Processes
 from tests.pipeline.test_processes import assert_equal_runs, uneven
 from tests.pipeline.test_train import write_config
@@ -399,66 +394,3 @@ def test_a_server_that_computes_another_model_is_refused_as_it_starts(
         pass
     engine.close()
     vllm.assert_gone()
-
-
-class Counted(JsonClient):
-    """Counts what it sends."""
-
-    bodies: list[Any] = []  # noqa: RUF012
-
-    def send(self, url: str, body: dict[str, Any]) -> Any:
-        """See `JsonClient`."""
-        self.bodies.append(body)
-        return super().send(url, body)
-
-
-def drawn(config: Config, engine: VllmServer, rag: Rag, tasks: list[Task], stream: int) -> str:
-    """Lists drawn with vLLM are those drawn without, and q is p to 1e-4; what it took."""
-    step, asked = config.e_step, time.perf_counter()
-    with engine.serving(rag.selector.model) as decoder:
-        Counted.bodies.clear()
-        began = time.perf_counter()
-        draws = proposals(Dro(), step, 0, stream, decoder)(rag.selector, tasks)
-        seconds = time.perf_counter() - began
-    own = proposals(Dro(), step, 0, stream)(rag.selector, tasks)
-    own_seconds = time.perf_counter() - began - seconds
-    apart = 0.0
-    for ours, theirs in zip(own, draws, strict=True):
-        assert [d.permutation for d in theirs] == [d.permutation for d in ours]
-        apart = max(apart, *(abs(a.log_proposal - b.log_proposal) for a, b in zip(ours, theirs, strict=True)))
-    assert apart < 1e-4
-    requests, prompts = len(Counted.bodies), sum(len(body["prompt"]) for body in Counted.bodies)
-    return (
-        f"new weights in {began - asked:.1f} s; {len(tasks)} questions in {seconds:.1f} s (own:"
-        f" {own_seconds:.1f}), {requests} requests, {prompts} beginnings, {prompts / seconds:.0f} a second;"
-        f" log q to {apart:.1g}"
-    )
-
-
-@pytest.mark.soak
-@pytest.mark.skipif("RAGDRO_VLLM" not in os.environ, reason="RAGDRO_VLLM names no vllm command")
-@pytest.mark.parametrize("adapter", [None, LORA])
-def test_vllm_itself_draws_what_the_selector_draws_with_new_weights_each_time(
-    adapter: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    monkeypatch.setattr(http, "JsonClient", Counted)
-    engine = f"{{kind: vllm-server, command: {os.environ['RAGDRO_VLLM']}, arguments: [--enforce-eager]}}"
-    overrides = [f"cache={tmp_path}", f"e_step.engine={engine}", *([] if adapter is None else [adapter])]
-    config = ragdro.load_config(Path(__file__).parents[2] / "configs/tiny.yaml", overrides)
-    rag, tasks = build_rag(config), load_tasks(config, "tiny:train")[:64]
-    lists = [tuple(range(i, i + 5)) for i in range(8)]
-    started = VllmServer(config)
-    try:
-        for turn in range(3):
-            print(f"{adapter or 'whole'}: {drawn(config, started, rag, tasks, turn)}", flush=True)
-            before = torch.tensor(rag.selector.log_prob(tasks[0], lists, 4096))
-            trained = [p for p in rag.selector.model.hf.parameters() if p.requires_grad]
-            with torch.no_grad():  # an M-step, of which an old weight would be seen
-                for number, p in enumerate(trained):
-                    random = torch.Generator().manual_seed(number)
-                    p.add_((0.002 if adapter is None else 0.02) * torch.randn(p.shape, generator=random))
-            after = torch.tensor(rag.selector.log_prob(tasks[0], lists, 4096))
-            assert (after - before).abs().max() > 0.01
-    finally:
-        started.close()
