@@ -24,8 +24,8 @@ from transformers import PreTrainedModel
 from ragdro.config import Parallel
 from ragdro.errors import ModelError
 from ragdro.lm.model import LanguageModel
-from ragdro.parallel.world import is_rank0, world_size
-from ragdro.parallel.zero import gather_zero, zero_stage
+from ragdro.parallel.world import is_rank0, rank, world_size
+from ragdro.parallel.zero import gather_zero, savers, zero_stage
 
 
 def apply_parallelism(settings: Parallel, models: Mapping[str, LanguageModel]) -> None:
@@ -111,8 +111,6 @@ def whole_weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
 
 def gather(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, on the main process's CPU (elsewhere nothing); others as they are."""
-    if hasattr(tensor, "ds_id"):
-        return gather_zero(tensor)
     if not isinstance(tensor, DTensor):
         return tensor
     whole = tensor.full_tensor()
@@ -120,10 +118,17 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def own_parts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What this process has of the tensors to save: its part of those that FSDP2 shards, all of whole ones;
-    of ZeRO-3's the main process has all and the others none."""
-    parts = {name: gather_zero(t) if hasattr(t, "ds_id") else t.detach() for name, t in tensors.items()}
-    return {name: part for name, part in parts.items() if is_rank0() or not hasattr(tensors[name], "ds_id")}
+    """What this process saves of the tensors: its part of those that FSDP2 shards; each of the others is
+    saved by one process, and those that ZeRO-3 has in parts are gathered for it, one at a time."""
+    whole = [name for name, t in tensors.items() if not isinstance(t, DTensor)]
+    saver = dict(zip(whole, savers([tensors[name] for name in whole]), strict=True))
+    parts: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        divided = hasattr(tensor, "ds_id")
+        part = gather_zero(tensor) if divided else tensor.detach()
+        if saver.get(name, rank()) == rank():
+            parts[name] = part.cpu() if divided else part
+    return parts
 
 
 def _shards(hf: torch.nn.Module) -> Iterator[FSDPModule]:

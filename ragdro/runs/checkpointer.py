@@ -24,6 +24,7 @@ from ragdro.parallel.world import (
     waiting_for,
     world_size,
 )
+from ragdro.parallel.zero import Zero
 from ragdro.profiling import phase
 from ragdro.runs import shards
 from ragdro.runs.folder import RunFolder
@@ -35,7 +36,6 @@ from ragdro.training.evaluate import compared
 from ragdro.training.m_step import Update
 from ragdro.training.parts import BEST, TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
-from ragdro.units import counted
 
 _MOMENTS = "optimiser-"
 """An optimiser's moments, under its role."""
@@ -83,35 +83,28 @@ class RunCheckpointer(Checkpointer):
             values = broadcast_from_rank0(partial(store.json, state, _SAMPLES))
             training.previous_samples = shards.decode(values, compared(training.validation))
 
-    def resume_fit(self, stage: str, role: str, optimiser: Optimizer) -> int:
-        """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done).
-
-        Raises `TrainingError` under ZeRO, which takes up no moments, for one that stood in the middle.
-        """
+    def resume_fit(self, stage: str, role: str, optimiser: Optimizer | Zero) -> int:
+        """Where an interrupted fit stood (0 for a new one, all of its updates for one that is done)."""
         state, done = self.state, self.state.steps.get(role, 0)
         self._hold_together()
         moments = f"{_MOMENTS}{role}"
-        if moments in state.tensors and done and self._is_undivided(role):
-            strategy = self._folder.config.parallel.strategy
-            raise TrainingError(
-                f"parallel.strategy: {strategy} cannot resume the fit '{stage}: {role}' after"
-                f" {counted(done, 'updates')}; resume with ddp or fsdp2"
-            )
         if moments in state.tensors and done:
-            read = partial(self._store.read_into, state, moments)
-            restore_optimiser(optimiser, self._store.kinds(state, moments), read)
+            saved, read = self._store.kinds(state, moments), partial(self._store.read_into, state, moments)
+            if isinstance(optimiser, Zero):
+                optimiser.restore(saved, read)
+            else:
+                restore_optimiser(optimiser, saved, read)
         return done
 
-    def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer) -> None:
+    def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer | Zero) -> None:
         """Save where it is time to, or where SIGTERM asks for it."""
         preemption, every = self._preemption, self._folder.config.checkpoints.every
         preemption.hold()
         last = update.step == update.steps
         preemption.asked = all_reduce_any(preemption.asked)  # all processes leave behind the same update
         if last or update.step % every == 0 or preemption.asked:
-            if last or not self._is_undivided(role):
-                with waiting_for("saving"):
-                    self._save_fit(role, update.step, None if last else optimiser)
+            with waiting_for("saving"):
+                self._save_fit(role, update.step, None if last else optimiser)
             preemption.settle()
             if not last:
                 self._hold_together()
@@ -224,27 +217,25 @@ class RunCheckpointer(Checkpointer):
             needed = self._store.needed_iterations()
             self._folder.point_at_best(self.state.results, self.state.finished, needed)
 
-    def _is_undivided(self, role: str) -> bool:
-        """Whether the fit of `role` cannot be saved in its middle."""
-        return self._training.model(role).zero_stage is not None
-
     def _hold_together(self) -> None:
         """Of several processes none leaves an update alone: the others would wait for it."""
         if world_size() > 1:
             self._preemption.hold()
 
-    def _save_fit(self, role: str, step: int, optimiser: Optimizer | None) -> None:
+    def _save_fit(self, role: str, step: int, optimiser: Optimizer | Zero | None) -> None:
         """A state after `step`; no optimiser: the fit is done, and the model is that of this iteration's
-        checkpoint (of ZeRO's parts: when they are whole again)."""
+        checkpoint."""
         state, store, model = self.state, self._store, self._training.model(role)
         state.steps[role] = step
-        if optimiser is None and role in self._training.models and not model.zero_stage:
+        if optimiser is None and role in self._training.models:
             self._folder.save_model(state.finished + 1, role, model)
             self._refer(role, state.finished + 1)
         else:
             parts = {role: own_parts(trained_parameters(model))}
-            if optimiser is not None:
-                parts[f"{_MOMENTS}{role}"] = optimiser_tensors(optimiser)
+            if isinstance(optimiser, Zero):
+                parts[f"{_MOMENTS}{role}"] = optimiser.own_moments()
+            elif optimiser is not None:
+                parts[f"{_MOMENTS}{role}"] = own_parts(optimiser_tensors(optimiser))
             store.put_tensors(state, parts)
         if optimiser is None:
             state.tensors.pop(f"{_MOMENTS}{role}", None)

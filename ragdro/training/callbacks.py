@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from ragdro.parallel.zero import Zero
 from ragdro.training.m_step import Update
 from ragdro.training.parts import LoopState, TrainingParts
 from ragdro.types import Permutation, Task, WeightedTask
@@ -90,11 +91,11 @@ class Checkpointer:
     def restore(self, training: TrainingParts) -> None:
         """Put the models and snapshots where they stood."""
 
-    def resume_fit(self, stage: str, role: str, optimiser: Optimizer) -> int:
+    def resume_fit(self, stage: str, role: str, optimiser: Optimizer | Zero) -> int:
         """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
         return 0
 
-    def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer) -> None:
+    def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer | Zero) -> None:
         """An update was taken."""
 
     def saved_shard(self, number: int, tasks: Sequence[Task]) -> list[WeightedTask] | None:

@@ -54,7 +54,7 @@ Build: TypeAlias = Callable[[int], TrainingExample]
 class FitObserver:
     """What sees a fit and lets it resume; this one keeps nothing."""
 
-    def begin(self, optimiser: Optimizer) -> int:
+    def begin(self, optimiser: Optimizer | Zero) -> int:
         """How many updates an interrupted fit had taken; `optimiser` is put where it stood then."""
         return 0
 
@@ -65,8 +65,8 @@ class FitObserver:
         """What every update is computed within."""
         return nullcontext()
 
-    def taken(self, update: Update, optimiser: Optimizer) -> None:
-        """An update was taken."""
+    def taken(self, update: Update, optimiser: Optimizer | Zero) -> None:
+        """An update was taken. Behind the last one ZeRO's model is whole again."""
 
     def skipped(self, step: int, steps: int, problem: str, batch: Sequence[TrainingExample]) -> None:
         """Update `step` (1-based) has a loss or gradient that is not finite; `batch` is this process's part.
@@ -105,9 +105,9 @@ def fit(
     parameters = list(trained_parameters(model).values())
     optimiser = make_optimiser(model, settings, sharded=sharded)
     schedule = _schedule(questions, settings, rng)
-    steps, begun = len(schedule), observer.begin(optimiser)
-    observer.started(begun, steps)
     zero = Zero(model.hf, optimiser, model.zero_stage, settings.max_grad_norm) if model.zero_stage else None
+    steps, begun = len(schedule), observer.begin(zero or optimiser)
+    observer.started(begun, steps)
     model.hf.train()
 
     def examples(drawn: _Drawn) -> list[TrainingExample]:
@@ -137,8 +137,10 @@ def fit(
                     optimiser.step()
             if zero is None:
                 optimiser.zero_grad(set_to_none=True)
+            if zero is not None and step + 1 == steps:
+                zero.close()
             rate = settings.learning_rate * fraction
-            observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), optimiser)
+            observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), zero or optimiser)
     if zero is not None:
         zero.close()
     unshard(model.hf)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from ragdro.algorithms.examples import TrainingExample
 from ragdro.errors import TrainingError
 from ragdro.parallel.world import all_gather_object
+from ragdro.parallel.zero import Zero
 from ragdro.training.callbacks import BadBatch
 from ragdro.training.loop import Training
 from ragdro.training.m_step import FitObserver, Update, question_names
@@ -30,7 +31,7 @@ class StageObserver(FitObserver):
     def __init__(self, training: Training, stage: str, role: str) -> None:
         self._training, self._stage, self._role = training, stage, role
 
-    def begin(self, optimiser: Optimizer) -> int:
+    def begin(self, optimiser: Optimizer | Zero) -> int:
         """See `FitObserver`."""
         return self._training.checkpointer.resume_fit(self._stage, self._role, optimiser)
 
@@ -50,7 +51,7 @@ class StageObserver(FitObserver):
             (f"{role}.gradient_checkpointing=true",),
         )
 
-    def taken(self, update: Update, optimiser: Optimizer) -> None:
+    def taken(self, update: Update, optimiser: Optimizer | Zero) -> None:
         """See `FitObserver`."""
         self._training.emit("on_update", self._stage, self._role, update)
         self._training.checkpointer.save_fit(self._stage, self._role, update, optimiser)

@@ -27,6 +27,10 @@ SHARDED = ["fsdp2", *(["deepspeed-zero2", "deepspeed-zero3"] if find_spec("deeps
 """Strategies that share out a model in training, as far as their library is here."""
 
 
+HALF = ("selector.dtype=bfloat16", "generator.amp=bfloat16")
+"""Products in bfloat16, as either key asks for them."""
+
+
 def uneven(folder: Path, **changes: object) -> Path:
     """Shards of two questions and of one, updates of three questions and of one, one question to measure."""
     path = write_config(folder, "llama", threads=1, iterations=1, **changes)
@@ -99,19 +103,37 @@ def test_two_processes_leave_what_one_leaves(alone: Path) -> None:
     assert start(alone, "both").wait() == [2, 2]
 
 
-def test_parts_computed_in_bfloat16_give_the_losses_of_one_process(alone: Path) -> None:
-    """FSDP2 gathers copies of 16 bits; what is trained and its gradients are float32."""
-    half = ["selector.dtype=bfloat16", "generator.dtype=bfloat16"]
-    running = Command(alone, "train", str(alone / "config.yaml"), "name=half", *half)
+@pytest.fixture(scope="module")
+def half_losses(alone: Path) -> list[float]:
+    """The losses of one process that multiplies in bfloat16."""
+    running = Command(alone, "train", str(alone / "config.yaml"), "name=half", *HALF)
     assert running.wait() == 0, running.said
-    running_pair = start(alone, "half-parts", "parallel.strategy=fsdp2", *half)
-    assert running_pair.wait() == [0, 0], running_pair.said
-    assert not any("separately" in said for said in running_pair.said)
-    losses = [
-        [r["loss"] for r in log(alone / "runs" / name) if r["event"] == "update"]
-        for name in ("half", "half-parts")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=0.01) and len(losses[0]) > 4
+    return losses(alone / "runs/half")
+
+
+def losses(run: Path) -> list[float]:
+    return [r["loss"] for r in log(run) if r["event"] == "update"]
+
+
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_parts_computed_in_bfloat16_give_the_losses_of_one_process(
+    alone: Path, half_losses: list[float], strategy: str
+) -> None:
+    """FSDP2 gathers copies of 16 bits; what is trained and its gradients are float32 everywhere."""
+    running = start(alone, f"half-{strategy}", f"parallel.strategy={strategy}", *HALF)
+    assert running.wait(300) == [0, 0], running.said
+    assert not any("separately" in said for said in running.said)
+    found = losses(alone / "runs" / f"half-{strategy}")
+    assert found == pytest.approx(half_losses, rel=0.01) and len(found) > 4
+    assert found != pytest.approx(losses(alone / "runs/alone"), rel=1e-5)  # it was not computed in float32
+
+
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_layers_that_are_computed_again_leave_what_one_process_leaves(alone: Path, strategy: str) -> None:
+    again = [f"{role}.gradient_checkpointing=true" for role in ("selector", "generator")]
+    running = start(alone, f"again-{strategy}", f"parallel.strategy={strategy}", *again)
+    assert running.wait(300) == [0, 0], running.said
+    assert_equal_runs(alone / "runs/alone", alone / "runs" / f"again-{strategy}")
 
 
 def test_torchrun_starts_the_very_same_command(alone: Path) -> None:

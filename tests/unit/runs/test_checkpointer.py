@@ -9,52 +9,48 @@ import pytest
 import torch
 from torch.optim import AdamW, Optimizer
 
-from ragdro.errors import TrainingError
+from ragdro.parallel.zero import Zero
 from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.state import State
 
+MOMENTS = {"optimiser-selector": {"state/000003-selector/shard-00001-model-00001-of-00001.safetensors": ""}}
 
-def checkpointer(
-    *, steps: dict[str, int], files: dict[str, dict[str, str]], zero_stage: int | None
-) -> RunCheckpointer:
-    """Of a run whose selector is fitted under ZeRO of `zero_stage`."""
+
+def checkpointer(*, steps: dict[str, int], files: dict[str, dict[str, str]]) -> RunCheckpointer:
     made: Any = RunCheckpointer.__new__(RunCheckpointer)
     made.state = State(steps=steps, tensors=files)
-    made._training = SimpleNamespace(model=lambda role: SimpleNamespace(zero_stage=zero_stage))
     made._store = SimpleNamespace(
         kinds=lambda state, key: {"0.step": (torch.Size(()), torch.float32)},
         read_into=lambda state, key, tensors: tensors["0.step"].fill_(3),
     )
-    made._folder = SimpleNamespace(
-        config=SimpleNamespace(parallel=SimpleNamespace(strategy="deepspeed-zero2"))
-    )
     return cast(RunCheckpointer, made)
-
-
-def resumed(zero_stage: int | None, steps: dict[str, int], files: dict[str, dict[str, str]]) -> int:
-    made = checkpointer(steps=steps, files=files, zero_stage=zero_stage)
-    return made.resume_fit("warm_up", "selector", optimiser())
 
 
 def optimiser() -> Optimizer:
     return AdamW([torch.nn.Parameter(torch.zeros(2))])
 
 
-def test_zero_does_not_resume_in_the_middle_of_a_fit_that_another_strategy_saved() -> None:
-    moments = {
-        "optimiser-selector": {"state/000003-selector/shard-00001-model-00001-of-00001.safetensors": ""}
-    }
-    with pytest.raises(TrainingError, match="'warm_up: selector' after 3 updates; resume with ddp or fsdp2"):
-        resumed(2, {"selector": 3}, moments)
-    assert resumed(None, {"selector": 3}, moments) == 3
+@pytest.mark.parametrize(
+    ("steps", "files", "expected"),
+    [({"selector": 3}, MOMENTS, 3), ({"selector": 3}, {}, 3), ({"generator": 3}, MOMENTS, 0)],
+    ids=["in its middle", "done", "begins"],
+)
+def test_a_fit_resumes_where_it_stood(
+    steps: dict[str, int], files: dict[str, dict[str, str]], expected: int
+) -> None:
+    resumed = optimiser()
+    assert checkpointer(steps=steps, files=files).resume_fit("warm_up", "selector", resumed) == expected
+    assert [float(moments["step"]) for moments in resumed.state.values()] == [3.0] * bool(expected and files)
 
 
-def test_under_zero_a_fit_is_done_or_begins() -> None:
-    assert resumed(2, {"selector": 3}, {}) == 3
-    moments = {
-        "optimiser-selector": {"state/000003-selector/shard-00001-model-00001-of-00001.safetensors": ""}
-    }
-    assert resumed(2, {"generator": 3}, moments) == 0
+def test_zero_takes_up_the_saved_moments_itself() -> None:
+    taken: list[dict[str, Any]] = []
+    zero = Zero.__new__(Zero)
+    zero.restore = lambda saved, read: taken.append(saved)  # type: ignore[method-assign]
+    assert (
+        checkpointer(steps={"selector": 3}, files=MOMENTS).resume_fit("warm_up", "selector", zero) == 3
+        and len(taken) == 1
+    )
 
 
 def test_another_roles_moments_are_left_alone() -> None:
@@ -62,7 +58,7 @@ def test_another_roles_moments_are_left_alone() -> None:
     moments = {
         "optimiser-generator": {"state/000004-generator/shard-00001-model-00001-of-00001.safetensors": ""}
     }
-    made = checkpointer(steps={"selector": 3, "generator": 1}, files=moments, zero_stage=None)
+    made = checkpointer(steps={"selector": 3, "generator": 1}, files=moments)
     unused = optimiser()
     assert made.resume_fit("warm_up", "selector", unused) == 3
     assert not unused.state
