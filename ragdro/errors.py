@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
+import warnings
 from reprlib import Repr
 
 
@@ -24,6 +27,27 @@ class RagdroError(Exception):
 
 class RagdroWarning(RuntimeWarning):
     """What goes on otherwise than a user may expect; the CLI prints it as one line."""
+
+
+_BETWEEN = frozenset(("ragdro", "jaxtyping", "beartype", "torch", "contextlib"))
+"""Packages whose frames are no user's: our own, and those that wrap our functions."""
+
+
+def warn(message: str) -> None:
+    """A `RagdroWarning` at the line outside of this package that led to it (`stacklevel` would count the
+    frames of what checks our types, too)."""
+    stack = [frame for frame, _ in traceback.walk_stack(inspect.currentframe())]
+    names = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in stack]
+    users = (frame for frame, name in zip(stack, names, strict=True) if name not in _BETWEEN)
+    frame = next(users, stack[-1])
+    warnings.warn_explicit(
+        message,
+        RagdroWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
 class ConfigError(RagdroError):

@@ -8,7 +8,6 @@ not be the likelihood of anything).
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from ragdro.config.models import LinkedTokens, PassageAttention
 from ragdro.data.passages import PassageLike
-from ragdro.errors import ConfigError, DataError, RagdroWarning, brief
+from ragdro.errors import ConfigError, DataError, brief, warn
 from ragdro.generation.block_reading import read_in_blocks
 from ragdro.generation.prompt import Prompt
 from ragdro.generation.reading import Reading, reading_of
@@ -184,11 +183,9 @@ class Generator:
             return [*ids, tokenizer.end_id]
         counts.answers_cut += 1
         if counts.answers_cut == 1:
-            warnings.warn(
+            warn(
                 f"{tokenizer.name}: an answer to question '{question.id}' takes {len(ids)} tokens and is cut:"
-                f" generator.answer_tokens is {self.answer_tokens}",
-                RagdroWarning,
-                stacklevel=3,
+                f" generator.answer_tokens is {self.answer_tokens}"
             )
         return ids[: self.answer_tokens]
 

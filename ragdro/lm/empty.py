@@ -7,7 +7,6 @@ weights, where these are in the safetensors files as the model has them.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, rename_source_key
 
 from ragdro.config import ModelSettings
-from ragdro.errors import ModelError, RagdroWarning
+from ragdro.errors import ModelError, warn
 from ragdro.hub import Checkpoint
 from ragdro.units import counted
 
@@ -58,11 +57,9 @@ def model_in_parts(
     if settings.layers is not None:
         cut_layers(hf, settings.layers, source)
     if not fits:
-        warnings.warn(
+        warn(
             f"{source}: its weights are not in its files under the model's own names and in its shapes, so"
-            " each process reads all of them before it keeps its part",
-            RagdroWarning,
-            stacklevel=2,
+            " each process reads all of them before it keeps its part"
         )
         return None
     fill(hf, folder)

@@ -10,7 +10,6 @@ token by more than many a wrong mask would.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ragdro.errors import RagdroWarning
+from ragdro.errors import warn
 from ragdro.lm.exact import exactly
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.tree import ScoredSequence
@@ -55,11 +54,7 @@ def agree(
     model.hf.train(training)
     if not agreed and what not in model.warned:
         model.warned.add(what)
-        warnings.warn(
-            f"{model.tokenizer.name}: sharing a prompt changes a token by {worst:.3g} nats; {what}",
-            RagdroWarning,
-            stacklevel=3,
-        )
+        warn(f"{model.tokenizer.name}: sharing a prompt changes a token by {worst:.3g} nats; {what}")
     return agreed
 
 

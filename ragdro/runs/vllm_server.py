@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from ragdro.config import Config
 from ragdro.config.engine import VllmServerEngine
 from ragdro.config.http import HttpService
 from ragdro.environment import env_rank
-from ragdro.errors import ConfigError, RagdroWarning, TrainingError
+from ragdro.errors import ConfigError, TrainingError, warn
 from ragdro.hub import find_checkpoint
 from ragdro.json_http import JsonClient
 from ragdro.lm.engines.base import KEY, DecoderOf, Engine, EngineDecoder
@@ -122,7 +121,7 @@ class VllmServer(Engine):
             self._rounding = apart
         elif is_stale(apart, self._rounding):
             self._starts_anew = True
-            warnings.warn(stale_weights(apart, self._rounding, KEY), RagdroWarning, stacklevel=2)
+            warn(stale_weights(apart, self._rounding, KEY))
             return self._give(model, whole)
         return self._served
 

@@ -9,13 +9,12 @@ it stands alone (`standalone`), by the data or with the title of the gold passag
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragdro.config import WarmUp
 from ragdro.dialogue import standalone
-from ragdro.errors import RagdroWarning
+from ragdro.errors import warn
 from ragdro.generation.reading import Reading
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, decisions, pooled, walk
@@ -108,11 +107,9 @@ def _say_what_is_cut(rewriter: Rewriter, queries: Sequence[TaughtQuery]) -> None
     tokenizer = rewriter.model.tokenizer
     cut = sum(query.tokens[-1] != tokenizer.end_id for query in queries)
     if cut:
-        warnings.warn(
+        warn(
             f"{tokenizer.name}: cut to rewriter.query_tokens = {rewriter.query_tokens}: {cut:,} of"
-            f" {counted(len(queries), 'queries')} that the warm-up teaches",
-            RagdroWarning,
-            stacklevel=3,
+            f" {counted(len(queries), 'queries')} that the warm-up teaches"
         )
 
 

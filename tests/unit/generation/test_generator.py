@@ -147,8 +147,9 @@ def test_an_answer_that_is_too_long_is_cut_and_not_ended() -> None:
     whole = tokenizer.data(f" {long}")
     assert len(whole) > generator.answer_tokens
     start = len(generator.prompt(one))
-    with pytest.warns(RuntimeWarning, match=r"answer_tokens is 6"):
+    with pytest.warns(RuntimeWarning, match=r"answer_tokens is 6") as warned:
         cut = generator.scored(one, long)
+    assert warned[0].filename == __file__
     assert cut.tokens[start:].tolist() == whole[: generator.answer_tokens]
     assert cut.targets.tolist() == list(range(start, start + generator.answer_tokens))
     with warnings.catch_warnings():

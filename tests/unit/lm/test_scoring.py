@@ -109,8 +109,9 @@ def test_a_model_that_cannot_share_is_scored_separately_and_says_so_once() -> No
     model = random_model(byte_level())
     bend_logits(model)
     group = SequenceGroup.of(sequences(0, 300, constrained=False))
-    with pytest.warns(RuntimeWarning, match="separately"):
+    with pytest.warns(RuntimeWarning, match="separately") as warned:
         values = sequence_log_probs(model, [group])[0]
+    assert warned[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = sequence_log_probs(model, [group])[0]

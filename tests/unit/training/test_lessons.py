@@ -101,8 +101,9 @@ def test_queries_that_are_cut_are_said() -> None:
     question = far_questions(1)[0]
     tokens = [len(one.tokens) for one in taught(question, first=True).queries]
     assert len(tokens) == 3 and tokens[0] > max(tokens[1:])
-    with pytest.warns(RuntimeWarning, match=r"rewriter.query_tokens = \d+: 1 of 3 queries"):
+    with pytest.warns(RuntimeWarning, match=r"rewriter.query_tokens = \d+: 1 of 3 queries") as warned:
         taught(question, first=True, most=tokens[0] - 1)
+    assert warned[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         taught(question, first=True, most=tokens[0])
