@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from ragdro.access import meant, refused
 from ragdro.cli import (
@@ -102,7 +103,12 @@ def main() -> None:
     warnings.formatwarning = _one_line
     try:
         with Preemption() if resuming() else nullcontext():
-            app()
+            done = app(prog_name="ragdro", standalone_mode=False)
+        sys.exit(done if isinstance(done, int) else 0)  # what `typer.Exit` says, or what a command returns
+    except TyperException as error:
+        sys.exit(_misused(error))
+    except typer.Abort:
+        sys.exit(_say("stopped, as the input ended", 1))
     except OutOfMemoryError as error:
         sys.exit(_say(f"{error}{resuming(error.overrides)}", error.exit_code))
     except LostProcessError as error:
@@ -141,6 +147,16 @@ def _one_line(
     if issubclass(category, RagdroWarning):
         return f"ragdro: note: {' '.join(str(message).split())}\n"
     return _with_place(message, category, filename, lineno, line)
+
+
+def _misused(error: TyperException) -> int:
+    """The exit code, behind one line that names the command whose help says what is right; without a line
+    where the help itself was printed."""
+    said = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    first = [word for word in sys.argv[1:2] if not word.startswith("-")]
+    command = " ".join(["ragdro", *first]) if context is None else context.command_path
+    return _say(f"{said[:1].lower()}{said[1:]}; see: {command} --help", 2) if said else error.exit_code
 
 
 def _say(message: str, code: int) -> int:

@@ -98,7 +98,7 @@ def test_it_is_refused_in_one_line_without_torch(
 def test_a_warning_of_ours_is_one_line_without_a_place_in_the_code() -> None:
     warn = (
         "import warnings; from ragdro import cli; from ragdro.errors import RagdroWarning;"
-        "cli.app = lambda: (warnings.warn('cut:\\n  12', RagdroWarning), warnings.warn('theirs'));"
+        "cli.app = lambda **_: (warnings.warn('cut:\\n  12', RagdroWarning), warnings.warn('theirs'));"
         "cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", warn], capture_output=True, text=True, check=True)
@@ -110,7 +110,7 @@ def test_a_warning_of_ours_is_one_line_without_a_place_in_the_code() -> None:
 def test_too_little_memory_is_one_line_wherever_it_shows() -> None:
     fail = (
         "import numpy as np; from ragdro import cli;"
-        "cli.app = lambda: np.zeros(1 << 50);"  # 8 PiB, more than an address reaches
+        "cli.app = lambda **_: np.zeros(1 << 50);"  # 8 PiB, more than an address reaches
         "cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", fail], capture_output=True, text=True)
