@@ -11,7 +11,6 @@ where they do not reach it, it is started anew.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +23,7 @@ from vllm.exceptions import VLLMError
 from vllm.platforms import current_platform
 
 from ragdro.config.engine import VllmEngine
-from ragdro.errors import ModelError, RagdroWarning, TrainingError
+from ragdro.errors import ModelError, TrainingError, warn
 from ragdro.lm.engines.base import (
     KEY,
     SAMPLING,
@@ -106,7 +105,7 @@ class InProcessVllm(Engine):
             self._rounding = apart
         elif is_stale(apart, self._rounding):
             self._starts_anew = True
-            warnings.warn(stale_weights(apart, self._rounding, KEY), RagdroWarning, stacklevel=2)
+            warn(stale_weights(apart, self._rounding, KEY))
             self._give(model)
 
     def _start(self, model: LanguageModel) -> Any:
