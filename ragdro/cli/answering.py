@@ -12,17 +12,22 @@ from ragdro.errors import ConfigError
 AnsweringOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="'greedy', from the likeliest list, 'marginal', over all lists, 'union', from the passages that"
-        " most lists have, or 'joint', from the likeliest pair of list and answer; default: the run's"
+        help="'greedy', from the likeliest list (path, where it searches more than once), 'marginal', over"
+        " all of them, 'union', from the passages that most lists have, or 'joint', from the likeliest pair"
+        " of list and answer; default: the run's"
     ),
 ]
 SamplesOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="lists drawn for each question; not for greedy answers"),
+    typer.Option(
+        min=1,
+        help="lists (paths, where it searches more than once) drawn for each question; not for greedy"
+        " answers",
+    ),
 ]
 ThoughtsOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="marginal: thoughts drawn for each list, where the generator thinks"),
+    typer.Option(min=1, help="marginal: thoughts drawn for each list or path, where the generator thinks"),
 ]
 ThresholdOption = Annotated[
     Optional[float],  # noqa: UP045

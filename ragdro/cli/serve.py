@@ -12,6 +12,7 @@ from ragdro.cli.answering import (
     AnsweringOption,
     PassageAttentionOption,
     PassageMemoryOption,
+    SamplesOption,
     ThoughtsOption,
     ThresholdOption,
     answering_of,
@@ -57,10 +58,7 @@ def serve(
         int, typer.Option(min=2, help="lists drawn for a relevance score that cannot be computed exactly")
     ] = ServeSettings.samples,
     answering: AnsweringOption = None,
-    answer_samples: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="marginal: lists drawn for each question"),
-    ] = None,
+    answer_samples: SamplesOption = None,
     thoughts: ThoughtsOption = None,
     threshold: ThresholdOption = None,
     passage_attention: PassageAttentionOption = None,

@@ -25,16 +25,20 @@ class Answering(Settings):
 
     kind: AnsweringKind = Field(
         "greedy",
-        description="'greedy' answers from the likeliest list; 'marginal' takes the answer with the largest"
-        " probability over all lists, and gives that probability as its confidence; 'union' answers from the"
-        " K passages that are most probably in a list; 'joint' from the list z whose own answer y has the"
-        " largest p(z|x) p(y|x,d_z)",
+        description="'greedy' answers from the likeliest list (path, where it searches more than once);"
+        " 'marginal' takes the answer with the largest probability over all of them, and gives that"
+        " probability as its confidence; 'union' answers from the K passages that are most probably in a"
+        " list; 'joint' from the list or path z whose own answer y has the largest p(z|x) p(y|x,d_z)",
     )
     samples: int = Field(
-        8, ge=1, le=1024, description="lists, or paths, drawn for each question (m); not for greedy answers"
+        8,
+        ge=1,
+        le=1024,
+        description="lists (paths, where it searches more than once) drawn for each question (m); not for"
+        " greedy answers",
     )
     thoughts: int = Field(
-        1, ge=1, le=1024, description="marginal: thoughts drawn for each list, with generator.think"
+        1, ge=1, le=1024, description="marginal: thoughts drawn for each list or path, with generator.think"
     )
     threshold: float = Field(
         0.0, ge=0, le=1, description="marginal: with less confidence than this there is no answer"

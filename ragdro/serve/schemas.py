@@ -147,9 +147,10 @@ class ChatRequest(_Asks):
 
 
 class AnswerRequest(_Asks):
-    """Our own. `samples`: lists drawn to see whether the answer depends on the list (0: none), or for a
-    marginal answer; `thoughts`: those that it draws for each list. `inclusion`: with each candidate's
-    probability of being in the list. `stage`: one of those that are served."""
+    """Our own. `samples`: lists (paths, where it searches more than once) drawn to see whether the answer
+    depends on the list (0: none), or for a marginal answer; `thoughts`: those that it draws for each list or
+    path. `inclusion`: with each candidate's probability of being in the list. `stage`: one of those that are
+    served."""
 
     model: str | None = None
     question: Query

@@ -62,3 +62,14 @@ def test_wrong_usage_is_one_line(words: str, error: str, said: Any) -> None:
 
 def test_a_group_without_a_command_prints_its_help_alone(said: Any) -> None:
     assert said("data") == ("", 2) and said() == ("", 2)
+
+
+def test_what_is_drawn_is_called_alike_wherever_it_is_asked_for() -> None:
+    """With rounds it is paths; `serve` has `--samples` for relevance scores, which are of lists."""
+    helped: dict[str, set[str]] = {"samples": set(), "thoughts": set(), "answering": set()}
+    for name, command in get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        for option in command.params:
+            kind = option.name.removeprefix("answer_")
+            if kind in helped and (name, option.name) != ("serve", "samples"):
+                helped[kind].add(option.help)
+    assert all(len(texts) == 1 and "path" in texts.pop() for texts in helped.values())
