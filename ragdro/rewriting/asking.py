@@ -7,7 +7,8 @@ greedy query, and so on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 from ragdro.config.retrieval import Retrieval
 from ragdro.errors import ConfigError
@@ -17,7 +18,10 @@ from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
 from ragdro.selection import tournament
 from ragdro.selection.lists import log_prior
 from ragdro.selection.selector import Selector
-from ragdro.types import Draw, Permutation, QuestionPath, Selection, Task
+from ragdro.types import Draw, Permutation, QuestionPath, Round, Selection, Task
+
+Finals: TypeAlias = Callable[[Sequence[Task]], Sequence[tuple[Task, Sequence[int] | None]]]
+"""Each question with the candidates that are left to select from, and their places (None: all of them)."""
 
 
 class Asking:
@@ -60,20 +64,16 @@ class Asking:
             return result
 
         def first(asked: Sequence[Task]) -> list[list[Draw]]:
-            """The lists of the question's own candidates; of more than N that of a tournament's last round,
-            with its log-probability."""
+            """The lists of the question's own candidates, with their log-probabilities."""
             selects = selector.in_round(1)
-            finals = tournament.last_round(selects, asked, max_tokens)
-            selections = selects.greedy([final for final, _ in finals], max_tokens)
             places = [place for place, task in enumerate(tasks) if not self.writes_first(task)]
             result = list[list[Draw]]()
-            for place, (final, alive), one in zip(places, finals, selections, strict=True):
-                permutation = tuple(alive[i] for i in one.permutation)
-                chosen[place].append(replace(one, permutation=permutation))
-                result.append([Draw(permutation, 0.0, log_prior(selects, final, one, max_tokens))])
+            for place, task, one in zip(places, asked, selects.greedy(asked, max_tokens), strict=True):
+                chosen[place].append(one)
+                result.append([Draw(one.permutation, 0.0, log_prior(selects, task, one, max_tokens))])
             return result
 
-        paths = self.begun(tasks, 1, first)
+        paths = self.begun(tasks, 1, first, self.play_off(selector, max_tokens))
         walked = walk(tasks, paths, self.search, write, choose, rounds=self.rounds, stop=self.stop)
         return [
             self._joined(task, path, own) for task, (path,), own in zip(tasks, walked, chosen, strict=True)
@@ -90,15 +90,8 @@ class Asking:
             for place, (task, path) in enumerate(chosen):
                 for before, one in list(decisions(task, path))[number - 1 : number]:
                     if one.permutation:
-                        made.append((place, before, one.permutation))
-            lists = [(before, z) for _, before, z in made]
-            if number == 1:  # of more than N the list is one of those that were left
-                finals = tournament.last_round(selects, [before for before, _ in lists], max_tokens)
-                lists = [
-                    (final, tuple(alive.index(i) for i in z))
-                    for (final, alive), (_, z) in zip(finals, lists, strict=True)
-                ]
-            known = selects.place_probabilities(lists, max_tokens)
+                        made.append((place, *_decided(before, one)))
+            known = selects.place_probabilities([(before, z) for _, before, z in made], max_tokens)
             for (place, _, _), own in zip(made, known, strict=True):
                 probabilities[place] += own
         result = []
@@ -112,17 +105,28 @@ class Asking:
         return self.rewrite_first and not task.given
 
     def begun(
-        self, tasks: Sequence[Task], count: int, lists: Callable[[Sequence[Task]], Sequence[Sequence[Draw]]]
+        self,
+        tasks: Sequence[Task],
+        count: int,
+        lists: Callable[[Sequence[Task]], Sequence[Sequence[Draw]]],
+        finals: Finals | None = None,
     ) -> list[list[QuestionPath]]:
         """`count` paths of each task as they begin: with nothing where the first query is written, else with
-        the `lists` of its candidates."""
+        the `lists` of its candidates, or of those that `finals` leave."""
         paths = unasked([count] * len(tasks))
         places = [i for i, task in enumerate(tasks) if not self.writes_first(task)]
         if places:
             asked = [tasks[i] for i in places]
-            for i, own in zip(places, first_rounds(asked, lists(asked)), strict=True):
-                paths[i] = own
+            left = [(task, None) for task in asked] if finals is None else finals(asked)
+            drawn = lists([final for final, _ in left])
+            for i, own, (_, finalists) in zip(places, drawn, left, strict=True):
+                paths[i] = first_rounds(tasks[i], own, finalists)
         return paths
+
+    def play_off(self, selector: Selector, max_tokens: int) -> Finals:
+        """The rounds before the last one of a tournament, greedy, for more candidates than the selector
+        reads."""
+        return partial(tournament.last_round, selector.in_round(1), max_tokens=max_tokens)
 
     def _joined(self, task: Task, path: QuestionPath, rounds: Sequence[Selection]) -> Selection:
         (permutation,) = pooled(task, [path])[1]
@@ -130,3 +134,10 @@ class Asking:
         assert all(own is not None for own in known)
         probabilities = tuple(p for own in known for p in own or ())
         return Selection(permutation, probabilities, self.most, path)
+
+
+def _decided(before: Task, made: Round) -> tuple[Task, Permutation]:
+    """What a list was selected from, and the list as places there."""
+    if made.finalists is None:
+        return before, made.permutation
+    return tournament.part(before, made.finalists), tuple(made.finalists.index(i) for i in made.permutation)

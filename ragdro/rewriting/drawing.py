@@ -12,7 +12,6 @@ g being the greedy path, where n of the draws are other paths, n(h) of them h: a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from ragdro.rewriting.asking import Asking
 from ragdro.rewriting.paths import State, pooled, walk
 from ragdro.rewriting.rewriter import Rewriter, WrittenQuery
-from ragdro.selection import tournament
 from ragdro.selection.lists import WeightedLists, from_draws, hash_of
 from ragdro.selection.selector import Selector
 from ragdro.types import Draw, QuestionPath, Task
@@ -69,18 +67,11 @@ def drawn_paths(
 
     def first(asked: Sequence[Task]) -> list[list[Draw]]:
         selects = selector.in_round(1)
-        finals = tournament.last_round(selects, asked, max_tokens)
         shape = (samples, selects.choices_per_list)
         uniforms = [np.random.default_rng([seed, hash_of(task.question)]).random(shape) for task in asked]
-        drawn = selects.sample(
-            [final for final, _ in finals], uniforms, temperature=1.0, max_tokens=max_tokens
-        )
-        return [
-            [replace(draw, permutation=tuple(places[i] for i in draw.permutation)) for draw in own]
-            for own, (_, places) in zip(drawn, finals, strict=True)
-        ]
+        return selects.sample(asked, uniforms, temperature=1.0, max_tokens=max_tokens)
 
-    begun = asking.begun(tasks, samples, first)
+    begun = asking.begun(tasks, samples, first, asking.play_off(selector, max_tokens))
     return walk(tasks, begun, asking.search, write, choose, rounds=asking.rounds, stop=asking.stop)
 
 

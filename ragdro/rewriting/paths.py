@@ -39,12 +39,15 @@ Choose: TypeAlias = Callable[[int, Sequence[State]], Sequence[Sequence[Draw]]]
 """The lists of a round, one for each member of each state."""
 
 
-def first_rounds(tasks: Sequence[Task], draws: Sequence[Sequence[Draw]]) -> list[list[QuestionPath]]:
-    """Paths that have read a list of the question's own candidates."""
-    return [
-        [QuestionPath((_read(Round(t.question.question, (), t.candidates), draw),)) for draw in drawn]
-        for t, drawn in zip(tasks, draws, strict=True)
-    ]
+def first_rounds(
+    task: Task, draws: Sequence[Draw], finalists: Sequence[int] | None = None
+) -> list[QuestionPath]:
+    """Paths that have read a list of the question's own candidates, or of the `finalists` among them."""
+    asked = Round(task.question.question, (), task.candidates)
+    if finalists is not None and len(finalists) < len(task.candidates.passages):
+        asked = replace(asked, finalists=tuple(finalists))
+        draws = [replace(draw, permutation=tuple(finalists[i] for i in draw.permutation)) for draw in draws]
+    return [QuestionPath((_read(asked, draw),)) for draw in draws]
 
 
 def unasked(counts: Sequence[int]) -> list[list[QuestionPath]]:

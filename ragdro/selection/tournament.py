@@ -75,7 +75,7 @@ def last_round(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> li
         return selector.greedy(groups, max_tokens)
 
     alive = _finalists(selector, tasks, play, lambda i, group, result: None, lambda i: None)
-    return [(_part(task, own), own) for task, own in zip(tasks, alive, strict=True)]
+    return [(part(task, own), own) for task, own in zip(tasks, alive, strict=True)]
 
 
 def order(
@@ -144,7 +144,7 @@ def _play_off(
 ) -> tuple[list[_Result], list[list[int]]]:
     """The last round's results, and who played in it; `note` hears of every round before, after `begin`."""
     alive = _finalists(selector, tasks, play, note, begin)
-    return play([_part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
+    return play([part(task, own) for task, own in zip(tasks, alive, strict=True)]), alive
 
 
 def _finalists(
@@ -167,7 +167,7 @@ def _finalists(
                 f" {selector.k} of them, so it cannot choose from more; give {most} at most"
             )
         groups = [(place, group) for place in crowded for group in _dealt(alive[place], most)]
-        results = play([_part(tasks[place], group) for place, group in groups])
+        results = play([part(tasks[place], group) for place, group in groups])
         for place in crowded:
             alive[place] = []
             begin(place)
@@ -183,7 +183,8 @@ def _dealt(alive: Sequence[int], size: int) -> list[list[int]]:
     return [*groups, list(alive[full * size :])] if len(alive) % size else groups
 
 
-def _part(task: Task, group: Sequence[int]) -> Task:
+def part(task: Task, group: Sequence[int]) -> Task:
+    """The question with some of its candidates, by their places."""
     candidates = task.candidates
     scores = candidates.scores and tuple(candidates.scores[i] for i in group)
     passages = tuple(candidates.passages[i] for i in group)

@@ -14,7 +14,8 @@ class Round:
     `query`: the question itself in the first round, unless that is written too, else the text of the `tokens`
     that the rewriter wrote, its end token among them (none: nothing was written). `candidates`: what the
     query found and nobody had read; none where it says that there is enough, or has found nothing: a path
-    ends there. The logarithms (nats) are those of the query and of the list under their models and under
+    ends there. `finalists`: those of the candidates, by place, that a tournament left to select from (None:
+    all). The logarithms (nats) are those of the query and of the list under their models and under
     what proposed them.
     """
 
@@ -26,6 +27,7 @@ class Round:
     log_query_proposal: float = 0.0
     log_list: float = 0.0
     log_list_proposal: float = 0.0
+    finalists: tuple[int, ...] | None = None
 
     @property
     def read(self) -> tuple[Passage, ...]:

@@ -19,6 +19,7 @@ from ragdro.generation.reading import Reading
 from ragdro.latent import latents
 from ragdro.marginal import _thought_of
 from ragdro.rewriting.drawing import weighted_paths
+from ragdro.selection import tournament
 from ragdro.system import Rag
 from ragdro.training.e_step import e_step
 from ragdro.training.path_proposals import path_proposals
@@ -226,6 +227,21 @@ def test_more_passages_than_the_selector_reads_may_be_given(kind: str, first: bo
         assert [p.id for p in prediction.selected] == [p.id for p in path.read]
         again = rag.predict([replace(TASK), task], answering=how)[1]
         assert again.selection.path is not None and again.selection.path.decisions == path.decisions
+
+
+def test_a_path_is_measured_among_those_that_its_tournament_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a second tournament would leave, where rounding decides a near tie otherwise."""
+    rag = path_rag()
+    more = tuple(Passage(f"more {i}", "", "the mill") for i in range(5))
+    task = Task(TASK.question, Candidates("q", (*more, *PASSAGES)), given=True)
+    (greedy,) = rag.asking.greedy(rag.selector, [task], TOKENS)
+    assert greedy.path is not None and greedy.path.rounds[0].finalists is not None
+    assert set(greedy.path.rounds[0].permutation) <= set(greedy.path.rounds[0].finalists)
+    monkeypatch.setattr(tournament, "last_round", None)
+    ((whole, again),) = rag.asking.selections(rag.selector, [(task, greedy.path)], TOKENS)
+    assert again.permutation == greedy.permutation and again.path == greedy.path
+    assert again.probabilities == pytest.approx(greedy.probabilities, rel=1e-4)
+    assert [whole.candidates.passages[i].id for i in again.permutation] == [p.id for p in greedy.path.read]
 
 
 def test_what_a_path_reads_by_the_retrievers_rank_is_one_reading() -> None:
