@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from torch import Tensor
 
 from ragdro.runs.state import StateStore
-from tests.pipeline.crash import KILLED, Command
+from tests.pipeline.crash import KILLED, Command, die_at_sync
 from tests.pipeline.test_processes import (
     alone,  # noqa: F401
     assert_equal_runs,
@@ -26,26 +26,26 @@ from tests.pipeline.test_processes import (
 @dataclass(frozen=True)
 class Leg:
     """A command of a run that is stopped again and again: SIGTERM has it leave behind update `until` of the
-    generator's warm-up, or it is killed in that."""
+    generator's warm-up, or one of its processes is killed in that update, or while that is saved."""
 
     strategy: str
     processes: int
     until: int
-    killed: bool = False
+    killed: Literal["computing", "saving"] | None = None
 
 
 ZERO2, ZERO3 = "deepspeed-zero2", "deepspeed-zero3"
 LEGS = {
     ZERO2: (
         Leg(ZERO2, 2, 1),
-        Leg(ZERO3, 2, 3, killed=True),
+        Leg(ZERO3, 2, 3, killed="computing"),
         Leg("ddp", 1, 3),
         Leg(ZERO3, 2, 4),
         Leg("fsdp2", 2, 5),
     ),
     ZERO3: (
         Leg(ZERO3, 2, 1),
-        Leg(ZERO2, 2, 3, killed=True),
+        Leg(ZERO2, 2, 3, killed="saving"),
         Leg("fsdp2", 2, 3),
         Leg(ZERO3, 2, 4),
         Leg(ZERO3, 1, 5),
@@ -91,8 +91,10 @@ def test_a_fit_goes_on_under_zero_and_back(alone: Path, fifth: dict[str, Tensor]
     name = f"legs-{last}"
     run, taken, options = alone / "runs" / name, -_SELECTOR, list[str]()
     for leg in LEGS[last]:
-        act = die_in_update if leg.killed else terminated_in_update
         at = leg.until - taken + (leg.processes == 1)  # which leaves without the update that it is in
+        act = die_in_update if leg.killed else terminated_in_update
+        if leg.killed == "saving":
+            act, at = die_at_sync, 2 * at  # a save syncs this process's file, then the folder's list
         running = begin(alone, name, leg.strategy, leg.processes, act, at, *options)
         ends = [one.wait(300) for one in running]
         assert ends == ([1, KILLED] if leg.killed else [75] * leg.processes), [one.said for one in running]
