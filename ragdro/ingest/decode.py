@@ -1,14 +1,17 @@
 """Bytes of a text file → text: UTF-8, what a byte order mark or the file itself names, or a guess.
 
-Line ends become "\\n". What is not text (a binary file with a text suffix) is refused.
+Line ends become "\\n". What is not text (a binary file with a text suffix) is refused. Of a text in cp1252
+lines may be UTF-8: each is read as what it is.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable, Iterator
 
 from ragdro.ingest.document import Remarks, UnreadableError
+from ragdro.units import counted
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -32,6 +35,9 @@ _LEGACY = (
 )
 """What is guessed among: what people's old files are in, rather than all that there ever was."""
 
+MIXED = "cp1252 and UTF-8"
+"""Lines beyond ASCII that are UTF-8 are that, the others cp1252. Of other encodings a line may be both."""
+
 _MOSTLY = 0.7
 _SOUND = 10
 """Characters beyond ASCII for each damaged byte in what is still UTF-8; another encoding has none or few."""
@@ -48,13 +54,20 @@ def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declar
     """
     name = encoding_of(data, remarks, encoding=encoding, declared=declared)
     try:
-        text = data.decode(name, errors_for(name))
+        text = "".join(mixed_lines([data])) if name == MIXED else data.decode(name, errors_for(name))
     except (UnicodeDecodeError, LookupError) as error:
         reason = " ".join(str(error).split())[:80]
         raise UnreadableError(f"is not {name} ({reason}): name its encoding with --encoding") from error
     if len(_CONTROL.findall(text)) > _ALLOWED_CONTROL + _MOST_CONTROL * len(text):
         raise UnreadableError("is binary, whatever its name says: move it away or give it its own suffix")
     return plain(text.removeprefix("\ufeff"))
+
+
+def mixed_lines(parts: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a `MIXED` text, which comes in `parts` that end where a line does."""
+    for part in parts:
+        for line in part.splitlines(keepends=True):
+            yield line.decode("utf-8" if _fits(line, "utf-8") else "cp1252")
 
 
 def errors_for(name: str) -> str:
@@ -80,7 +93,9 @@ def encoding_of(
         return encoding
     if declared is not None and _fits(data, declared):
         return declared
-    return _guess(data, remarks)
+    name, note = _guess(data)
+    remarks.notes.append(note)
+    return name
 
 
 def plain(text: str) -> str:
@@ -113,14 +128,25 @@ def _fits(data: bytes, name: str) -> bool:
     return True
 
 
-def _guess(data: bytes, remarks: Remarks) -> str:
-    """The most likely legacy encoding; the western one unless another is clearly likelier."""
+def _guess(data: bytes) -> tuple[str, str]:
+    """The most likely legacy encoding, and what to note of it."""
+    name = _wide(data)
+    if name is None:
+        lines = data.splitlines(keepends=True)
+        beyond = [not line.isascii() and _fits(line, "utf-8") for line in lines]
+        rest = b"".join(line for line, is_utf8 in zip(lines, beyond, strict=True) if not is_utf8)
+        if any(beyond) and not rest.isascii() and _likeliest(rest) == "cp1252":
+            others = sum(not line.isascii() for line in lines) - sum(beyond)
+            read = f"{counted(others, 'lines')} read as cp1252, {counted(sum(beyond), 'lines')} as UTF-8"
+            return MIXED, f"not all UTF-8: {read}"
+        name = _likeliest(data)
+    return name, f"not UTF-8: read as {name}"
+
+
+def _likeliest(data: bytes) -> str:
+    """The most likely encoding but for wide ones; the western one unless another is clearly likelier."""
     from charset_normalizer import from_bytes
 
-    wide = _wide(data)
-    if wide is not None:
-        remarks.notes.append(f"not UTF-8: read as {wide}")
-        return wide
     head = data[:_GUESSED_FROM]
     if len(data) > len(head):  # not in the middle of a character
         head = head[: head.rfind(b"\n") + 1] or head
@@ -133,11 +159,8 @@ def _guess(data: bytes, remarks: Remarks) -> str:
     western = next((m for m in matches if "cp1252" in (m.encoding, *m.could_be_from_charset)), None)
     close = western is not None and western.chaos <= best.chaos + _CLOSE
     if western is not None and close and western.coherence >= best.coherence - _CLOSE:
-        name = "cp1252"
-    else:
-        name = str(best.encoding)
-    remarks.notes.append(f"not UTF-8: read as {name}")
-    return name
+        return "cp1252"
+    return str(best.encoding)
 
 
 def _wide(data: bytes) -> str | None:

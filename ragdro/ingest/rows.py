@@ -14,7 +14,7 @@ import orjson
 
 from ragdro.data.stream import lines
 from ragdro.errors import DataError
-from ragdro.ingest.decode import encoding_of, errors_for, plain
+from ragdro.ingest.decode import MIXED, encoding_of, errors_for, mixed_lines, plain
 from ragdro.ingest.document import Document, ReadOptions, Remarks, UnreadableError
 from ragdro.units import counted
 
@@ -64,17 +64,24 @@ def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
     name = encoding_of(head, remarks, encoding=options.encoding, whole=len(head) < _HEAD_BYTES)
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        encoding, errors = "utf-8-sig" if name == "utf-8" else name, errors_for(name)
-        with path.open(encoding=encoding, errors=errors, newline="") as text:
-            first = text.readline(_HEAD_BYTES)
-            delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
-            text.seek(0)
-            table = csv.reader(text, delimiter=delimiter)
-            columns = next(table, [])
-            yield from _documents(columns, _cells(table, columns, remarks), options, remarks)
+        first = next(_text_lines(path, name), "")
+        delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
+        table = csv.reader(_text_lines(path, name), delimiter=delimiter)
+        columns = next(table, [])
+        yield from _documents(columns, _cells(table, columns, remarks), options, remarks)
     except (UnicodeDecodeError, LookupError, csv.Error) as error:
         reason = " ".join(str(error).split())[:120]
         raise UnreadableError(f"is no table in {name} ({reason}): check its quotes, or --encoding") from error
+
+
+def _text_lines(path: Path, name: str) -> Iterator[str]:
+    if name == MIXED:
+        with path.open("rb") as file:
+            yield from mixed_lines(file)
+        return
+    encoding, errors = "utf-8-sig" if name == "utf-8" else name, errors_for(name)
+    with path.open(encoding=encoding, errors=errors, newline="") as text:
+        yield from text
 
 
 def _cells(table: Iterator[list[str]], columns: list[str], remarks: Remarks) -> Iterator[tuple[int, Row]]:

@@ -60,6 +60,31 @@ def test_single_damaged_bytes_leave_utf8_what_it_is(tmp_path: Path) -> None:
     assert remarks.notes == ["some bytes are not UTF-8: read as \ufffd"]
 
 
+def test_lines_of_two_encodings_are_read_as_what_they_are(tmp_path: Path) -> None:
+    """An Á of UTF-8 has a byte that cp1252 lacks. É» of cp1252 would be valid UTF-8, but not with its «."""
+    old = [
+        "Die Straße führt nach Süden.",
+        "Er sagte: «CAFÉ».",
+        "Ein schöner Tag, sagte sie.",
+    ]
+    new = ["Ágnes kam später.", "Naïve – oder nicht?"]
+    text = "\n".join([old[0], "ohne", new[0], *old[1:], new[1], ""])
+    encoded = [(line + "\n").encode("utf-8" if line in new else "cp1252") for line in text.splitlines()]
+    (tmp_path / "a.txt").write_bytes(b"".join(encoded))
+    (document,), remarks = read(tmp_path / "a.txt")
+    assert document.text == text
+    assert remarks.notes == ["not all UTF-8: 3 lines read as cp1252, 2 lines as UTF-8"]
+    (tmp_path / "a.csv").write_bytes(
+        b"text\r\n" + b"".join(b'"' + line.strip() + b'"\r\n' for line in encoded)
+    )
+    rows, remarks = read(tmp_path / "a.csv")
+    assert [row.text for row in rows] == text.splitlines()
+    assert remarks.notes == ["not all UTF-8: 3 lines read as cp1252, 2 lines as UTF-8"]
+    assert read(tmp_path / "a.txt", encoding="latin-1")[0][0].text == (tmp_path / "a.txt").read_text(
+        "latin-1"
+    )
+
+
 def test_a_guess_is_noted_and_can_be_overruled(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(WORDS.encode("latin-1"))
     assert read(tmp_path / "a.txt")[1].notes == ["not UTF-8: read as cp1252"]
