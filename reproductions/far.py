@@ -199,7 +199,7 @@ def answered(variant: str, seed: int, kind: AnsweringKind, options: argparse.Nam
     path = file_of(variant, seed, options)
     row: dict[str, Any] = json.loads(path.read_text())
     known: dict[str, dict[str, Any]] = row.setdefault("answering", {})
-    if kind not in known:
+    if kind not in known or (kind == "marginal" and "confidence" not in known[kind]):
         world, begun = World(options.questions), time.process_time()
         world.load(path.with_suffix(".pt"))
         rag, tasks = world.rag(VARIANTS[variant][0]), world.tasks

@@ -89,9 +89,9 @@ def _preflight(settings: Config, *, strict: bool) -> None:
     from ragdro.planning.preflight import preflight
     from ragdro.report.preflight import print_findings
 
-    found = preflight(settings)
-    print_findings(found)
-    problems = [one for one in found if one.level == "problem"]
+    findings = preflight(settings)
+    print_findings(findings)
+    problems = [one for one in findings if one.level == "problem"]
     if strict and problems:
         raise ConfigError(f"--strict: {problems[0].check}: {problems[0].text} (problems: {len(problems)})")
 
@@ -163,16 +163,16 @@ def evaluate(
         raise ConfigError(
             f"--tables: {how.kind} answers have no confidence; it goes with --answering marginal"
         )
-    found = evaluate_run(run, data, stage, out, corpus, how, passage_attention, passage_memory)
+    metrics = evaluate_run(run, data, stage, out, corpus, how, passage_attention, passage_memory)
     if tables is not None:
         write_answering(
-            found["answering"],
+            metrics["answering"],
             tables,
-            f"{place_of(run, config)[1]} ({stage}): {counted(found['questions'], 'questions')}",
+            f"{place_of(run, config)[1]} ({stage}): {counted(metrics['questions'], 'questions')}",
         )
-    if "answering" in found:
-        found["answering"] = without_curves(found["answering"])
-    typer.echo(json.dumps(found, indent=2))
+    if "answering" in metrics:
+        metrics["answering"] = without_curves(metrics["answering"])
+    typer.echo(json.dumps(metrics, indent=2))
 
 
 def report(run: RunPath) -> None:

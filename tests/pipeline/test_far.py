@@ -79,8 +79,11 @@ def test_the_script_trains_each_variant_once(
     saved: dict[str, Any] = json.loads((tmp_path / "out/two-stop-0.json").read_text())
     assert saved["validation"]["best"]["questions"] == 6
     path = tmp_path / "out/one-0.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "two_hop": 0.125}))
-    assert rows()[0][1] == "0.125"
+    row = {**json.loads(path.read_text()), "two_hop": 0.125}
+    row["answering"]["marginal"].pop("confidence")  # as rows of an earlier version have it
+    path.write_text(json.dumps(row))
+    again = rows()
+    assert again[0][1] == "0.125" and again[6:9] == first[6:9]
 
 
 @pytest.mark.slow

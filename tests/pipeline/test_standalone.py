@@ -43,9 +43,9 @@ def test_what_is_less_is_paired(monkeypatch: pytest.MonkeyPatch) -> None:
     questions = [Question(f"q{i}", "it?", ("x",), (shelf[i],)) for i in range(4)]
     find = as_find(retriever_over(shelf))
     queries = [[f"Hill{i}" for i in order] for order in ((0, 8, 8, 8), (0, 1, 2, 8))]
-    found = less(find, questions, *queries)
-    assert found["recall@5, last less first"][0] == 0.5
-    _, low, high = found["recall@5, last less first"]
+    differences = less(find, questions, *queries)
+    assert differences["recall@5, last less first"][0] == 0.5
+    _, low, high = differences["recall@5, last less first"]
     assert 0 <= low <= 0.5 <= high <= 1
 
 

@@ -52,11 +52,11 @@ _SCRIPT = """
 import json, sys
 from typer.testing import CliRunner
 from ragdro.cli import app
-found = {}
+said = {}
 for command in json.loads(sys.stdin.read()):
     done = CliRunner().invoke(app, command)
-    found[" ".join(command)] = [str(done.exception), done.output, "torch" in sys.modules]
-print(json.dumps(found))
+    said[" ".join(command)] = [str(done.exception), done.output, "torch" in sys.modules]
+print(json.dumps(said))
 """
 
 

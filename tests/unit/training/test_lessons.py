@@ -84,8 +84,8 @@ def test_a_first_query_stands_alone(changes: dict[str, Any], expected: str) -> N
     question = replace(far_questions(1)[0], **changes)
     lesson = taught(question, first=True)
     assert queries(lesson)[0] == expected and lesson.queries[0].reading.passages == ()
-    found = [p.id for p in RETRIEVER.find([expected], 4)[0].passages]
-    assert [p.id for p in lesson.task.candidates.passages][: len(found)] == found
+    expected_ids = [p.id for p in RETRIEVER.find([expected], 4)[0].passages]
+    assert [p.id for p in lesson.task.candidates.passages][: len(expected_ids)] == expected_ids
     if question.gold_passages and "Mara0" in expected:
         assert read(lesson)[0] == "person-0" and queries(lesson)[1] == "Firm0"
 
