@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import threading
 import traceback
 import warnings
 from reprlib import Repr
@@ -29,17 +31,19 @@ class RagdroWarning(RuntimeWarning):
     """What goes on otherwise than a user may expect; the CLI prints it as one line."""
 
 
-_BETWEEN = frozenset(("ragdro", "jaxtyping", "beartype", "torch", "contextlib"))
-"""Packages whose frames are no user's: our own, and those that wrap our functions."""
+_BETWEEN = frozenset(("ragdro", "jaxtyping", "beartype", "torch", "contextlib", "concurrent", "threading"))
+"""Packages whose frames are no user's: our own, and those that wrap our functions or run them in threads."""
 
 
 def warn(message: str) -> None:
     """A `RagdroWarning` at the line outside of this package that led to it (`stacklevel` would count the
-    frames of what checks our types, too)."""
-    stack = [frame for frame, _ in traceback.walk_stack(inspect.currentframe())]
-    names = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in stack]
-    users = (frame for frame, name in zip(stack, names, strict=True) if name not in _BETWEEN)
-    frame = next(users, stack[-1])
+    frames of what checks our types, too); in a thread of ours, where the main one stands."""
+    main = sys._current_frames()[threading.main_thread().ident or 0]
+    stacks = (traceback.walk_stack(start) for start in (inspect.currentframe(), main))
+    frames = [frame for stack in stacks for frame, _ in stack]
+    names = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames]
+    users = (frame for frame, name in zip(frames, names, strict=True) if name not in _BETWEEN)
+    frame = next(users, frames[0])
     warnings.warn_explicit(
         message,
         RagdroWarning,

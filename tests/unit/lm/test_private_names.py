@@ -25,7 +25,7 @@ USED = {
     "torch.utils._python_dispatch": ("TorchDispatchMode", "plans follow live bytes (planning/live.py)"),
     "torch.utils._pytree": ("tree_leaves", "plans follow live bytes (planning/live.py)"),
 }
-PUBLIC = {"_asdict", "_exit"}
+PUBLIC = {"_asdict", "_current_frames", "_exit"}
 """Documented names of the standard library that begin with an underscore."""
 
 
