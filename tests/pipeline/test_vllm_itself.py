@@ -52,9 +52,9 @@ def _cache_of_one_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
 
 
-def served() -> str:
-    command = os.environ["RAGDRO_VLLM"]
-    return f"e_step.engine={{kind: vllm-server, command: {command}, arguments: [--enforce-eager]}}"
+def served(*arguments: str) -> str:
+    command, listed = os.environ["RAGDRO_VLLM"], ", ".join(["--enforce-eager", *arguments])
+    return f"e_step.engine={{kind: vllm-server, command: {command}, arguments: [{listed}]}}"
 
 
 def small_world(folder: Path) -> Path:
@@ -80,7 +80,9 @@ def small_world(folder: Path) -> Path:
     jsonl(folder / "corpus.jsonl", corpus)
     jsonl(folder / "train.jsonl", questions[:QUESTIONS])
     jsonl(folder / "validation.jsonl", questions[QUESTIONS:][:2])
-    made = random_model(byte_level(), hidden_size=128, intermediate_size=128, head_dim=32)
+    made = random_model(
+        byte_level(), hidden_size=128, intermediate_size=128, head_dim=32, initializer_range=0.1
+    )
     made.hf.save_pretrained(folder / "model")
     return path
 
@@ -123,16 +125,27 @@ def drawn(config: Config, engine: Engine, rag: Rag, tasks: list[Task], stream: i
     )
 
 
-def update(rag: Rag, task: Task, size: float, seed: int) -> None:
-    """An M-step, of which an old weight would be seen."""
-    lists = [tuple(range(i, i + rag.selector.k)) for i in range(3)]
-    before = torch.tensor(rag.selector.log_prob(task, lists, 4096))
-    with torch.no_grad():
-        for number, p in enumerate(p for p in rag.selector.model.hf.parameters() if p.requires_grad):
-            random = torch.Generator().manual_seed(1000 * seed + number)
-            p.add_(size * torch.randn(p.shape, generator=random))
-    after = torch.tensor(rag.selector.log_prob(task, lists, 4096))
-    assert (after - before).abs().max() > 0.01
+class Updates:
+    """M-steps of a selector: each time other weights, all as far from the first ones."""
+
+    def __init__(self, rag: Rag, task: Task, size: float) -> None:
+        self._rag, self._task, self._size, self._steps = rag, task, size, 0
+        self._trained = [p for p in rag.selector.model.hf.parameters() if p.requires_grad]
+        self._first = [p.detach().clone() for p in self._trained]
+
+    def step(self) -> None:
+        """An old weight would be seen."""
+        before = self._log_probs()
+        self._steps += 1
+        random = torch.Generator().manual_seed(self._steps)
+        with torch.no_grad():
+            for p, first in zip(self._trained, self._first, strict=True):
+                p.copy_(first + self._size * torch.randn(p.shape, generator=random))
+        assert (self._log_probs() - before).abs().max() > 0.01
+
+    def _log_probs(self) -> torch.Tensor:
+        lists = [tuple(range(i, i + self._rag.selector.k)) for i in range(3)]
+        return torch.tensor(self._rag.selector.log_prob(self._task, lists, 4096))
 
 
 @SERVER
@@ -141,21 +154,28 @@ def test_the_embedded_base_is_served_with_new_weights_each_time(adapter: str | N
     overrides = [f"cache={tmp_path}", served(), *([] if adapter is None else [adapter])]
     config = ragdro.load_config(Path(__file__).parents[2] / "configs/tiny.yaml", overrides)
     rag, tasks = build_rag(config), load_tasks(config, "tiny:train")[:64]
-    started = VllmServer(config)
+    started, updates = VllmServer(config), Updates(rag, tasks[0], 0.002 if adapter is None else 0.02)
     try:
         for turn in range(3):
             print(f"{adapter or 'whole'}: {drawn(config, started, rag, tasks, turn)}", flush=True)
-            update(rag, tasks[0], 0.002 if adapter is None else 0.02, 0)
+            updates.step()
     finally:
         started.close()
 
 
 @SERVER
 @pytest.mark.parametrize("adapter", [None, LORA])
-def test_the_servers_memory_does_not_grow_over_thirty_e_steps(adapter: str | None, tmp_path: Path) -> None:
-    config = ragdro.load_config(small_world(tmp_path), [served(), *([] if adapter is None else [adapter])])
+def test_the_servers_memory_does_not_grow_over_thirty_e_steps(
+    adapter: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")  # a cache of 16 MiB is used up after a few E-steps
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # 1,024 products, one a batch's size, else
+    engine = served("--kv-cache-memory-bytes", "'16777216'")
+    config = ragdro.load_config(small_world(tmp_path), [engine, *([] if adapter is None else [adapter])])
     rag, tasks = build_rag(config), load_tasks(config, config.data.train)[:16]
-    started, sizes, pids = VllmServer(config), [], set()
+    started, updates = VllmServer(config), Updates(rag, tasks[0], 0.002 if adapter is None else 0.02)
+    sizes: list[float] = []
+    pids: set[int] = set()
     try:
         for turn in range(30):
             said = drawn(config, started, rag, tasks, turn)
@@ -163,10 +183,10 @@ def test_the_servers_memory_does_not_grow_over_thirty_e_steps(adapter: str | Non
             pids |= set(there)
             sizes.append(sum(map(resident, there)))
             print(f"{adapter or 'whole'} {turn}: {said}; server {sizes[-1]:.0f} MiB", flush=True)
-            update(rag, tasks[0], 0.002 if adapter is None else 0.02, turn)
+            updates.step()
     finally:
         started.close()
-    assert max(sizes[10:]) < 1.02 * sizes[9]
+    assert max(sizes[10:]) < sizes[9] + 60  # 3 MiB an E-step; what malloc keeps comes and goes
     gone(sorted(pids))
     assert [p.name for p in (tmp_path / "cache/engines/run").iterdir()] == ["server.log"]
 
@@ -180,11 +200,11 @@ def test_vllm_in_the_process_draws_what_the_selector_draws(tied: bool, tmp_path:
         path, overrides = small_world(tmp_path), [EAGER]
     config = ragdro.load_config(path, overrides)
     rag, tasks = build_rag(config), load_tasks(config, config.data.train)[:16]
-    started = open_engine(config.e_step.engine, tmp_path / "weights")
+    started, updates = open_engine(config.e_step.engine, tmp_path / "weights"), Updates(rag, tasks[0], 0.002)
     try:
         for turn in range(3):
             print(f"{'tied' if tied else 'untied'}: {drawn(config, started, rag, tasks, turn)}", flush=True)
-            update(rag, tasks[0], 0.002, turn)
+            updates.step()
             there = vllm_below(os.getpid())
             time.sleep(3)  # vLLM looks for further work for a while
             before = sum(map(busy, there))
@@ -322,7 +342,7 @@ def test_a_server_that_is_killed_ends_both_ranks_with_a_line_each(
     lines = re.findall(r"^ragdro: error.*$", one.said, re.MULTILINE)
     print("\n".join(lines), flush=True)
     assert len(lines) == 2 and sum("vllm serve ended with signal SIGKILL" in line for line in lines) == 1
-    assert "Traceback" not in one.said.partition("torch.distributed.elastic")[0]
+    assert one.said.count("Traceback") == 1  # torchrun's own
 
 
 def lists(run: Path) -> dict[str, Any]:

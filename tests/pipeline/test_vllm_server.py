@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -239,6 +240,33 @@ def test_a_run_that_is_killed_leaves_no_server(vllm: FakeVllm, tmp_path: Path) -
     running = Command(tmp_path, "train", str(config), vllm.engine, *QUICK)
     assert running.wait() == -signal.SIGKILL, running.said
     vllm.assert_gone()
+
+
+KILLED_BESIDE = """
+import os, signal, subprocess
+from ragdro.lm.engines.process import Survivors
+
+children = [subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL) for _ in range(3)]
+print(*[one.pid for one in children], flush=True)
+Survivors([children[0].pid]).release()
+Survivors([one.pid for one in children[1:]])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_library_started_ends_where_the_run_is_killed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_BESIDE], stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    released, *others = map(int, done.stdout.split())
+    try:
+        deadline = time.monotonic() + 10
+        while any(map(runs, others)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert done.returncode == -signal.SIGKILL and runs(released)
+    finally:
+        os.kill(released, signal.SIGKILL)
 
 
 def test_a_server_that_keeps_what_it_computed_with_earlier_weights_is_refused(

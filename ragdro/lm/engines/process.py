@@ -31,6 +31,16 @@ _TAIL = 200_000
 _PREFIX = re.compile(r"^(\(.*?pid=\d+\) )?([A-Z]+ [\d-]+ [\d:]+ \[[^\]]*\] )?")
 """What vLLM puts before each line."""
 _CAUSE = re.compile(r"^[\w.]*(Error|Exception): \S")
+_KILL_AFTER_US = """
+import os, signal, sys
+sys.stdin.read()
+for pid in map(int, sys.argv[1:]):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+"""A program that waits for the end of what it is told, which comes with our own, however that comes."""
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
 
@@ -85,6 +95,26 @@ class ServerProcess:
             with suppress(ProcessLookupError):  # nothing may be left of it
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+class Survivors:
+    """Processes that a library has started and that would stay where this one is killed: they are killed
+    then, by a process that waits for it, until `release`."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        command = [sys.executable, "-S", "-c", _KILL_AFTER_US, *map(str, pids)]
+        self._watch = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def release(self) -> None:
+        """They end by themselves."""
+        self._watch.kill()
+        self._watch.communicate()
 
 
 def end_of(log: Path) -> str:

@@ -10,6 +10,7 @@ where they do not reach it, it is started anew.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from ragdro.lm.engines.base import (
     allowed_log_probs,
 )
 from ragdro.lm.engines.parity import difference, is_stale, refuse_another, stale_weights
+from ragdro.lm.engines.process import Survivors
 from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
 
@@ -54,6 +56,8 @@ class InProcessVllm(Engine):
         self._folder = folder
         self._trust_remote_code = trust_remote_code
         self._llm: Any = None
+        self._survivors: Survivors | None = None
+        """vLLM's processes, which do not notice that this one is killed."""
         self._sleeps = current_platform.is_sleep_mode_available()
         self._rounding = 0.0
         """How far vLLM's log-probabilities were from our own when it had just been started."""
@@ -85,9 +89,11 @@ class InProcessVllm(Engine):
 
     def close(self) -> None:
         """End vLLM's processes."""
+        if self._survivors is not None:
+            self._survivors.release()
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
-        self._llm = None
+        self._llm = self._survivors = None
 
     def _give(self, model: LanguageModel) -> None:
         """Have vLLM, which is started if it does not run, compute `model` as it is now."""
@@ -96,7 +102,10 @@ class InProcessVllm(Engine):
             self.close()
         is_new = self._llm is None
         if is_new:
+            others = multiprocessing.active_children()
             self._llm = self._start(model)
+            own = [one for one in multiprocessing.active_children() if one not in others]
+            self._survivors = Survivors([one.pid for one in own if one.pid is not None])
         else:
             self._reload()
         apart = difference(self._ask, model)
