@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ragdro.config.engine import EngineSettings, OpenAiEngine, VllmEngine
 from ragdro.environment import env_world_size
 from ragdro.errors import ConfigError
 from ragdro.lm.engines.base import Engine, OwnEngine
+
+_VLLM = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+"""What vLLM reads from the environment as it is imported: it tells nobody that it is used, and us no more
+than we can act on."""
 
 
 def open_engine(settings: EngineSettings, folder: Path, *, trust_remote_code: bool = False) -> Engine:
@@ -24,6 +29,8 @@ def open_engine(settings: EngineSettings, folder: Path, *, trust_remote_code: bo
     if isinstance(settings, VllmEngine):
         if env_world_size() > 1:
             raise ConfigError("e_step.engine: vllm is for one process; with torchrun use vllm-server")
+        for name, value in _VLLM.items():
+            os.environ.setdefault(name, value)
         try:
             from ragdro.lm.engines.vllm import InProcessVllm
         except ImportError as error:

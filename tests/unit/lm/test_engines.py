@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -240,6 +241,7 @@ class FakeLlm:
     ) -> None:
         if self.fails == "start":
             raise RuntimeError("Engine core initialization failed.\nSee root cause above.")
+        assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
         assert enable_sleep_mode == self.can_sleep and (block_size == 32) != self.can_sleep
         assert enable_prefix_caching and logprobs_mode == "processed_logprobs" and dtype == "float32"
         assert (max_logprobs, max_model_len, trust_remote_code) == (-1, -1, False)
@@ -304,6 +306,9 @@ def vllm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     for one in (module, errors, platforms):
         monkeypatch.setitem(sys.modules, one.__name__, one)
     monkeypatch.delitem(sys.modules, "ragdro.lm.engines.vllm", raising=False)
+    for setting in ("VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL"):
+        monkeypatch.setenv(setting, "")
+        monkeypatch.delenv(setting)
     monkeypatch.setattr(FakeLlm, "made", [])
     monkeypatch.setattr(FakeLlm, "can_sleep", request.param)
     yield FakeLlm
