@@ -54,7 +54,7 @@ def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declar
     """
     name = encoding_of(data, remarks, encoding=encoding, declared=declared)
     try:
-        text = "".join(mixed_lines([data])) if name == MIXED else data.decode(name, errors_for(name))
+        text = "".join(mixed_lines([data], remarks)) if name == MIXED else data.decode(name, errors_for(name))
     except (UnicodeDecodeError, LookupError) as error:
         reason = " ".join(str(error).split())[:80]
         raise UnreadableError(f"is not {name} ({reason}): name its encoding with --encoding") from error
@@ -63,11 +63,20 @@ def decode(data: bytes, remarks: Remarks, *, encoding: str | None = None, declar
     return plain(text.removeprefix("\ufeff"))
 
 
-def mixed_lines(parts: Iterable[bytes]) -> Iterator[str]:
-    """The lines of a `MIXED` text, which comes in `parts` that end where a line does."""
+def mixed_lines(parts: Iterable[bytes], remarks: Remarks) -> Iterator[str]:
+    """The lines of a `MIXED` text, which comes in `parts` that end where a line does; behind the last one it
+    is noted how many were what."""
+    beyond = {"utf-8": 0, "cp1252": 0}
     for part in parts:
         for line in part.splitlines(keepends=True):
-            yield line.decode("utf-8" if _fits(line, "utf-8") else "cp1252")
+            name = "utf-8" if _fits(line, "utf-8") else "cp1252"
+            beyond[name] += not line.isascii()
+            yield line.decode(name)
+    if beyond["utf-8"]:
+        western, others = (counted(beyond[name], "lines") for name in ("cp1252", "utf-8"))
+        remarks.notes.append(f"not all UTF-8: {western} read as cp1252, {others} as UTF-8")
+    else:
+        remarks.notes.append("not UTF-8: read as cp1252")
 
 
 def errors_for(name: str) -> str:
@@ -93,8 +102,9 @@ def encoding_of(
         return encoding
     if declared is not None and _fits(data, declared):
         return declared
-    name, note = _guess(data)
-    remarks.notes.append(note)
+    name = _guess(data, whole)
+    if name != MIXED:
+        remarks.notes.append(f"not UTF-8: read as {name}")
     return name
 
 
@@ -128,19 +138,18 @@ def _fits(data: bytes, name: str) -> bool:
     return True
 
 
-def _guess(data: bytes) -> tuple[str, str]:
-    """The most likely legacy encoding, and what to note of it."""
-    name = _wide(data)
-    if name is None:
-        lines = data.splitlines(keepends=True)
-        beyond = [not line.isascii() and _fits(line, "utf-8") for line in lines]
-        rest = b"".join(line for line, is_utf8 in zip(lines, beyond, strict=True) if not is_utf8)
-        if any(beyond) and not rest.isascii() and _likeliest(rest) == "cp1252":
-            others = sum(not line.isascii() for line in lines) - sum(beyond)
-            read = f"{counted(others, 'lines')} read as cp1252, {counted(sum(beyond), 'lines')} as UTF-8"
-            return MIXED, f"not all UTF-8: {read}"
-        name = _likeliest(data)
-    return name, f"not UTF-8: read as {name}"
+def _guess(data: bytes, whole: bool) -> str:
+    """The most likely legacy encoding; what follows the beginning of a text in cp1252 may be in UTF-8."""
+    wide = _wide(data)
+    if wide is not None:
+        return wide
+    lines = data.splitlines(keepends=True)
+    others = [line for line in lines if line.isascii() or not _fits(line, "utf-8")]
+    rest = b"".join(others)
+    may_mix = len(others) < len(lines) or not whole
+    if may_mix and not rest.isascii() and _likeliest(rest) == "cp1252":
+        return MIXED
+    return _likeliest(data)
 
 
 def _likeliest(data: bytes) -> str:

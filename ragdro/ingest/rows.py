@@ -64,9 +64,9 @@ def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
     name = encoding_of(head, remarks, encoding=options.encoding, whole=len(head) < _HEAD_BYTES)
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        first = next(_text_lines(path, name), "")
+        first = next(_text_lines(path, name, remarks), "")
         delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
-        table = csv.reader(_text_lines(path, name), delimiter=delimiter)
+        table = csv.reader(_text_lines(path, name, remarks), delimiter=delimiter)
         columns = next(table, [])
         yield from _documents(columns, _cells(table, columns, remarks), options, remarks)
     except (UnicodeDecodeError, LookupError, csv.Error) as error:
@@ -74,10 +74,10 @@ def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Doc
         raise UnreadableError(f"is no table in {name} ({reason}): check its quotes, or --encoding") from error
 
 
-def _text_lines(path: Path, name: str) -> Iterator[str]:
+def _text_lines(path: Path, name: str, remarks: Remarks) -> Iterator[str]:
     if name == MIXED:
         with path.open("rb") as file:
-            yield from mixed_lines(file)
+            yield from mixed_lines(file, remarks)
         return
     encoding, errors = "utf-8-sig" if name == "utf-8" else name, errors_for(name)
     with path.open(encoding=encoding, errors=errors, newline="") as text:

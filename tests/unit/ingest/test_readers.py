@@ -85,6 +85,17 @@ def test_lines_of_two_encodings_are_read_as_what_they_are(tmp_path: Path) -> Non
     )
 
 
+def test_lines_of_two_encodings_are_counted_to_the_end_of_a_long_table(tmp_path: Path) -> None:
+    """What is UTF-8 may stand behind what the encoding is guessed from."""
+    old, new, count = "Die Straße führt nach Süden.", "Naïve – oder nicht?", 12_000
+    lines = [old.encode("cp1252") + b"\r\n"] * count + [new.encode() + b"\r\n"] * 3
+    assert len(b"".join(lines[:count])) > 2**18
+    (tmp_path / "a.csv").write_bytes(b"text\r\n" + b"".join(lines))
+    rows, remarks = read(tmp_path / "a.csv")
+    assert [row.text for row in rows] == [old] * count + [new] * 3
+    assert remarks.notes == ["not all UTF-8: 12,000 lines read as cp1252, 3 lines as UTF-8"]
+
+
 def test_a_guess_is_noted_and_can_be_overruled(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(WORDS.encode("latin-1"))
     assert read(tmp_path / "a.txt")[1].notes == ["not UTF-8: read as cp1252"]
