@@ -36,6 +36,8 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Keys (`*` stands for anything) that change no metric by more than rounding, by what they say."""
+_WHOLE = frozenset(("arguments", "headers"))
+"""Keys of a mapping that is one value: what is in it has names of others, which may come and go."""
 _PATHS = frozenset(("train", "validation", "test", "corpus", "model", "prompt", "from", "path"))
 """Keys whose value may be a path."""
 STARTED_IN = ".started_in"
@@ -146,7 +148,7 @@ def _mapped(value: Any, place: Callable[[str, Any], Any], key: str = "") -> Any:
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key not in _WHOLE:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -9,7 +9,7 @@ import pytest
 
 from ragdro.cli.place import settings_of
 from ragdro.config import Config, dump_config, load_config
-from ragdro.config.resume import STARTED_IN, first_difference, located, root_of
+from ragdro.config.resume import STARTED_IN, first_difference, located, resumed, root_of
 from ragdro.errors import ConfigError, DataError
 from ragdro.report.history import read_history
 from ragdro.runs.folder import RunFolder
@@ -207,3 +207,22 @@ def test_a_run_with_relative_paths_is_found_from_any_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert root_of(tmp_path / "a" / "runs" / "one", config("runs")) == tmp_path / "a"
+
+
+@pytest.mark.parametrize(
+    ("engine", "key", "before", "now"),
+    [
+        ("kind: vllm", "arguments", "{}", "{max_model_len: 8192}"),
+        ("kind: vllm", "arguments", "{max_model_len: 8192}", "{enforce_eager: true}"),
+        ('kind: openai-compatible, url: "http://h/v1", model: m', "headers", "{}", "{Authorization: $KEY}"),
+    ],
+)
+def test_a_mapping_that_may_change_has_other_keys_where_a_run_resumes(
+    engine: str, key: str, before: str, now: str
+) -> None:
+    def with_engine(mapping: str) -> Config:
+        return load_config(ROOT / "configs/tiny.yaml", [f"e_step.engine={{{engine}, {key}: {mapping}}}"])
+
+    began, asked = with_engine(before), with_engine(now)
+    assert first_difference(began, asked) is None
+    assert resumed(began, asked).e_step.engine == asked.e_step.engine != began.e_step.engine
