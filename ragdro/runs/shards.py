@@ -111,6 +111,7 @@ def _encoded_round(one: Round, places: dict[str, int]) -> dict[str, Any]:
         "scores": one.candidates.scores,
         "permutation": one.permutation,
         **{name: getattr(one, name) for name in _LOGARITHMS},
+        **({} if one.finalists is None else {"finalists": one.finalists}),
     }
 
 
@@ -132,6 +133,7 @@ def _round(value: dict[str, Any], task: Task, path_passages: Sequence[Passage]) 
         Candidates(task.question.id, passages, scores),
         tuple(value["permutation"]),
         **{name: value[name] for name in _LOGARITHMS},
+        finalists=tuple(value["finalists"]) if "finalists" in value else None,
     )
 
 
