@@ -58,7 +58,8 @@ class InProcessVllm(Engine):
         self._llm: Any = None
         self._survivors: Survivors | None = None
         """vLLM's processes, which do not notice that this one is killed."""
-        self._sleeps = current_platform.is_sleep_mode_available()
+        may_sleep = settings.arguments.get("enable_sleep_mode", True)
+        self._sleeps = bool(may_sleep) and current_platform.is_sleep_mode_available()
         self._rounding = 0.0
         """How far vLLM's log-probabilities were from our own when it had just been started."""
         self._starts_anew = False

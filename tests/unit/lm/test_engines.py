@@ -242,10 +242,11 @@ class FakeLlm:
         if self.fails == "start":
             raise RuntimeError("Engine core initialization failed.\nSee root cause above.")
         assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
-        assert enable_sleep_mode == self.can_sleep and (block_size == 32) != self.can_sleep
+        assert enable_sleep_mode <= self.can_sleep and (block_size == 32) != self.can_sleep
         assert enable_prefix_caching and logprobs_mode == "processed_logprobs" and dtype == "float32"
         assert (max_logprobs, max_model_len, trust_remote_code) == (-1, -1, False)
         self.model, self.asleep, self.enforce_eager = model, set[str](), enforce_eager
+        self.may_sleep = enable_sleep_mode
         self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self._shutdown))
         self.is_there = True
         self._load()
@@ -259,12 +260,12 @@ class FakeLlm:
         self.is_there = False
 
     def sleep(self, level: int) -> None:
-        assert level == 2 and self.can_sleep
+        assert level == 2 and self.may_sleep
         self.asleep = {"weights", "kv_cache"}
         self.cached.clear()
 
     def wake_up(self, tags: list[str]) -> None:
-        assert self.can_sleep
+        assert self.may_sleep
         self.asleep -= set(tags)
 
     def collective_rpc(self, method: str) -> None:
@@ -339,6 +340,15 @@ def test_vllm_gets_the_weights_of_every_e_step_and_sleeps_between_them_where_it_
     assert len(said) == 3
     engine.close()
     assert not llm.is_there
+
+
+def test_vllm_that_is_told_not_to_sleep_stays_awake(vllm: type[FakeLlm], tmp_path: Path) -> None:
+    engine = open_engine(VllmEngine(arguments={"enable_sleep_mode": False}), tmp_path / "engine")
+    rag = pocket_rag()
+    for _ in range(2):
+        assert_equal_samples(sampled(rag, engine), sampled(rag, None))
+        update(rag)
+    assert not vllm.made[0].asleep and len(vllm.made) == 1
 
 
 def test_vllm_that_new_weights_do_not_reach_is_started_anew(vllm: type[FakeLlm], tmp_path: Path) -> None:
