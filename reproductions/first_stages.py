@@ -30,12 +30,14 @@ from ragdro.types import Candidates, Passage, Question
 
 TOP_N = 20
 SHORT_CODES = {"type": "ivfpq", "lists": 352, "probes": 88, "code_bytes": 320}
+LONG_CODES = {"type": "ivfpq", "lists": 64, "probes": 16, "code_bytes": 1280}
 LISTS = {"type": "ivfpq", "lists": 64, "probes": 16, "code_bytes": 640}
 STAGES: dict[str, dict[str, Any]] = {
     "bm25": {"kind": "bm25"},
     "muvera 20 x 32 x 16": {"kind": "muvera"},
     "muvera 20 x 32 x 8": {"kind": "muvera", "projection": 8},
     "muvera 20 x 16 x 8": {"kind": "muvera", "hyperplanes": 4, "projection": 8},
+    "muvera 20 x 32 x 16, ivfpq": {"kind": "muvera", "index": LONG_CODES},
     "muvera 20 x 32 x 8, ivfpq": {"kind": "muvera", "projection": 8, "index": LISTS},
     "muvera 20 x 16 x 8, ivfpq": {"kind": "muvera", "hyperplanes": 4, "projection": 8, "index": SHORT_CODES},
 }

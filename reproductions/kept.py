@@ -33,16 +33,21 @@ def kept(file: Path, options: Mapping[str, Any], make: Callable[[], Mapping[str,
 def is_made(record: Path, options: Mapping[str, Any], uses: Iterable[Path], another: str) -> bool:
     """Whether files were made with `options`, which `record` says of them.
 
-    Raises `RagdroError`, naming the first option that differs and `another` to give, where they were made
-    with others and one of `uses` is there, which was made of them.
+    Where they were not, the record is taken away: they are about to be made anew. Raises `RagdroError`,
+    naming the first option that differs and `another` to give, where one of `uses` is there, which was made
+    of them.
     """
     made = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     known, now = made if isinstance(made, dict) else {}, plain(options)
-    different = next((key for key in now if key not in known or known[key] != now[key]), None)
+    either = {**now, **known}
+    different = next((key for key in either if known.get(key) != now.get(key)), None)
     used = next((path for path in uses if path.exists()), None)
     if different is not None and used is not None:
         before = known.get(different, "what is not known")
-        raise RagdroError(f"{different}: {now[different]} here, but {used} was made with {before}; {another}")
+        here = now.get(different, "not asked for")
+        raise RagdroError(f"{different}: {here} here, but {used} was made with {before}; {another}")
+    if different is not None:
+        record.unlink(missing_ok=True)
     return different is None
 
 
