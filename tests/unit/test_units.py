@@ -99,7 +99,7 @@ def test_measured_numbers_are_written_by_one_function() -> None:
         *(
             "runs/vllm_server.py",
             "planning/server.py",
-            "lm/engines/http.py",
+            "lm/engines/base.py",
             "report/choices.py",
             "report/sections.py",
             "evaluation/compare.py",

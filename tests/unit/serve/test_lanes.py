@@ -84,21 +84,26 @@ def test_a_request_alone_has_all_threads_and_others_share_them(monkeypatch: pyte
 
     monkeypatch.setattr(module, "work", held)
 
+    async def until(batches: int) -> None:
+        """So many have begun, however slow the machine is."""
+        while len(begun) < batches:
+            await asyncio.sleep(0.01)
+
     async def scene() -> None:
         engine = Engine(pocket_rag(), ServeSettings(name="x"), Meters())
         engine.start()
         waiting = [asyncio.ensure_future(engine.ask(RerankJob("a", ())))]
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(until(1), 10)
         waiting += [asyncio.ensure_future(engine.ask(RerankJob(name, ()))) for name in "bcdef"]
         await asyncio.sleep(0.05)
         assert begun == [("a", 2)]  # what is alone is alone to its end
         gates["a"].set()
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(until(3), 10)
         assert sorted(begun[1:]) == [("bcd", 1), ("ef", 1)]
         gates["b"].set()  # one thread is free while the other works
         await asyncio.sleep(0.3)
         waiting.append(asyncio.ensure_future(engine.ask(RerankJob("g", ()))))
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(until(4), 10)
         assert begun[3:] == [("g", 1)]
         for gate in gates.values():
             gate.set()
