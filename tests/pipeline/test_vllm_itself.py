@@ -398,7 +398,7 @@ def busy(pid: int) -> float:
 def resident(pid: int) -> float:
     """MiB of memory that it holds."""
     try:
-        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        resident = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
-    return 0.0 if found is None else int(found[1]) / 1024
+    return 0.0 if resident is None else int(resident[1]) / 1024
