@@ -137,7 +137,7 @@ def fit(
                     optimiser.step()
             if zero is None:
                 optimiser.zero_grad(set_to_none=True)
-            if zero is not None and step + 1 == steps:
+            elif step + 1 == steps:
                 zero.close()
             rate = settings.learning_rate * fraction
             observer.taken(Update(step + 1, steps, loss, norm, rate, int(tokens)), zero or optimiser)

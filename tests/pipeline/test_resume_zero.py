@@ -29,7 +29,7 @@ class Leg:
     generator's warm-up, or one of its processes is killed in that update, or while that is saved."""
 
     strategy: str
-    processes: int
+    world_size: int
     until: int
     killed: Literal["computing", "saving"] | None = None
 
@@ -91,13 +91,13 @@ def test_a_fit_goes_on_under_zero_and_back(alone: Path, fifth: dict[str, Tensor]
     name = f"legs-{last}"
     run, taken, options = alone / "runs" / name, -_SELECTOR, list[str]()
     for leg in LEGS[last]:
-        at = leg.until - taken + (leg.processes == 1)  # which leaves without the update that it is in
+        countdown = leg.until - taken + (leg.world_size == 1)  # which leaves without the update that it is in
         act = die_in_update if leg.killed else terminated_in_update
         if leg.killed == "saving":
-            act, at = die_at_sync, 2 * at  # a save syncs this process's file, then the folder's list
-        running = begin(alone, name, leg.strategy, leg.processes, act, at, *options)
+            act, countdown = die_at_sync, 2 * countdown  # a save syncs its file, then the folder's list
+        running = begin(alone, name, leg.strategy, leg.world_size, act, countdown, *options)
         ends = [one.wait(300) for one in running]
-        assert ends == ([1, KILLED] if leg.killed else [75] * leg.processes), [one.said for one in running]
+        assert ends == ([1, KILLED] if leg.killed else [75] * leg.world_size), [one.said for one in running]
         taken, options = updates_done(run), ["--resume"]
         assert taken in ((leg.until - 2, leg.until - 1) if leg.killed else (leg.until,))
     saved = moments(run, 5)
@@ -114,11 +114,11 @@ def test_a_fit_goes_on_under_zero_and_back(alone: Path, fifth: dict[str, Tensor]
 
 
 def begin(
-    folder: Path, name: str, strategy: str, processes: int, prepare: Any, given: Any, *options: str
+    folder: Path, name: str, strategy: str, world_size: int, prepare: Any, given: Any, *options: str
 ) -> list[Command]:
     """The run in one process or in two; `prepare` runs in the last one first."""
     options = (f"parallel.strategy={strategy}", *options)
-    if processes == 2:
+    if world_size == 2:
         return start(folder, name, *options, prepare=prepare, given=given).commands
     arguments = ("train", str(folder / "config.yaml"), f"name={name}", *options)
     return [Command(folder, *arguments, prepare=prepare, given=given)]

@@ -247,9 +247,9 @@ def test_a_run_with_vllm_in_the_process_leaves_none_however_it_ends(
 class Training:
     """`torchrun`'s processes of one run (0: one without it); what they say goes to a file."""
 
-    def __init__(self, folder: Path, config: Path, run: str, processes: int, *overrides: str) -> None:
+    def __init__(self, folder: Path, config: Path, run: str, world_size: int, *overrides: str) -> None:
         self.run, self._said = folder / "runs" / run, folder / f"{run}-said.txt"
-        launcher = [*TORCHRUN, str(processes)] if processes else [sys.executable]
+        launcher = [*TORCHRUN, str(world_size)] if world_size else [sys.executable]
         command = [*launcher, "-m", "ragdro", "train", str(config), f"name={run}", *overrides]
         with self._said.open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -292,8 +292,8 @@ def test_two_ranks_ask_one_server_and_draw_what_one_draws_itself(
 ) -> None:
     path, more = small_world(tmp_path), [] if adapter is None else [adapter]
     started = {}
-    for run, processes, engine in (("own", 1, []), ("one", 1, [served()]), ("two", 2, [served()])):
-        started[run] = Training(tmp_path, path, run, processes, *engine, *more)
+    for run, world_size, engine in (("own", 1, []), ("one", 1, [served()]), ("two", 2, [served()])):
+        started[run] = Training(tmp_path, path, run, world_size, *engine, *more)
         trainings.callback(started[run].end)
         assert started[run].wait() == 0, started[run].said
         rates = re.findall(r"vllm serve: \d+ requests for .* a second", started[run].said)

@@ -87,10 +87,10 @@ class Fit:
 
 def together(parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """What all processes have, each of the tensors in one of them."""
-    gathered: list[Any] = [None, None]
-    dist.all_gather_object(gathered, parts)
-    assert not gathered[0].keys() & gathered[1].keys()
-    return gathered[0] | gathered[1]
+    rank_moments: list[Any] = [None, None]
+    dist.all_gather_object(rank_moments, parts)
+    assert not rank_moments[0].keys() & rank_moments[1].keys()
+    return rank_moments[0] | rank_moments[1]
 
 
 def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
