@@ -123,9 +123,9 @@ def test_parts_computed_in_bfloat16_give_the_losses_of_one_process(
     running = start(alone, f"half-{strategy}", f"parallel.strategy={strategy}", *HALF)
     assert running.wait(300) == [0, 0], running.said
     assert not any("separately" in said for said in running.said)
-    zero_losses = losses(alone / "runs" / f"half-{strategy}")
-    assert zero_losses == pytest.approx(half_losses, rel=0.01) and len(zero_losses) > 4
-    assert found != pytest.approx(losses(alone / "runs/alone"), rel=1e-5)  # it was not computed in float32
+    sharded = losses(alone / "runs" / f"half-{strategy}")
+    assert sharded == pytest.approx(half_losses, rel=0.01) and len(sharded) > 4
+    assert sharded != pytest.approx(losses(alone / "runs/alone"), rel=1e-5)  # it was not computed in float32
 
 
 @pytest.mark.parametrize("strategy", SHARDED)
