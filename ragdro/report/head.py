@@ -14,7 +14,7 @@ from ragdro.progress import duration
 from ragdro.report import html
 from ragdro.report.history import History
 from ragdro.report.html import Html
-from ragdro.runs.models import ROLES, settings_of
+from ragdro.runs.models import ROLES, settings_of, trained_part
 from ragdro.runs.status import read_json
 from ragdro.units import counted
 
@@ -81,6 +81,4 @@ def _drawn(config: Config) -> str:
 def _model(history: History, role: Any) -> str:
     settings = settings_of(history.config, role)
     name = settings.model or "new weights"
-    how = "all weights" if settings.adapter is None else f"a {settings.adapter.kind} adapter"
-    frozen = not getattr(history.config, f"train_{role}")
-    return f"{name} ({'warmed up only' if frozen else how})"
+    return f"{name} ({trained_part(history.config, role)})"

@@ -11,7 +11,7 @@ from ragdro.evaluation.evaluate import by_hops
 from ragdro.progress import Display
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
-from ragdro.runs.models import settings_of
+from ragdro.runs.models import settings_of, trained_part
 from ragdro.training.callbacks import BadBatch, Callback
 from ragdro.training.limits import cut_fractions
 from ragdro.training.loop import VANILLA, stage_name
@@ -113,7 +113,7 @@ class StartCallback(Callback):
 
 def _start(config: Config, training: TrainingParts) -> Iterator[str]:
     trained = " and ".join(
-        f"the {role} ({settings_of(config, role).model or 'new'}, {_how(config, role)})"
+        f"the {role} ({settings_of(config, role).model or 'new'}, {trained_part(config, role)})"
         for role in config.roles
     )
     yield f"training {trained} by {config.objective.kind}, on {training.system.selector.model.device}"
@@ -124,13 +124,6 @@ def _start(config: Config, training: TrainingParts) -> Iterator[str]:
     yield f"into {Path(config.runs) / config.name}"
     if config.warm_up.start is not None:
         yield f"from the pair in {config.warm_up.start}, without a warm-up of its own"
-
-
-def _how(config: Config, role: str) -> str:
-    if not getattr(config, f"train_{role}"):
-        return "warmed up only"
-    adapter = getattr(config, role).adapter
-    return "all weights" if adapter is None else f"a {adapter.kind} adapter"
 
 
 def bad_batch_record(batch: BadBatch) -> dict[str, Any]:

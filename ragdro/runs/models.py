@@ -66,6 +66,16 @@ def settings_of(config: Config, role: Role) -> RoleSettings:
     return config.roles[role]
 
 
+def trained_part(config: Config, role: Role) -> str:
+    """What of the role's model training changes, in words."""
+    if not getattr(config, f"train_{role}"):
+        return "warmed up only"
+    if role == "selector" and config.selector.kind == "pointer" and config.selector.pointer.frozen:
+        return "its pointer's weights alone"
+    adapter = settings_of(config, role).adapter
+    return "all weights" if adapter is None else f"a {adapter.kind} adapter"
+
+
 def _pointing(config: Config, model: LanguageModel, checkpoint: Path | None) -> LanguageModel:
     """The selector's model with the projections of a pointer: those in the checkpoint or beside the model,
     else new ones. Raises `ModelError` for a checkpoint without them, and for a model with them that is to
