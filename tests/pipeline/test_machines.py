@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.crash import Command
-from tests.pipeline.test_processes import assert_equal_runs, log, uneven
+from tests.pipeline.processes import assert_equal_runs, log, uneven
 
 
 @dataclass(frozen=True)

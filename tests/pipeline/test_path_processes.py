@@ -15,8 +15,8 @@ import ragdro
 from ragdro.runs.status import read_results
 from tests.paths import far_questions
 from tests.pipeline.crash import Command
-from tests.pipeline.test_path_runs import path_config
-from tests.pipeline.test_processes import assert_equal_runs
+from tests.pipeline.path_config import path_config
+from tests.pipeline.processes import assert_equal_runs
 
 RETRIEVAL = {"rounds": 2, "k": [1, 2], "stop": True, "rewrite_first": True}
 ROLES = ("selector", "generator", "rewriter")

@@ -23,9 +23,9 @@ from ragdro.selection.pointer import PointerSelector
 from ragdro.selection.selector import Selector
 from ragdro.types import Passage
 from tests.pipeline.crash import KILLED, Command, die_at_sync, outcome, small_run
+from tests.pipeline.processes import close as close_values
+from tests.pipeline.processes import log, start, uneven
 from tests.pipeline.test_adapters import LORA
-from tests.pipeline.test_processes import close as close_values
-from tests.pipeline.test_processes import log, start, uneven
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_tasks
 

@@ -13,14 +13,8 @@ from torch import Tensor
 
 from ragdro.runs.state import StateStore
 from tests.pipeline.crash import KILLED, Command, die_at_sync
-from tests.pipeline.test_processes import (
-    alone,  # noqa: F401
-    assert_equal_runs,
-    die_in_update,
-    losses,
-    start,
-    terminated_in_update,
-)
+from tests.pipeline.faults import die_in_update, terminated_in_update
+from tests.pipeline.processes import assert_equal_runs, losses, start
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ _SELECTOR = 2
 
 
 @pytest.fixture(scope="module")
-def fifth(alone: Path) -> dict[str, Tensor]:  # noqa: F811
+def fifth(alone: Path) -> dict[str, Tensor]:
     """The generator's moments behind its fifth update, in one process."""
     arguments = ("train", str(alone / "config.yaml"), "name=fifth")
     running = Command(alone, *arguments, prepare=terminated_in_update, given=_SELECTOR + 6)
@@ -85,7 +79,7 @@ def updates_done(run: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 @pytest.mark.parametrize("last", LEGS)
-def test_a_fit_goes_on_under_zero_and_back(alone: Path, fifth: dict[str, Tensor], last: str) -> None:  # noqa: F811
+def test_a_fit_goes_on_under_zero_and_back(alone: Path, fifth: dict[str, Tensor], last: str) -> None:
     """Stopped and killed in the middle of one fit, resumed each time under another strategy or in another
     number of processes: no update is taken twice, and no moment is lost."""
     name = f"legs-{last}"

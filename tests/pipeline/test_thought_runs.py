@@ -18,7 +18,7 @@ from ragdro.report.run_page import write_report
 from ragdro.runs.weighted_lists import weighted_lists
 from ragdro.serve.jobs import Answered, AnswerJob, work
 from tests.pipeline.crash import killed_and_resumed, outcome
-from tests.pipeline.test_path_runs import path_config
+from tests.pipeline.path_config import path_config
 
 
 def thought_config(folder: Path, **changes: Any) -> Path:

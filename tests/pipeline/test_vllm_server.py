@@ -1,6 +1,6 @@
 """The E-step's server, started by the run: against a stand-in process behind which the test's models stand.
 
-`test_vllm_itself.py` asks vLLM.
+`test_vllm_itself.py` asks vLLM; what the server does not take is in `test_vllm_server_settings.py`.
 """
 
 from __future__ import annotations
@@ -11,125 +11,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 import ragdro
-from ragdro.config import Config
-from ragdro.errors import ConfigError, TrainingError
-from ragdro.lm.engines import gpus as gpus_module
+from ragdro.errors import TrainingError
 from ragdro.lm.engines import process
-from ragdro.lm.engines.gpus import taken_gpus
-from ragdro.runs import vllm_server as module
 from ragdro.runs.setup import build_rag
 from ragdro.runs.vllm_server import VllmServer
 from tests.pipeline.crash import Command, Processes
-from tests.pipeline.test_processes import assert_equal_runs, uneven
+from tests.pipeline.processes import assert_equal_runs, uneven
 from tests.pipeline.test_train import write_config
-from tests.unit.lm.test_engines import completions
-from tests.unit.retrieval.test_http import Reply, StandIn, server  # noqa: F401
-
-LORA = "selector.adapter={kind: lora, rank: 4}"
-QUICK = ["warm_up.selector=null", "warm_up.generator=null", "iterations=1"]
-
-
-class FakeVllm:
-    """What the stand-in's process is answered: how it behaves, and what the models that it was given say."""
-
-    def __init__(self, backend: StandIn, folder: Path) -> None:
-        self.backend = backend
-        self.behaviour: dict[str, Any] = {}
-        self.first: Callable[[], None] = lambda: None
-        """Called when draws ask for the first time."""
-        self.compared = False
-        self.started: list[SimpleNamespace] = []
-        self.worker = 0
-        self.requested: list[str] = []
-        self.names = {"selector"}
-        self.hf: Any = None
-        self.command = folder / "vllm"
-        script = Path(__file__).parents[1] / "fake_vllm.py"
-        self.command.write_text(f'#!/bin/sh\nBACKEND={backend.url} exec {sys.executable} {script} "$@"\n')
-        self.command.chmod(0o755)
-        backend.answer = self.answer
-
-    @property
-    def engine(self) -> str:
-        return f"e_step.engine={{kind: vllm-server, command: {self.command}, backoff_seconds: 0.01}}"
-
-    def answer(self, path: str, body: Any) -> Reply:
-        """One request's reply."""
-        if path == "/start":
-            self.started.append(SimpleNamespace(**body))
-            self.hf = AutoModelForCausalLM.from_pretrained(body["arguments"][1])
-            return 200, {}, self.behaviour
-        if path == "/worker":
-            self.worker = body["pid"]
-            return 200, {}, {}
-        if path == "/v1/completions":
-            return self._completions(body)
-        self.requested.append(path)
-        if path == "/collective_rpc":
-            assert body == {"method": "reload_weights"}
-            if self.behaviour.get("stale"):
-                return 200, {}, {"results": [None]}
-            self.hf = AutoModelForCausalLM.from_pretrained(self.started[-1].arguments[1])
-        elif path == "/v1/load_lora_adapter":
-            self.hf.load_adapter(body["lora_path"], adapter_name=body["lora_name"])
-            self.hf.set_adapter(body["lora_name"])
-            self.names.add(body["lora_name"])
-        elif path == "/v1/unload_lora_adapter":
-            self.hf.delete_adapter(body["lora_name"])
-            self.names.remove(body["lora_name"])
-        return 200, {}, {"success": True}
-
-    def _completions(self, body: Any) -> Reply:
-        assert body["model"] in self.names
-        if self.compared:
-            first, self.first = self.first, lambda: None
-            first()
-        self.compared = True
-        reply: Reply = completions(self.hf)("/v1/completions", {**body, "model": "selector"})
-        return reply
-
-    def assert_gone(self) -> None:
-        """Nothing of what was started is there any more."""
-        assert self.started
-        for pid in filter(None, [self.worker, *(one.pid for one in self.started)]):
-            deadline = time.monotonic() + 10
-            while runs(pid):
-                assert time.monotonic() < deadline, pid
-                time.sleep(0.02)
-
-
-def runs(pid: int) -> bool:
-    """Whether it is there, and no corpse that its parent has not looked at."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-@pytest.fixture
-def vllm(server: StandIn, tmp_path: Path) -> FakeVllm:  # noqa: F811
-    return FakeVllm(server, tmp_path)
-
-
-def served(folder: Path, vllm: FakeVllm, *overrides: str) -> Config:
-    return ragdro.load_config(write_config(folder), [vllm.engine, *overrides])
-
-
-@pytest.fixture
-def engine(vllm: FakeVllm, tmp_path: Path) -> Iterator[VllmServer]:
-    one = VllmServer(served(tmp_path, vllm))
-    yield one
-    one.close()
+from tests.pipeline.vllm_stand_in import LORA, QUICK, FakeVllm, runs, served
+from tests.unit.retrieval.test_http import Reply
 
 
 @pytest.mark.parametrize("adapter", [None, pytest.param(LORA, marks=pytest.mark.slow)])
@@ -302,105 +199,6 @@ def test_a_server_that_new_weights_do_not_reach_is_started_anew(
         pass
     assert len(vllm.started) == 3 and vllm.requested == ["/collective_rpc", "/reset_prefix_cache"]
     assert not runs(vllm.started[1].pid)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "e_step.engine={kind: vllm-server, command: no-vllm}",
-            r"engine\.command: no command 'no-vllm' here",
-        ),
-        ("e_step.engine={kind: vllm-server, gpus: [-1]}", r"e_step\.engine\.gpus"),
-        ("e_step.engine={kind: vllm-server, gpu: [1]}", r"unknown key 'e_step\.engine\.gpu'"),
-    ],
-)
-def test_what_cannot_be_served_is_refused(override: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=message):
-        VllmServer(ragdro.load_config(write_config(tmp_path), [override]))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["selector.layers=1", LORA], "selector.layers: e_step.engine vllm-server serves a whole base"),
-        (["selector.adapter={kind: lora, rank: 1024}"], "selector.adapter.rank: vLLM takes 512 at most"),
-    ],
-)
-def test_adapters_that_vllm_cannot_serve_are_refused(
-    overrides: list[str], message: str, vllm: FakeVllm, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        VllmServer(served(tmp_path, vllm, *overrides))
-
-
-def test_the_gpus_that_the_run_trains_on_are_not_the_servers(
-    vllm: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert taken_gpus("cpu", {}) == []
-    assert taken_gpus("cuda", {}) == ["0"] and taken_gpus("cuda:3", {}) == ["3"]
-    four = {"LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,6,7"}
-    assert taken_gpus("cuda", four) == ["4", "6"]
-    monkeypatch.setattr(module, "taken_gpus", lambda device, environment: ["0", "1"])
-    for gpus, message in (("[2, 1]", "the run itself trains on 1"), ("[]", "name the GPUs")):
-        with pytest.raises(ConfigError, match=f"e_step.engine.gpus: {message}"):
-            VllmServer(served(tmp_path, vllm, f"e_step.engine.gpus={gpus}"))
-    VllmServer(served(tmp_path, vllm, "e_step.engine.gpus=[2, 3]"))
-
-
-LISTED = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-aaaa-bbbb-cccc-000000000000)
-  MIG 1g.10gb     Device  0: (UUID: MIG-99999999-aaaa-bbbb-cccc-000000000000)
-GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-22222222-aaaa-bbbb-cccc-000000000000)
-GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-22223333-aaaa-bbbb-cccc-000000000000)
-"""
-
-
-@pytest.mark.parametrize(
-    ("visible", "gpus", "refused"),
-    [
-        ("GPU-11111111,GPU-2222222", "[0]", "0"),  # CUDA takes the beginning of a UUID
-        ("GPU-11111111,GPU-22222222", "[2]", None),
-        ("GPU-11111111-aaaa-bbbb-cccc-000000000000,GPU-22222222", "[GPU-22222222-aaaa]", "GPU-22222222-aaaa"),
-        ("GPU-11111111,GPU-22222222", "[GPU-22223333]", None),
-        ("0, 1", "[GPU-22222222]", "GPU-22222222"),
-        ("0,1", "[GPU-22223333]", None),
-        ("MIG-99999999-aaaa", "[MIG-99999999]", "MIG-99999999"),
-        ("MIG-99999999-aaaa", "[MIG-8]", None),
-    ],
-)
-def test_gpus_by_uuid_and_by_number_are_the_same_ones(
-    visible: str,
-    gpus: str,
-    refused: str | None,
-    vllm: FakeVllm,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    command = tmp_path / "bin/nvidia-smi"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\n[ -z "$CUDA_VISIBLE_DEVICES" ] && cat <<END\n{LISTED}END\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(gpus_module, "pick_device", lambda name: torch.device("cuda"))
-    config = served(tmp_path, vllm, f"e_step.engine.gpus={gpus}")
-    if refused is None:
-        VllmServer(config)
-        return
-    with pytest.raises(ConfigError, match=f"the run itself trains on {refused}; give"):
-        VllmServer(config)
-
-
-def test_uuids_without_nvidia_smi_are_to_be_named_alike(
-    vllm: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1")
-    monkeypatch.setattr(gpus_module, "pick_device", lambda name: torch.device("cuda"))
-    config = served(tmp_path, vllm, "e_step.engine.gpus=[0]")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"the run's GPUs are GPU-1 .* name the server's in the same way"):
-        VllmServer(config)
 
 
 def test_a_server_that_computes_another_model_is_refused_as_it_starts(

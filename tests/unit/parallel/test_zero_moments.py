@@ -29,7 +29,7 @@ from ragdro.parallel.tensors import (
 )
 from ragdro.parallel.world import own_group
 from ragdro.parallel.zero import Zero
-from tests.unit.parallel.test_loading import on_two_ranks
+from tests.unit.parallel.ranks import on_two_ranks
 
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 KINDS = ("plain", "zero2", "zero3")

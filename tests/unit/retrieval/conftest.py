@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ragdro.types import Passage, Question
+from tests.databases import Postgres
 
 WORDS = [
     *[
@@ -148,3 +149,8 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(embedding, "encode_texts", counted(encode_texts))
     monkeypatch.setattr(embedding, "encode_tokens", counted(encode_tokens))
     return seen
+
+
+@pytest.fixture
+def dsn(postgres: Postgres) -> str:
+    return postgres.database()

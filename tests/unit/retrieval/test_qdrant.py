@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,61 +164,6 @@ def test_a_question_that_is_a_passage_is_not_its_own_candidate(tmp_path: Path) -
     retriever = filled(tmp_path, corpus)
     (found,) = retriever.search([Question("p3", corpus[3].text, ())], 10)
     assert "p3" not in {p.id for p in found.passages} and len(found.passages) <= 9
-
-
-class Killed(BaseException):
-    """What a kill looks like from inside."""
-
-
-@pytest.fixture
-def killed_in_third_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The points that reached the collection, in batches; the third is never written, the first time."""
-    written: list[int] = []
-    from ragdro.retrieval import qdrant_fill
-
-    write: Callable[..., None] = qdrant_fill._write
-
-    def counting(client: QdrantClient, name: str, points: list[Any]) -> None:
-        if len(written) == 2:
-            written.append(0)
-            raise Killed
-        write(client, name, points)
-        written.append(len(points))
-
-    monkeypatch.setattr(qdrant_fill, "_write", counting)
-    yield written
-
-
-def test_a_fill_that_is_killed_shows_nothing_and_resumes(
-    tmp_path: Path, killed_in_third_batch: list[int]
-) -> None:
-    where = {"path": str(tmp_path / "qdrant"), "batch_size": 10}
-    with pytest.raises(Killed):
-        made(**where).fill(generated_corpus(35), tmp_path / "f", "one")
-    with pytest.raises(RetrievalError, match=r"retriever.collection: there is no such collection"):
-        made(**where).check()
-    retriever = made(**where)
-    assert retriever.fill(generated_corpus(35), tmp_path / "f", "one") == 35
-    assert killed_in_third_batch == [10, 10, 0, 10, 5]
-    assert {p.id for p in retriever.passages()} == {p.id for p in generated_corpus(35)}
-    assert made(**where).fill(iter(()), tmp_path / "f", "one") == 35  # it is there: nothing is read
-    with pytest.raises(RetrievalError, match="filled from another corpus"):
-        retriever.check_corpus("two")
-
-
-def test_a_new_fill_takes_the_place_of_the_old_one_when_it_is_whole(
-    tmp_path: Path, killed_in_third_batch: list[int]
-) -> None:
-    retriever = filled(tmp_path, generated_corpus(7), batch_size=7)
-    where = {"path": str(tmp_path / "qdrant"), "batch_size": 10}
-    with pytest.raises(Killed):
-        made(path=where["path"], batch_size=2).fill(generated_corpus(35, seed=1), tmp_path / "g", "two")
-    assert made(**where).check() == 7
-    assert retriever.fill(generated_corpus(12, seed=2), tmp_path / "h", "three") == 12
-    del retriever
-    client = QdrantClient(path=str(where["path"]))
-    assert len(client.get_collections().collections) == 1  # neither the old one nor the half one is left
-    client.close()
 
 
 def test_what_is_not_there_or_of_others_is_refused_by_key(tmp_path: Path) -> None:
