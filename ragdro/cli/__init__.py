@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from ragdro.access import meant, refused
@@ -38,6 +39,7 @@ from ragdro.cli import (
     watch,
 )
 from ragdro.cli.resuming import resuming
+from ragdro.config.words import complaint
 from ragdro.environment import env_rank, env_world_size
 from ragdro.errors import LostProcessError, OutOfMemoryError, RagdroError, RagdroWarning
 from ragdro.runs.signals import PREEMPTED, Preemption
@@ -153,6 +155,9 @@ def _misused(error: TyperException) -> int:
     """The exit code, behind one line that names the command whose help says what is right; without a line
     where the help itself was printed."""
     said = error.format_message().strip().rstrip(".")
+    if isinstance(error.__cause__, ValidationError):
+        key = said.partition("'")[2].partition("'")[0]
+        said = f"{key}: {complaint(error.__cause__.errors(include_url=False)[0])}"
     context = getattr(error, "ctx", None)
     first = [word for word in sys.argv[1:2] if not word.startswith("-")]
     command = " ".join(["ragdro", *first]) if context is None else context.command_path

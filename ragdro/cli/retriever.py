@@ -51,7 +51,7 @@ def train(
     """
     from pydantic import ValidationError
 
-    from ragdro.config.load import describe
+    from ragdro.config.words import describe
     from ragdro.errors import ConfigError
 
     require_run(run)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ragdro.config.base import Settings, named
+from ragdro.config.words import describe
 from ragdro.errors import ConfigError
 
 AnsweringKind: TypeAlias = Literal["greedy", "marginal", "union", "joint"]
@@ -97,6 +98,4 @@ def as_answering(value: Answering | AnsweringKind, **changes: Any) -> Answering:
     try:
         return Answering.model_validate({**values, **{k: v for k, v in changes.items() if v is not None}})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(("answering", *map(str, first["loc"])))
-        raise ConfigError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}") from error
+        raise ConfigError(describe(error, Answering, "answering")) from error

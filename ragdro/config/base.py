@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Something of a user's package: `package.module:name`."""
 
+URL = "^https?://"
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """A run's name, which is a folder's."""

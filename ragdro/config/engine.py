@@ -70,11 +70,7 @@ EngineSettings: TypeAlias = Annotated[
         | Annotated[VllmEngine, Tag("vllm")]
         | Annotated[VllmServerEngine, Tag("vllm-server")]
         | Annotated[OpenAiEngine, Tag("openai-compatible")],
-        Discriminator(
-            kind_or("transformers"),
-            custom_error_type="engine",
-            custom_error_message="must be transformers, vllm, vllm-server or openai-compatible",
-        ),
+        Discriminator(kind_or("transformers")),
     ],
     BeforeValidator(named),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ragdro.config.base import Settings
+from ragdro.config.base import URL, Settings
 from ragdro.config.changes import Changes
 
 
@@ -27,7 +27,7 @@ class Patience(Settings):
 class HttpService(Patience):
     """An address, and how long and how often it is tried."""
 
-    url: str = Field(pattern="^https?://", description="address that requests are sent to")
+    url: str = Field(pattern=URL, description="address that requests are sent to")
     headers: dict[str, str] = Field(
         default_factory=dict,
         description="headers sent along; a value `$NAME` is taken from that environment variable",

@@ -59,16 +59,18 @@ def nested() -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise _nested(message, list(first["loc"]), first["type"], first["input"]) from error
+        raise _nested(
+            first["msg"], list(first["loc"]), first["type"], first["input"], first.get("ctx", {})
+        ) from error
 
 
 def misplaced(key: str, message: str, value: Any) -> PydanticCustomError:
     """The complaint, raised inside another validator, that `key` must not be given here."""
-    return _nested(message, [key], "value_error", value)
+    return _nested(message, [key], "value_error", value, {})
 
 
-def _nested(message: str, place: list[Any], kind: str, value: Any) -> PydanticCustomError:
-    return PydanticCustomError(
-        "nested", "{message}", {"message": message, "place": place, "type": kind, "input": value}
-    )
+def _nested(
+    message: str, place: list[Any], kind: str, value: Any, context: dict[str, Any]
+) -> PydanticCustomError:
+    kept = {"message": message, "place": place, "type": kind, "input": value, "context": context}
+    return PydanticCustomError("nested", "{message}", kept)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from ragdro.config.base import IMPORT_PATH, Settings, kind_or
 from ragdro.config.changes import Changes
@@ -19,8 +19,8 @@ from ragdro.config.http import HttpService
 from ragdro.config.indexes import ExactMaxSim, FaissSettings, FlatIndex, HnswIndex, IvfPqIndex, LanceIndex
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.config.teaching import TaughtByTheLoop
-from ragdro.config.words import in_words
-from ragdro.errors import ConfigError, brief
+from ragdro.config.words import describe
+from ragdro.errors import ConfigError
 
 DEFAULT_KIND = "bm25"
 DEFAULT_TOP_N = 20
@@ -282,16 +282,16 @@ RetrieverSettings: TypeAlias = Annotated[
 ]
 """Settings of any kind; a mapping without `kind` means the default kind."""
 
-_ADAPTER: TypeAdapter[RetrieverSettings] = TypeAdapter(RetrieverSettings)
+
+class _Part(Settings):
+    """That part of a config."""
+
+    retriever: RetrieverSettings
 
 
 def parse_settings(values: Mapping[str, Any]) -> RetrieverSettings:
     """Settings from plain values, as in YAML; ConfigError names the key that is wrong or unknown."""
     try:
-        return _ADAPTER.validate_python(values)
+        return _Part.model_validate({"retriever": values}).retriever
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(["retriever", *(str(part) for part in first["loc"])])
-        shown = "" if isinstance(first["input"], Mapping) else f" (value: {brief(first['input'])})"
-        key, message = in_words(first, key)
-        raise ConfigError(f"{key}: {message}{shown}") from error
+        raise ConfigError(describe(error, _Part)) from error

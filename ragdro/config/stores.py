@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragdro.config.base import Settings
+from ragdro.config.base import URL, Settings
 from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import Patience
@@ -179,7 +179,7 @@ class QdrantSettings(_Fused):
     path: Annotated[Path | None, Changes.CONTENT] = Field(
         default=None, description="folder of an embedded Qdrant: one process at a time, every point compared"
     )
-    url: str | None = Field(default=None, pattern="^https?://", description="address of a server")
+    url: str | None = Field(default=None, pattern=URL, description="address of a server")
     api_key: Annotated[str | None, Changes.NOTHING] = Field(
         default=None,
         pattern=FROM_ENVIRONMENT,

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> Any:
             text = file.read(_MAX_CHARACTERS + 1)
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: not a YAML file: it is not UTF-8 (byte {error.start}); {recoded(path)}"
+            f"{path}: not YAML: it is not UTF-8 (byte {error.start}); {recoded(path)}"
         ) from error
     return parse_yaml(text, str(path))
 
@@ -51,21 +51,21 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(text: str, name: str) -> Any:
     """The value that `text` writes. Raises `ConfigError` that begins with `name`."""
     if len(text) > _MAX_CHARACTERS:
-        raise ConfigError(f"{name}: not a YAML file: longer than {_MAX_CHARACTERS} characters")
+        raise ConfigError(f"{name}: not YAML: longer than {_MAX_CHARACTERS} characters")
     try:
         values = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
         said = " ".join(" ".join(filter(None, (error.context, error.problem))).split())
-        raise ConfigError(f"{name}: not a YAML file: {place}{said[:300]}") from error
+        raise ConfigError(f"{name}: not YAML: {place}{said[:300]}") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         said = " ".join(str(error).replace('in "<unicode string>", ', "").split())
-        raise ConfigError(f"{name}: not a YAML file: {said[:300]}") from error
+        raise ConfigError(f"{name}: not YAML: {said[:300]}") from error
     except ValueError as error:  # a date or a number that looks like one and is none
-        raise ConfigError(f"{name}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())[:300]}") from error
     except RecursionError as error:
-        raise ConfigError(f"{name}: not a YAML file: nested too deeply") from error
+        raise ConfigError(f"{name}: not YAML: nested too deeply") from error
     if _is_cyclic(values, ()):
         raise ConfigError(f"{name}: an alias stands inside what it names")
     return values

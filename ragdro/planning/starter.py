@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from ragdro.config import Config
-from ragdro.config.load import describe
+from ragdro.config.words import describe
 from ragdro.errors import ConfigError
 from ragdro.lm.load import pick_device
 from ragdro.planning.look import Seen

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from ragdro.access import absent
 from ragdro.config import Config, load_config
-from ragdro.config.load import describe
 from ragdro.config.models import GeneratorSettings
 from ragdro.config.resume import located, root_of
+from ragdro.config.words import describe
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.own_parts import with_own_parts
 from ragdro.runs.status import CHECKPOINTS, CONFIG
@@ -66,7 +66,7 @@ def reading_in(
     try:
         generator = GeneratorSettings.model_validate({**config.generator.model_dump(), **changes})
     except ValidationError as error:
-        raise ConfigError(describe(error, GeneratorSettings)) from error
+        raise ConfigError(describe(error, GeneratorSettings, "generator")) from error
     return config.model_copy(update={"generator": generator})
 
 

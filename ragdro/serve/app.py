@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from ragdro.config.words import in_words
 from ragdro.errors import RagdroError, RetrievalError
 from ragdro.serve import answer, chat, operations, page, rerank
 from ragdro.serve.engine import ClientLeftError, LateError, OverloadedError
@@ -77,7 +78,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = str(first["msg"]).removeprefix("Value error, ")[:300]
+    message = in_words(first)[:300]
     return JSONResponse(
         error_body(f"{where}: {message}" if where else message, 400, param=where or None), 400
     )

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from ragdro.algorithms.base import Algorithm
 from ragdro.config import TrainingSettings
-from ragdro.config.load import describe
 from ragdro.config.objective import check_proposals
 from ragdro.config.paths import check_paths
 from ragdro.config.thinking import check_thinking
+from ragdro.config.words import describe
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.retrieval.queries import as_find

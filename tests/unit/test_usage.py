@@ -47,7 +47,13 @@ def test_an_unknown_option_of_any_command_is_one_line(said: Any) -> None:
     [
         ("train", "missing argument 'CONFIG.yaml'; see: ragdro train --help"),
         ("retrieve", "missing option '--questions'; see: ragdro retrieve --help"),
-        ("serve run --port abc", "invalid value for '--port': "),
+        ("serve run --port abc", "--port: must be a whole number (value: 'abc'); see: ragdro serve --help"),
+        ("answer run q --samples 0", "--samples: must be at least 1 (value: '0'); see: ragdro answer --help"),
+        ("evaluate run --threshold 2", "--threshold: must be at most 1 (value: '2'); see: ragdro evaluate"),
+        (
+            "retriever train run --loss x",
+            "--loss: must be kl, infonce, margin or wasserstein (value: 'x')",
+        ),
         ("serve run --port", "option '--port' requires an argument; see: ragdro serve --help"),
         ("trian x.yaml", "no such command 'trian'"),
         ("data nope", "no such command 'nope'"),

@@ -114,9 +114,9 @@ def test_a_run_with_a_deployed_server(server: StandIn, tmp_path: Path) -> None: 
     [
         (
             ["e_step.engine=vlm"],
-            "e_step.engine: must be transformers, vllm, vllm-server or openai-compatible",
+            "e_step.engine.kind: must be transformers, vllm, vllm-server or openai-compatible",
         ),
-        (["e_step.engine.kind=openai-compatible"], "e_step.engine.url: Field required"),
+        (["e_step.engine.kind=openai-compatible"], "e_step.engine.url: must be given"),
         (["e_step.engine=vllm", "objective=rloo"], "e_step.engine transformers"),
         (["e_step.engine=vllm", "e_step.mixture={}"], "engine transformers"),
     ],

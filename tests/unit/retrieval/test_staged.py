@@ -188,11 +188,17 @@ def test_vectors_of_other_weights_are_not_taken(
             {"kind": "dense", "first_stage": {"kind": "dense", "model": "m"}},
             r"first_stage.model: the same as model \(m\)",
         ),
-        ({"kind": "dense", "first_stage": {"kind": "colbert", "model": "m"}}, "there are bm25, dense"),
-        ({"kind": "dense", "first_stage": {"kind": "bm25", "top": 0}}, r"top: .*greater than or equal to 1"),
+        (
+            {"kind": "dense", "first_stage": {"kind": "colbert", "model": "m"}},
+            "must be bm25 or dense",
+        ),
+        (
+            {"kind": "dense", "first_stage": {"kind": "bm25", "top": 0}},
+            r"top: must be at least 1",
+        ),
         (
             {"kind": "dense", "first_stage": {"kind": "bm25", "first_stage": {"kind": "bm25"}}},
-            r"first_stage\.bm25\.first_stage: Extra inputs",
+            r"unknown key .retriever\.first_stage\.first_stage",
         ),
     ],
 )
