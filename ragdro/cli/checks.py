@@ -39,9 +39,13 @@ def require_sources(
 
 def require_parts(config: Config) -> None:
     """Raises a `RagdroError` for data or a model that the config names and that is not there."""
+    from ragdro.data.named import named_source
     from ragdro.hub import find_checkpoint
 
     data = config.data
+    for key in ("train", "validation", "test", "corpus"):
+        if (source := getattr(data, key)) is not None:
+            named_source(source, f"data.{key}")
     require_sources(data.train, data.validation, data.test, corpus=data.corpus, fields=data.names)
     for settings in config.roles.values():
         if settings.model is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ragdro.access import absent
 from ragdro.cli.checks import require_sources
 from ragdro.config import Config, load_config
-from ragdro.config.resume import located, place_of, root_of
+from ragdro.config.resume import located, moved_from, place_of, root_of
 from ragdro.errors import ConfigError
 from ragdro.runs.status import CONFIG
 
@@ -49,7 +49,8 @@ def _of_run(folder: Path, overrides: Sequence[str], *, resume: bool) -> Config:
     began = load_config(folder / CONFIG)
     runs, name = place_of(folder, began)
     config = load_config(folder / CONFIG, overrides)
-    config = located(config, root_of(folder, began), given=_given(config, overrides))
+    root = root_of(folder, began)
+    config = located(config, root, given=_given(config, overrides), moved_from=moved_from(folder, root))
     return config.model_copy(update={"runs": str(runs), "name": name})
 
 

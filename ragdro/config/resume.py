@@ -61,9 +61,12 @@ def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
     return None
 
 
-def located(config: Config, root: Path | None = None, *, given: Sequence[str] = ()) -> Config:
+def located(
+    config: Config, root: Path | None = None, *, given: Sequence[str] = (), moved_from: Path | None = None
+) -> Config:
     """The config with the relative paths that lead somewhere from `root` (None: from here) made absolute, so
-    that a command may be started anywhere. Those of the dotted keys `given`, and below them, start here."""
+    that a command may be started anywhere. Those of the dotted keys `given`, and below them, start here.
+    Absolute paths below `moved_from` that are gone and are below `root` now are those."""
     here = Path.cwd()
 
     def place(key: str, value: Any) -> Any:
@@ -71,6 +74,9 @@ def located(config: Config, root: Path | None = None, *, given: Sequence[str] = 
             return value
         last = key.rpartition(".")[2]
         start = here if root is None or any(f"{key}.".startswith(f"{one}.") for one in given) else root
+        if start == root and moved_from is not None and Path(value).is_relative_to(moved_from):
+            moved = root / Path(value).relative_to(moved_from)
+            return str(moved) if moved.exists() and not Path(value).exists() else value
         named = last == "prompt" and Path(value).suffix not in (".yaml", ".yml")
         leads_somewhere = last == "cache" or (not named and (start / value).exists())
         return os.path.normpath(start / value) if leads_somewhere else value
@@ -95,27 +101,37 @@ def resumed(began: Config, now: Config) -> Config:
 
 
 def note_root(folder: Path, config: Config) -> None:
-    """Write down where the run in `folder` is started, if its own place does not say: `runs` leads outside,
-    by its name or by a link. OSError where the disk refuses."""
+    """Write down where the run in `folder` is started, if its own place does not say (`runs` leads outside,
+    by its name or by a link) or absolute paths lead below. OSError where the disk refuses."""
     here, place = Path.cwd(), folder.resolve()
-    if _root_above(place, config) != here:
+    paths: list[Path] = []
+    _mapped(config.model_dump(mode="json"), lambda key, value: paths.append(Path(str(value))))
+    if _root_above(place, config) != here or any(path.is_relative_to(here) for path in paths):
         write_atomically(folder / STARTED_IN, f"{os.path.relpath(here, place)}\n{here}")
 
 
 def root_of(folder: Path, config: Config) -> Path:
     """The folder that the run in `folder` was started in, wherever it is now: the first that is noted and has
     the training questions, else the first that is there; this one where nothing says which."""
-    note = folder / STARTED_IN
-    if note.is_file():
-        noted = (
-            Path(os.path.normpath(folder.resolve() / line)) for line in note.read_text("utf-8").split("\n")
-        )
-        roots = [root for root in noted if root.is_dir()]
-        roots.sort(key=lambda root: not (root / config.data.train).exists())
-        if roots:
-            return roots[0]
+    roots = [root for root in _noted(folder) if root.is_dir()]
+    roots.sort(key=lambda root: not (root / config.data.train).exists())
+    if roots:
+        return roots[0]
     as_named, as_it_lies = Path(os.path.normpath(Path.cwd() / folder)), folder.resolve()
     return _root_above(as_named, config) or _root_above(as_it_lies, config) or Path.cwd()
+
+
+def moved_from(folder: Path, root: Path) -> Path | None:
+    """Where `root`, in which the run in `folder` was started, was then; None: where it is, or not noted."""
+    noted = _noted(folder)
+    return noted[-1] if noted and noted[-1] != root else None
+
+
+def _noted(folder: Path) -> list[Path]:
+    """What the run in `folder` has noted of where it was started: seen from itself, and absolute."""
+    note = folder / STARTED_IN
+    lines = note.read_text("utf-8").split("\n") if note.is_file() else []
+    return [Path(os.path.normpath(folder.resolve() / line)) for line in lines]
 
 
 def place_of(folder: Path, config: Config) -> tuple[Path, str]:

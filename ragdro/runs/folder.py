@@ -7,7 +7,7 @@ best                link to the best of them     results.json       written last
 state/              what a run resumes from, or is extended from when it is done (`state.py`)
 bad_batches/        updates that were skipped    .lock              held by the process that runs
 retrievers/iteration-N/    where the loop trains the retriever (`taught.py`)
-.started_in         the folder that it was started in, if the run's own place does not say
+.started_in         the folder that it was started in, where the run's own place or absolute paths need it
 """
 
 from __future__ import annotations

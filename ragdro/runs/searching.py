@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ragdro.config import Config
+from ragdro.data.named import named_source
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.cache import cached_retriever
-from ragdro.sources import resolve
 from ragdro.types import Candidates
 
 
@@ -35,5 +35,5 @@ class OwnRetriever:
 
 def retriever_of(config: Config) -> Retriever[Any]:
     """The config's retriever, open. Raises a `RagdroError` for what cannot be searched."""
-    path = None if config.data.corpus is None else resolve(config.data.corpus)
+    path = None if config.data.corpus is None else named_source(config.data.corpus, "data.corpus")
     return cached_retriever(path, config.retriever, Path(config.cache), fields=config.data.names)

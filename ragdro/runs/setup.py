@@ -21,6 +21,7 @@ from ragdro.config import Config
 from ragdro.config.engine import VllmServerEngine
 from ragdro.config.models import RewriterSettings
 from ragdro.data import load_questions, read_corpus
+from ragdro.data.named import named_source
 from ragdro.errors import ConfigError
 from ragdro.evaluation.evaluate import own_metrics
 from ragdro.generation.generator import Generator
@@ -121,8 +122,10 @@ def load_splits(config: Config) -> Splits:
 @phase("retrieve")
 def load_tasks(config: Config, source: str) -> list[Task]:
     """The questions of a source with their candidates (cached). Every question needs an answer."""
-    questions = load_questions(resolve(source), skip_bad=config.data.skip_bad, fields=config.data.names)
-    corpus = None if config.data.corpus is None else resolve(config.data.corpus)
+    data = config.data
+    key = next((f"data.{k}" for k in ("train", "validation", "test") if getattr(data, k) == source), "data")
+    questions = load_questions(named_source(source, key), skip_bad=data.skip_bad, fields=data.names)
+    corpus = None if data.corpus is None else named_source(data.corpus, "data.corpus")
     searched = broadcast_from_rank0(
         partial(
             found_candidates,
@@ -132,7 +135,7 @@ def load_tasks(config: Config, source: str) -> list[Task]:
             config.top_n,
             Path(config.cache),
             show_progress=True,
-            fields=config.data.names,
+            fields=data.names,
         )
     )
     candidates = list(read_candidates(visible(searched))) if isinstance(searched, Path) else searched

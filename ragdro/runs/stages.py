@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ragdro.access import absent
 from ragdro.config import Config, load_config
 from ragdro.config.models import GeneratorSettings
-from ragdro.config.resume import located, root_of
+from ragdro.config.resume import located, moved_from, root_of
 from ragdro.config.words import describe
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.own_parts import with_own_parts
@@ -36,8 +36,9 @@ def config_of(folder: Path) -> Config:
         )
     config = load_config(folder / CONFIG)
     root = root_of(folder, config)
-    if root != Path.cwd():
-        config = located(config, root)
+    before = moved_from(folder, root)
+    if root != Path.cwd() or before is not None:
+        config = located(config, root, moved_from=before)
     return with_own_parts(config, folder)
 
 

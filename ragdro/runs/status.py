@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ragdro.config import Config, load_config
-from ragdro.config.resume import STARTED_IN, first_difference, located, root_of
+from ragdro.config.resume import STARTED_IN, first_difference, located, moved_from, root_of
 from ragdro.errors import ConfigError, DataError
 from ragdro.files import remove_temporary_files
 from ragdro.runs.lock import LOCK, is_running
@@ -97,7 +97,9 @@ def refuse_another_run(config: Config) -> None:
     not (`ragdro.config.resume`)."""
     folder = Path(config.runs) / config.name
     began = load_config(folder / CONFIG)
-    difference = first_difference(located(began, root_of(folder, began)), located(config))
+    root = root_of(folder, began)
+    began = located(began, root, moved_from=moved_from(folder, root))
+    difference = first_difference(began, located(config))
     if difference is not None:
         key, before, now = difference
         raise ConfigError(

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ragdro.cli.checks import require_parts
 from ragdro.cli.place import settings_of
 from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import STARTED_IN, first_difference, located, resumed, root_of
 from ragdro.errors import ConfigError, DataError
 from ragdro.report.history import read_history
 from ragdro.runs.folder import RunFolder
+from ragdro.runs.searching import retriever_of
 from ragdro.runs.stages import config_of
 from ragdro.runs.status import refuse_another_run
 
@@ -156,6 +158,39 @@ def test_a_run_that_was_moved_alone_finds_the_data_where_it_began(
     for note in ((other / "one" / STARTED_IN).read_text(), str(home)):
         (other / "one" / STARTED_IN).write_text(note)
         assert settings_of(other / "one", [], resume=True).data.train == str(home / "mine.jsonl")
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_absolute_paths_move_with_the_project_that_they_are_in(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy reads what the original reads, as long as that is there; what is nowhere is named by its key."""
+    home, other, cache = tmp_path / "home", tmp_path / "far/away", tmp_path / "home/cache"
+    (home / "data").mkdir(parents=True), cache.mkdir()
+    (home / "data/mine.jsonl").touch(), (home / "corpus.jsonl").touch()
+    monkeypatch.chdir(home)
+    paths = {"data.train": home / "data/mine.jsonl", "data.corpus": home / "corpus.jsonl", "cache": cache}
+    overrides = [f"{key}={path}" for key, path in paths.items()]
+    began = load_config(ROOT / "configs/tiny.yaml", [*overrides, "runs=runs", "name=one"])
+    folder = begin(began)
+    shutil.copytree(home, other)
+    if how == "moved":
+        shutil.rmtree(home)
+        monkeypatch.chdir(other)  # `runs` is relative
+    there = other if how == "moved" else home
+    for place in (other, tmp_path):
+        monkeypatch.chdir(place)
+        for read in (config_of(other / folder), settings_of(other / folder, [], resume=True)):
+            assert read.data.train == str(there / "data/mine.jsonl")
+            assert read.data.corpus == str(there / "corpus.jsonl") and read.cache == str(there / "cache")
+        refuse_another_run(settings_of(other / folder, [], resume=True))
+    for lost in {there, other}:
+        (lost / "corpus.jsonl").unlink()
+    gone = config_of(other / folder)
+    with pytest.raises(DataError, match=rf"^data\.corpus: {home}/corpus\.jsonl: no such file; "):
+        retriever_of(gone)
+    with pytest.raises(DataError, match=rf"^data\.corpus: {home}/corpus\.jsonl: no such file; "):
+        require_parts(gone.model_copy(update={"data": gone.data.model_copy(update={"train": "tiny:train"})}))
 
 
 @pytest.mark.parametrize("given", ["home/runs/one", "home/my.yaml"])
