@@ -16,6 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ from ragdro.config import Optimisation, TrainingSettings, WarmUp
 from ragdro.data import read_corpus, read_questions
 from ragdro.errors import RagdroError
 from ragdro.evaluation.evaluate import evaluate
+from ragdro.retrieval.hashing import hash_values, model_fingerprint
 from ragdro.retrieval.queries import as_find
 from ragdro.rewriting.asking import Asking
 from ragdro.runs.models import load_rewriter
 from ragdro.runs.setup import rewriter_behind_prompt
+from ragdro.runs.stages import checkpoint_of
 from ragdro.system import Rag, as_retrieve
 from ragdro.training.evaluate import spaced
 from ragdro.training.tasks import tasks_of
@@ -81,8 +84,15 @@ def records(config: ragdro.Config, name: str, row: str, options: argparse.Namesp
         print(f"{name}, {row}: {(time.process_time() - begun) / 60:.1f} CPU minutes", flush=True)
         return {"records": made}
 
-    asked = {key: getattr(options, key) for key in ("data", "run", "train", "test")}
+    asked = {key: getattr(options, key) for key in ("data", "train", "test")} | {"pair": pair_of(options.run)}
     return list(kept(options.runs / f"{name}-{row}.json", asked, answer)["records"])
+
+
+@cache
+def pair_of(run: Path) -> str:
+    """A hash of the pair that reads: a run of the same name may have been trained anew."""
+    best = checkpoint_of(run, "best")
+    return hash_values(model_fingerprint(str(best / role)) for role in ("selector", "generator"))
 
 
 def table(shown: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> None:

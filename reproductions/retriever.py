@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import is_made, note
 
 from ragdro.config.retriever import Bm25Settings, DenseSettings, RetrieverSettings
 from ragdro.config.teaching import RetrieverTraining
@@ -207,14 +208,16 @@ def training_tasks(name: str, options: argparse.Namespace) -> list[Task]:
 
 
 def all_passages(name: str, options: argparse.Namespace) -> Path:
-    """A file of all passages of the set."""
+    """A file of all passages of the set, made anew where DATA is another."""
     corpus: Path = options.out / f"{name}-all.jsonl"
-    if not corpus.is_file():
+    record, made_of = corpus.with_suffix(".json"), {"DATA": options.data.resolve()}
+    if not (is_made(record, made_of, [], "") and corpus.is_file()):
         more = options.data / "more" / f"corpus_{name}_more.jsonl.gz"
         own = options.data / "corpora" / f"{name}.jsonl"
         every = {p.content: p for path in (own, more) for p in read_corpus(path)}
         numbered = (Passage(str(i), p.title, p.text) for i, p in enumerate(every.values()))
         write_passages(corpus, numbered)
+        note(record, made_of)
     return corpus
 
 

