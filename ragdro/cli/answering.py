@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
-from ragdro.config.answering import Answering, changed
+from ragdro.config.answering import Answering, AnsweringKind, changed
 from ragdro.errors import ConfigError
 
 AnsweringOption = Annotated[
-    Optional[str],  # noqa: UP045
+    Optional[AnsweringKind],  # noqa: UP045
     typer.Option(
         help="'greedy', from the likeliest list (path, where it searches more than once), 'marginal', over"
         " all of them, 'union', from the passages that most lists have, or 'joint', from the likeliest pair"
@@ -34,7 +34,7 @@ ThresholdOption = Annotated[
     typer.Option(min=0, max=1, help="marginal: with less confidence than this there is no answer"),
 ]
 PassageAttentionOption = Annotated[
-    Optional[str],  # noqa: UP045
+    Optional[Literal["full", "blocks"]],  # noqa: UP045
     typer.Option(help="read passages with 'full' attention or in 'blocks'; default: as the run does"),
 ]
 PassageMemoryOption = Annotated[
@@ -45,7 +45,7 @@ PassageMemoryOption = Annotated[
 
 def answering_of(
     own: Answering,
-    kind: str | None,
+    kind: AnsweringKind | None,
     samples: int | None,
     thoughts: int | None,
     threshold: float | None,

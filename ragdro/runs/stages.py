@@ -55,7 +55,7 @@ def reading_in(
     if passage_attention is not None:
         if passage_attention not in ("full", "blocks"):
             raise ConfigError(
-                f"passage_attention: answers are read with 'full' or 'blocks', not {brief(passage_attention)}"
+                f"passage_attention: must be full or blocks (value: {brief(passage_attention)})"
             )
         changes["passage_attention"] = passage_attention
         if passage_attention == "full":
@@ -83,9 +83,7 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
     if exported:
         raise ModelError(f"--stage {stage}: {folder} is an exported folder: its one pair has no stages")
     if not re.fullmatch(r"best|warm-up|vanilla|iteration-[0-9]+", stage):
-        raise ModelError(
-            f"{brief(stage)}: no such stage; there are 'best', 'warm-up', 'vanilla' and 'iteration-N'"
-        )
+        raise ModelError(f"stage: must be best, warm-up, vanilla or iteration-N (value: {brief(stage)})")
     if stage == "best":
         path = folder / "best"
     else:

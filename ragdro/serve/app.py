@@ -77,7 +77,8 @@ def _own_error(request: Request, error: Exception) -> JSONResponse:
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    parts = [str(part) for part in first["loc"] if part != "body"]
+    where = ".".join(part for part in parts if "[" not in part)  # of a union the checker names the member
     message = in_words(first)[:300]
     return JSONResponse(
         error_body(f"{where}: {message}" if where else message, 400, param=where or None), 400

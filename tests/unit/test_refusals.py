@@ -29,7 +29,7 @@ _REFUSED = {
     "watch nowhere": "nowhere: neither a run folder nor an exported one",
     "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint",
     "answer RUN why? --stage iteration-2": "iteration-2: has no generator: its run has not got so far",
-    "answer RUN why? --stage best-one": "'best-one': no such stage",
+    "answer RUN why? --stage best-one": "stage: must be best, warm-up, vanilla or iteration-N (value: 'best-",
     "chat RUN --stage iteration-9": "iteration-9: no such checkpoint",
     "evaluate RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
     "answer RUN why? --corpus nowhere.jsonl": "nowhere.jsonl: no such file",

@@ -49,6 +49,8 @@ def test_an_unknown_option_of_any_command_is_one_line(said: Any) -> None:
         ("retrieve", "missing option '--questions'; see: ragdro retrieve --help"),
         ("serve run --port abc", "--port: must be a whole number (value: 'abc'); see: ragdro serve --help"),
         ("answer run q --samples 0", "--samples: must be at least 1 (value: '0'); see: ragdro answer --help"),
+        ("answer run q --answering x", "--answering: must be greedy, marginal, union or joint (value: 'x')"),
+        ("serve run --passage-attention x", "--passage-attention: must be full or blocks (value: 'x')"),
         ("evaluate run --threshold 2", "--threshold: must be at most 1 (value: '2'); see: ragdro evaluate"),
         (
             "retriever train run --loss x",
