@@ -170,7 +170,7 @@ def test_a_value_out_of_range_is_refused_by_its_dotted_name(folder: Path, data: 
     message = str(refused.value)
     assert "\n" not in message and len(message) < 600
     assert not any(theirs in message for theirs in THEIR_WORDS)
-    assert message.startswith((f"{path}: {key}", f"{path}: unknown key '{key}.", f"{path}: not a YAML"))
+    assert message.startswith((f"{path}: {key}", f"{path}: unknown key '{key}.", f"{path}: not YAML"))
 
 
 def misspelt(word: str, place: int, letter: str, how: int) -> str:
