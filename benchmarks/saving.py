@@ -2,10 +2,13 @@
 
     python -m benchmarks.saving [--processes 2 --before CHECKOUT]
 
-A selector's warm-up of six updates, every second of which is saved; the last one ends the fit. Seconds that
-training spent in the checkpointer (of several processes, which share the model out by fsdp2, the slowest's):
-in all (`wait`), a save in the middle of a fit (weights and moments), the one at its end (weights), and the
-iteration's. `--before` is a folder with another version of the code, which is timed in turn with ours.
+A warm-up of a selector and a generator of that size, six updates each, every third of which is saved; the
+last one ends the fit. Seconds that training spent in the checkpointer (of several processes, which share the
+models out by fsdp2, the slowest's): in all (`wait`), a save in the middle of a fit (weights and moments), the
+one at its end (weights; what is left of the save before is waited for first, and counts in all alone), and
+the iteration's. `memory`: MiB that the first process had allocated more in or
+behind the save of a fit's end than before it. `--before` is a folder with another version of the code, which
+is timed in turn with ours.
 """
 
 from __future__ import annotations
@@ -16,17 +19,22 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
-_SAVES = ("save_fit", "save_shard", "save_vanilla", "save_iteration", "finish", "close")
+_SAVES = (
+    *("save_fit", "save_shard", "save_snapshot", "save_history", "save_samples", "save_vanilla"),
+    *("save_iteration", "finish", "close"),
+)
+_MIDDLE, _END = "middle of a fit", "end of a fit"
 
 
 def world(folder: Path, width: int, layers: int) -> Path:
-    """A config over eight questions; the selector is to be waited for, the generator is small."""
+    """A config over eight questions."""
     from ragdro.config.models import ScratchModel
     from ragdro.lm.scratch import scratch_model
 
@@ -40,13 +48,8 @@ def world(folder: Path, width: int, layers: int) -> Path:
     for name, records in (("corpus", corpus), ("train", questions), ("validation", questions[:1])):
         path = folder / f"{name}.jsonl"
         path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-    models = [
-        scratch_model(settings, (str(r["text"]) for r in corpus), folder / "models", 0)
-        for settings in (
-            ScratchModel(width=width, layers=layers, heads=12, vocabulary=8192),
-            ScratchModel(width=24, layers=1, heads=2, vocabulary=500),
-        )
-    ]
+    settings = ScratchModel(width=width, layers=layers, heads=12, vocabulary=8192)
+    model = str(scratch_model(settings, (str(r["text"]) for r in corpus), folder / "models", 0))
     fit = {"learning_rate": 1e-4, "batch_size": 2, "epochs": 1.5}
     role = {"passage_tokens": 24, "question_tokens": 16}
     config = {
@@ -56,12 +59,12 @@ def world(folder: Path, width: int, layers: int) -> Path:
         "threads": 1,
         "data": {name: str(folder / f"{name}.jsonl") for name in ("train", "validation", "corpus")},
         "top_n": 3,
-        "selector": {**role, "model": str(models[0]), "prompt": "tiny-selector", "k": 2},
-        "generator": {**role, "model": str(models[1]), "prompt": "tiny-generator", "answer_tokens": 4},
-        "warm_up": {"selector": fit, "generator": None},
+        "selector": {**role, "model": model, "prompt": "tiny-selector", "k": 2},
+        "generator": {**role, "model": model, "prompt": "tiny-generator", "answer_tokens": 4},
+        "warm_up": {"selector": fit, "generator": fit},
         "iterations": 0,
         "evaluation": {"samples": 2, "tight_samples": None},
-        "checkpoints": {"every": 2},
+        "checkpoints": {"every": 3},
     }
     path = folder / "config.yaml"  # JSON is YAML
     path.write_text(json.dumps(config), encoding="utf-8")
@@ -75,14 +78,25 @@ def measure(config: Path, strategy: str) -> None:
     from ragdro.runs.run import run
 
     waited: list[tuple[str, float]] = []
+    memory: list[float] = []
 
     def timed(name: str, own: Any) -> Any:
         def save(*arguments: Any) -> Any:
+            kind = name
+            if name == "save_fit":
+                step, steps = arguments[3].step, arguments[3].steps
+                kind = _END if step == steps else _MIDDLE if step % 3 == 0 else name
             begun = time.monotonic()
+            if kind == _END:  # what is left of the save before is not its own
+                arguments[0]._store.settle()
+                waited.append((name, time.monotonic() - begun))
+            watched, begun = Allocated() if kind == _END else None, time.monotonic()
             try:
                 return own(*arguments)
             finally:
-                waited.append((name, time.monotonic() - begun))
+                waited.append((kind, time.monotonic() - begun))
+                if watched is not None:
+                    memory.append(watched.most())
 
         return save
 
@@ -91,12 +105,37 @@ def measure(config: Path, strategy: str) -> None:
             setattr(RunCheckpointer, name, timed(name, getattr(RunCheckpointer, name)))
     begun = time.monotonic()
     run(load_config(config, [f"parallel.strategy={strategy}"]))
-    said = {"waited": waited, "wall": time.monotonic() - begun}
+    said = {"waited": waited, "memory": memory, "wall": time.monotonic() - begun}
     config.with_name(f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(said), encoding="utf-8")
 
 
-def trained(code: Path, made: Path, processes: int) -> list[tuple[str, float]]:
-    """Train with `code`; what the slowest process waited for each save."""
+class Allocated:
+    """What this process allocates from here on."""
+
+    def __init__(self) -> None:
+        self._before = self._most = _allocated()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self._most = max(self._most, _allocated())
+
+    def most(self) -> float:
+        """MiB, at most, beyond what there was before."""
+        self._over.set()
+        self._thread.join()
+        return max(self._most, _allocated()) - self._before
+
+
+def _allocated() -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def trained(code: Path, made: Path, processes: int) -> tuple[list[tuple[str, float]], list[float]]:
+    """Train with `code`; what the slowest process waited for each save, and the first one's memory."""
     for old in made.parent.glob("[0-9].json"):
         old.unlink()
     subprocess.run(["rm", "-r", "-f", str(made.parent / "runs")], check=True)
@@ -109,18 +148,23 @@ def trained(code: Path, made: Path, processes: int) -> list[tuple[str, float]]:
     )
     if done.returncode:
         sys.exit(done.stderr)
-    each = [json.loads(path.read_text())["waited"] for path in sorted(made.parent.glob("[0-9].json"))]
-    return [max(saves, key=lambda save: save[1]) for saves in zip(*each, strict=True)]
+    said = [json.loads(path.read_text()) for path in sorted(made.parent.glob("[0-9].json"))]
+    each = [one["waited"] for one in said]
+    return [max(saves, key=lambda save: save[1]) for saves in zip(*each, strict=True)], said[0]["memory"]
 
 
-def summary(turns: list[list[tuple[str, float]]]) -> dict[str, Any]:
-    """Seconds, the median of the turns."""
-    fits = [[seconds for name, seconds in turn if name == "save_fit"] for turn in turns]
+def summary(turns: list[tuple[list[tuple[str, float]], list[float]]]) -> dict[str, Any]:
+    """Seconds and MiB, the median of the turns."""
+
+    def of(kind: str) -> float:
+        return round(median(s for waited, _ in turns for name, s in waited if name == kind), 2)
+
     return {
-        "wait": round(median(sum(seconds for _, seconds in turn) for turn in turns), 2),
-        "middle_of_a_fit": round(median(seconds for saves in fits for seconds in saves[1:-1:2]), 2),
-        "end_of_a_fit": round(median(saves[-1] for saves in fits), 2),
-        "iteration": round(median(s for turn in turns for name, s in turn if name == "save_iteration"), 2),
+        "wait": round(median(sum(seconds for _, seconds in waited) for waited, _ in turns), 2),
+        "middle_of_a_fit": of(_MIDDLE),
+        "end_of_a_fit": of(_END),
+        "iteration": round(median(s for w, _ in turns for name, s in w if name == "save_iteration"), 2),
+        "memory": round(median(grown for _, memory in turns for grown in memory)),
     }
 
 
@@ -138,7 +182,7 @@ def main() -> None:
         measure(arguments.measure, arguments.strategy)
         return
     sides = {"ours": HERE, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    times: dict[str, list[list[tuple[str, float]]]] = {name: [] for name in sides}
+    times: dict[str, list[tuple[list[tuple[str, float]], list[float]]]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
         made = world(Path(folder), arguments.width, arguments.layers)
         for _ in range(arguments.turns):

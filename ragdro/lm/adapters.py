@@ -8,12 +8,14 @@ are there once, and each `LanguageModel` switches its own on when its `hf` is as
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ragdro.config import LoraAdapter
@@ -23,6 +25,8 @@ from ragdro.lm.model import LanguageModel
 ADAPTER_FILE = "adapter_config.json"
 """What a folder with an adapter has, and one with a whole model has not."""
 _WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+"""What PEFT has the names of its weights begin with."""
 
 
 def with_adapter(
@@ -82,6 +86,19 @@ def merged(base: PreTrainedModel, saved: Path) -> PreTrainedModel:
     return plain
 
 
+def save_adapter(
+    hf: PreTrainedModel, name: str, folder: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the adapter `name` of `hf` into a folder as `save_pretrained` does, whichever adapter is on.
+    `weights`: the state of `hf` that it is taken from (None: as it is now)."""
+    state = hf.get_adapter_state_dict(name, weights)
+    tensors = {f"{_PREFIX}{key}": value.contiguous() for key, value in state.items()}
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    hf.peft_config[name].save_pretrained(folder)
+    if hf.can_generate():
+        hf.generation_config.save_pretrained(folder)
+
+
 def _tied_targets(hf: PreTrainedModel, settings: LoraAdapter) -> list[str]:
     """Those of the targets that are the embeddings of a model that has one matrix for both."""
     table, head = hf.get_input_embeddings(), hf.get_output_embeddings()
@@ -107,7 +124,7 @@ def _read(peft: Any, hf: PreTrainedModel, name: str, saved: Path) -> None:
         weights = load_file(saved / _WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{saved}: no adapter can be loaded: {error}") from error
-    plain = {key.removeprefix("base_model.model."): value for key, value in weights.items()}
+    plain = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
     expected = peft.get_peft_model_state_dict(hf, adapter_name=name)
     if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in plain.items()}:
         raise ModelError(f"{saved}: the adapter is another model's")

@@ -1,12 +1,11 @@
-"""From settings to a `LanguageModel`, and from a `LanguageModel` to a folder that others can load.
+"""From settings to a `LanguageModel`.
 
-Only safetensors and JSON are read or written. Raises `ModelError` naming the model for whatever cannot
+Only safetensors and JSON are read. Raises `ModelError` naming the model for whatever cannot
 be loaded.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,17 +17,14 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from ragdro.access import naming, unwritten
 from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError, ModelError
-from ragdro.files import rename_durably, sync
 from ragdro.hub import Checkpoint, find_checkpoint
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.chat import ChatOptions
 from ragdro.lm.empty import FillInParts, cut_layers, model_in_parts
 from ragdro.lm.kernels import use_liger
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.projections import save_projections
 from ragdro.lm.quantised import four_bits
 from ragdro.lm.tokens import TextTokenizer
 
@@ -207,35 +203,6 @@ def _with_rows(tokenizer: TextTokenizer, hf: PreTrainedModel) -> TextTokenizer:
     if not 0 <= tokenizer.pad_id < rows:
         tokenizer.pad_id = tokenizer.end_id
     return tokenizer
-
-
-def save_language_model(
-    model: LanguageModel, folder: Path, weights: dict[str, torch.Tensor] | None = None
-) -> None:
-    """Weights (safetensors), config and tokenizer, loadable by `from_pretrained` alone; beside them a
-    pointer's projections.
-
-    `weights` stand for the model's own where it could not give them itself.
-    The folder is whole or absent; one that is there is replaced. Raises `OSError` where the disk refuses.
-    """
-    making = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    try:
-        with naming(folder):
-            model.hf.save_pretrained(making, state_dict=weights)
-            model.tokenizer.hf.save_pretrained(making)
-            if model.projections is not None:
-                save_projections(model.projections, making)
-            for file in making.iterdir():
-                sync(file)
-        if folder.exists():
-            shutil.rmtree(folder)
-        rename_durably(making, folder)
-    except SafetensorError as error:
-        raise unwritten(error, folder) from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
 
 
 def weights_dtype(settings: ModelSettings, *, trained: bool = True) -> torch.dtype:

@@ -8,6 +8,7 @@ beside the model's, so that the model stays one that others load.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -71,9 +72,9 @@ class Projections(Module):
         return scores, mean + scale * (queries @ self.enough)
 
 
-def save_projections(projections: Projections | HeadWeights, folder: Path) -> None:
-    """Write them into the folder of their model."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in projections.state_dict().items()}
+def save_projections(state: Mapping[str, Tensor], folder: Path) -> None:
+    """Write their state into the folder of their model."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     save_file(tensors, folder / PROJECTIONS_FILE)
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ragdro.config import Parallel
 from ragdro.lm.empty import FillInParts
 from ragdro.parallel.sharding import shard
-from ragdro.parallel.tensors import read_into
+from ragdro.parallel.tensors import SavedTensors
 from ragdro.parallel.world import world_size
 
 
@@ -38,4 +38,5 @@ def fill_in_parts(
             buffer.copy_(buffers[key])
     saved = hf.state_dict().keys()
     parameters = {key: parameter.detach() for key, parameter in hf.named_parameters()}
-    read_into(folder, parameters | {key: b for key, b in hf.named_buffers() if key in saved})
+    buffers = {key: b for key, b in hf.named_buffers() if key in saved}
+    SavedTensors({folder: ""}).read_into(parameters | buffers)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from ragdro.config import Parallel
@@ -95,26 +96,29 @@ def reshard(hf: torch.nn.Module) -> None:
 
 
 def whole_weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
-    """The state of a sharded model, in the dtype that it is trained in, None for any other; its layers are in
-    parts afterwards. All processes have to ask for it; the main one has it, on its CPU."""
-    if not is_sharded(hf):
-        return None
+    """`copied_weights` of a sharded model, None for any other."""
+    return copied_weights(hf) if is_sharded(hf) else None
+
+
+@torch.no_grad()
+def copied_weights(hf: PreTrainedModel) -> dict[str, Tensor]:
+    """The state of a model as it is now, in the dtype that it is trained in: a copy, except of what is
+    frozen. All processes have to ask for it; the main one has it, on its CPU, the others nothing. The layers
+    of a sharded model are in parts afterwards."""
     reshard(hf)
-    own = {p: gather(p.detach()) for p in hf.parameters()}
-    state = {name: own[p] for name, p in hf.named_parameters(remove_duplicate=False)}
-    for path, module in hf.named_modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if name not in module._non_persistent_buffers_set:
-                state[f"{path}.{name}"] = buffer
-    return state
+    state = hf.state_dict(keep_vars=True)
+    copies = {value: _copied(value) for value in state.values() if isinstance(value, Tensor)}
+    if not is_rank0():
+        return {}
+    return {name: copies[value] if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
-def gather(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor, on the main process's CPU (elsewhere nothing); others as they are."""
-    if not isinstance(tensor, DTensor):
-        return tensor
-    whole = tensor.full_tensor()
-    return whole.cpu() if is_rank0() else whole.new_empty(0)
+def _copied(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, DTensor):  # what is gathered is a copy
+        whole: Tensor = tensor.full_tensor()
+        return whole.cpu() if is_rank0() else whole.new_empty(0)
+    is_frozen = isinstance(tensor, Parameter) and not tensor.requires_grad
+    return tensor.detach() if is_frozen or not is_rank0() else tensor.detach().to("cpu", copy=True)
 
 
 def own_parts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,22 +7,28 @@ safetensors files from elsewhere, such as a model's, is read in the same way.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
+from ragdro.access import naming, unwritten
+from ragdro.files import sync
 from ragdro.parallel.world import rank, world_size
 
 Kinds: TypeAlias = dict[str, tuple[torch.Size, torch.dtype]]
@@ -59,19 +65,69 @@ def written(folder: Path, begun: Future[Any]) -> list[Path]:
     return sorted(folder.glob(f"shard-{rank() + 1:05d}-*.safetensors"))
 
 
-def kinds(folder: Path) -> Kinds:
-    """The shape and dtype of every tensor in the folder."""
-    metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    tensors = cast("dict[str, TensorStorageMetadata]", metadata)
-    return {name: (one.size, one.properties.dtype) for name, one in tensors.items()}
+def write_alone(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Have this process alone write whole tensors into the folder; the file. Raises `OSError` where the disk
+    refuses."""
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
+    folder.mkdir(parents=True)
+    path = folder / "model.safetensors"
+    try:
+        with naming(path):
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+            sync(path)
+    except SafetensorError as error:
+        raise unwritten(error, path) from error
+    return path
 
 
-def read_into(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Fill the tensors from those of their names in the folder, of which each process reads its part."""
-    if tensors:
-        _say_nothing_of_being_alone()
-        reader = HuggingFaceStorageReader(str(folder))
-        load(dict(tensors), storage_reader=reader, no_dist=world_size() == 1)
+class SavedTensors:
+    """Tensors in folders, by name. However often some are read, their files' headers are read once."""
+
+    def __init__(self, folders: Mapping[Path, str]) -> None:
+        """`folders`: what their names begin with in each; whatever else is there is not one of them."""
+        self._readers = [(_Reader(str(folder)), prefix) for folder, prefix in folders.items()]
+
+    @property
+    def kinds(self) -> Kinds:
+        """The shape and dtype of each."""
+        return {
+            name.removeprefix(prefix): kind
+            for reader, prefix in self._readers
+            for name, kind in reader.kinds.items()
+            if name.startswith(prefix)
+        }
+
+    def read_into(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill the tensors from those of their names, of which each process reads its part."""
+        assert tensors.keys() <= self.kinds.keys()
+        for reader, prefix in self._readers:
+            there = {prefix + n: t for n, t in tensors.items() if prefix + n in reader.kinds}
+            if there:
+                _say_nothing_of_being_alone()
+                load(there, storage_reader=reader, no_dist=world_size() == 1)
+
+    def whole(self) -> dict[str, Tensor]:
+        """All of them, whole, on the CPU."""
+        tensors = {name: torch.empty(size, dtype=kind) for name, (size, kind) in self.kinds.items()}
+        self.read_into(tensors)
+        return tensors
+
+
+class _Reader(HuggingFaceStorageReader):
+    """Reads the headers of a folder's files once."""
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """The shape and dtype of every tensor in the folder."""
+        tensors = cast("dict[str, TensorStorageMetadata]", self._headers.state_dict_metadata)
+        return {name: (one.size, one.properties.dtype) for name, one in tensors.items()}
+
+    @cached_property
+    def _headers(self) -> Metadata:
+        return super().read_metadata()
+
+    def read_metadata(self) -> Metadata:
+        return self._headers
 
 
 def _say_nothing_of_being_alone() -> None:

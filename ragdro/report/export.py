@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.files import write_atomically
-from ragdro.lm.load import save_language_model
+from ragdro.lm.saving import save_language_model
 from ragdro.report.card import model_card
 from ragdro.runs.exported import write_exported_config, write_index
 from ragdro.runs.models import ROLES, whole_model

@@ -55,13 +55,15 @@ class RunCheckpointer(Checkpointer):
         self.state: State = state
         self._folder, self._log, self._preemption = folder, log, preemption
         self._store = StateStore(folder.path, writes=is_rank0(), group=own_group())
+        self._written: dict[str, int] = {}
+        """The iteration whose checkpoint a role's model, as it is now, was written into in this session."""
 
     def restore(self, training: TrainingParts) -> None:
         """Put the models, the snapshots and what was drawn where they stood."""
         self._training, state, store = training, self.state, self._store
         for name, snapshot in training.snapshots.items():
             if name in state.tensors:
-                snapshot.weights = store.tensors(state, name)
+                snapshot.weights = store.saved(state, name).whole()
         for key in state.files:
             if key.startswith(_LISTS):
                 lists = broadcast_from_rank0(partial(store.json, state, key))
@@ -72,10 +74,11 @@ class RunCheckpointer(Checkpointer):
             if role in state.tensors:
                 reshard(model.hf)
                 parameters = {name: p.detach() for name, p in trained_parameters(model).items()}
-                saved = store.kinds(state, role)
-                if any(name not in saved or saved[name][0] != p.shape for name, p in parameters.items()):
+                saved = store.saved(state, role)
+                shapes = {name: size for name, (size, _) in saved.kinds.items()}
+                if any(shapes.get(name) != p.shape for name, p in parameters.items()):
                     raise TrainingError(f"{role}.model: the saved state is of another model")
-                store.read_into(state, role, parameters)
+                saved.read_into(parameters)
                 unshard(model.hf)
         if state.checkpoint is not None:
             self._extend()
@@ -89,11 +92,11 @@ class RunCheckpointer(Checkpointer):
         self._hold_together()
         moments = f"{_MOMENTS}{role}"
         if moments in state.tensors and done:
-            saved, read = self._store.kinds(state, moments), partial(self._store.read_into, state, moments)
+            saved = self._store.saved(state, moments)
             if isinstance(optimiser, Zero):
-                optimiser.restore(saved, read)
+                optimiser.restore(saved.kinds, saved.read_into)
             else:
-                restore_optimiser(optimiser, saved, read)
+                restore_optimiser(optimiser, saved.kinds, saved.read_into)
         return done
 
     def save_fit(self, stage: str, role: str, update: Update, optimiser: Optimizer | Zero) -> None:
@@ -150,12 +153,12 @@ class RunCheckpointer(Checkpointer):
         state, training = self.state, self._training
         self._store.settle()  # what the end of a fit has saved is known by then
         for role, model in training.models.items():
-            written = state.iteration_of(role)
-            if written != iteration:
+            written = self._written.get(role, state.iteration_of(role))
+            if written is None:  # a state needs no checkpoint of it, and this one is waited for anyway
                 self._folder.save_model(iteration, role, model)
-                unshard(model.hf)
-            if written not in (None, iteration):
-                self._refer(role, iteration)
+            elif written != iteration:
+                self._put_model(role, iteration)
+            unshard(model.hf)
         lasting = {*training.models, *training.snapshots, _SAMPLES}
 
         def lasting_key(key: str) -> str | None:
@@ -191,26 +194,20 @@ class RunCheckpointer(Checkpointer):
         """A finished run goes further: from here on its state has the models, which were loaded from its last
         checkpoint."""
         assert self.state.checkpoint is not None
-        for role in self._training.models:
-            self._refer(role, self.state.checkpoint)
+        for role, model in self._training.models.items():
+            self._put_model(role, self.state.checkpoint, is_there=True)
+            unshard(model.hf)
         self.state.checkpoint = None
         self._commit()
 
-    def _refer(self, role: str, iteration: int) -> None:
-        """Have the state's model of a role be the one in the checkpoint of an iteration, as it is now; what
-        that does not have is written beside."""
-        state, store = self.state, self._store
-        parameters = trained_parameters(self._training.models[role])
-        shapes = {name: p.shape for name, p in parameters.items()}
-        held = set(broadcast_from_rank0(partial(self._folder.held, iteration, role, shapes)))
-        state.tensors.pop(role, None)
-        if held:
-            store.put_model(state, role, iteration)
-        rest = {name: p for name, p in parameters.items() if name not in held}
-        if rest:
-            beside = state.tensors.get(role, {})
-            store.put_tensors(state, {role: own_parts(rest)})
-            state.tensors[role] |= beside
+    def _put_model(self, role: str, iteration: int, *, is_there: bool = False) -> None:
+        """Have the state's model of a role be the one in the checkpoint of an iteration, as it is now; unless
+        that `is_there` it is written while training goes on."""
+        model = self._training.models[role]
+        self._store.wait_for_writes()  # no two copies are there at once
+        write = self._folder.checkpoint_writer(iteration, role, model, is_there=is_there)
+        self._store.put_model(self.state, role, write)
+        self._written[role] = iteration
 
     def _point_at_best(self) -> None:
         if is_rank0():
@@ -228,8 +225,7 @@ class RunCheckpointer(Checkpointer):
         state, store, model = self.state, self._store, self._training.model(role)
         state.steps[role] = step
         if optimiser is None and role in self._training.models:
-            self._folder.save_model(state.finished + 1, role, model)
-            self._refer(role, state.finished + 1)
+            self._put_model(role, state.finished + 1)
         else:
             parts = {role: own_parts(trained_parameters(model))}
             if isinstance(optimiser, Zero):

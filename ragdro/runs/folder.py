@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import note_root, resumed
 from ragdro.environment import environment
 from ragdro.files import remove_temporary_files, sync, write_atomically
-from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
-from ragdro.parallel.sharding import whole_weights
+from ragdro.lm.saving import ModelFiles, files_of
+from ragdro.lm.snapshot import trained_parameters
+from ragdro.parallel.sharding import copied_weights, whole_weights
 from ragdro.parallel.world import is_rank0
 from ragdro.runs.lock import LOCK
 from ragdro.runs.log import finite
+from ragdro.runs.state import Written
 from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, RETRIEVERS, role_folder
 from ragdro.training.callbacks import BadBatch
 
@@ -76,24 +79,32 @@ class RunFolder:
         sharded model, whose layers nobody has whole afterwards; one writes."""
         whole = whole_weights(model.hf)
         if is_rank0():
-            folder = role_folder(self.path, iteration, role)
-            save_language_model(model, folder, whole)
-            for above in (folder.parent.parent, self.path):  # a state may need it
-                sync(above)
+            self._write(files_of(model, whole), iteration, role)
 
-    def held(self, iteration: int, role: str, parameters: Mapping[str, torch.Size]) -> list[str]:
-        """Which of these trained parameters a checkpoint has as they are: float32, under their own names. An
-        adapter's, a pointer's and those of an architecture that is renamed on disk have others."""
-        held: list[str] = []
-        for path in role_folder(self.path, iteration, role).glob("*.safetensors"):
-            with safe_open(path, "pt") as file:
-                slices = {name: file.get_slice(name) for name in parameters.keys() & set(file.keys())}
-            held += [
-                name
-                for name, one in slices.items()
-                if one.get_dtype() == "F32" and torch.Size(one.get_shape()) == parameters[name]
-            ]
-        return held
+    def checkpoint_writer(
+        self, iteration: int, role: str, model: LanguageModel, *, is_there: bool = False
+    ) -> Callable[[], Written]:
+        """What does `save_model` of the model as it is now, in the process that writes and in any thread: the
+        model may change at once. All processes ask for it. It returns what `StateStore.put_model` takes;
+        where the checkpoint `is_there`, it does no more."""
+        weights, own = copied_weights(model.hf), model.projections
+        projections = {} if own is None else {n: t.to("cpu", copy=True) for n, t in own.state_dict().items()}
+        named = {**weights, **{f"projections.{name}": value for name, value in projections.items()}}
+        trained = {name: named[name] for name in trained_parameters(model)} if is_rank0() else {}
+        files = ModelFiles(model.hf, model.tokenizer, model.adapter, weights, projections)
+
+        def write() -> Written:
+            if not is_there:
+                self._write(files, iteration, role)
+            return _needed(role_folder(self.path, iteration, role), trained)
+
+        return write
+
+    def _write(self, files: ModelFiles, iteration: int, role: str) -> None:
+        folder = role_folder(self.path, iteration, role)
+        files.write(folder)
+        for above in (folder.parent.parent, self.path):  # a state may need it
+            sync(above)
 
     def point_at_best(self, results: Mapping[str, Any], finished: int, needed: set[int]) -> None:
         """Point `best` where it belongs and remove the checkpoints that neither `checkpoints.keep` names nor
@@ -119,6 +130,22 @@ class RunFolder:
                 shutil.rmtree(path)
             elif path.name != LOCK:
                 path.unlink()
+
+
+def _needed(folder: Path, trained: Mapping[str, Tensor]) -> Written:
+    """The files of a checkpoint, if it holds any trained parameters as they are, float32 and under their own
+    names, and those that it does not hold: an adapter's, a pointer's and those of an architecture that is
+    renamed on disk have other names."""
+    files, held = sorted(folder.glob("*.safetensors")), set[str]()
+    for path in files:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in trained.keys() & set(file.keys())}
+        held |= {
+            name
+            for name, one in slices.items()
+            if one.get_dtype() == "F32" and torch.Size(one.get_shape()) == trained[name].shape
+        }
+    return files if held else [], {name: value for name, value in trained.items() if name not in held}
 
 
 def _point(link: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 000012.json              where the run stands, which files that needs, a checksum of each and its own
 files.jsonl              which JSON files there are, a list that states have beginnings of (`file_index.py`)
-000012-selector/         the trained parameters of a model and its optimiser's moments, a file a process
+000012-selector/         trained parameters that no checkpoint has, an optimiser's moments; a file a process
 000009-shard-0.json      the weighted permutations of one shard of an E-step, which stay when it is done
 
 A state names an earlier state's file where nothing has changed since, and a checkpoint's files where a model
@@ -18,25 +18,28 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
 
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, sync
-from ragdro.parallel.tensors import Group, Kinds, begin_writing, kinds, read_into, written
-from ragdro.parallel.world import broadcast_from_rank0, visible, world_size
+from ragdro.parallel.tensors import Group, SavedTensors, begin_writing, write_alone, written
+from ragdro.parallel.world import visible, world_size
 from ragdro.runs.file_index import DamagedError, FileIndex, Files, read_files
 from ragdro.runs.saved_states import KEPT, Leftovers, load_values, save_values, state_paths
-from ragdro.runs.status import CHECKPOINTS, STATE, role_folder
+from ragdro.runs.status import CHECKPOINTS, STATE
 from ragdro.training.parts import LoopState
 
+Written: TypeAlias = tuple[list[Path], Mapping[str, torch.Tensor]]
+"""The files of a model's checkpoint that a state needs, and what it needs of the model that they lack."""
 _PLACE = re.compile(rf"{STATE}/\d{{6}}-[\w-]+/[\w.-]+|{CHECKPOINTS}/iteration-(\d+)/[\w-]+/[\w.-]+")
 """Where a file with tensors may be, below the run folder."""
 
@@ -80,7 +83,8 @@ class StateStore:
         self.folder = run / STATE
         self.folder.mkdir(exist_ok=True)
         self._worker = ThreadPoolExecutor(1, "save")
-        self._begun: list[tuple[Path, Future[Any], dict[str, str]]] = []
+        self._begun: list[tuple[Callable[[], list[Path]], dict[str, str]]] = []
+        """For each write: what waits for it and gives this process's files; where their checksums go."""
         self._committing: Future[None] | None = None
         self._index: FileIndex | None = None
         self._changes: dict[str, list[str] | None] = {}
@@ -112,15 +116,43 @@ class StateStore:
     def put_tensors(self, state: State, parts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Begin to write tensors for the next `commit`, by key and name; they may change at once. Raises
         OSError where the disk refused what was begun before."""
-        self.settle()
-        for folder, begun, _ in self._begun:
-            written(folder, begun)
-        folder = self.folder / f"{state.serial + 1:06d}-{next(iter(parts))}"
+        folder = self._next_folder(state, next(iter(parts)))
         tensors = {f"{key}:{name}": tensor for key, part in parts.items() for name, tensor in part.items()}
-        files: dict[str, str] = {}
+        begun = begin_writing(folder, tensors, self._group)
+        self._add(state, parts, partial(written, folder, begun))
+
+    def put_model(self, state: State, role: str, write: Callable[[], Written]) -> None:
+        """Begin to write a model's checkpoint for the next `commit`: the process that writes states calls
+        `write`, in a thread of its own, and has what the checkpoint lacks beside. Raises as `put_tensors`."""
+        folder = self._next_folder(state, role)
+
+        def write_all() -> list[Path]:
+            files, lacking = write()
+            rest = {f"{role}:{name}": tensor for name, tensor in lacking.items()}
+            return [*files, write_alone(folder, rest)] if rest else files
+
+        begun = self._worker.submit(write_all if self.writes else list)
+        self._add(state, [role], begun.result)
+
+    def wait_for_writes(self) -> None:
+        """Wait until all that was put is written: no copy of a tensor is held any more. Raises OSError where
+        the disk refused."""
+        self.settle()
+        for wait_for, _ in self._begun:
+            wait_for()
+
+    def _next_folder(self, state: State, key: str) -> Path:
+        """A folder for tensors of the next state."""
+        self.wait_for_writes()
+        folder = self.folder / f"{state.serial + 1:06d}-{key}"
         self._leftovers.written(folder)
-        self._begun.append((folder, begin_writing(folder, tensors, self._group), files))
-        state.tensors.update(dict.fromkeys(parts, files))
+        return folder
+
+    def _add(self, state: State, keys: Iterable[str], wait_for: Callable[[], list[Path]]) -> None:
+        """What is being written will be under these keys."""
+        files: dict[str, str] = {}
+        self._begun.append((wait_for, files))
+        state.tensors.update(dict.fromkeys(keys, files))
 
     def put_json(self, state: State, key: str, value: Any) -> None:
         """Write a JSON value for the next `commit` under `key`."""
@@ -147,44 +179,12 @@ class StateStore:
             else:
                 state.files[new] = self._changes[new] = file
 
-    def put_model(self, state: State, role: str, iteration: int) -> None:
-        """What the role's checkpoint of that iteration holds is part of the next `commit`."""
-
-        def files() -> dict[str, str]:
-            paths = sorted(role_folder(self._run, iteration, role).glob("*.safetensors"))
-            return {p.relative_to(self._run).as_posix(): _file_hash(p) for p in paths}
-
-        state.tensors[role] = broadcast_from_rank0(files)
-
-    def kinds(self, state: State, key: str) -> Kinds:
-        """The shape and dtype of each of the tensors under a key, by name."""
-        folders = ((folder, prefix) for folder, prefix in self._folders(state, key))
-        return {
-            name.removeprefix(prefix): kind
-            for folder, prefix in folders
-            for name, kind in kinds(folder).items()
-            if name.startswith(prefix)
-        }
-
-    def read_into(self, state: State, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Fill the tensors from what `put_tensors` or `put_model` has under a key; each process reads what it
-        has a part of."""
-        for folder, prefix in self._folders(state, key):
-            there = kinds(folder)
-            read_into(folder, {prefix + n: t for n, t in tensors.items() if prefix + n in there})
-
-    def tensors(self, state: State, key: str) -> dict[str, torch.Tensor]:
-        """All that is under a key, whole, on the CPU."""
-        whole = {n: torch.empty(size, dtype=kind) for n, (size, kind) in self.kinds(state, key).items()}
-        self.read_into(state, key, whole)
-        return whole
-
-    def _folders(self, state: State, key: str) -> Iterator[tuple[Path, str]]:
-        """The folders that tensors are in, and what their names begin with there."""
+    def saved(self, state: State, key: str) -> SavedTensors:
+        """What `put_tensors` or `put_model` has under a key."""
         for name in state.tensors[key]:
             visible(self._run / name)
-        for folder in sorted({PurePosixPath(name).parent for name in state.tensors[key]}):
-            yield self._run / folder, f"{key}:" if folder.parts[0] == STATE else ""
+        folders = sorted({PurePosixPath(name).parent for name in state.tensors[key]})
+        return SavedTensors({self._run / f: f"{key}:" if f.parts[0] == STATE else "" for f in folders})
 
     def needed_iterations(self) -> set[int]:
         """The iterations whose checkpoints are needed by the states that are kept."""
@@ -211,11 +211,11 @@ class StateStore:
             write(values)
             return
         begun, self._begun = self._begun, []
-        keys = [[key for key, f in state.tensors.items() if f is files] for _, _, files in begun]
+        keys = [[key for key, f in state.tensors.items() if f is files] for _, files in begun]
 
         def finish() -> None:
-            for (folder, writing, files), owner in zip(begun, keys, strict=True):
-                files |= self._hashes(folder, written(folder, writing))
+            for (wait_for, files), owner in zip(begun, keys, strict=True):
+                files |= self._hashes(wait_for())
                 values["tensors"] |= {key: dict(files) for key in owner}
             write(values)
 
@@ -230,9 +230,10 @@ class StateStore:
             self._committing = None
             committing.result()
 
-    def _hashes(self, folder: Path, own: list[Path]) -> dict[str, str]:
-        """The checksum of every process's files of a folder, each read by the one that wrote it."""
-        sync(folder)
+    def _hashes(self, own: list[Path]) -> dict[str, str]:
+        """The checksum of every process's files, each read by the one that wrote it."""
+        for folder in {path.parent for path in own}:
+            sync(folder)
         hashes = {p.relative_to(self._run).as_posix(): _file_hash(p) for p in own}
         if self._group is None:
             return hashes

@@ -36,8 +36,8 @@ from ragdro.lm.engines.http import asking
 from ragdro.lm.engines.parity import difference, is_stale, refuse_another, stale_weights
 from ragdro.lm.engines.process import ServerProcess, end_of
 from ragdro.lm.engines.serve import Served, free_port, hosts, options, server_environment
-from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.saving import save_language_model
 from ragdro.parallel.sharding import unshard, whole_weights
 from ragdro.parallel.world import broadcast_from_rank0
 from ragdro.runs.models import base_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ragdro.lm.load import save_language_model
+from ragdro.lm.saving import save_language_model
 from tests.conftest import byte_level, random_model
 from tests.paths import far_passages, far_questions
 from tests.pipeline.test_train import jsonl

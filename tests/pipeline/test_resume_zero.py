@@ -64,7 +64,7 @@ def moments(run: Path, taken: int) -> dict[str, Tensor]:
     store = StateStore(run)
     state = store.newest(pytest.fail)
     assert state is not None and state.steps["generator"] == taken
-    saved = store.tensors(state, "optimiser-generator")
+    saved = store.saved(state, "optimiser-generator").whole()
     counts = {key: saved.pop(key) for key in [*saved] if key.endswith(".step")}
     assert counts and all(float(count) == taken for count in counts.values())
     return saved

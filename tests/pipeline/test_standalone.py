@@ -11,7 +11,7 @@ import pytest
 
 import ragdro
 from ragdro.data import read_questions
-from ragdro.lm.load import save_language_model
+from ragdro.lm.saving import save_language_model
 from ragdro.retrieval.over import retriever_over
 from ragdro.retrieval.queries import as_find
 from ragdro.types import Passage, Question

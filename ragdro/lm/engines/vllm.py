@@ -37,8 +37,8 @@ from ragdro.lm.engines.base import (
 )
 from ragdro.lm.engines.parity import difference, is_stale, refuse_another, stale_weights
 from ragdro.lm.engines.process import Survivors
-from ragdro.lm.load import save_language_model
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.saving import save_language_model
 
 _ALL = -1
 """As many log-probabilities as are asked for."""

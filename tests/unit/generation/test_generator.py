@@ -13,8 +13,9 @@ from ragdro.config import ModelSettings
 from ragdro.errors import ConfigError
 from ragdro.generation.generator import Generator
 from ragdro.generation.reading import Reading
-from ragdro.lm.load import load_language_model, save_language_model
+from ragdro.lm.load import load_language_model
 from ragdro.lm.model import LanguageModel
+from ragdro.lm.saving import save_language_model
 from ragdro.lm.scoring import score_all
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from ragdro.config import SelectorSettings
 from ragdro.errors import ModelError
-from ragdro.lm.load import load_language_model, save_language_model
+from ragdro.lm.load import load_language_model
+from ragdro.lm.saving import save_language_model
 from tests.conftest import ARCHITECTURES, byte_level, random_model
 
 

@@ -20,10 +20,9 @@ from ragdro.errors import TrainingError
 from ragdro.parallel import zero
 from ragdro.parallel.sharding import own_parts
 from ragdro.parallel.tensors import (
+    SavedTensors,
     begin_writing,
-    kinds,
     optimiser_tensors,
-    read_into,
     restore_optimiser,
     written,
 )
@@ -74,11 +73,11 @@ class Fit:
         return own_parts(optimiser_tensors(self.optimiser))
 
     def restore(self, folder: Path) -> None:
-        saved, read = kinds(folder), partial(read_into, folder)
+        saved = SavedTensors({folder: ""})
         if isinstance(self.optimiser, Zero):
-            self.optimiser.restore(saved, read)
+            self.optimiser.restore(saved.kinds, saved.read_into)
         else:
-            restore_optimiser(self.optimiser, saved, read)
+            restore_optimiser(self.optimiser, saved.kinds, saved.read_into)
 
     def weights(self) -> dict[str, Tensor]:
         """Whole, in the middle of the fit: what each process saves, of all."""
@@ -128,8 +127,7 @@ def crossed(folder: Path) -> dict[str, Any]:
         fit = Fit(other, moved)
         fit.restore(folder / kind)
         kept = {k: t.clone() for k, t in together(fit.moments()).items()}
-        saved = {k: torch.empty(size, dtype=dtype) for k, (size, dtype) in kinds(folder / kind).items()}
-        read_into(folder / kind, saved)
+        saved = SavedTensors({folder / kind: ""}).whole()
         fit.update(2)
         said[f"{kind} to {other}"] = {
             "moments": furthest(kept, saved),

@@ -19,10 +19,11 @@ MOMENTS = {"optimiser-selector": {"state/000003-selector/shard-00001-model-00001
 def checkpointer(*, steps: dict[str, int], files: dict[str, dict[str, str]]) -> RunCheckpointer:
     made: Any = RunCheckpointer.__new__(RunCheckpointer)
     made.state = State(steps=steps, tensors=files)
-    made._store = SimpleNamespace(
-        kinds=lambda state, key: {"0.step": (torch.Size(()), torch.float32)},
-        read_into=lambda state, key, tensors: tensors["0.step"].fill_(3),
+    saved = SimpleNamespace(
+        kinds={"0.step": (torch.Size(()), torch.float32)},
+        read_into=lambda tensors: tensors["0.step"].fill_(3),
     )
+    made._store = SimpleNamespace(saved=lambda state, key: saved)
     return cast(RunCheckpointer, made)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from ragdro.parallel.tensors import optimiser_tensors, restore_optimiser
 from ragdro.runs.file_index import FileIndex
 from ragdro.runs.saved_states import load_values, save_values
 from ragdro.runs.setup import set_up
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.state import State, StateStore, Written
 from ragdro.training.optimisers import make_optimiser
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_rag
@@ -55,7 +56,7 @@ def test_the_last_two_states_are_kept_and_what_they_need(tmp_path: Path) -> None
     ]
     newest = StateStore(tmp_path).newest(pytest.fail)
     assert newest is not None and newest.serial == 3 and newest.scores == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
-    assert store.tensors(newest, "selector")["w"].tolist() == [3, 3, 3]
+    assert store.saved(newest, "selector").whole()["w"].tolist() == [3, 3, 3]
     assert store.json(newest, "shard-0") == [0.1, 2]
 
 
@@ -77,13 +78,13 @@ def test_a_damaged_state_is_named_and_the_one_before_it_taken(damage: str, tmp_p
     state = store.newest(said.append)
     assert state is not None and state.serial == 2
     assert len(said) == 1 and "000003.json" in said[0]
-    assert store.tensors(state, "selector")["w"].tolist() == [1, 1, 1]
+    assert store.saved(state, "selector").whole()["w"].tolist() == [1, 1, 1]
     store.put_tensors(state, {"selector": {"w": torch.zeros(3)}})
     store.commit(state)
     store.settle()
     again = StateStore(tmp_path).newest(pytest.fail)
     assert again is not None and again.serial == 3
-    assert store.tensors(again, "selector")["w"].tolist() == [0, 0, 0]
+    assert store.saved(again, "selector").whole()["w"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
@@ -156,17 +157,22 @@ def test_a_signal_in_a_wait_for_the_disk_loses_no_state(
     assert again is not None and again.serial == 1
 
 
-def in_a_checkpoint(folder: Path) -> Path:
-    """A fourth state, whose generator is that of a checkpoint."""
+def in_a_checkpoint(folder: Path, **lacking: torch.Tensor) -> Path:
+    """A fourth state, whose generator is that of a checkpoint but for what is `lacking` there."""
     three_states(folder)
     path = folder / "checkpoints/iteration-1/generator/model.safetensors"
-    path.parent.mkdir(parents=True)
-    save_file({"w": torch.full((3,), 7.0)}, path)
+
+    def write() -> Written:
+        path.parent.mkdir(parents=True)
+        save_file({"w": torch.full((3,), 7.0)}, path)
+        return [path], lacking
+
     store = StateStore(folder)
     state = store.newest(pytest.fail)
     assert state is not None
-    store.put_model(state, "generator", 1)
+    store.put_model(state, "generator", write)
     store.commit(state)
+    store.settle()
     return path
 
 
@@ -175,9 +181,45 @@ def test_a_model_in_a_checkpoint_is_the_states_own(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     state = store.newest(pytest.fail)
     assert state is not None and state.serial == 4
-    assert store.tensors(state, "generator")["w"].tolist() == [7, 7, 7]
+    assert store.saved(state, "generator").whole()["w"].tolist() == [7, 7, 7]
     assert store.needed_iterations() == {1}
     assert not list(store.folder.glob("*generator*"))
+
+
+def test_what_a_checkpoint_lacks_is_beside_it(tmp_path: Path) -> None:
+    """Also where an attempt that was killed has left files of more processes there."""
+    left = tmp_path / "state/000004-generator/shard-00002-model-00001-of-00001.safetensors"
+    left.parent.mkdir(parents=True)
+    save_file({"generator:v": torch.zeros(2), "generator:u": torch.zeros(2)}, left)
+    in_a_checkpoint(tmp_path, v=torch.ones(2))
+    store = StateStore(tmp_path)
+    state = store.newest(pytest.fail)
+    assert state is not None and state.iteration_of("generator") == 1
+    found = {name: tensor.tolist() for name, tensor in store.saved(state, "generator").whole().items()}
+    assert found == {"w": [7, 7, 7], "v": [1, 1]}
+    beside = tmp_path / next(name for name in state.tensors["generator"] if name.startswith("state/"))
+    beside.write_bytes(beside.read_bytes()[:-1])
+    said: list[str] = []
+    state = StateStore(tmp_path).newest(said.append)
+    assert state is not None and state.serial == 3 and said[0].startswith(f"{beside}: ")
+
+
+def test_a_checkpoint_that_the_disk_refuses_is_raised_at_the_next_save(tmp_path: Path) -> None:
+    store, written = three_states(tmp_path), threading.Event()
+    state = store.newest(pytest.fail)
+    assert state is not None
+
+    def write() -> Written:
+        written.wait(10)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints/iteration-1/generator")
+
+    store.put_model(state, "generator", write)
+    store.commit(state)
+    written.set()
+    with pytest.raises(OSError, match="No space left on device: 'checkpoints/iteration-1/generator'"):
+        store.put_json(state, "shard-0", 1)
+    newest = StateStore(tmp_path).newest(pytest.fail)
+    assert newest is not None and newest.serial == 3
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
@@ -269,9 +311,9 @@ def test_an_optimiser_gone_on_with_takes_the_same_steps(
     store.put_tensors(state, {"optimiser": optimiser_tensors(optimisers[0])})
     store.commit(state)
     store.settle()
-    load_parameters(models[1], store.tensors(state, "selector"), "selector.model")
-    read = partial(store.read_into, state, "optimiser")
-    restore_optimiser(optimisers[1], store.kinds(state, "optimiser"), read)
+    load_parameters(models[1], store.saved(state, "selector").whole(), "selector.model")
+    saved = store.saved(state, "optimiser")
+    restore_optimiser(optimisers[1], saved.kinds, saved.read_into)
     for which in (0, 1):
         step(which, 3)
     for a, b in zip(models[0].hf.parameters(), models[1].hf.parameters(), strict=True):

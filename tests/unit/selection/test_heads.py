@@ -138,7 +138,7 @@ def test_a_cache_lets_go_of_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_of_heads_are_saved_beside_the_model(tmp_path: Path) -> None:
     model = by_heads().model
     assert model.projections is not None
-    save_projections(model.projections, tmp_path)
+    save_projections(model.projections.state_dict(), tmp_path)
     (tmp_path / "config.json").write_text("{}")
     again = saved_projections(str(tmp_path), model.width, model.heads)
     assert isinstance(again, HeadWeights) and isinstance(model.projections, HeadWeights)

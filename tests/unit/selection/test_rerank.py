@@ -11,7 +11,7 @@ import pytest
 import ragdro.selection.writing as writing
 from ragdro.data.passages import as_passages
 from ragdro.errors import ConfigError, DataError, ModelError, RetrievalError
-from ragdro.lm.load import save_language_model
+from ragdro.lm.saving import save_language_model
 from ragdro.selection.rerank import all_lists
 from ragdro.selection.selector import Selector
 from ragdro.types import Candidates, Passage, Question, Task

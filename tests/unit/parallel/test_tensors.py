@@ -1,0 +1,49 @@
+"""Tensors in a folder: read in whatever pieces, the headers of its files once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from ragdro.parallel.tensors import SavedTensors, write_alone
+
+
+def test_headers_are_read_once_however_often_some_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parameter's moments at a time, as ZeRO takes them up: each file once, then the one that has them."""
+    expected = {f"{i}.{name}": torch.full((3,), float(i)) for i in range(6) for name in ("m", "v")}
+    for file in range(3):
+        part = {f"o:{key}": tensor for key, tensor in expected.items() if int(key[0]) % 3 == file}
+        save_file({**part, f"selector:{file}": torch.zeros(2)}, tmp_path / f"{file}.safetensors")
+    opened, safe_open = list[str](), safetensors.safe_open
+
+    def counted(filename: Any, **options: Any) -> Any:
+        opened.append(Path(filename).name)
+        return safe_open(filename, **options)
+
+    monkeypatch.setattr(safetensors, "safe_open", counted)
+    saved = SavedTensors({tmp_path: "o:"})
+    assert saved.kinds == {key: (torch.Size([3]), torch.float32) for key in expected}
+    assert sorted(opened) == ["0.safetensors", "1.safetensors", "2.safetensors"]
+    opened.clear()
+    for i in range(6):
+        moments = {f"{i}.{name}": torch.zeros(3) for name in ("m", "v")}
+        saved.read_into(moments)
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in moments.items())
+    assert opened == [f"{i % 3}.safetensors" for i in range(6)]
+
+
+def test_tensors_of_several_folders_are_one(tmp_path: Path) -> None:
+    write_alone(tmp_path / "checkpoint", {"w": torch.ones(2), "other": torch.ones(1)})
+    write_alone(tmp_path / "beside", {"role:v": torch.full((2,), 2.0), "optimiser:v": torch.zeros(1)})
+    saved = SavedTensors({tmp_path / "checkpoint": "", tmp_path / "beside": "role:"})
+    found = {name: tensor.tolist() for name, tensor in saved.whole().items()}
+    assert found == {"w": [1, 1], "other": [1], "v": [2, 2]}
+    with pytest.raises(AssertionError):
+        saved.read_into({"absent": torch.zeros(1)})
