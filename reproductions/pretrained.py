@@ -66,6 +66,14 @@ whole corpus. `kept_out`: so many of the training questions join the test."""
 UNLABELLED = "warm-up-unlabelled"
 WARM_UP = ("iterations=0", "checkpoints.keep=all", "evaluation.test=all")
 BLOCKS = ("blocks", "blocks-then-full")
+_LIST_FIT = "{learning_rate: 1e-4, batch_size: 8, max_tokens_per_micro_batch: 2048}"
+LIST = (
+    "selector.kind=list",
+    "selector.prompt=selector",
+    "selector.layers=null",
+    *(f"{step}.selector={_LIST_FIT}" for step in ("warm_up", "m_step")),
+)
+"""A selector that writes identifiers, as the paper's does; all its weights are trained."""
 ROWS: Mapping[str, Sequence[str]] = {
     "zero-shot": ["iterations=0", "warm_up.selector=null", "warm_up.generator=null", "evaluation.test=all"],
     "warm-up": WARM_UP,
@@ -76,12 +84,14 @@ ROWS: Mapping[str, Sequence[str]] = {
     "sft": ["objective=sft"],
     UNLABELLED: [*WARM_UP, "warm_up.teacher=fused"],
     "dro-unlabelled": [],
+    "list": [*WARM_UP, *LIST],
+    "dro-list": [*LIST],
     **{row: [*WARM_UP, f"generator.passage_attention={row}"] for row in BLOCKS},
 }
 """`unlabelled`: no label of a passage is used; the teacher is BM25's order fused with the order by the
-question's likelihood under the generator. `blocks`: the warm-up of a generator that reads each passage by
-itself."""
-FIRST = {row: UNLABELLED if row == "dro-unlabelled" else "warm-up" for row in ROWS}
+question's likelihood under the generator. `list`: the selector writes identifiers. `blocks`: the warm-up of
+a generator that reads each passage by itself."""
+FIRST = {row: {"dro-unlabelled": UNLABELLED, "dro-list": "list"}.get(row, "warm-up") for row in ROWS}
 """Which row's warm-up each starts from."""
 NAMES: Mapping[str, Mapping[str, str]] = {
     "zero-shot": {"zero-shot vanilla RAG": "vanilla_rag"},
@@ -90,7 +100,9 @@ NAMES: Mapping[str, Mapping[str, str]] = {
         "vanilla RAG, warmed up without labels": "vanilla_rag",
         "warm-up without labels": "warm_up",
     },
-    **{row: {f"{row}, vanilla RAG": "vanilla_rag", f"{row}, warm-up": "warm_up"} for row in BLOCKS},
+    **{
+        row: {f"{row}, vanilla RAG": "vanilla_rag", f"{row}, warm-up": "warm_up"} for row in ("list", *BLOCKS)
+    },
 }
 """What is shown of the rows that do not start from another's warm-up: a label for each stage."""
 SIZES: Mapping[str, Sequence[str]] = {

@@ -57,6 +57,7 @@ def test_questions_held_out_are_kept_apart_and_every_row_resolves(
         for row in script.ROWS:
             config = script.config_of(row, name, keys, options)
             assert config.name == f"{name}-{row}" and config.selector.pointer.score == "attention"
+            assert (config.selector.kind == "list") == (row in ("list", "dro-list"))
             assert (config.warm_up.start is None) == (row in script.NAMES)
         splits = {
             part: {q.id for q in read_questions(getattr(config.data, part))}
