@@ -21,6 +21,7 @@ _TYPES = {
     "float": "a number",
     "bool": "true or false",
     "string": "text",
+    "path": "a path",
     "list": "a list",
     "tuple": "a list",
     "dict": "a mapping of keys to values",
