@@ -13,6 +13,9 @@ IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 URL = "^https?://"
 
+FROM_ENVIRONMENT = r"^\$[A-Za-z_][A-Za-z0-9_]*$"
+"""A secret: no value but the name of the environment variable that has it."""
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """A run's name, which is a folder's."""
 

@@ -220,6 +220,7 @@ class GeneratorSettings(ModelSettings):
         """A thought is asked for by another prompt, unless one is named."""
         if not isinstance(values, Mapping):
             return values
+        values = {k: v for k, v in values.items() if k != "think" or v is not None}
         return {**({"prompt": "thinking"} if values.get("think") else {}), **values}
 
     @model_validator(mode="after")

@@ -11,13 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragdro.config.base import URL, Settings
+from ragdro.config.base import FROM_ENVIRONMENT, URL, Settings
 from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import Patience
-
-FROM_ENVIRONMENT = r"^\$[A-Za-z_][A-Za-z0-9_]*$"
-"""A value that is an environment variable's."""
 
 _SECRET = re.compile(r"^\w+://[^/?#]*:[^/?#@]+@|(^|[?&\s])(ssl)?password\s*=", re.IGNORECASE)
 

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ragdro.config.base import IMPORT_PATH, NAME, URL, fields_by_key
+from ragdro.config.base import FROM_ENVIRONMENT, IMPORT_PATH, NAME, URL, fields_by_key
 from ragdro.config.objective import objective_keys
 from ragdro.errors import brief
 
@@ -37,6 +37,7 @@ _PATTERNS = {
     IMPORT_PATH: "an import path, such as package.module:Name",
     NAME: "letters, digits, '.', '_' and '-' alone, and begin with a letter or a digit",
     URL: "an address that begins with http:// or https://",
+    FROM_ENVIRONMENT: "$NAME, of the environment variable that has the value",
 }
 
 _NOT_ONE_OF = re.compile(r"'.*' is not one of ('.*')\.?")
@@ -130,10 +131,12 @@ def _flat(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(error: Mapping[str, Any]) -> str:
-    """The value that was given, as YAML has its constants; not a whole section that lacks something or whose
-    parts do not go together."""
+    """The value that was given, as YAML has its constants; no secret, and not a whole section that lacks
+    something or whose parts do not go together."""
     value, kind = error["input"], error["type"]
     if kind == "missing" or (kind == "value_error" and isinstance(value, Mapping)):
+        return ""
+    if error.get("ctx", {}).get("pattern") == FROM_ENVIRONMENT:
         return ""
     if kind == "union_tag_invalid":
         value = error["ctx"]["tag"]

@@ -15,7 +15,6 @@ USED = {
         "which attention runs (lm/attention.py)",
     ),
     "_no_split_modules": ("transformers.PreTrainedModel", "what a decoder layer is (lm/exact.py, parallel/)"),
-    "_non_persistent_buffers_set": ("torch.nn.Module", "what a sharded model saves (parallel/sharding.py)"),
     "_model_mapping": (
         "transformers.AutoModelForCausalLM",
         "what is a causal LM (planning/roles.py)",

@@ -78,9 +78,9 @@ def test_a_bad_corpus_line_leaves_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (("--set", "k3=1"), r"retriever\.bm25\.k3"),
+        (("--set", "k3=1"), r"unknown key .retriever\.k3"),
         (("--set", "k1"), "not of the form key=value"),
-        (("--set", "k1.x=2"), r"retriever\.bm25\.k1"),
+        (("--set", "k1.x=2"), r"retriever\.k1: must be a number"),
         (("--settings", "absent.yaml"), r"absent\.yaml: no such file"),
     ],
 )
