@@ -96,7 +96,7 @@ def measure(config: Path, strategy: str) -> None:
             finally:
                 waited.append((kind, time.monotonic() - begun))
                 if watched is not None:
-                    memory.append(watched.most())
+                    memory.append(watched.peak())
 
         return save
 
@@ -113,20 +113,20 @@ class Allocated:
     """What this process allocates from here on."""
 
     def __init__(self) -> None:
-        self._before = self._most = _allocated()
+        self._before = self._peak = _allocated()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
         while not self._over.wait(0.02):
-            self._most = max(self._most, _allocated())
+            self._peak = max(self._peak, _allocated())
 
-    def most(self) -> float:
+    def peak(self) -> float:
         """MiB, at most, beyond what there was before."""
         self._over.set()
         self._thread.join()
-        return max(self._most, _allocated()) - self._before
+        return max(self._peak, _allocated()) - self._before
 
 
 def _allocated() -> float:

@@ -66,12 +66,10 @@ whole corpus. `kept_out`: so many of the training questions join the test."""
 UNLABELLED = "warm-up-unlabelled"
 WARM_UP = ("iterations=0", "checkpoints.keep=all", "evaluation.test=all")
 BLOCKS = ("blocks", "blocks-then-full")
-_LIST_FIT = "{learning_rate: 1e-4, batch_size: 8, max_tokens_per_micro_batch: 2048}"
 LIST = (
-    "selector.kind=list",
-    "selector.prompt=selector",
-    "selector.layers=null",
-    *(f"{step}.selector={_LIST_FIT}" for step in ("warm_up", "m_step")),
+    *("selector.kind=list", "selector.prompt=selector", "selector.layers=null"),
+    "warm_up.selector={learning_rate: 1e-4, batch_size: 8, max_tokens_per_micro_batch: 2048}",
+    "m_step.selector={learning_rate: 1e-4, batch_size: 8, max_tokens_per_micro_batch: 2048}",
 )
 """A selector that writes identifiers, as the paper's does; all its weights are trained."""
 ROWS: Mapping[str, Sequence[str]] = {
@@ -100,9 +98,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
         "vanilla RAG, warmed up without labels": "vanilla_rag",
         "warm-up without labels": "warm_up",
     },
-    **{
-        row: {f"{row}, vanilla RAG": "vanilla_rag", f"{row}, warm-up": "warm_up"} for row in ("list", *BLOCKS)
-    },
+    **{r: {f"{r}, vanilla RAG": "vanilla_rag", f"{r}, warm-up": "warm_up"} for r in ("list", *BLOCKS)},
 }
 """What is shown of the rows that do not start from another's warm-up: a label for each stage."""
 SIZES: Mapping[str, Sequence[str]] = {
@@ -242,9 +238,7 @@ def table(runs: Path) -> None:
             print(f"\n{name}\n\n| | questions | {' | '.join(METRICS)} | bound | ESS |")
             print("|---" * (len(METRICS) + 4) + "|")
         for label, (metrics, records) in shown.items():
-            cells = [
-                cell([r[metric] for r in records if r.get(metric) is not None], rng) for metric in METRICS
-            ]
+            cells = [cell([r[m] for r in records if r.get(m) is not None], rng) for m in METRICS]
             sampled = [metrics.get("bound"), metrics.get("effective_sample_size")]
             cells += ["–" if value is None else f"{value:.2f}" for value in sampled]
             print(f"| {label} | {len(records)} | {' | '.join(cells)} |")
@@ -267,14 +261,11 @@ def compare(shown: Mapping[str, tuple[Any, Sequence[Mapping[str, Any]]]], rng: n
         tested = {}
         for label, (_, records) in shown.items():
             if label != "warm-up":
-                pairs = [
-                    (first[r["id"]], r[metric]) for r in records if None not in (first[r["id"]], r[metric])
-                ]
+                both = [(first[r["id"]], r[metric]) for r in records]
+                pairs = [pair for pair in both if None not in pair]
                 if pairs:
                     tested[label] = paired_permutation_test(*zip(*pairs, strict=True), rng)
-        said = ", ".join(
-            f"{label} p = {tested[label]:.4f}, Holm {p:.4f}" for label, p in holm(tested).items()
-        )
+        said = ", ".join(f"{row} p = {tested[row]:.4f}, Holm {p:.4f}" for row, p in holm(tested).items())
         print(f"\n{metric} against the warm-up: {said}")
 
 

@@ -172,18 +172,18 @@ def _place(root: type[BaseModel], location: Sequence[int | str]) -> _Place:
     """Where a complaint's value stands: its location without the checker's names for members of unions."""
     parts: list[str] = []
     models, union, nullable = [root], False, False
-    for part in location:
+    for name in location:
         fields = {k: f for model in models for k, f in fields_by_key(model).items()}
-        if part == "[key]":  # a mapping's key is wrong, and not what it has
+        if name == "[key]":  # a mapping's key is wrong, and not what it has
             return _Place([*parts, ""], [], nullable=False)
-        if isinstance(part, int):
-            parts.append(str(part))
+        if isinstance(name, int):
+            parts.append(str(name))
         elif union:
-            own = [model for model in models if part in (*_names(model, "kind"), *_names(model, "type"))]
+            own = [model for model in models if name in (*_names(model, "kind"), *_names(model, "type"))]
             models, union = own or models, False
         else:
-            parts.append(part)
-            annotation = fields[part].annotation if part in fields else None
+            parts.append(name)
+            annotation = fields[name].annotation if name in fields else None
             models = list(_models_in(annotation))
             members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
             nullable = type(None) in members
@@ -200,11 +200,11 @@ def _names(model: type[BaseModel], key: str) -> tuple[str, ...]:
 def _unknown(key: str, known: Sequence[str]) -> str:
     """A key that there is not, and one that there is."""
     parts = key.split(".")
-    renamed = ".".join(_RENAMED.get(part, part) for part in parts)
+    renamed = ".".join(_RENAMED.get(name, name) for name in parts)
     if renamed != key and renamed in known:
         return f"key '{key}' is called '{renamed}' now"
     section = key.rpartition(".")[0]
-    if ".".join(part for part in parts if not part.isdigit()) in known:  # of another kind
+    if ".".join(name for name in parts if not name.isdigit()) in known:  # of another kind
         return f"key '{key}' does not go with this {section}'s kind"
     possible = [one for one in known if not key.startswith(f"{one}.")]
     near = difflib.get_close_matches(key, possible, n=1, cutoff=0.6)
@@ -230,5 +230,5 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Union, UnionType) or get_args(annotation):
-        for part in get_args(annotation):
-            yield from _models_in(part)
+        for inner in get_args(annotation):
+            yield from _models_in(inner)

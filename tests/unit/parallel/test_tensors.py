@@ -43,7 +43,7 @@ def test_tensors_of_several_folders_are_one(tmp_path: Path) -> None:
     write_alone(tmp_path / "checkpoint", {"w": torch.ones(2), "other": torch.ones(1)})
     write_alone(tmp_path / "beside", {"role:v": torch.full((2,), 2.0), "optimiser:v": torch.zeros(1)})
     saved = SavedTensors({tmp_path / "checkpoint": "", tmp_path / "beside": "role:"})
-    found = {name: tensor.tolist() for name, tensor in saved.whole().items()}
-    assert found == {"w": [1, 1], "other": [1], "v": [2, 2]}
+    read = {name: tensor.tolist() for name, tensor in saved.whole().items()}
+    assert read == {"w": [1, 1], "other": [1], "v": [2, 2]}
     with pytest.raises(AssertionError):
         saved.read_into({"absent": torch.zeros(1)})

@@ -195,8 +195,8 @@ def test_what_a_checkpoint_lacks_is_beside_it(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     state = store.newest(pytest.fail)
     assert state is not None and state.iteration_of("generator") == 1
-    found = {name: tensor.tolist() for name, tensor in store.saved(state, "generator").whole().items()}
-    assert found == {"w": [7, 7, 7], "v": [1, 1]}
+    read = {name: tensor.tolist() for name, tensor in store.saved(state, "generator").whole().items()}
+    assert read == {"w": [7, 7, 7], "v": [1, 1]}
     beside = tmp_path / next(name for name in state.tensors["generator"] if name.startswith("state/"))
     beside.write_bytes(beside.read_bytes()[:-1])
     said: list[str] = []

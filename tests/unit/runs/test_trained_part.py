@@ -12,7 +12,7 @@ POINTER = ["selector.kind=pointer", "selector.pointer.score=attention"]
 
 
 @pytest.mark.parametrize(
-    ("keys", "part"),
+    ("keys", "words"),
     [
         ([], "all weights"),
         (["selector.adapter=lora"], "a lora adapter"),
@@ -21,7 +21,7 @@ POINTER = ["selector.kind=pointer", "selector.pointer.score=attention"]
         ([*POINTER, "selector.pointer.frozen=true", "train_selector=false"], "warmed up only"),
     ],
 )
-def test_what_is_trained_of_a_selector(keys: list[str], part: str) -> None:
+def test_what_is_trained_of_a_selector(keys: list[str], words: str) -> None:
     config = load_config(TINY, keys)
-    assert trained_part(config, "selector") == part
+    assert trained_part(config, "selector") == words
     assert trained_part(config, "generator") == "all weights"
