@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +87,20 @@ def _prediction(stage: str, question: str, at: int, right: bool) -> dict[str, An
 
 
 class Server:
-    """`ragdro serve` in a process of its own, at `address`."""
+    """`ragdro serve` in a process of its own, at `address`; `program` is what Python runs for `ragdro`."""
 
-    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "ragdro"),
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        words = [sys.executable, "-m", "ragdro", "serve", str(folder), "--port", str(port), *options]
+        words = [sys.executable, *program, "serve", str(folder), "--port", str(port), *options]
         settings = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         # No pipe: one that nobody reads fills up, and the server waits.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115

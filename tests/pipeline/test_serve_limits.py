@@ -1,11 +1,16 @@
-"""A running server with little room under more requests than it takes: who waits, who is sent away."""
+"""A running server with little room under more requests than it takes: who waits, who is sent away.
+
+Its models wait until the test lets them go, so that nothing here depends on how fast they are.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +19,7 @@ import pytest
 
 from tests.serving import ROOT, Server, exported_folder
 
-DOCUMENTS = [f"Name{i} sings at Sivel and shows a mule upon its painting" for i in range(200)]
-SLOW = {"query": "What animal is on the painting of Risor?", "documents": DOCUMENTS}
-"""A tournament of many rounds with 64 lists each: a second or more."""
+ASKED = {"query": "What animal is on the painting of Risor?", "documents": ["a mule", "a lobster"]}
 
 
 pytestmark = pytest.mark.slow
@@ -27,67 +30,98 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported_folder(tmp_path_factory.mktemp("served") / "tiny")
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    found = Server(folder, "--queue", "2", "--batch", "1", "--timeout", "240")
+class HeldServer(Server):
+    """Works on no batch before `go`."""
+
+    def __init__(self, folder: Path, gate: Path, *options: str) -> None:
+        super().__init__(folder, *options, program=[str(Path(__file__).parent / "held_server.py"), str(gate)])
+        self._gate = gate
+
+    def begun(self) -> int:
+        """How many batches wait to be computed, or were computed."""
+        return len(list(self._gate.glob("begun-*")))
+
+    def waiting(self) -> float:
+        """How many requests wait for the models."""
+        text = httpx.get(f"{self.address}/metrics", timeout=60).text
+        return float(text.split("\nragdro_waiting ")[1].split()[0])
+
+    def go(self) -> None:
+        """From now on there is no waiting."""
+        (self._gate / "go").touch()
+
+    def stop(self) -> None:
+        self.go()
+        super().stop()
+
+
+@pytest.fixture
+def server(folder: Path, tmp_path: Path) -> Iterator[HeldServer]:
+    found = HeldServer(folder, tmp_path, "--queue", "2", "--batch", "1", "--timeout", "240")
     try:
         found.wait()
-        ask(found)  # the first questions are also decoded separately
         yield found
     finally:
         found.stop()
 
 
 def ask(server: Server, timeout: float = 240) -> httpx.Response:
-    return httpx.post(f"{server.address}/v1/rerank", json=SLOW, timeout=timeout)
+    return httpx.post(f"{server.address}/v1/rerank", json=ASKED, timeout=timeout)
 
 
-def waiting(server: Server) -> float:
-    text = httpx.get(f"{server.address}/metrics", timeout=60).text
-    return float(text.split("\nragdro_waiting ")[1].split()[0])
-
-
-def until_waiting(server: Server, count: int) -> None:
-    for _ in range(600):
-        if waiting(server) == count:
+def until(value: Callable[[], float], wanted: float) -> None:
+    for _ in range(3000):
+        if value() == wanted:
             return
         time.sleep(0.02)
-    raise AssertionError(f"{waiting(server)} wait, not {count}")
+    raise AssertionError(f"{value()}, not {wanted}")
 
 
-def test_a_full_queue_sends_away_and_a_client_that_leaves_makes_room(server: Server) -> None:
+def test_a_full_queue_sends_away_and_a_client_that_leaves_makes_room(server: HeldServer) -> None:
     with ThreadPoolExecutor(8) as clients:
         under_way = clients.submit(ask, server)
-        time.sleep(0.2)
-        leaving, staying = clients.submit(ask, server, 0.5), clients.submit(ask, server)
-        until_waiting(server, 2)
+        until(server.begun, 1)
+        staying = clients.submit(ask, server)
+        until(server.waiting, 1)
+        leaving = clients.submit(ask, server, 5)
+        until(server.waiting, 2)
         refused = ask(server)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["type"] == "rate_limit_error"
         with pytest.raises(httpx.ReadTimeout):
             leaving.result()
-        until_waiting(server, 1)
-        assert ask(server).status_code == 200
-        assert {under_way.result().status_code, staying.result().status_code} == {200}
+        until(server.waiting, 1)
+        late = clients.submit(ask, server)
+        until(server.waiting, 2)
+        server.go()
+        assert [one.result().status_code for one in (under_way, staying, late)] == [200] * 3
+    assert server.begun() == 3
     assert 'status="499"' in httpx.get(f"{server.address}/metrics").text
 
 
-def test_sigterm_answers_those_who_wait_and_takes_no_more(server: Server) -> None:
-    """The last one with this server: it has left behind it."""
+def test_sigterm_answers_those_who_wait_and_takes_no_more(server: HeldServer) -> None:
     with ThreadPoolExecutor(3) as clients:
         asked = [clients.submit(ask, server)]
-        time.sleep(0.2)
+        until(server.begun, 1)
         asked += [clients.submit(ask, server) for _ in range(2)]
-        until_waiting(server, 2)
+        until(server.waiting, 2)
+        os.kill(server.pid, signal.SIGTERM)
+        until(lambda: is_listening(server), False)
         assert not any(one.done() for one in asked)
-        server.stop()
+        server.go()
         assert [one.result().status_code for one in asked] == [200] * 3
-    with pytest.raises(httpx.ConnectError):
-        ask(server)
 
 
-def test_an_answer_that_is_late(folder: Path) -> None:
-    server = Server(folder, "--timeout", "0.1", "--batch", "1")
+def is_listening(server: Server) -> bool:
+    try:
+        httpx.get(f"{server.address}/healthz", timeout=60)
+    except httpx.ConnectError:
+        return False
+    return True
+
+
+def test_an_answer_that_is_late(folder: Path, tmp_path: Path) -> None:
+    server = HeldServer(folder, tmp_path, "--timeout", "0.1", "--batch", "1")
     try:
         server.wait()
         late = ask(server)
