@@ -45,13 +45,13 @@ STARTED_IN = ".started_in"
 be moved or copied together, and as an absolute path, so that the folder may be moved alone."""
 
 
-def first_difference(began: Config, now: Config) -> tuple[str, Any, Any] | None:
+def first_difference(began: Config, now: Config, *further: str) -> tuple[str, Any, Any] | None:
     """The first key that must not differ and does, with both values; None where there is none.
 
-    Relative paths are those of the place that `located` gave them.
+    Relative paths are those of the place that `located` gave them. `further` keys may differ as well.
     """
     before, after = (dict(_leaves(config.model_dump(mode="json"))) for config in (began, now))
-    patterns = [pattern for group in MAY_CHANGE.values() for pattern in group]
+    patterns = [*(pattern for group in MAY_CHANGE.values() for pattern in group), *further]
     for key in {**before, **after}:
         undated = key.endswith(".prompt_date") and after.get(key) is None  # the run's own date is taken
         if before.get(key) == after.get(key) or undated or key == "name":

@@ -124,6 +124,8 @@ def _start(config: Config, training: TrainingParts) -> Iterator[str]:
     yield f"into {Path(config.runs) / config.name}"
     if config.warm_up.start is not None:
         yield f"from the pair in {config.warm_up.start}, without a warm-up of its own"
+    if training.measured:
+        yield "vanilla RAG and the warm-up are as that run measured them: same questions, same settings"
 
 
 def bad_batch_record(batch: BadBatch) -> dict[str, Any]:

@@ -6,7 +6,7 @@ In: a `Config`. Out: `runs/<name>/` with the trained pair and its metrics. The t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from ragdro.runs.folder import RunFolder
 from ragdro.runs.garbage import settled, uncollected
 from ragdro.runs.lock import RunLock
 from ragdro.runs.log import MetricsLog, SilentLog, finite
+from ragdro.runs.measured import measured_before
 from ragdro.runs.setup import Setup, set_up
 from ragdro.runs.signals import Preemption
 from ragdro.runs.state import State, StateStore
@@ -34,6 +35,7 @@ from ragdro.training.display import DisplayCallback, LightsCallback
 from ragdro.training.em import expectation_maximisation
 from ragdro.training.loop import Training
 from ragdro.training.memory import is_out_of_memory
+from ragdro.training.parts import Records
 
 
 def run(
@@ -114,6 +116,7 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             checkpointer=checkpointer,
             engine=setup.engine,
             search=LoopRetriever(config, folder.path, setup.rag, state, shown.say),
+            measured=broadcast_from_rank0(partial(_measured, config, setup)),
         )
         with preemption:
             measured = state.scores[-1][0] if state.scores else 0
@@ -122,6 +125,11 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             checkpointer.finish()
     finished: dict[str, Any] = finite(results)
     return finished
+
+
+def _measured(config: Config, setup: Setup) -> Mapping[str, Records]:
+    reported = setup.validation if setup.test is None else setup.test
+    return measured_before(config, setup.warm_start, reported)
 
 
 def _close(checkpointer: RunCheckpointer, kind: object, error: BaseException | None, trace: object) -> None:

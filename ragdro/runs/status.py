@@ -96,16 +96,20 @@ def refuse_another_run(config: Config) -> None:
     """Raises `ConfigError` naming the first key in which the folder's config differs from `config` and must
     not (`ragdro.config.resume`)."""
     folder = Path(config.runs) / config.name
-    began = load_config(folder / CONFIG)
-    root = root_of(folder, began)
-    began = located(began, root, moved_from=moved_from(folder, root))
-    difference = first_difference(began, located(config))
+    difference = first_difference(began_with(folder), located(config))
     if difference is not None:
         key, before, now = difference
         raise ConfigError(
             f"{key}: the run began with {before!r}, not {now!r}; a run resumes as it was begun (leave"
             f" {key} out, or give the run another name)"
         )
+
+
+def began_with(folder: Path) -> Config:
+    """The config of the run in `folder`, its paths as they lead from where it was started."""
+    began = load_config(folder / CONFIG)
+    root = root_of(folder, began)
+    return located(began, root, moved_from=moved_from(folder, root))
 
 
 def last_state(folder: Path) -> dict[str, Any] | None:

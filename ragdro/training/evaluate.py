@@ -8,7 +8,7 @@ differ by their models alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,8 +16,8 @@ import torch
 
 from ragdro.algorithms.base import Algorithm
 from ragdro.config import EStep, Evaluation
-from ragdro.evaluation.evaluate import Metric, summarise
 from ragdro.evaluation.evaluate import evaluate as score_prediction
+from ragdro.evaluation.evaluate import summarise
 from ragdro.lm.scoring import score_all
 from ragdro.parallel.world import map_sharded
 from ragdro.profiling import phase
@@ -27,7 +27,7 @@ from ragdro.training import diagnostics
 from ragdro.training.e_step import e_step
 from ragdro.training.known import Known
 from ragdro.training.loop import VANILLA, Training, stage_name
-from ragdro.training.parts import BEST
+from ragdro.training.parts import BEST, Records
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import proposals, uniforms
 from ragdro.training.thoughts import thinks
@@ -60,7 +60,7 @@ def evaluate_vanilla(training: Training) -> None:
         return system.predict(tasks, select=False)
 
     training.emit("on_measuring", VANILLA)
-    metrics, records = _greedy(training.reported, predict, training.own_metrics)
+    metrics, records = _greedy(training, training.reported, predict, training.measured.get(VANILLA))
     training.emit("on_evaluation", VANILLA, "reported", metrics, records)
     state.results["vanilla_rag"] = {**metrics, **dict.fromkeys(SAMPLED)}
     training.checkpointer.save_vanilla()
@@ -91,7 +91,7 @@ def test_best(training: Training) -> None:
     for role in training.models:
         training.snapshots[f"{BEST}{role}"].load()
     training.emit("on_measuring", stage_name(best["iteration"]))
-    metrics, records = _greedy(training.reported, _predict(training), training.own_metrics)
+    metrics, records = _greedy(training, training.reported, _predict(training))
     measured = {**best, **metrics}
     sampled = {key: best[key] for key in SAMPLED}
     training.emit("on_evaluation", stage_name(best["iteration"]), "reported", {**metrics, **sampled}, records)
@@ -106,7 +106,8 @@ def _measure(training: Training, iteration: int) -> None:
     selected = {w.task.question.id: z for w, z in zip(drawn.weighted, drawn.selections, strict=True)}
 
     def measured(split: str, tasks: Sequence[Task], predict: Predict) -> dict[str, Any]:
-        greedy, records = _greedy(tasks, predict, training.own_metrics)
+        known = training.measured.get(stage) if split == "reported" else None
+        greedy, records = _greedy(training, tasks, predict, known)
         metrics = {**greedy, **sampled}
         training.emit("on_evaluation", stage, split, metrics, records)
         return metrics
@@ -168,14 +169,14 @@ def _sampled(training: Training) -> tuple[Drawn, dict[str, float | None]]:
 
 @phase("evaluate", whole=True)
 def _greedy(
-    tasks: Sequence[Task], predict: Predict, own: Mapping[str, Metric]
+    training: Training, tasks: Sequence[Task], predict: Predict, known: Records | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The metrics of a split, and a record a question."""
+    """The metrics of a split, and a record a question: those that are `known`, or new ones."""
 
     def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
-        return [score_prediction(prediction, own) for prediction in predict(part)]
+        return [score_prediction(prediction, training.own_metrics) for prediction in predict(part)]
 
-    records = list(map_sharded(tasks, predicted))
+    records = list(map_sharded(tasks, predicted)) if known is None else [*known]
     return summarise(records), records
 
 

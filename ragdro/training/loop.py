@@ -6,7 +6,7 @@ is saved and resumed is the `Checkpointer`'s affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from ragdro.training.callbacks import Callback, Checkpointer
 from ragdro.training.cross_fit import held_out, held_out_log_likelihoods
 from ragdro.training.diagnostics import sample_metrics
 from ragdro.training.e_step import Scores, Shards
-from ragdro.training.parts import REFERENCE, TrainingParts
+from ragdro.training.parts import REFERENCE, Records, TrainingParts
 from ragdro.training.path_proposals import path_proposals
 from ragdro.training.proposals import Propose, proposals
 from ragdro.training.replay import Earlier, earlier_name, fresh_lists, pooled
@@ -37,7 +37,8 @@ TRAIN_STREAM = 2
 
 class Training(TrainingParts):
     """A training with what watches it (`callbacks`), what it resumes from (`checkpointer`), what samples and
-    what searches: `search` gives the splits of an iteration, None where they are those of the last one."""
+    what searches: `search` gives the splits of an iteration, None where they are those of the last one.
+    `measured`: see `TrainingParts`."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Training(TrainingParts):
         checkpointer: Checkpointer | None = None,
         engine: Engine | None = None,
         search: Callable[[int], Splits | None] = lambda iteration: None,
+        measured: Mapping[str, Records] | None = None,
     ) -> None:
         self._search = search
         self.callbacks = list(callbacks)
@@ -59,6 +61,7 @@ class Training(TrainingParts):
         self.engine = engine or OwnEngine()
         state = self.checkpointer.state
         super().__init__(system, algorithm, settings, train, validation, test, state)
+        self.measured = measured or {}
 
     def search_as(self, iteration: int) -> None:
         """Give the questions the candidates that this iteration finds."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from ragdro.algorithms.base import Algorithm
 from ragdro.config import TrainingSettings
@@ -18,6 +18,8 @@ from ragdro.training.patience import best_iteration
 from ragdro.training.replay import Lists, earlier_name
 from ragdro.types import Task, WeightedTask
 
+Records: TypeAlias = Sequence[dict[str, Any]]
+"""What was measured of a stage: an object a question."""
 REFERENCE = "selector-warm-up"
 BEST = "best-"
 """The best pair so far, where it is needed in the end: before a role."""
@@ -49,7 +51,8 @@ class TrainingParts:
     """What callbacks and checkpointers see. `reported`: the questions whose metrics are reported (the test
     questions where there are any); `snapshots`: other weights kept beside the pair; `history`: what earlier
     iterations drew; `previous_samples`: what the stage before drew for validation questions; `known`:
-    what a selector that never changes said of them."""
+    what a selector that never changes said of them; `measured`: by stage what another run measured of the
+    reported questions."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class TrainingParts:
         self.snapshots = self._snapshots()
         self.history: dict[str, Lists] = {}
         self.previous_samples: list[WeightedTask] | None = None
+        self.measured: Mapping[str, Records] = {}
         self.known = Known(used=is_frozen(system, algorithm, settings))
 
     @property

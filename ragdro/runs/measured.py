@@ -1,0 +1,70 @@
+"""What the run that `warm_up.from` names has measured of the pair which another starts from.
+
+In: a config, its questions, and where its pair comes from. Out: that run's records of vanilla RAG and of the
+warm-up, where measuring them again would say the same: the same questions, candidates, passages and settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ragdro.config import Config
+from ragdro.config.resume import first_difference, located
+from ragdro.evaluation.ranking import full_recall
+from ragdro.runs.stages import WARM_UP
+from ragdro.runs.status import began_with, last_state
+from ragdro.runs.warm_start import WarmStart
+from ragdro.training.loop import VANILLA, stage_name
+from ragdro.training.parts import Records
+from ragdro.types import Task
+
+_BEHIND = (
+    *("seed", "warm_up.*", "train_*", "cross_fitted", "e_step.*", "m_step.*", "objective.*"),
+    *("data.train_questions", "evaluation.every", "evaluation.test", "evaluation.metric"),
+    *("evaluation.samples", "evaluation.tight_*"),
+)
+"""Keys that say what is done with the pair, or what is drawn from it: nothing of its greedy answers."""
+
+
+def measured_before(
+    config: Config, start: WarmStart | None, reported: Sequence[Task]
+) -> Mapping[str, Records]:
+    """By stage a record for each of the `reported` questions; without the stages that must be measured.
+
+    A system that asks more than once is measured anew: what its queries find is in no record.
+    """
+    if start is None or start.stage != WARM_UP or config.rewriter is not None:
+        return {}
+    if last_state(start.run) is None:  # not so far, or of another version
+        return {}
+    began = began_with(start.run)
+    if began.objective.selects != config.objective.selects:
+        return {}
+    if first_difference(began, located(config), *_BEHIND) is not None:
+        return {}
+    found = {stage: _records(start, stage, reported) for stage in (VANILLA, stage_name(0))}
+    return {stage: records for stage, records in found.items() if records is not None}
+
+
+def _records(start: WarmStart, stage: str, reported: Sequence[Task]) -> Records | None:
+    """The run's predictions of a stage, where they are of these very questions and passages."""
+    path = start.run / f"predictions-{stage}.jsonl"
+    with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        records = [json.loads(line) for line in path.read_bytes().splitlines()]
+        if all(_is_of(record, task) for record, task in zip(records, reported, strict=True)):
+            return records
+    return None
+
+
+def _is_of(record: Mapping[str, Any], task: Task) -> bool:
+    """Whether a record is of this question, its answers and labels, and these passages."""
+    question, passages = task.question, task.candidates.passages
+    read = [passages[one["rank_in_candidates"] - 1] for one in record["selection"]]
+    kept = [(one["id"], one["title"], one["text"]) for one in record["selection"]]
+    return [record[key] for key in ("id", "question", "answers", "hops", "full_recall")] == [
+        *(question.id, question.question, list(question.answers), question.hops),
+        full_recall(read, question.gold_passages),
+    ] and kept == [(p.id, p.title, p.text) for p in read]
