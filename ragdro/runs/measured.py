@@ -23,10 +23,12 @@ from ragdro.types import Task
 
 _BEHIND = (
     *("seed", "warm_up.*", "train_*", "cross_fitted", "e_step.*", "m_step.*", "objective.*"),
-    *("data.train_questions", "evaluation.every", "evaluation.test", "evaluation.metric"),
+    *("data.train*", "evaluation.every", "evaluation.test", "evaluation.metric"),
     *("evaluation.samples", "evaluation.tight_*"),
 )
 """Keys that say what is done with the pair, or what is drawn from it: nothing of its greedy answers."""
+_COMPARED = ("selector.model", "selector.prompt", "generator.model", "generator.prompt")
+"""Keys whose values may be paths: `warm_start` has compared what these lead to."""
 
 
 def measured_before(
@@ -43,7 +45,7 @@ def measured_before(
     began = began_with(start.run)
     if began.objective.selects != config.objective.selects:
         return {}
-    if first_difference(began, located(config), *_BEHIND) is not None:
+    if first_difference(began, located(config), *_BEHIND, *_COMPARED) is not None:
         return {}
     found = {stage: _records(start, stage, reported) for stage in (VANILLA, stage_name(0))}
     return {stage: records for stage, records in found.items() if records is not None}

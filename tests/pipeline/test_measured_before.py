@@ -146,6 +146,12 @@ def test_another_text_of_a_passage_is_measured_anew(project: Path) -> None:
         corpus.write_text(held)
 
 
+def test_a_model_may_be_named_by_another_path(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "same").symlink_to(project / "model")
+    start = f"warm_up.from={project}/runs/run"
+    assert found(config_of(project, start, f"generator.model={tmp_path}/same")) == set(STAGES)
+
+
 def test_what_is_damaged_gone_or_of_another_stage_is_measured_anew(project: Path, copy: Path) -> None:
     config = config_of(project, f"warm_up.from={copy}")
     assert found(config) == set(STAGES)
