@@ -149,7 +149,7 @@ def test_another_text_of_a_passage_is_measured_anew(project: Path) -> None:
 def test_a_model_may_be_named_by_another_path(project: Path, tmp_path: Path) -> None:
     (tmp_path / "same").symlink_to(project / "model")
     start = f"warm_up.from={project}/runs/run"
-    assert found(config_of(project, start, f"generator.model={tmp_path}/same")) == set(STAGES)
+    assert found(config_of(project, "name=other", start, f"generator.model={tmp_path}/same")) == set(STAGES)
 
 
 def test_what_is_damaged_gone_or_of_another_stage_is_measured_anew(project: Path, copy: Path) -> None:
