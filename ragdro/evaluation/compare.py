@@ -18,7 +18,7 @@ from ragdro.access import absent
 from ragdro.data import Source
 from ragdro.errors import DataError
 from ragdro.evaluation.metrics import Normalisation, Rule, exact_match, f1
-from ragdro.evaluation.predictions import Answered, PredictionFile, read_predictions
+from ragdro.evaluation.predictions import PredictionFile, read_predictions
 from ragdro.evaluation.ranking import recall_at_k
 from ragdro.evaluation.score import score
 from ragdro.evaluation.significance import Interval, holm, paired_bootstrap, paired_permutation_test
@@ -142,6 +142,7 @@ def _own_scores(
     prediction_file: PredictionFile, normalisation: Normalisation, rule: Rule
 ) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, float]] = {"exact_match": {}, "f1": {}}
+    reached = any(len(row.selection or ()) >= _RECALL_DEPTH for row in prediction_file.rows)
     for row in prediction_file.rows:
         if not row.answers or row.answer is None:
             message = f"prediction '{row.id}' carries no gold answers: name the data (--data)"
@@ -150,14 +151,10 @@ def _own_scores(
             row.answer, row.answers, normalisation=normalisation, rule=rule
         )
         scores["f1"][row.id] = f1(row.answer, row.answers, normalisation=normalisation, rule=rule)
-        if _reaches_depth(row):
-            recall = recall_at_k(row.selection or (), row.answers, _RECALL_DEPTH)
+        if reached and row.selection is not None:
+            recall = recall_at_k(row.selection, row.answers, _RECALL_DEPTH)
             scores.setdefault(f"recall_at_{_RECALL_DEPTH}", {})[row.id] = recall
     return scores
-
-
-def _reaches_depth(row: Answered) -> bool:
-    return row.selection is not None and len(row.selection) >= _RECALL_DEPTH
 
 
 def _compared(

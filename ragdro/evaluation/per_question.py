@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragdro.data.record import Record
@@ -40,15 +40,19 @@ def common_metrics(
     have no answer to score and are left out."""
     metrics: dict[str, dict[str, float]] = {}
     repeated = len({pair.question.id for pair in pairs}) < len(pairs)
-    for index, pair in enumerate(pairs):
-        if pair.record.has("answerable") and pair.record.flag("answerable") is False:
-            continue
-        key = _key(pair, index, repeated)
+    keyed = {
+        _key(pair, index, repeated): pair
+        for index, pair in enumerate(pairs)
+        if not (pair.record.has("answerable") and pair.record.flag("answerable") is False)
+    }
+    selected = max((len(_selection(pair) or ()) for pair in keyed.values()), default=0)
+    found = max((len(_candidates(pair)) for pair in keyed.values()), default=0)
+    for key, pair in keyed.items():
         for name, value in _answer_metrics(pair, normalisation, rule).items():
             metrics.setdefault(name, {})[key] = value
-        for name, value in _selection_metrics(pair).items():
+        for name, value in _selection_metrics(pair, selected, found).items():
             metrics.setdefault(name, {})[key] = value
-    for name, values in _ranking_metrics(pairs).items():
+    for name, values in _ranking_metrics(keyed).items():
         metrics[name] = values
     return metrics
 
@@ -69,12 +73,22 @@ def _answer_metrics(pair: Pair, normalisation: Normalisation, rule: Rule) -> dic
     }
 
 
-def _selection_metrics(pair: Pair) -> dict[str, float]:
+def _selection(pair: Pair) -> tuple[Passage, ...] | None:
+    return None if pair.answered is None else pair.answered.selection
+
+
+def _candidates(pair: Pair) -> tuple[Passage, ...]:
+    """Those that came with the question, where they have texts."""
+    candidates = () if pair.question.candidates is None else pair.question.candidates.passages
+    return candidates if any(passage.text for passage in candidates) else ()
+
+
+def _selection_metrics(pair: Pair, selected: int, found: int) -> dict[str, float]:
+    """`selected`, `found`: the most passages that a question of the file has."""
     metrics: dict[str, float] = {}
-    question = pair.question
-    selection = None if pair.answered is None else pair.answered.selection
+    question, selection, candidates = pair.question, _selection(pair), _candidates(pair)
     if selection is not None:
-        metrics |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS)
+        metrics |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS, selected)
         complete = full_recall(selection, question.gold_passages)
         support = support_scores(selection, question.gold_passages)
         if complete is not None and support is not None:
@@ -83,9 +97,8 @@ def _selection_metrics(pair: Pair) -> dict[str, float]:
             metrics["support_recall"] = support.recall
             metrics["support_f1"] = support.f1
             metrics["joint_f1"] = _joint_f1(pair, support.precision, support.recall)
-    if question.candidates is not None and any(p.text for p in question.candidates.passages):
-        passages = question.candidates.passages
-        metrics |= _recalls("retriever_recall_at", passages, question.answers, RETRIEVER_DEPTHS)
+    if candidates:
+        metrics |= _recalls("retriever_recall_at", candidates, question.answers, RETRIEVER_DEPTHS, found)
     return metrics
 
 
@@ -100,20 +113,18 @@ def _joint_f1(pair: Pair, precision: float, recall: float) -> float:
 
 
 def _recalls(
-    name: str, passages: Sequence[Passage], answers: Sequence[str], depths: Sequence[int]
+    name: str, passages: Sequence[Passage], answers: Sequence[str], depths: Sequence[int], most: int
 ) -> dict[str, float]:
-    """Recall at the depths that the list reaches, as `evaluate` has it."""
+    """Recall at the depths that the longest list of the file reaches, as `evaluate` has it: a shorter one,
+    which stopped early or had no more, has what it has."""
     hit = first_hit(passages[: max(depths)], answers)
-    return {f"{name}_{k}": float(hit is not None and hit < k) for k in depths if k <= len(passages)}
+    return {f"{name}_{k}": float(hit is not None and hit < k) for k in depths if k <= most}
 
 
-def _ranking_metrics(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
-    ranked = {
-        pair.question.id: pair.answered.selection
-        for pair in pairs
-        if pair.answered is not None and pair.answered.selection is not None
-    }
-    gold = {p.question.id: p.question.gold_passages for p in pairs if p.question.id in ranked}
+def _ranking_metrics(keyed: Mapping[str, Pair]) -> dict[str, dict[str, float]]:
+    selections = {key: _selection(pair) for key, pair in keyed.items()}
+    ranked = {key: selection for key, selection in selections.items() if selection is not None}
+    gold = {key: keyed[key].question.gold_passages for key in ranked}
     if not any(gold.values()):
         return {}
     if importlib.util.find_spec("ir_measures") is None:

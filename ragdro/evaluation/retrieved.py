@@ -24,6 +24,7 @@ class RetrievalRecall:
 
     depths: Sequence[int] = DEPTHS
     _values: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    _most: int = 0
 
     def watch(self, questions: Iterable[Question], retrieved: Iterable[Candidates]) -> Iterator[Candidates]:
         """Pass `retrieved` on, counting each question's candidates on the way."""
@@ -32,11 +33,10 @@ class RetrievalRecall:
             yield candidates
 
     def add(self, question: Question, candidates: Candidates) -> None:
-        """Count one question; depths beyond the candidates do not apply."""
+        """Count one question; of fewer candidates than a depth all count."""
         gold = question.gold_passages
+        self._most = max(self._most, len(candidates.passages))
         for k in self.depths:
-            if k > len(candidates.passages):
-                continue
             first = candidates.passages[:k]
             support = support_scores(first, gold)
             values = {
@@ -49,8 +49,8 @@ class RetrievalRecall:
                     self._values.setdefault((name, k), []).append(value)
 
     def mean(self, measure: str, k: int) -> float | None:
-        """A measure at depth `k`; None where no question has it."""
-        values = self._values.get((measure, k))
+        """A measure at depth `k`; None where no question has it, or so many candidates."""
+        values = self._values.get((measure, k)) if k <= self._most else None
         return sum(values) / len(values) if values else None
 
     def as_lines(self) -> list[str]:

@@ -31,3 +31,14 @@ def test_recall_is_the_mean_over_the_questions_that_it_applies_to() -> None:
     assert recall.mean("full recall", 3) == 0.5
     assert recall.mean("answer", 20) is None
     assert recall.as_lines()[1].split() == ["answer", "0.333", "1.000", "–"]
+
+
+def test_a_question_with_fewer_candidates_than_a_depth_is_no_other_question() -> None:
+    asked = [Question(str(i), "?", ("heron",)) for i in range(3)]
+    found = [(passage(1), passage(2, "a heron")), (passage(1),), (passage(2, "a heron"),)]
+    recall = RetrievalRecall(depths=(1, 2, 3))
+    for question, passages in zip(asked, found, strict=True):
+        recall.add(question, Candidates(question.id, passages))
+    assert recall.mean("answer", 1) == pytest.approx(1 / 3)
+    assert recall.mean("answer", 2) == pytest.approx(2 / 3)  # the one without is not left out
+    assert recall.mean("answer", 3) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -92,6 +93,38 @@ def test_a_run_s_predictions_on_our_own_data(tmp_path: Path) -> None:
     assert score.official == {} and score.rule == "squad"
     low, high = score.metrics["exact_match"][1:]
     assert 0.0 <= low <= 0.25 <= high <= 1.0
+
+
+def test_a_list_that_stopped_early_counts_at_the_depths_of_the_others(tmp_path: Path) -> None:
+    lists = [["x", "x", "x", "x", "here is answer 0"], ["here is answer 1"], ["x", "y"]]
+    rows = [run_record(n, "wrong", own) for n, own in enumerate(lists)]
+    said = dump(tmp_path, "said", rows, by_line=True)
+    score = scored(dump(tmp_path, "gold", GOLD, by_line=True), said)
+    recalls = [score.metrics[f"recall_at_{k}"].mean for k in (1, 3, 5)]
+    assert recalls == pytest.approx([1 / 3, 1 / 3, 2 / 3])
+    nothing = dump(tmp_path, "none", [{**row, "selection": []} for row in rows[1:]] + rows[:1], by_line=True)
+    recall = compare(nothing, said, np.random.default_rng(0), resamples=200)[-1]
+    assert (recall.metric, recall.questions, recall.left_out) == ("recall_at_5", 3, 0)
+    assert (recall.first, recall.second) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_musique_full_ranks_the_instance_that_was_answered(tmp_path: Path) -> None:
+    """An unanswerable instance has an answerable one's id and other passages labelled."""
+    gold = {
+        **o.MUSIQUE,
+        "paragraphs": [
+            {"idx": i, "title": f"T{i}", "paragraph_text": f"text {i}", "is_supporting": not i}
+            for i in range(2)
+        ],
+    }
+    other = copy.deepcopy(gold) | {"answerable": False}
+    for paragraph in other["paragraphs"]:
+        paragraph["is_supporting"] = not paragraph["is_supporting"]
+    selection = [{"id": "a", "title": "T0", "text": "text 0"}, {"id": "b", "title": "T1", "text": "text 1"}]
+    rows = [{"id": gold["id"], "answer": "land of VESK", "selection": selection}]
+    data = dump(tmp_path, "full", [gold, other], by_line=True)
+    score = scored(data, dump(tmp_path, "said", rows, by_line=True))
+    assert score.metrics["map"].mean == score.metrics["ndcg_at_5"].mean == 1.0
 
 
 def test_the_score_command_prints_json_and_exports(tmp_path: Path) -> None:
