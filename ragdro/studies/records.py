@@ -50,8 +50,13 @@ class Run:
         return self.history.config
 
     def curve(self, metric: str) -> list[float | None]:
-        """A metric after the warm-up and after each iteration."""
-        return [stage[metric] for stage in (self.results["warm_up"], *self.results["iterations"])]
+        """A metric after the warm-up and after each iteration up to the last one measured; None after one
+        that was not (`evaluation.every`, `evaluation.test`)."""
+        measured = {
+            0: self.results["warm_up"],
+            **{one["iteration"]: one for one in self.results["iterations"]},
+        }
+        return [measured[i][metric] if i in measured else None for i in range(max(measured) + 1)]
 
     def best(self, metric: str) -> float | None:
         """A metric of the iteration that the validation questions choose."""
@@ -67,14 +72,15 @@ class Run:
     def seconds(self) -> list[float]:
         """What each iteration's E-step and M-step took; measuring is left out."""
         costs: dict[str, float] = {}
-        since, updated = 0.0, 0.0
+        since = 0.0
         for record in self.history.records:
+            stage, seconds = record["stage"], record["seconds"]
             if record["event"] in ("update", "shard"):
-                updated = record["seconds"]
+                if stage.startswith("iteration-"):
+                    costs[stage] = costs.get(stage, 0.0) + seconds - since
+                since = seconds
             elif record["event"] in ("evaluation", "breakdown"):
-                if record["stage"].startswith("iteration-"):
-                    costs.setdefault(record["stage"], updated - since)
-                since = record["seconds"]
+                since = seconds
         return list(costs.values())
 
     def generator_evaluations(self) -> int:

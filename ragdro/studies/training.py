@@ -82,12 +82,14 @@ def _convergence(runs: Runs) -> StudyResult:
     findings = []
     keys = ("exact_match", "f1", "bound")
     curves = {key: mean_curve(seeds, key) for key in keys}
-    for iteration in range(len(curves["bound"])):
+    bounds = list(zip(*(run.curve("bound") for run in seeds.values()), strict=False))
+    measured: list[int] = []
+    for iteration, now in enumerate(bounds):
         change = None
-        if iteration:
-            bounds = [run.curve("bound") for run in seeds.values()]
-            pairs = [(b[iteration - 1], b[iteration]) for b in bounds]
-            change = estimate([y - x if x is not None and y is not None else None for x, y in pairs])
+        if None not in now:
+            pairs = zip(bounds[measured[-1]], now, strict=True) if measured else ()
+            change = estimate([y - x for x, y in pairs if x is not None and y is not None])
+            measured.append(iteration)
         fell = isinstance(change, Interval) and change.high < 0
         rows.append((iteration, *(curves[key][iteration] for key in keys), change, "falls" if fell else ""))
         if fell:

@@ -21,28 +21,31 @@ def metrics(value: float, bound: float | None = -1.0) -> dict[str, Any]:
 def write_run(
     folder: Path, shares: list[float], bounds: list[float], overrides: tuple[str, ...] = ()
 ) -> Path:
-    """A finished run whose stages, the warm-up first, have these metrics; the best is the last highest."""
+    """A finished run whose stages, the warm-up first, have these metrics; the best is the first highest of
+    those that `evaluation.every` measures."""
     folder.mkdir(parents=True)
     config = load_config(CONFIG, [*overrides, f"name={folder.name}", f"runs={folder.parent}"])
     (folder / "config.yaml").write_text(dump_config(config))
-    warm_up, *iterations = (metrics(s, b) for s, b in zip(shares, bounds, strict=True))
-    best = shares.index(max(shares))
+    stages = [metrics(s, b) for s, b in zip(shares, bounds, strict=True)]
+    every, last = config.evaluation.every, len(stages) - 1
+    measured = [i for i in range(len(stages)) if i % every == 0 or i == last]
+    best = max(measured, key=lambda i: (shares[i], -i))
     results = {
         "vanilla_rag": metrics(0.1, None),
-        "warm_up": warm_up,
-        "iterations": [{"iteration": i, **m} for i, m in enumerate(iterations, start=1)],
+        "warm_up": stages[0],
+        "iterations": [{"iteration": i, **stages[i]} for i in measured if i],
         "best": {"iteration": best, **metrics(shares[best], bounds[best])},
     }
     (folder / "results.json").write_text(json.dumps(results))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in _records(results)))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in _records(stages, measured)))
     return folder
 
 
-def _records(results: dict[str, Any]) -> list[dict[str, Any]]:
+def _records(stages: list[dict[str, Any]], measured: list[int]) -> list[dict[str, Any]]:
     """Ten seconds a warm-up, 3 an E-step, 4 an M-step, 2 to measure; the training bound is a nat lower."""
     clock = 10.0
     records: list[dict[str, Any]] = []
-    for number, stage in enumerate([results["warm_up"], *results["iterations"]]):
+    for number, stage in enumerate(stages):
         name = f"iteration-{number}" if number else "warm_up"
         if number:
             clock += 3
@@ -52,7 +55,7 @@ def _records(results: dict[str, Any]) -> list[dict[str, Any]]:
             clock += 4
         update = {"event": "update", "stage": name, "role": "selector", "step": 1, "steps": 1}
         records.append({**update, "seconds": clock})
-        for split in ("validation", "reported"):
+        for split in ("validation", "reported") if number in measured else ():
             place = {"stage": name, "split": split}
             records.append({"event": "breakdown", **place, "by_hops": {}, "seconds": clock + 0.5})
             clock += 1

@@ -69,6 +69,30 @@ def test_a_bound_that_falls_by_more_than_its_interval_is_flagged(
     assert "not judged" in one.findings[0]
 
 
+def test_an_iteration_that_was_not_measured_leaves_the_others_in_their_places(tmp_path: Path) -> None:
+    seeds = {
+        seed: run(
+            tmp_path / f"run-{seed}",
+            [0.3, 0.5, 0.6, 0.7, 0.7],
+            [-2.0, -1.0, -1.5, -3.0, -2.5 - seed / 100],
+            "evaluation.every=2",
+        )
+        for seed in range(2)
+    }
+    assert seeds[0].curve("exact_match") == [0.3, None, 0.6, None, 0.7]
+    assert iterations_to_reach(seeds[0]) == 4.0
+    assert seeds[0].seconds() == [7.0, 7.0, 7.0, 7.0]
+    outcome = CONVERGENCE.conclude({"trained": seeds})
+    table = outcome.tables["By iteration"]
+    changes = [row(table, i)["change of the bound (nats)"] for i in range(5)]
+    assert changes[0] is changes[1] is changes[3] is None
+    assert isinstance(changes[2], Interval) and changes[2].mean == pytest.approx(0.5)
+    assert isinstance(changes[4], Interval) and changes[4].mean == pytest.approx(-1.005)
+    assert [row(table, i)["flag"] for i in range(5)] == ["", "", "", "", "falls"]
+    (line,) = outcome.panels[0].series
+    assert [x for x, value in line.points if value is not None] == [0.0, 2.0, 4.0]
+
+
 def test_samples_say_what_a_score_takes(tmp_path: Path) -> None:
     short = run(tmp_path / "m1", [0.3, 0.5, 0.7], None, "e_step.samples=1")
     long = run(tmp_path / "m4", [0.3, 0.69, 0.7], None, "e_step.samples=4")
