@@ -263,8 +263,8 @@ class _Drawn:
 def _schedule(questions: int, settings: Optimisation, rng: np.random.Generator) -> list[_Drawn]:
     """Every update of a fit."""
     order, noise = _order(questions, rng), rng.spawn(1)[0]
-    steps = max(1, math.ceil(settings.epochs * questions / settings.batch_size))
     count = min(settings.batch_size, questions)
+    steps = max(1, math.ceil(settings.epochs * questions / count))
     return [
         _Drawn(update, [next(order) for _ in range(count)], int(noise.integers(2**63)))
         for update in range(steps)

@@ -119,6 +119,21 @@ def test_builders_take_turns_by_the_update_also_in_a_fit_that_resumes() -> None:
     assert built(3) == whole[6:]
 
 
+@pytest.mark.parametrize(("questions", "batch_size"), [(3, 8), (3, 3), (6, 4)])
+def test_an_epoch_sees_every_question_once_also_where_an_update_has_them_all(
+    questions: int, batch_size: int
+) -> None:
+    model, seen = random_model(byte_level(), initializer_range=0.05), list[int]()
+
+    def build(i: int) -> TrainingExample:
+        seen.append(i)
+        return question(i)
+
+    settings = Optimisation(learning_rate=1e-5, batch_size=batch_size, epochs=4)
+    fit(model, questions, build, settings, np.random.default_rng(0))
+    assert np.bincount(seen).tolist() == [4] * questions
+
+
 def test_the_next_is_made_while_one_is_worked_on_and_no_more() -> None:
     made, allowed = list[int](), threading.Event()
 
