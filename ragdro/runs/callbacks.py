@@ -11,6 +11,7 @@ from ragdro.evaluation.evaluate import by_hops
 from ragdro.progress import Display
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
+from ragdro.runs.measured import REPORTED, contents_hash
 from ragdro.runs.models import settings_of, trained_part
 from ragdro.training.callbacks import BadBatch, Callback
 from ragdro.training.limits import cut_fractions
@@ -34,7 +35,8 @@ class LogCallback(Callback):
         splits = {"train": training.train, "validation": training.validation, "test": training.test or []}
         counts = {name: len(tasks) for name, tasks in splits.items()}
         cut = cut_fractions(training.system, training.reported) if training.reported else {}
-        self._log.log({"event": "start", "stage": stage_name(0), **counts, **cut})
+        reported = {REPORTED: contents_hash(training.reported)}
+        self._log.log({"event": "start", "stage": stage_name(0), **counts, **cut, **reported})
 
     def on_teacher(self, done: int, total: int) -> None:
         """See `Callback`."""

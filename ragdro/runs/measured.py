@@ -6,14 +6,17 @@ warm-up, where measuring them again would say the same: the same questions, cand
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.config.resume import first_difference, located
 from ragdro.evaluation.ranking import full_recall
+from ragdro.runs.log import METRICS
 from ragdro.runs.stages import WARM_UP
 from ragdro.runs.status import began_with, last_state
 from ragdro.runs.warm_start import WarmStart
@@ -27,6 +30,8 @@ _BEHIND = (
     *("evaluation.samples", "evaluation.tight_*"),
 )
 """Keys that say what is done with the pair, or what is drawn from it: nothing of its greedy answers."""
+REPORTED = "reported_sha256"
+"""Where a run's log has the `contents_hash` of the questions that it reports on."""
 _COMPARED = ("selector.model", "selector.prompt", "generator.model", "generator.prompt")
 """Keys whose values may be paths: `warm_start` has compared what these lead to."""
 
@@ -43,12 +48,32 @@ def measured_before(
     if last_state(start.run) is None:  # not so far, or of another version
         return {}
     began = began_with(start.run)
-    if began.objective.selects != config.objective.selects:
+    before, now = algorithm_of(began), algorithm_of(config)
+    if (before.selects, before.independent) != (now.selects, now.independent):
         return {}
     if first_difference(began, located(config), *_BEHIND, *_COMPARED) is not None:
         return {}
+    if _reported_by(start) != contents_hash(reported):
+        return {}
     found = {stage: _records(start, stage, reported) for stage in (VANILLA, stage_name(0))}
     return {stage: records for stage, records in found.items() if records is not None}
+
+
+def contents_hash(tasks: Sequence[Task]) -> str:
+    """Of questions with all that their candidates say: what nobody has read was there to be selected."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        candidates = [(p.id, p.title, p.text) for p in task.candidates.passages]
+        digest.update(json.dumps([task.question.id, task.question.question, candidates]).encode())
+    return digest.hexdigest()
+
+
+def _reported_by(start: WarmStart) -> str | None:
+    """The `contents_hash` of the questions that the run reported on, as its log begins."""
+    with suppress(OSError, ValueError, KeyError, TypeError), (start.run / METRICS).open("rb") as file:
+        noted: str = json.loads(next(file, b""))[REPORTED]
+        return noted
+    return None
 
 
 def _records(start: WarmStart, stage: str, reported: Sequence[Task]) -> Records | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_what_changes_no_greedy_answer_leaves_them_known(project: Path, override
     "override",
     [
         *("generator.passage_tokens=20", "generator.answer_tokens=5", "selector.question_tokens=12"),
-        *("objective=sft", "evaluation.questions=3", "retriever.k1=0.5"),
+        *("objective=sft", "objective=marginal", "evaluation.questions=3", "retriever.k1=0.5"),
         "evaluation.metrics=['ragdro.evaluation.metrics:exact_match']",
         "data.test=null",
     ],
@@ -144,6 +145,27 @@ def test_another_text_of_a_passage_is_measured_anew(project: Path) -> None:
         assert found(config_of(project, "name=other", start)) == set()
     finally:
         corpus.write_text(held)
+
+
+def test_a_candidate_that_nobody_read_counts_too(project: Path) -> None:
+    config = config_of(project, "name=other", f"warm_up.from={project}/runs/run")
+    start, test = warm_start(config), load_splits(config)[2]
+    assert test is not None and set(measured_before(config, start, test)) == set(STAGES)
+    read: dict[str, set[str]] = {}
+    for stage in STAGES:
+        for line in (project / f"runs/run/predictions-{stage}.jsonl").open():
+            record = json.loads(line)
+            read.setdefault(record["id"], set()).update(one["id"] for one in record["selection"])
+    changed = 0
+    for number, task in enumerate(test):
+        for place, passage in enumerate(task.candidates.passages):
+            if passage.id not in read[task.question.id]:
+                passages = list(task.candidates.passages)
+                passages[place] = replace(passage, text=f"{passage.text} Firm")
+                other = replace(task, candidates=replace(task.candidates, passages=tuple(passages)))
+                assert not measured_before(config, start, [*test[:number], other, *test[number + 1 :]])
+                changed += 1
+    assert changed
 
 
 def test_a_model_may_be_named_by_another_path(project: Path, tmp_path: Path) -> None:
