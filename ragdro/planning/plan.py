@@ -140,7 +140,7 @@ def _phases(
 
         lists = Side(config, "selector", selector.model, list_example(selector, longest, weights).group)
         read = Side(config, "generator", generator.model, generator.group(readings))
-        phases = {"sampling": _sampling(lists, selector, longest, shard)}
+        phases = {"sampling": _choosing(lists, selector, longest, shard)}
         if rewriter is not None:
             written = Side(
                 config, "rewriter", rewriter.model, query_example(rewriter, longest, weights).group
@@ -159,10 +159,34 @@ def _phases(
             learned = generator.turns[-1].learned(readings)
             costliest = Side(config, "generator", generator.model, learned)
             phases["generator update"] = [_update(costliest, config.m_step.generator, processes)]
+    reads = {name: questions * _passes(config, name) for name in phases}
     return {
-        name: [replace(p, tokens=p.tokens * questions, flops=p.flops * questions) for p in steps]
+        name: [replace(p, tokens=p.tokens * reads[name], flops=p.flops * reads[name]) for p in steps]
         for name, steps in phases.items()
     }
+
+
+def _passes(config: Config, phase: str) -> float:
+    """How often a phase reads each question."""
+    if not phase.endswith("update"):
+        return 1.0
+    role = _ROLE_OF[phase]
+    folds = role == "generator" and config.cross_fitted  # together they are fitted to every question
+    epochs: float = getattr(config.m_step, role).epochs
+    return epochs * (1 + folds)
+
+
+def _choosing(side: Side, selector: Selector, longest: WeightedTask, shard: int) -> list[Phase]:
+    """What an objective proposes: lists that are drawn, or every candidate's probability of being first; of
+    one that selects nothing the selector is there, and computes nothing."""
+    objective = algorithm_of(side.config)
+    if objective.draws_lists:
+        return _sampling(side, selector, longest, shard)
+    if not objective.selects:
+        return [replace(side.phase(0, 0.0), tokens=0.0)]
+    alone = selector.group(longest.task, [(i,) for i in range(side.config.top_n)])
+    every = Side(side.config, "selector", selector.model, alone)
+    return [_scoring(every, shard, side.config.e_step.max_tokens_per_micro_batch)]
 
 
 def _sampling(side: Side, selector: Selector, longest: WeightedTask, shard: int) -> list[Phase]:

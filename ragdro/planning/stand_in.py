@@ -16,6 +16,7 @@ from unittest.mock import patch
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
+from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.errors import ModelError
 from ragdro.generation.generator import Generator
@@ -162,13 +163,18 @@ def longest_thought(generator: Generator) -> Thought | None:
 
 
 def unlike_lists(config: Config, count: int) -> list[list[Permutation]]:
-    """m distinct lists for each of `count` questions, with as little in common as there can be: while there
-    are candidates, no two begin with the same one."""
-    return [_unlike(config.top_n, config.selector.k, config.e_step.samples)] * count
+    """For each of `count` questions as many distinct lists as an E-step of its objective weights at most (m,
+    and those that are replayed), with as little in common as there can be: while there are candidates, no two
+    begin with the same one."""
+    objective, step = algorithm_of(config), config.e_step
+    most = step.samples * (1 + step.replay)
+    if not objective.draws_lists:
+        most = objective.answers_scored(step.samples, config.top_n)
+    return [_unlike(config.top_n, 1 if objective.independent else config.selector.k, most)] * count
 
 
 def longest_samples(config: Config, number: int = 0) -> WeightedTask:
-    """The longest question of that `number` with m samples, alike in nothing where that can be: lists, or
+    """The longest question of that `number` with its samples, alike in nothing where that can be: lists, or
     paths of which each asks, finds and reads something else. All weights are alike."""
     (task,), m = longest_tasks(config, number + 1)[number:], config.e_step.samples
     if config.rewriter is None:
