@@ -38,8 +38,11 @@ def is_full(error: OSError) -> bool:
 
 
 def absent(path: str | Path, what: str = "file") -> str:
-    """`no such file; did you mean data/train.jsonl?`, or which folder to look into."""
+    """`no such file; did you mean data/train.jsonl?`, or which folder to look into; of what is there and
+    something else, `a file, not a folder`."""
     path = Path(path)
+    if path.exists():
+        return f"a {'folder' if path.is_dir() else 'file'}, not a {what}"
     folder, missing = path.parent, path.name
     while not _is_folder(folder) and folder != folder.parent:
         folder, missing = folder.parent, folder.name

@@ -7,6 +7,7 @@ holds both models. No model is loaded, no torch imported.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ragdro.config.resume import located, moved_from, root_of
 from ragdro.config.words import describe
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.own_parts import with_own_parts
-from ragdro.runs.status import CHECKPOINTS, CONFIG
+from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, run_status
 
 WARM_UP = "warm-up"
 VANILLA = "vanilla"
@@ -88,14 +89,37 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
         path = folder / "best"
     else:
         path = folder / CHECKPOINTS / ("iteration-0" if stage in (WARM_UP, VANILLA) else stage)
-    if not path.is_dir():
-        there = ", ".join(sorted(p.name for p in (folder / CHECKPOINTS).glob("iteration-*"))) or "best alone"
-        raise ModelError(
-            f"{path}: no such checkpoint (kept: {there}; `checkpoints: {{keep: all}}` keeps every one)"
-        )
-    for role in load_config(folder / CONFIG).roles:
-        if not (path / role).is_dir():  # each is written when its own fit is over
-            raise ModelError(
-                f"{path}: has no {role}: its run has not got so far; resume it, or take an earlier stage"
-            )
-    return path
+    config = load_config(folder / CONFIG)
+    missing = [role for role in config.roles if not (path / role).is_dir()]
+    if not missing:
+        return path
+    there = _whole_stages(folder, config)
+    if not (folder / RESULTS).is_file():
+        raise ModelError(f"{path}: the run has not got so far; {_way_on(folder, there)}")
+    if path.is_dir():
+        raise ModelError(f"{path}: has no {missing[0]}; take another stage: {', '.join(there) or 'none'}")
+    raise ModelError(
+        f"{path}: no such checkpoint (kept: {', '.join(there) or 'none'};"
+        " `checkpoints: {keep: all}` keeps every one)"
+    )
+
+
+def _whole_stages(folder: Path, config: Config) -> list[str]:
+    """The stages of a run whose pair is there whole, in their order."""
+    numbered = [p for p in (folder / CHECKPOINTS).glob("iteration-*") if p.name[10:].isdigit()]
+    paths = {"best": folder / "best"}
+    paths |= {_stage_of(p): p for p in sorted(numbered, key=lambda p: int(p.name[10:]))}
+    return [name for name, path in paths.items() if all((path / role).is_dir() for role in config.roles)]
+
+
+def _stage_of(checkpoint: Path) -> str:
+    return WARM_UP if checkpoint.name == "iteration-0" else checkpoint.name
+
+
+def _way_on(folder: Path, there: list[str]) -> str:
+    """What to do about a stage that an unfinished run does not have yet."""
+    if run_status(folder) == "running":
+        way = f"see how far it is: ragdro watch {shlex.quote(str(folder))}"
+    else:
+        way = "resume it with the command that began it and resume=True"
+    return f"{way}; there is {', '.join(there)}" if there else way

@@ -27,8 +27,11 @@ _REFUSED = {
     "export nowhere out": "nowhere: neither a run folder nor an exported one",
     "retriever train nowhere": "nowhere: neither a run folder nor an exported one",
     "watch nowhere": "nowhere: neither a run folder nor an exported one",
-    "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint",
-    "answer RUN why? --stage iteration-2": "iteration-2: has no generator: its run has not got so far",
+    "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint (kept: best, warm-up, iteration-10;",
+    "answer BEGUN why?": "begun/best: the run has not got so far; resume it with the command that began it and resume=True; there is warm-up",
+    "serve BEGUN --stage iteration-2": "iteration-2: the run has not got so far; resume it with the command that",
+    "answer TINY why?": "tiny.yaml: neither a run folder nor an exported one (a file, not a folder);",
+    "answer RUN why? --stage iteration-2": "iteration-2: has no generator; take another stage: best, warm-up",
     "answer RUN why? --stage best-one": "stage: must be best, warm-up, vanilla or iteration-N (value: 'best-",
     "chat RUN --stage iteration-9": "iteration-9: no such checkpoint",
     "evaluate RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
@@ -67,12 +70,22 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, st
     folder = tmp_path_factory.mktemp("refused")
     from ragdro.config import dump_config, load_config
 
-    half = "run/checkpoints/iteration-2/selector"  # of a run in the middle of the generator's fit
-    for name in ("run/best/selector", "run/best/generator", half, "exported/selector"):
+    whole = (
+        "run/best",
+        "run/checkpoints/iteration-0",
+        "run/checkpoints/iteration-10",
+        "begun/checkpoints/iteration-0",
+    )
+    half = ("run/checkpoints/iteration-2", "begun/checkpoints/iteration-2", "exported")  # no generator yet
+    for name in (*(f"{pair}/generator" for pair in whole), *(f"{pair}/selector" for pair in (*whole, *half))):
         (folder / name).mkdir(parents=True)
-    for name in ("run", "exported"):
+    for name in ("run", "begun", "exported"):
         (folder / name / "config.yaml").write_text(dump_config(load_config(_TINY)))
-    places = {"TINY": str(_TINY), "RUN": str(folder / "run"), "EXPORTED": str(folder / "exported")}
+    (folder / "run/results.json").write_text("{}")
+    places = {
+        "TINY": str(_TINY),
+        **{name.upper(): str(folder / name) for name in ("run", "begun", "exported")},
+    }
     commands = [[places.get(word, word) for word in command.split()] for command in _REFUSED]
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
