@@ -69,6 +69,7 @@ def evaluate(prediction: Prediction, own: Mapping[str, Metric] | None = None) ->
         **distribution_record(prediction),
         **_path_record(prediction),
         **thought_record(prediction),
+        "probability_of": prediction.selection.probability_of,
         "selection": [
             {
                 "id": passage.id,

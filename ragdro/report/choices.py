@@ -2,7 +2,8 @@
 
 In: places and probabilities. Out: `chosen 2nd with probability 0.97, given the first` and
 `in the list: 0.99 ± 0.01`. The first is p(z_t | z_<t, x), given the choices before it; the second adds
-up all lists that hold the passage (`ragdro.selection.inclusion`).
+up all lists that hold the passage (`ragdro.selection.inclusion`). Of a union of lists there is the second
+alone, and of passages that are chosen apart from one another the first is given nothing.
 """
 
 from __future__ import annotations
@@ -21,11 +22,22 @@ def ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def chosen(place: int, probability: float | None) -> str:
-    """What was chosen at `place` (from 0). Nothing was chosen where there is no probability."""
+def in_words(record: Mapping[str, Any], place: int, entry: Mapping[str, Any]) -> str:
+    """Of a record the passage that was read at `place` (from 0): what its probabilities say."""
+    of = record.get("probability_of", "choice")
+    if of != "inclusion":
+        parts = [chosen(place, entry["probability"], alone=of == "first_choice"), included(entry)]
+        return "; ".join(filter(None, parts))
+    known = {"inclusion": entry["probability"], "inclusion_error": 0.0, **entry}
+    return f"read {ordinal(place + 1)}; {included(known)}"
+
+
+def chosen(place: int, probability: float | None, *, alone: bool = False) -> str:
+    """What was chosen at `place` (from 0), `alone`: whatever stands before it. Nothing was chosen where there
+    is no probability."""
     if probability is None:
         return f"read {ordinal(place + 1)}, in the retriever's order"
-    given = "" if place == 0 else ", given the first" + ("" if place == 1 else f" {place}")
+    given = "" if place == 0 or alone else ", given the first" + ("" if place == 1 else f" {place}")
     return f"chosen {ordinal(place + 1)} with probability {written(probability)}{given}"
 
 

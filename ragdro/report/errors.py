@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ragdro.evaluation.diagnosis import Record, was_read
 from ragdro.report import html
-from ragdro.report.choices import chosen, included, ordinal
+from ragdro.report.choices import in_words, ordinal
 from ragdro.report.html import Html
 from ragdro.report.paths import further_queries, path, thought_of
 
@@ -89,8 +89,7 @@ def _passages(record: Record) -> Html:
     passages = []
     for place, entry in enumerate(record.get("selection", [])):
         said = [
-            chosen(place, entry["probability"]),
-            included(entry),
+            in_words(record, place, entry),
             f"{ordinal(entry['rank_in_candidates'])} of the retriever",
         ]
         title = f"{entry['title']}: " if entry["title"] else ""

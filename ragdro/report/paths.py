@@ -12,7 +12,7 @@ from typing import Any
 
 from ragdro.evaluation.diagnosis import Record
 from ragdro.report import html
-from ragdro.report.choices import chosen, ordinal
+from ragdro.report.choices import in_words, ordinal
 from ragdro.report.html import Html
 from ragdro.types import ENOUGH
 from ragdro.units import probability
@@ -50,7 +50,7 @@ def rounds(record: Record) -> list[ShownRound]:
         ranks = {place: rank for rank, place in enumerate(one["found"], start=1)}
         scores = [_score(s) for s in one["scores"] or [None] * len(ranks)]
         choices = tuple(
-            Choice(entry, ranks[candidate], scores[ranks[candidate] - 1], chosen(place, entry["probability"]))
+            Choice(entry, ranks[candidate], scores[ranks[candidate] - 1], in_words(record, place, entry))
             for place, (candidate, entry) in enumerate(zip(one["selected"], selection, strict=False))
         )
         taken = {choice.rank for choice in choices}

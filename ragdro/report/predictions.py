@@ -14,7 +14,7 @@ from ragdro.data.own import source_object
 from ragdro.errors import DataError
 from ragdro.evaluation.answering import distribution_record
 from ragdro.evaluation.paths import path_record, thought_record
-from ragdro.report.choices import chosen, included
+from ragdro.report.choices import in_words
 from ragdro.report.paths import ShownRound, rounds, thought_of
 from ragdro.report.plain import marked_up
 from ragdro.runs.status import read_results
@@ -27,8 +27,9 @@ def as_record(
     prediction: Prediction, reranking: Reranking | None = None, *, with_path: bool = False
 ) -> dict[str, Any]:
     """Answer (a marginal one with its confidence and what competes), the thought before it, selection (with
-    the probability of each choice, given those before it, and of being in the list at all where a `reranking`
-    says it), candidates (with retrieval scores), and if asked for the rounds in which they were found."""
+    the probability of each passage, `probability_of` says of what, and of being in the list at all where a
+    `reranking` says it), candidates (with retrieval scores), and if asked for the rounds in which they were
+    found."""
     ranked = {} if reranking is None else {passage.index: passage for passage in reranking.passages}
     candidates = prediction.task.candidates
     scores = candidates.scores or (None,) * len(candidates.passages)
@@ -39,6 +40,7 @@ def as_record(
         "answer": prediction.answer,
         **distribution_record(prediction),
         **thought_record(prediction),
+        "probability_of": prediction.selection.probability_of,
         "selection": [
             {**passage_record(p), "probability": q, **_inclusion(ranked.get(i)), "rank_in_candidates": i + 1}
             for p, q, i in zip(
@@ -68,10 +70,11 @@ def print_prediction(prediction: Prediction, reranking: Reranking | None = None)
         _print_passage(
             console, entry["rank_in_candidates"], f"({marked_up(_where(passage))}) ", entry["text"]
         )
-        console.print(f"   {_in_words(place, entry)}", style="dim")
+        console.print(f"   {in_words(record, place, entry)}", style="dim")
     if reranking is not None:
         count = reranking.lists
-        lists = f"all {counted(count, 'lists')}" if reranking.exact else counted(count, "drawn lists")
+        all_lists = "the only list" if count == 1 else f"all {counted(count, 'lists')}"
+        lists = all_lists if reranking.exact else counted(count, "drawn lists")
         most = 3 / count
         how = (
             "exact" if reranking.exact else f"estimated, ± two standard errors (without ±: within {most:.2f})"
@@ -117,10 +120,6 @@ def _inclusion(ranked: RankedPassage | None) -> dict[str, float]:
     if ranked is None:
         return {}
     return {"inclusion": ranked.inclusion, "inclusion_error": ranked.inclusion_error}
-
-
-def _in_words(place: int, entry: dict[str, Any]) -> str:
-    return "; ".join(filter(None, [chosen(place, entry["probability"]), included(entry)]))
 
 
 def print_answer(prediction: Prediction) -> None:
@@ -205,15 +204,15 @@ def print_example(run: Path, tasks: Sequence[Task]) -> None:
             for one in rounds(record):
                 _print_round(console, one, [""] * len(one.choices))
         else:
-            _print_selection(console, record["selection"])
+            _print_selection(console, record)
         _print_thought(console, record)
     console.print()
 
 
-def _print_selection(console: Console, selection: list[dict[str, Any]]) -> None:
-    for place, entry in enumerate(selection):
+def _print_selection(console: Console, record: dict[str, Any]) -> None:
+    for place, entry in enumerate(record["selection"]):
         _print_passage(console, entry["rank_in_candidates"], "", entry["text"])
-        console.print(f"   {_in_words(place, entry)}", style="dim")
+        console.print(f"   {in_words(record, place, entry)}", style="dim")
 
 
 def _print_passage(console: Console, rank: int, note: str, text: str) -> None:

@@ -145,7 +145,7 @@ def greedy_of(
     """What `Selector.greedy` selects where `p` are the probabilities of all `lists` that there are."""
     if independent:
         best = np.argsort(-p, kind="stable")[:k].tolist()
-        return Selection(tuple(best), tuple(float(p[i]) for i in best), k)
+        return Selection(tuple(best), tuple(float(p[i]) for i in best), k, probability_of="first_choice")
     chosen: Permutation = ()
     probabilities: list[float] = []
     below = dict(zip(lists, p.tolist(), strict=True))

@@ -273,7 +273,8 @@ class Selector(ABC):
 
     def _top(self, log_p: Sequence[float]) -> Selection:
         best = likeliest(log_p, self.k)
-        return Selection(tuple(best), tuple(math.exp(log_p[i]) for i in best), self.k)
+        probabilities = tuple(math.exp(log_p[i]) for i in best)
+        return Selection(tuple(best), probabilities, self.k, probability_of="first_choice")
 
 
 def selector_class(kind: str) -> type[Selector]:

@@ -10,7 +10,7 @@ With N or fewer candidates the last round is the only one, and nothing differs f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from scipy.optimize import isotonic_regression
@@ -60,7 +60,7 @@ def select(selector: Selector, tasks: Sequence[Task], max_tokens: int) -> list[S
 
     last, alive = _play_off(selector, tasks, play, lambda _place, group, result: None)
     return [
-        Selection(tuple(own[i] for i in ranked.permutation), ranked.probabilities, ranked.most)
+        replace(ranked, permutation=tuple(own[i] for i in ranked.permutation))
         for own, ranked in zip(alive, last, strict=True)
     ]
 

@@ -41,4 +41,5 @@ def union_of(lists: WeightedLists, places: Sequence[int], k: int) -> Selection:
     included = inclusion(permutations, weights, len(places))
     # Passages that are drawn equally often are equal, whatever their sums are rounded to.
     chosen = [i for i in likeliest(included.round(_DIGITS).tolist(), k) if included[i] > 0]
-    return Selection(tuple(places[i] for i in chosen), tuple(included[chosen].tolist()), k)
+    probabilities = tuple(included[chosen].tolist())
+    return Selection(tuple(places[i] for i in chosen), probabilities, k, probability_of="inclusion")

@@ -70,7 +70,6 @@ def router(service: Service) -> APIRouter:
             "searches": service.served.searches,
             "selected": rag.selector.k,
             "candidates": rag.selector.n,
-            "independent": rag.selector.independent,
             "answering": service.answering.kind,
             "examples": service.served.run is not None,
             "max_body": settings.max_body,

@@ -5,7 +5,14 @@ imports torch. Indices into candidates are 0-based; the identifiers that models 
 exist only in `ragdro.selection.identifiers`.
 """
 
-from ragdro.types.answers import NO_ANSWER, AnswerDistribution, Prediction, RankedAnswer, Selection
+from ragdro.types.answers import (
+    NO_ANSWER,
+    AnswerDistribution,
+    Prediction,
+    ProbabilityOf,
+    RankedAnswer,
+    Selection,
+)
 from ragdro.types.paths import ENOUGH, NO_THOUGHT, QuestionPath, Round, Thought
 from ragdro.types.questions import (
     Candidates,
@@ -32,6 +39,7 @@ __all__ = [
     "PassageSource",
     "Permutation",
     "Prediction",
+    "ProbabilityOf",
     "Question",
     "QuestionField",
     "QuestionPath",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from ragdro.types.paths import QuestionPath, Thought
 from ragdro.types.questions import Passage, Permutation, Task
 
+ProbabilityOf: TypeAlias = Literal["choice", "first_choice", "inclusion"]
+"""What a passage's probability is of: being chosen at its place, given those before it; being chosen first,
+whatever the others are (`objective: marginal`); being in a list at all (a union of lists)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was chosen: candidate indices in order, each with its probability when chosen.
+    """What was chosen: candidate indices in order, each with a probability of what `probability_of` says.
 
-    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K); of a union of
-    lists each is that of being in a list at all. `most` is K,
+    `probabilities` is None where no selector chose (vanilla RAG reads the retriever's first K). `most` is K,
     how many are selected where there are as many (None: as many as were). `path`: how it was found, where a
     question is asked more than once; the permutation is then of everything that the path has found.
     """
@@ -22,6 +26,7 @@ class Selection:
     probabilities: tuple[float, ...] | None
     most: int | None = None
     path: QuestionPath | None = None
+    probability_of: ProbabilityOf = "choice"
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,9 @@ def test_passages_apart_from_one_another_are_summed_over_one_by_one() -> None:
     likelihood = [float(textbook(rag.generator.model.hf, s).detach().exp()) for s in sequences]
     assert found.distribution.confidence >= float(first @ np.array(likelihood)) - 1e-4
     assert len(found.selection.permutation) == 1
+    (greedy,) = Rag(single, rag.generator).predict(tasks[:1])
+    assert greedy.selection.probability_of == "first_choice"
+    assert greedy.selection.probabilities == pytest.approx(sorted(first, reverse=True)[:2])
 
 
 def test_answers_that_are_the_same_to_the_metric_are_summed() -> None:

@@ -60,6 +60,7 @@ def test_a_union_has_most_in_common_with_the_selectors_lists(at: int) -> None:
     z, probabilities = found.selection.permutation, found.selection.probabilities
     assert tuple(sorted(z)) == max(shared, key=lambda pair: shared[pair])
     assert probabilities is not None and list(probabilities) == sorted(probabilities, reverse=True)
+    assert found.selection.probability_of == "inclusion"
     for passage, p in zip(z, probabilities, strict=True):
         assert p == pytest.approx(sum(prior[i] for i, one in enumerate(LISTS) if passage in one), abs=1e-4)
     assert found.answer == rag.generator.answer_many([reading(tasks[at], z)], TOKENS)[0]

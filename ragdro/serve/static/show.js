@@ -38,8 +38,9 @@ function passageOf(passage, answer, { whole = true } = {}) {
 const FIRST = ["", "", " two", " three", " four", " five", " six", " seven", " eight", " nine"];
 
 /** "chosen 2nd with probability 0.97, given the first". */
-function chosenLine(place, p, independent) {
-  const given = independent || place === 1 ? "" : `, given the first${FIRST[place - 1] ?? ` ${place - 1}`}`;
+function chosenLine(place, p, of) {
+  if (of === "inclusion") return `read ${ordinal(place)}`; // of a union: no list of its own was written
+  const given = of === "first_choice" || place === 1 ? "" : `, given the first${FIRST[place - 1] ?? ` ${place - 1}`}`;
   return `chosen ${ordinal(place)} with probability ${probability(p)}${given}`;
 }
 
@@ -123,9 +124,9 @@ function listNote(result, system) {
 function readItem(result, entry, index, system, whole, place = index + 1, line = retrievedLine(result, entry)) {
   const facts = [];
   if (entry.probability !== null) {
-    facts.push(el("li", {}, chosenLine(place, entry.probability, system.independent)));
+    facts.push(el("li", {}, chosenLine(place, entry.probability, result.probability_of)));
   }
-  const included = inList(result, entry);
+  const included = inList(result, entry) ?? (result.probability_of === "inclusion" ? entry.probability : null);
   if (included !== null) {
     facts.push(el("li", {}, `in the list: ${probability(included)} `, bar(included)));
   }
@@ -229,7 +230,7 @@ export function candidateList(results) {
       const at = result.selection.findIndex(is);
       isRead ||= at >= 0;
       const p = at < 0 ? null : result.selection[at].probability;
-      const likely = p === null ? null : el("span", { class: "p dim" }, `p ${probability(p)}`);
+      const likely = p === null || result.probability_of === "inclusion" ? null : el("span", { class: "p dim" }, `p ${probability(p)}`);
       cells.push(fact(several ? labelOf(result.stage) : "chosen", at < 0 ? "–" : ordinal(at + 1), likely));
       const included = several ? undefined : result.candidates[i].inclusion;
       if (included !== undefined) cells.push(fact("in the list", probability(included), bar(included)));

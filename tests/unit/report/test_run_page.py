@@ -15,7 +15,7 @@ from rich.console import Console
 from ragdro.errors import DataError
 from ragdro.evaluation.significance import Interval
 from ragdro.report.changes import find_changes
-from ragdro.report.choices import chosen, included, ordinal
+from ragdro.report.choices import chosen, in_words, included, ordinal
 from ragdro.report.errors import NOT_FOUND, NOT_SELECTED, READ, errors, fault
 from ragdro.report.evidence import judge, read_evidence
 from ragdro.report.figures import loss_panels, run_panels, warm_up_caption
@@ -89,6 +89,19 @@ def test_a_probability_says_what_it_is_of() -> None:
     assert included({"inclusion": 0.984, "inclusion_error": 0.005}) == "in the list: 0.98 ± 0.01"
     assert included({"inclusion": 1.0, "inclusion_error": 0.0}) == "in the list: 1.00"
     assert included({"probability": 1.0}) == ""
+
+
+def test_what_a_probability_is_of() -> None:
+    entry = {"probability": 0.91}
+    ranked = {**entry, "inclusion": 0.97, "inclusion_error": 0.02}
+    assert (
+        in_words({}, 1, ranked)
+        == "chosen 2nd with probability 0.91, given the first; in the list: 0.97 ± 0.04"
+    )
+    assert in_words({"probability_of": "first_choice"}, 1, entry) == "chosen 2nd with probability 0.91"
+    assert in_words({"probability_of": "inclusion"}, 1, entry) == "read 2nd; in the list: 0.91"
+    assert in_words({"probability_of": "inclusion"}, 1, ranked) == "read 2nd; in the list: 0.97 ± 0.04"
+    assert in_words({}, 1, {"probability": None}) == "read 2nd, in the retriever's order"
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
         "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th",
     ]  # fmt: skip
