@@ -121,6 +121,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_writable(path: Path) -> bool:
+    """Whether files may be made in the folder of `path`, or in the nearest one above that there is."""
+    return os.access(next(folder for folder in path.absolute().parents if folder.exists()), os.W_OK | os.X_OK)
+
+
+def finish_files(folder: Path) -> None:
+    """Force the files in a folder to disk, each with the rights that a new file has there: safetensors makes
+    its files the owner's alone, so that a copy could be served by nobody else."""
+    rights = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(rights)
+            sync(file)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) in one step."""
     with atomic_file(path, "w") as file:

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ragdro.access import absent, unwritten
 from ragdro.errors import ConfigError, ModelError
-from ragdro.files import atomic_folder, sync
+from ragdro.files import atomic_folder, finish_files
 from ragdro.hub import find_checkpoint
 from ragdro.lm.adapters import ADAPTER_FILE
 from ragdro.lm.load import DTYPES, first_line, refuse_gaps, unreadable
@@ -141,7 +141,6 @@ def _save(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) ->
         with atomic_folder(out) as making:
             hf.save_pretrained(making)
             tokenizer.save_pretrained(making)
-            for file in making.iterdir():
-                sync(file)
+            finish_files(making)
     except SafetensorError as error:
         raise unwritten(error, out) from error

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ragdro.access import naming, unwritten
-from ragdro.files import rename_durably, sync
+from ragdro.files import finish_files, rename_durably
 from ragdro.lm.adapters import save_adapter
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.projections import save_projections
@@ -47,8 +47,7 @@ class ModelFiles:
         try:
             with naming(folder):
                 self._fill(making)
-                for file in making.iterdir():
-                    sync(file)
+                finish_files(making)
             if folder.exists():
                 shutil.rmtree(folder)
             rename_durably(making, folder)

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
 from ragdro.access import naming, unwritten
-from ragdro.files import sync
+from ragdro.files import finish_files
 from ragdro.parallel.world import rank, world_size
 
 Kinds: TypeAlias = dict[str, tuple[torch.Size, torch.dtype]]
@@ -74,7 +74,7 @@ def write_alone(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
     try:
         with naming(path):
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-            sync(path)
+            finish_files(folder)
     except SafetensorError as error:
         raise unwritten(error, path) from error
     return path

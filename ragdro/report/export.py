@@ -20,7 +20,7 @@ from ragdro.lm.saving import save_language_model
 from ragdro.report.card import model_card
 from ragdro.runs.exported import write_exported_config, write_index
 from ragdro.runs.models import ROLES, whole_model
-from ragdro.runs.stages import checkpoint_of, config_of
+from ragdro.runs.stages import VANILLA, checkpoint_of, config_of
 from ragdro.runs.taught import searched_at, taught_model
 
 CARD = "README.md"
@@ -34,11 +34,16 @@ def export_run(
 ) -> dict[str, Path]:
     """Write both models of a stage, with `index` the corpus and its index too; returns role → folder.
 
-    Raises `ConfigError` where `folder` holds something (unless `overwrite`), `DataError` for a run that
-    has not finished, `ModelError` for weights that cannot be loaded.
+    Raises `ConfigError` where `folder` holds something (unless `overwrite`) and for vanilla RAG, `DataError`
+    for a run that has not finished, `ModelError` for weights that cannot be loaded.
     """
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is not empty; give a new folder")
+    if stage == VANILLA:
+        raise ConfigError(
+            "--stage vanilla: selects nothing, and an exported folder selects; export its pair: --stage"
+            " warm-up, and read the retriever's first passages"
+        )
     own, checkpoint = config_of(run), checkpoint_of(run, stage)
     config = searched_at(own, run, checkpoint)
     folders: dict[str, Path] = {}

@@ -31,7 +31,7 @@ from ragdro.config.retriever import RetrieverSettings
 from ragdro.data import read_corpus
 from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.errors import DataError, RetrievalError
-from ragdro.files import rename_durably
+from ragdro.files import is_writable, rename_durably
 from ragdro.retrieval import make_retriever
 from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.candidates import decode_line, encode_line, read_candidates
@@ -93,7 +93,8 @@ def found_candidates(
     fields: FieldNames = NO_NAMES,
 ) -> Path | list[Candidates]:
     """The file with the top_n passages of each question, in order, searched for at most once; the candidates
-    themselves of a retriever that says nothing that its results could be known by.
+    themselves of a retriever that says nothing that its results could be known by, and where the folder has
+    the index and may not be written.
 
     `corpus_source` is what `ragdro.data.read_corpus` takes (or `read`, in its stead), with `fields`; None
     where the retriever needs no corpus. RetrievalError where the input does not allow a search, and the
@@ -102,11 +103,14 @@ def found_candidates(
     retriever, read = make_retriever(settings, show_progress=show_progress), _with_fields(read, fields)
     source = _needed(retriever, questions, corpus_source, read, fields, cache_folder)
     key = cache_key(questions, source, retriever, top_n, read, fields, cache_folder)
-    if not retriever.is_cacheable():
+    path = _candidates_file(cache_folder, key)
+    if retriever.is_cacheable() and path.exists():
+        return path
+    brought = is_finished(_index_folder(cache_folder, key)) and not is_writable(path)  # a read-only folder
+    if brought or not retriever.is_cacheable():
         if source is not None:
             _open_cached(retriever, source, key, cache_folder, read)
         return list(retriever.search(questions, top_n))
-    path = _candidates_file(cache_folder, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
@@ -131,6 +135,10 @@ def has_candidates(
     source = _needed(retriever, questions, corpus_source, read, fields, cache_folder)
     key = cache_key(questions, source, retriever, top_n, read, fields, cache_folder)
     return retriever.is_cacheable() and _candidates_file(cache_folder, key).exists()
+
+
+def _index_folder(cache_folder: Path, key: CacheKey) -> Path:
+    return cache_folder / "indexes" / key.index
 
 
 def _candidates_file(cache_folder: Path, key: CacheKey) -> Path:
@@ -193,7 +201,7 @@ def _needed(
 def _open_cached(
     retriever: Retriever[Any], source: str, key: CacheKey, cache_folder: Path, read: CorpusReader
 ) -> None:
-    folder = cache_folder / "indexes" / key.index
+    folder = _index_folder(cache_folder, key)
     retriever.share(cache_folder)
     if not is_finished(folder):
         retriever.build(read(source), folder, corpus_key=key.corpus)

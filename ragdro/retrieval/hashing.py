@@ -1,7 +1,7 @@
 """Names for content: SHA-256 over files, folders, models and JSON values.
 
 A file that is in a cache folder's memory (`hashes/`, one small file each) is not read again while its path,
-size and times are the same.
+size and times are the same. A folder that may not be written remembers nothing new.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ragdro.access import refused
 from ragdro.errors import DataError
-from ragdro.files import atomic_path
+from ragdro.files import atomic_path, is_writable
 
 _SETTLED = 2_000_000_000
 """A file that was written less than so many nanoseconds ago may change again with the same size and time."""
@@ -84,9 +84,10 @@ def _known_hash(path: Path, seen: tuple[int, int, int], cache: Path | None) -> s
     if known is not None and known[0] == key:
         return known[1]
     digest = _hash(path)
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(memory, durable=False) as temporary:
-        temporary.write_text(json.dumps([key, digest]), encoding="utf-8")
+    if is_writable(memory):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(memory, durable=False) as temporary:
+            temporary.write_text(json.dumps([key, digest]), encoding="utf-8")
     return digest
 
 

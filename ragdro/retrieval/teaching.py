@@ -43,6 +43,7 @@ from transformers import PrinterCallback, TrainerCallback
 from ragdro.config.retriever import ColbertSettings, DenseSettings
 from ragdro.config.teaching import RetrieverTraining
 from ragdro.errors import RetrievalError
+from ragdro.files import finish_files
 from ragdro.progress import display
 from ragdro.retrieval.encoders import check_projection, load_bi_encoder, load_token_encoder, passage_text
 from ragdro.retrieval.losses import ListwiseLoss, WassersteinLoss
@@ -100,6 +101,7 @@ def teach(
         )
     model.max_seq_length = whole
     model.save_pretrained(str(folder), create_model_card=False)
+    finish_files(folder)
     return mean
 
 

@@ -54,6 +54,8 @@ def plain_log_prob(folder: Path, sequence: ScoredSequence) -> float:
 def test_exported_folders_have_the_runs_log_probabilities(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(run), str(tmp_path / "out")], catch_exceptions=False)
     assert done.exit_code == 0
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "out/config.yaml").stat().st_mode}
     rag, task = ragdro.load(run), pocket_tasks(1, 6)[0]
     sequences = (rag.selector.scored(task, (2, 0, 4)), rag.generator.scored(reading(task, (2, 0, 4))))
     models = (rag.selector.model, rag.generator.model)
@@ -142,6 +144,12 @@ def test_an_exported_folder_brings_its_index_where_it_is_asked_for(run: Path, tm
     words = ["evaluate", str(moved), "--data", str(data)]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0 and '"questions": 2' in done.stdout and index.is_dir()
+
+
+def test_what_selects_nothing_is_not_exported_as_a_pair_that_selects(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--stage vanilla: .*; export its pair: --stage warm-up"):
+        export_run(run, tmp_path / "out", "vanilla")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_a_corpus_has_no_index(tmp_path: Path) -> None:

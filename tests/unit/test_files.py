@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ragdro.files import atomic_folder, finish_replacing, made_beside, replace_folder
+from ragdro.files import atomic_folder, finish_files, finish_replacing, made_beside, replace_folder
 
 
 def test_a_folder_appears_when_it_is_done(tmp_path: Path) -> None:
@@ -43,6 +43,21 @@ def test_a_name_that_is_taken_by_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError), atomic_folder(tmp_path / "made") as making:
         (making / "a").touch()
     assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_that_a_library_kept_for_its_owner_get_the_rights_of_new_ones(
+    umask: int, rights: int, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        (tmp_path / "made/inner").mkdir(parents=True)
+        own = tmp_path / "made/inner/weights"
+        own.touch(0o600)
+        finish_files(tmp_path / "made")
+    finally:
+        os.umask(before)
+    assert own.stat().st_mode & 0o777 == rights
 
 
 class Killed(BaseException):

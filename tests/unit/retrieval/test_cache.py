@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,47 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(Bm25Retriever, "_build_index", counted)
     return seen
+
+
+_READ_ONLY = """
+import json, os, pathlib, tempfile
+from ragdro.config.retriever import Bm25Settings
+from ragdro.retrieval import hashing
+from ragdro.retrieval.cache import cached_candidates, cached_retriever
+from ragdro.types import Question
+def searched(folder):
+    hashing._known_hash.cache_clear()
+    source, cache = folder / "corpus.jsonl", folder / "index"
+    texts = ["Mara works in Holm", "Ink is made in Holm"]
+    lines = [json.dumps({"id": str(i), "title": "", "text": text}) for i, text in enumerate(texts)]
+    if not source.exists():
+        source.write_text("\\n".join(lines))
+        os.utime(source, ns=(10**18, 10**18))
+    asked = [Question("q", "where is ink made?", ())]
+    opened = cached_retriever(source, Bm25Settings(), cache)
+    if os.access(folder, os.W_OK):
+        return list(opened.search(asked, 1))
+    return [list(opened.search(asked, 1)), cached_candidates(asked, source, Bm25Settings(), 1, cache)]
+with tempfile.TemporaryDirectory() as other:
+    searched(pathlib.Path(other))  # all that is imported on the way is imported
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+folder = pathlib.Path(tempfile.mkdtemp())
+found = searched(folder)
+(folder / "index/hashes").rename(folder / "hashes")  # it was moved to another place since
+folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+for path in folders:
+    path.chmod(0o555)
+assert searched(folder) == [found, found] and found[0].passages[0].id == "1"
+for path in folders:
+    path.chmod(0o755)
+import shutil; shutil.rmtree(folder)
+"""
+
+
+def test_a_folder_that_may_not_be_written_is_searched_by_the_index_that_it_brings() -> None:
+    done = subprocess.run([sys.executable, "-c", _READ_ONLY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_second_call_does_not_search_and_gives_the_same(
