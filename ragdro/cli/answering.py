@@ -62,4 +62,6 @@ def answering_of(
         )
     if thoughts is not None and way != "marginal":
         raise ConfigError(f"--thoughts: a {way} answer has the likeliest one; add --answering marginal")
+    if threshold and way != "marginal":
+        raise ConfigError(f"--threshold: a {way} answer has no confidence; add --answering marginal")
     return changed(own, kind, samples=samples, thoughts=thoughts, threshold=threshold)

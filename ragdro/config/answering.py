@@ -81,10 +81,16 @@ def changed(
         raise ConfigError(
             "samples: a greedy answer draws no lists; they go with answering: marginal, union or joint"
         )
-    if way != "marginal" and threshold is None:
-        threshold = 0.0  # the run's is of marginal answers
-    if way != "marginal" and thoughts is None:
-        thoughts = 1
+    if way != "marginal":
+        if threshold:
+            raise ConfigError(
+                f"threshold: a {way} answer has no confidence; it goes with answering: marginal"
+            )
+        if thoughts is not None and thoughts > 1:
+            raise ConfigError(
+                f"thoughts: a {way} answer has the likeliest one; they go with answering: marginal"
+            )
+        threshold, thoughts = 0.0, 1  # the run's are of marginal answers
     return as_answering(own, kind=kind, samples=samples, thoughts=thoughts, threshold=threshold)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +31,7 @@ _STATUS: tuple[tuple[type[RagdroError], int], ...] = (
     (RetrievalError, 502),
     (RagdroError, 400),
 )
+_JSON = "application/json"
 _KEYLESS = frozenset({"/healthz", "/readyz"})
 """What a supervisor asks. The page's files need no key either: they are the same for everyone."""
 
@@ -76,13 +78,29 @@ def _own_error(request: Request, error: Exception) -> JSONResponse:
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    parts = [str(part) for part in first["loc"] if part != "body"]
-    where = ".".join(part for part in parts if "[" not in part)  # of a union the checker names the member
-    message = in_words(first)[:300]
-    return JSONResponse(
-        error_body(f"{where}: {message}" if where else message, 400, param=where or None), 400
-    )
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+        return JSONResponse(error_body(f"send the body with the header Content-Type: {_JSON}", 415), 415)
+    where, message = _complaint(error.errors())
+    return JSONResponse(error_body(f"{where or 'the body'}: {message[:300]}", 400, param=where or None), 400)
+
+
+def _complaint(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The place of the first complaint, and its words. The members of a union complain each: of one that is
+    wrong further inside, that alone is said."""
+    places = [_place(one["loc"]) for one in errors]
+    same = [i for i, place in enumerate(places) if place[: len(places[0])] == places[0]]
+    depth = max(len(places[i]) for i in same)
+    deepest = next(i for i in same if len(places[i]) == depth)
+    said = dict.fromkeys(in_words(errors[i]) for i in same if places[i] == places[deepest])
+    first, *others = said
+    message = ", or ".join([first, *(words.removeprefix("must be ") for words in others)])
+    return ".".join(places[deepest]), message
+
+
+def _place(location: Sequence[object]) -> list[str]:
+    """Without the checker's names for members of unions: `str`, `Document`, `list[TextPart]`."""
+    parts = [str(part) for part in location if part != "body"]
+    return [part for part in parts if part == part.lower() and "[" not in part]
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:

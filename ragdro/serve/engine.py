@@ -121,7 +121,10 @@ class Engine:
             async with asyncio.timeout(self._settings.timeout):
                 return await waiting.result
         except TimeoutError as error:
-            raise LateError(f"no answer within {self._settings.timeout:g} s") from error
+            raise LateError(
+                f"no answer within {self._settings.timeout:g} s; try again later or with fewer passages, or"
+                " start the server with a longer --timeout"
+            ) from error
         finally:
             with suppress(ValueError):  # it is being worked on, or done
                 self._waiting.remove(waiting)

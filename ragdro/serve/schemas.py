@@ -23,6 +23,12 @@ def _asked(text: str) -> str:
     return text
 
 
+def _none(tools: list[object]) -> list[object]:
+    if tools:
+        raise ValueError("are not supported; leave them out")
+    return tools
+
+
 Text: TypeAlias = Annotated[str, AfterValidator(_readable)]
 Query: TypeAlias = Annotated[Text, AfterValidator(_asked)]
 
@@ -107,14 +113,6 @@ class _Asks(_Body):
     answering: AnsweringKind | None = None
     threshold: float | None = Field(None, ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _one_list_has_no_confidence(self) -> _Asks:
-        if self.answering not in (None, "marginal") and self.threshold:
-            raise ValueError(
-                f"threshold: a {self.answering} answer has no confidence; it goes with answering: marginal"
-            )
-        return self
-
     def changed(self, own: Answering, samples: int | None = None, thoughts: int | None = None) -> Answering:
         """The server's own way with the request's changes. Raises `ConfigError` for a threshold, or several
         thoughts, of any but marginal answers."""
@@ -130,7 +128,7 @@ class ChatRequest(_Asks):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    tools: Annotated[list[object], Field(max_length=0)] | None = None
+    tools: Annotated[list[object], AfterValidator(_none)] | None = None
     response_format: ResponseFormat | None = None
     documents: Annotated[Documents, Field(min_length=1)] | None = None
 

@@ -53,6 +53,8 @@ def test_answer(folder: Path, marginal: Prediction) -> None:
     assert [c["answer"] for c in record["competing"]] == [a.answer for a in marginal.distribution.answers]
     assert record["competing"][0]["probability"] == record["confidence"]
     assert invoke(*words, "--threshold", 1) == "no answer\n"
+    with pytest.raises(ConfigError, match="--threshold: a greedy answer has no confidence; add --answering"):
+        invoke(*words[:3], "--threshold", 1)
     shown = invoke(*words, "--threshold", 1, "--show-selection")
     assert shown.startswith(f"no answer  ({marginal.answer}: p 0.")
     with pytest.raises(ConfigError, match="--samples: a greedy answer draws no lists; add --ans"):
@@ -123,6 +125,7 @@ def test_evaluate_compares_other_selections_with_greedy(kind: str, folder: Path,
         record = asking.post("/v1/answer", json={"question": records[0]["question"]}).json()
     assert record["answering"] == kind and record["answer"] == rag.answer(records[0]["question"]).answer
     assert record["samples"] == 3
+    assert record["probability_of"] == ("inclusion" if kind == "union" else "choice")
 
 
 @pytest.fixture(scope="module")
