@@ -121,6 +121,7 @@ function bodies() {
     : [$("stage").value];
   const common = { question: $("question").value, inclusion: true, answering: $("answering").value };
   if (isOwn()) common.documents = documentsOf($("passages").value);
+  if (common.documents?.length === 0) throw new Problem("Write a passage to answer from.", 0);
   if (common.documents?.length > system.max_documents) {
     throw new Problem(`${common.documents.length} passages are more than ${system.max_documents}, the most that this server takes.`, 0);
   }

@@ -9,8 +9,10 @@ export function documentsOf(pasted) {
     .map((block) => block.trim())
     .filter(Boolean)
     .map((block) => {
-      const titled = block.match(/^# *([^\n]*)\n?([^]*)$/);
-      return titled ? { title: titled[1].trim(), text: titled[2].trim() } : { title: "", text: block };
+      const titled = block.match(/^#(?:[^\S\n]+([^\n]*))?(?:\n([^]*))?$/);
+      return titled
+        ? { title: (titled[1] ?? "").trim(), text: (titled[2] ?? "").trim() }
+        : { title: "", text: block };
     });
 }
 

@@ -76,6 +76,10 @@ def test_narrow_and_accessible(opened: Callable[..., Page], scheme: str) -> None
             "[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 361)"
         )
         assert page.evaluate(f"{widths}.map((e) => e.outerHTML.slice(0, 80))") == []
+        inside = "innerWidth - document.querySelector('#ask .name').getBoundingClientRect().left + 1"
+        right = f"e.getBoundingClientRect().right > {inside}"
+        fields = f"[...document.querySelectorAll('#ask *')].filter((e) => {right})"
+        assert page.evaluate(f"{fields}.map((e) => e.outerHTML.slice(0, 80))") == []
         _assert_accessible(page)
     page.set_viewport_size({"width": 1000, "height": 800})
     _assert_accessible(page)

@@ -71,6 +71,16 @@ def test_an_answer_from_several_lists(opened: Callable[..., Page], run: Any) -> 
     expect(page.get_by_role("status")).to_have_text("Answer: no answer")
 
 
+def test_an_answer_from_a_union_says_that_no_list_was_written(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.get_by_label("Way to answer").select_option("union")
+    ask(page, QUESTIONS[0])
+    read = page.locator(".answer + h3 + .card .read > li").nth(1).locator(".facts li")
+    expect(read.nth(0)).to_have_text("read 2nd")
+    expect(read.nth(1)).to_contain_text("in the list: ")
+    assert "p " not in page.locator(".candidates li.is-read").first.locator(".cell").nth(1).inner_text()
+
+
 def test_own_passages(opened: Callable[..., Page], rag: Rag) -> None:
     page = opened()
     texts = [f"# Note {i}\n{text}" if i == 1 else text for i, text in enumerate(PASSAGES)]
@@ -175,9 +185,10 @@ def test_where_an_answer_stands(opened: Callable[..., Page]) -> None:
     ]
     shown = [page.evaluate(call, ["probability", [p]]) for p in (0, 1e-9, 0.005, 0.5, 0.995, 0.9999, 1)]
     assert shown == ["0.00", "< 0.01", "0.01", "0.50", "0.99", "> 0.99", "1.00"]
-    documents = page.evaluate(call, ["documentsOf", ["# T\r\na\r\nb\r\n\r\n\r\n \n c \n\n#\nd"]])
+    documents = page.evaluate(call, ["documentsOf", ["# T\r\na\r\nb\r\n\r\n\r\n \n c \n\n#\nd\n\n#1 hit\ne"]])
     assert documents == [
-        *({"title": "T", "text": "a\r\nb"}, {"title": "", "text": "c"}, {"title": "", "text": "d"})
+        *({"title": "T", "text": "a\r\nb"}, {"title": "", "text": "c"}, {"title": "", "text": "d"}),
+        {"title": "", "text": "#1 hit\ne"},
     ]
     long = "word " * 200
     start, end = page.evaluate(call, ["windowOf", [long, [500, 504]]])

@@ -117,9 +117,13 @@ def test_errors_are_one_line(opened: Callable[..., Page]) -> None:
     expect(alert).to_have_text("31 passages are more than 30, the most that this server takes.")
     ask(page, QUESTIONS[0], passages="a" * 20001)
     expect(alert).to_contain_text("larger than 19 KiB")
+    ask(page, QUESTIONS[0], passages=" \n\n ")
+    expect(alert).to_have_text("Write a passage to answer from.")
     page.evaluate("sessionStorage.setItem('ragdro-key', 'guess')")
     ask(page, QUESTIONS[0], passages=PASSAGES[0])
     expect(alert).to_have_text("The API key is wrong.")
+    first, second = (page.locator(one).bounding_box() for one in ("#key-form", "#ask"))
+    assert first is not None and second is not None and second["y"] - first["y"] - first["height"] >= 10
     page.get_by_label("API key", exact=True).fill(KEY)
     page.keyboard.press("Enter")
     expect(alert).to_be_hidden()
