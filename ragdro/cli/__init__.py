@@ -6,6 +6,7 @@ Ctrl-C in 130, a run that SIGTERM stopped in 75.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -103,6 +104,7 @@ app.add_typer(tiny.tiny_app, name="tiny")
 def main() -> None:
     """Run the command line and exit."""
     warnings.formatwarning = _one_line
+    logging.getLogger("ragdro").addHandler(_Notes(logging.WARNING))
     try:
         with Preemption() if resuming() else nullcontext():
             done = app(prog_name="ragdro", standalone_mode=False)
@@ -137,6 +139,13 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         sys.exit(_say(f"interrupted{resuming()}", INTERRUPTED))
+
+
+class _Notes(logging.Handler):
+    """What the library logs for users, where the terminal's own progress display can see it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"ragdro: note: {' '.join(record.getMessage().split())}", file=sys.stderr)
 
 
 _with_place = warnings.formatwarning

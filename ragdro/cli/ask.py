@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -120,7 +121,7 @@ def _questions() -> Iterator[Question]:
 
     seen: set[str] = set()
     for number, line in enumerate(sys.stdin.buffer, start=1):
-        text = line.strip()
+        text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
         if not text:
             continue
         if text.startswith(b"{"):

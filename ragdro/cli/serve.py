@@ -70,8 +70,12 @@ def serve(
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     require_stage(run, stage)
     require_sources(corpus=corpus)
-    from ragdro.runs.stages import config_of, reading_in
+    from ragdro.runs.stages import config_of, is_exported, reading_in
 
+    if compare and is_exported(run):
+        raise ConfigError(
+            f"--compare: {run} is an exported folder, of one pair alone; serve its run, or leave it out"
+        )
     try:
         from ragdro.serve.run import serve as start
     except ModuleNotFoundError as error:

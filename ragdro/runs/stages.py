@@ -72,16 +72,20 @@ def reading_in(
     return config.model_copy(update={"generator": generator})
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether it is a folder that `ragdro export` wrote, with one pair alone."""
+    return not (folder / CHECKPOINTS).is_dir() and (folder / "selector").is_dir()
+
+
 def checkpoint_of(folder: Path, stage: str) -> Path:
     """The folder of a stage's pair ('best', 'warm-up', 'vanilla', 'iteration-N'); an exported folder is its
     only one.
 
     Raises `ModelError` where there is none, or one of the pair is not written yet.
     """
-    exported = not (folder / CHECKPOINTS).is_dir() and (folder / "selector").is_dir()
-    if exported and stage == "best":
-        return folder
-    if exported:
+    if is_exported(folder):
+        if stage == "best":
+            return folder
         raise ModelError(f"--stage {stage}: {folder} is an exported folder: its one pair has no stages")
     if not re.fullmatch(r"best|warm-up|vanilla|iteration-[0-9]+", stage):
         raise ModelError(f"stage: must be best, warm-up, vanilla or iteration-N (value: {brief(stage)})")

@@ -97,5 +97,8 @@ def bind(host: str, port: int) -> socket.socket:
 def _log_to_standard_error() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logging.getLogger("ragdro").addHandler(handler)
+    ours = logging.getLogger("ragdro")
+    for notes in list(ours.handlers):  # of the command line, which have no time
+        ours.removeHandler(notes)
+    ours.addHandler(handler)
     logging.getLogger("ragdro.serve").setLevel(logging.INFO)

@@ -89,7 +89,7 @@ def test_a_question_brings_its_own_passages(run: Path, tmp_path: Path) -> None:
         + "\n"
         for i, text in enumerate(PASSAGES)
     )
-    records = [json.loads(line) for line in ask(run, "-", "--json", lines=lines).splitlines()]
+    records = [json.loads(line) for line in ask(run, "-", "--json", lines="\ufeff" + lines).splitlines()]
     assert [r["candidates"][0]["text"] for r in records] == PASSAGES
 
 

@@ -27,9 +27,9 @@ _REFUSED = {
     "export nowhere out": "nowhere: neither a run folder nor an exported one",
     "retriever train nowhere": "nowhere: neither a run folder nor an exported one",
     "watch nowhere": "nowhere: neither a run folder nor an exported one",
-    "answer RUN why? --stage iteration-9": "iteration-9: no such checkpoint (kept: best, warm-up, iteration-10;",
-    "answer BEGUN why?": "begun/best: the run has not got so far; resume it with the command that began it and resume=True; there is warm-up",
-    "serve BEGUN --stage iteration-2": "iteration-2: the run has not got so far; resume it with the command that",
+    "answer RUN why? --stage iteration-9": "no such checkpoint (kept: best, warm-up, iteration-10",
+    "answer BEGUN why?": "has not got so far; resume it with the command that began it and resume=True;",
+    "serve BEGUN --stage iteration-2": "iteration-2: the run has not got so far; resume it with the",
     "answer TINY why?": "tiny.yaml: neither a run folder nor an exported one (a file, not a folder);",
     "answer RUN why? --stage iteration-2": "iteration-2: has no generator; take another stage: best, warm-up",
     "answer RUN why? --stage best-one": "stage: must be best, warm-up, vanilla or iteration-N (value: 'best-",
@@ -38,6 +38,7 @@ _REFUSED = {
     "answer RUN why? --corpus nowhere.jsonl": "nowhere.jsonl: no such file",
     "answer RUN why? --passages nowhere.jsonl": "nowhere.jsonl: no such file",
     "answer EXPORTED why? --stage iteration-1": "is an exported folder: its one pair has no stages",
+    "serve EXPORTED --compare": "--compare: ",
     "diagnose RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
     "serve RUN --corpus nowhere.jsonl": "nowhere.jsonl: no such file",
     "init c.yaml --train nowhere.jsonl --validation x --corpus y --model tiny:base": "nowhere.jsonl: no such",
@@ -118,6 +119,17 @@ def test_a_warning_of_ours_is_one_line_without_a_place_in_the_code() -> None:
     ours, theirs = done.stderr.splitlines()[:2]
     assert ours == "ragdro: note: cut: 12"
     assert theirs.endswith("UserWarning: theirs")
+
+
+def test_what_the_library_logs_is_a_note_in_one_line() -> None:
+    log = (
+        "import logging; from ragdro import cli;"
+        "cli.app = lambda **_: (logging.getLogger('ragdro.x').warning('left out:\\n %d', 3),"
+        " logging.getLogger('ragdro.x').info('not this'));"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", log], capture_output=True, text=True, check=True)
+    assert done.stderr == "ragdro: note: left out: 3\n"
 
 
 def test_too_little_memory_is_one_line_wherever_it_shows() -> None:
