@@ -15,6 +15,14 @@ def require_run(run: Path) -> None:
     config_of(run)
 
 
+def require_own_run(run: Path) -> None:
+    """The same, and for an exported folder, which has a pair and no more of its run."""
+    from ragdro.runs.status import refuse_exported
+
+    require_run(run)
+    refuse_exported(run)
+
+
 def require_stage(run: Path, stage: str) -> None:
     """The same, and `ModelError` for a stage that the run does not have."""
     from ragdro.runs.stages import checkpoint_of

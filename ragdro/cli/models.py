@@ -20,7 +20,7 @@ from ragdro.cli.answering import (
     ThresholdOption,
     answering_of,
 )
-from ragdro.cli.checks import require_parts, require_run, require_sources, require_stage
+from ragdro.cli.checks import require_own_run, require_parts, require_sources, require_stage
 from ragdro.cli.paths import path_argument, path_option
 from ragdro.config import Config
 from ragdro.units import counted
@@ -178,7 +178,7 @@ def evaluate(
 def report(run: RunPath) -> None:
     """Print a run's table, an example and a verdict; write its page (RUN/report.html) and curves
     (RUN/curves.png)."""
-    require_run(run)
+    require_own_run(run)
     from ragdro.report.evidence import judge
     from ragdro.report.figures import draw_curves
     from ragdro.report.predictions import print_example

@@ -70,7 +70,8 @@ def serve(
     key = require_key(host, os.environ.get(KEY_VARIABLE), no_auth=no_auth)
     require_stage(run, stage)
     require_sources(corpus=corpus)
-    from ragdro.runs.stages import config_of, is_exported, reading_in
+    from ragdro.runs.stages import config_of, reading_in
+    from ragdro.runs.status import is_exported
 
     if compare and is_exported(run):
         raise ConfigError(

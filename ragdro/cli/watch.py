@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ragdro.access import absent
-from ragdro.cli.checks import require_run
+from ragdro.cli.checks import require_own_run
 from ragdro.cli.models import RunPath
 from ragdro.cli.paths import path_argument
 from ragdro.config import Config
@@ -43,7 +43,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="print one picture and leave")] = False,
 ) -> None:
     """Follow a run: curves, effective sample size, last examples, time left. Ctrl-C leaves it alone."""
-    require_run(run)
+    require_own_run(run)
     from ragdro.report.watch import watch_run
 
     watch_run(run, once=once)

@@ -65,6 +65,7 @@ def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -
     if template.read is not None:
         prompt["read"] = template.read
     code = _CODE if config.rewriter is None else _CODE_OF_ROUNDS
+    after = "the warm-up" if stage == "iteration-0" else stage.replace("-", " ")
     data = {key: value for key, value in config.data.model_dump().items() if value is not None}
     return "\n".join(
         [
@@ -78,7 +79,7 @@ def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -
             "## Prompt\n\nA tokenizer with a chat template gets `user` as one user turn; another gets it as"
             " it stands, with `start` between it and the output.\n",
             f"```yaml\n{_yaml(prompt)}```\n",
-            f"## Metrics\n\nOf the pair after {stage}. In brackets the 95 % interval (bootstrap over the"
+            f"## Metrics\n\nOf the pair after {after}. In brackets the 95 % interval (bootstrap over the"
             " questions).\n",
             *_table(run, stage),
             f"\n## Data\n\n```yaml\n{_yaml(data)}```\n",

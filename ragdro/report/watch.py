@@ -25,7 +25,7 @@ from ragdro.progress import duration
 from ragdro.report.evidence import drawn_by, held_out_samples, last_e_step
 from ragdro.report.history import History, read_history
 from ragdro.report.plain import marked_up
-from ragdro.runs.status import CONFIG
+from ragdro.runs.status import CONFIG, is_exported
 from ragdro.units import number
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -34,11 +34,12 @@ _EXAMPLES = 3
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """Name, state, place, best score and time of every run in `folder`, by name.
+    """Name, state, place, best score and time of every run in `folder`, by name; exported folders are none.
 
     A run whose files are damaged is listed as unreadable, with what is wrong in place of where it is.
     """
-    return [_row(path.parent) for path in sorted(folder.glob(f"*/{CONFIG}"))]
+    runs = (path.parent for path in sorted(folder.glob(f"*/{CONFIG}")))
+    return [_row(run) for run in runs if not is_exported(run)]
 
 
 def _row(run: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ragdro.config.resume import located, moved_from, root_of
 from ragdro.config.words import describe
 from ragdro.errors import ConfigError, ModelError, brief
 from ragdro.runs.own_parts import with_own_parts
-from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, run_status
+from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, is_exported, run_status
 
 WARM_UP = "warm-up"
 VANILLA = "vanilla"
@@ -70,11 +70,6 @@ def reading_in(
     except ValidationError as error:
         raise ConfigError(describe(error, GeneratorSettings, "generator")) from error
     return config.model_copy(update={"generator": generator})
-
-
-def is_exported(folder: Path) -> bool:
-    """Whether it is a folder that `ragdro export` wrote, with one pair alone."""
-    return not (folder / CHECKPOINTS).is_dir() and (folder / "selector").is_dir()
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:

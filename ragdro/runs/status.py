@@ -32,6 +32,17 @@ def run_status(run: Path) -> RunStatus:
     return "finished" if (run / RESULTS).is_file() else "interrupted"
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether it is a folder that `ragdro export` wrote, with one pair alone."""
+    return not (folder / CHECKPOINTS).is_dir() and (folder / "selector").is_dir()
+
+
+def refuse_exported(folder: Path) -> None:
+    """Raises `DataError` for an exported folder, which has none of what a run has measured."""
+    if is_exported(folder):
+        raise DataError("is an exported folder; give the run that it was exported from", path=folder)
+
+
 def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[str, Any] | None:
     """The results where `resume` finds that nothing is left to do, else None.
 
@@ -144,6 +155,7 @@ def read_results(run: Path) -> dict[str, Any]:
     if not path.is_file():
         if not (run / CONFIG).is_file():
             raise DataError(f"not a run folder (it has no {CONFIG}); list them with: ragdro runs", path=run)
+        refuse_exported(run)
         raise DataError(
             f"has not finished (no {RESULTS}); resume it with the command that began it and resume=True",
             path=run,

@@ -113,6 +113,8 @@ def test_the_card_has_header_prompt_figures_and_config(run: Path) -> None:
     metrics = evaluate_run(run, None, "best", None)
     (row,) = (line for line in card.splitlines() if line.startswith("| f1 "))
     assert f"| {metrics['f1']:.3f} (" in row and " to " in row
+    iteration = (run / "best").resolve().name.removeprefix("iteration-")
+    assert f"Of the pair after {'the warm-up' if iteration == '0' else f'iteration {iteration}'}. " in card
     assert "| 2 questions |" in card and "exact_match | " in card and " of 2, " in card
     assert "write the answer" not in card and "[arXiv 2505.03075]" in card
     assert "writes the answer" in " ".join((run / "merged/generator/README.md").read_text().split())

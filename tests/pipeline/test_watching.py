@@ -44,6 +44,8 @@ def test_runs_are_listed_with_state_and_best_score(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert running.process.pid is not None
     os.kill(running.process.pid, signal.SIGSTOP)
+    (tmp_path / "runs/exported/selector").mkdir(parents=True)  # beside them, and no run
+    (tmp_path / "runs/exported/config.yaml").write_text((tmp_path / "runs/done/config.yaml").read_text())
     rows = {row["name"]: row for row in list_runs(tmp_path / "runs")}
     running.process.kill()
     running.wait()

@@ -39,6 +39,8 @@ _REFUSED = {
     "answer RUN why? --passages nowhere.jsonl": "nowhere.jsonl: no such file",
     "answer EXPORTED why? --stage iteration-1": "is an exported folder: its one pair has no stages",
     "serve EXPORTED --compare": "--compare: ",
+    "report EXPORTED": "is an exported folder; give the run that it was exported from",
+    "watch EXPORTED": "is an exported folder; give the run that it was exported from",
     "diagnose RUN --data nowhere.jsonl": "nowhere.jsonl: no such file",
     "serve RUN --corpus nowhere.jsonl": "nowhere.jsonl: no such file",
     "init c.yaml --train nowhere.jsonl --validation x --corpus y --model tiny:base": "nowhere.jsonl: no such",
