@@ -5,6 +5,7 @@ In: a query and documents. Out: (index, score) pairs, best first; scores as in `
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -88,7 +89,16 @@ class HttpRanker(Ranker):
         try:
             response = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout)
         except httpx.HTTPError as error:
-            raise ModelError(f"{self._url}: {error or type(error).__name__}") from error
+            cause = str(error) or type(error).__name__
+            raise ModelError(f"{self._url}: {cause}; is `ragdro serve` running there?") from error
         if response.status_code != 200:
-            raise ModelError(f"{self._url}: {response.status_code}: {response.text[:300]}")
+            raise ModelError(f"{self._url}: {response.status_code}: {_said(response.text)}")
         return [(result["index"], result["relevance_score"]) for result in response.json()["results"]]
+
+
+def _said(body: str) -> str:
+    """The line of an error that a server of ours sends; of another's the beginning of whatever it is."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return body[:300]

@@ -20,7 +20,10 @@ def inclusion(lists: Sequence[Permutation], weights: Sequence[float], candidates
     With every possible list weighted by p(z|x) this is exact. With samples from q weighted by p/q it is the
     self-normalised importance sampling estimate, for samples of p itself (equal weights) the plain mean.
     """
-    return _normalised(weights) @ _members(lists, candidates)
+    members, shares = _members(lists, candidates), _normalised(weights)
+    included = shares @ members
+    included[members[shares > 0].all(axis=0)] = 1.0  # whatever the sum is rounded to
+    return included
 
 
 def standard_errors(

@@ -101,8 +101,12 @@ def test_haystack(system: str, expected: list[tuple[str, float]], monkeypatch: p
     assert documents[0].score is None
 
 
-def test_a_server_that_refuses_or_is_not_there() -> None:
+def test_a_server_that_refuses_or_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     from ragdro.integrations.ranker import open_ranker
 
-    with pytest.raises(ModelError, match=r"^http://127\.0\.0\.1:9/v2/rerank: "):
+    with pytest.raises(ModelError, match=r"^http://127\.0\.0\.1:9/v2/rerank: .*; is `ragdro serve`"):
         open_ranker("http://127.0.0.1:9").rank("q", [("", "a")])
+    for body, said in (('{"message": "the API key is missing"}', "the API key is missing"), ("<p>", "<p>")):
+        monkeypatch.setattr(httpx, "post", lambda *_, text=body, **__: httpx.Response(401, text=text))
+        with pytest.raises(ModelError, match=rf"v2/rerank: 401: {said}$"):
+            open_ranker("http://127.0.0.1:9").rank("q", [("", "a")])

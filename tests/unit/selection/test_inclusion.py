@@ -35,6 +35,14 @@ def test_all_lists_with_their_probabilities_are_exact() -> None:
     assert estimates == pytest.approx(expected) and estimates.sum() == pytest.approx(2)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_passage_of_every_list_is_in_the_list_for_certain(seed: int) -> None:
+    """To the last digit: what is nearly 1 is shown as such."""
+    p = probabilities(seed)
+    whole = inclusion([(*z, 4) for z in LISTS] + [(0, 1)], [*p.tolist(), 0.0], 5)
+    assert whole[4] == 1.0 and whole[:4] == pytest.approx(inclusion(LISTS, p.tolist(), 4))
+
+
 @pytest.mark.parametrize("importance", [False, True])
 def test_estimates_scatter_about_the_truth_by_their_standard_error(importance: bool) -> None:
     """2,000 times 120 lists drawn from p, or from another q weighted by p/q (biased by order 1/m)."""
