@@ -1,5 +1,6 @@
 // Words: passages that a person pasted, and where an answer stands in a text. No document, no network.
 
+const LONG_WORD = 40;
 const ARTICLES = new Set(["a", "an", "the"]);
 
 /** Pasted text as documents: an empty line parts two, a first line "# ..." is a title. */
@@ -56,9 +57,14 @@ export function windowOf(text, place, size = 220) {
   if (text.length <= size) return [0, text.length];
   const middle = place ? (place[0] + place[1]) / 2 : 0;
   const first = Math.max(0, Math.min(Math.round(middle - size / 2), text.length - size));
-  const start = first === 0 ? 0 : first + Math.max(0, text.slice(first).search(/\s/));
-  const rest = text.slice(first + size).search(/\s/);
-  return [start, rest < 0 ? text.length : first + size + rest];
+  return [first === 0 ? 0 : edgeFrom(text, first), edgeFrom(text, first + size)];
+}
+
+/** Where a word ends from `at` on; a character, where none does so soon, as in languages without spaces. */
+function edgeFrom(text, at) {
+  const space = text.slice(at, at + LONG_WORD).search(/\s|$/);
+  if (space < LONG_WORD) return at + space;
+  return at + text.slice(at).match(/^[\p{M}\p{Cs}\u200d]*/u)[0].length;
 }
 
 /** 1st, 2nd, 3rd, 4th, 11th, 21st ... */

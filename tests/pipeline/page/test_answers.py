@@ -193,3 +193,13 @@ def test_where_an_answer_stands(opened: Callable[..., Page]) -> None:
     long = "word " * 200
     start, end = page.evaluate(call, ["windowOf", [long, [500, 504]]])
     assert start <= 500 and end >= 504 and end - start < 240 and long[end] == " "
+    for unspaced in (
+        "漢字" * 500,
+        "x" + "😀" * 500,
+        "e\u0301" * 500,
+    ):  # cut between characters, not far behind
+        units = unspaced.encode("utf-16-le")
+        start, end = page.evaluate(call, ["windowOf", [unspaced, [500, 502]]])
+        assert start <= 500 and end >= 502 and end - start < 240
+        shown = units[2 * start : 2 * end].decode("utf-16-le")  # raises within a surrogate pair
+        assert shown[0] in "漢字😀e"
