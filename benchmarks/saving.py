@@ -23,7 +23,7 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 HERE = Path(__file__).resolve().parent.parent
 _SAVES = (
@@ -31,6 +31,8 @@ _SAVES = (
     *("save_iteration", "finish", "close"),
 )
 _MIDDLE, _END = "middle of a fit", "end of a fit"
+Trained: TypeAlias = tuple[list[tuple[str, float]], dict[str, list[tuple[float, float]]]]
+"""Each save with its seconds; MiB and seconds of each kind of save that is watched."""
 
 
 def world(folder: Path, width: int, layers: int) -> Path:
@@ -78,7 +80,8 @@ def measure(config: Path, strategy: str) -> None:
     from ragdro.runs.run import run
 
     waited: list[tuple[str, float]] = []
-    memory: list[float] = []
+    watching: dict[str, Watch] = {}
+    seen: dict[str, list[tuple[float, float]]] = {_MIDDLE: [], _END: []}
 
     def timed(name: str, own: Any) -> Any:
         def save(*arguments: Any) -> Any:
@@ -90,13 +93,16 @@ def measure(config: Path, strategy: str) -> None:
             if kind == _END:  # what is left of the save before is not its own
                 arguments[0]._store.settle()
                 waited.append((name, time.monotonic() - begun))
-            watched, begun = Allocated() if kind == _END else None, time.monotonic()
+                seen[_MIDDLE].append(watching[_MIDDLE].over())
+            if kind in seen:
+                watching[kind] = Watch()
+            begun = time.monotonic()
             try:
                 return own(*arguments)
             finally:
                 waited.append((kind, time.monotonic() - begun))
-                if watched is not None:
-                    memory.append(watched.peak())
+                if kind == _END:
+                    seen[_END].append(watching[_END].over())
 
         return save
 
@@ -105,28 +111,31 @@ def measure(config: Path, strategy: str) -> None:
             setattr(RunCheckpointer, name, timed(name, getattr(RunCheckpointer, name)))
     begun = time.monotonic()
     run(load_config(config, [f"parallel.strategy={strategy}"]))
-    said = {"waited": waited, "memory": memory, "wall": time.monotonic() - begun}
+    said = {"waited": waited, "seen": seen, "wall": time.monotonic() - begun}
     config.with_name(f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(said), encoding="utf-8")
 
 
-class Allocated:
-    """What this process allocates from here on."""
+class Watch:
+    """What this process allocates from here on, and how long a thread of it has to wait for its turn."""
 
     def __init__(self) -> None:
         self._before = self._peak = _allocated()
+        self._longest = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.02):
-            self._peak = max(self._peak, _allocated())
+        last = time.monotonic()
+        while not self._over.wait(0.01):
+            self._peak, now = max(self._peak, _allocated()), time.monotonic()
+            self._longest, last = max(self._longest, now - last), now
 
-    def peak(self) -> float:
-        """MiB, at most, beyond what there was before."""
+    def over(self) -> tuple[float, float]:
+        """MiB, at most, beyond what there was before; the longest wait, in seconds."""
         self._over.set()
         self._thread.join()
-        return max(self._peak, _allocated()) - self._before
+        return max(self._peak, _allocated()) - self._before, self._longest
 
 
 def _allocated() -> float:
@@ -134,8 +143,8 @@ def _allocated() -> float:
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
-def trained(code: Path, made: Path, processes: int) -> tuple[list[tuple[str, float]], list[float]]:
-    """Train with `code`; what the slowest process waited for each save, and the first one's memory."""
+def trained(code: Path, made: Path, processes: int) -> Trained:
+    """Train with `code`; what the slowest process waited for each save, and what was seen in the first."""
     for old in made.parent.glob("[0-9].json"):
         old.unlink()
     subprocess.run(["rm", "-r", "-f", str(made.parent / "runs")], check=True)
@@ -150,21 +159,26 @@ def trained(code: Path, made: Path, processes: int) -> tuple[list[tuple[str, flo
         sys.exit(done.stderr)
     said = [json.loads(path.read_text()) for path in sorted(made.parent.glob("[0-9].json"))]
     each = [one["waited"] for one in said]
-    return [max(saves, key=lambda save: save[1]) for saves in zip(*each, strict=True)], said[0]["memory"]
+    return [max(saves, key=lambda save: save[1]) for saves in zip(*each, strict=True)], said[0]["seen"]
 
 
-def summary(turns: list[tuple[list[tuple[str, float]], list[float]]]) -> dict[str, Any]:
+def summary(turns: list[Trained]) -> dict[str, Any]:
     """Seconds and MiB, the median of the turns."""
 
     def of(kind: str) -> float:
         return round(median(s for waited, _ in turns for name, s in waited if name == kind), 2)
+
+    def seen(kind: str, which: int) -> float:
+        return round(median(both[which] for _, seen in turns for both in seen[kind]), 2)
 
     return {
         "wait": round(median(sum(seconds for _, seconds in waited) for waited, _ in turns), 2),
         "middle_of_a_fit": of(_MIDDLE),
         "end_of_a_fit": of(_END),
         "iteration": round(median(s for w, _ in turns for name, s in w if name == "save_iteration"), 2),
-        "memory": round(median(grown for _, memory in turns for grown in memory)),
+        "memory": seen(_END, 0),
+        "memory_behind": seen(_MIDDLE, 0),
+        "stopped": seen(_MIDDLE, 1),
     }
 
 
@@ -182,7 +196,7 @@ def main() -> None:
         measure(arguments.measure, arguments.strategy)
         return
     sides = {"ours": HERE, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    times: dict[str, list[tuple[list[tuple[str, float]], list[float]]]] = {name: [] for name in sides}
+    times: dict[str, list[Trained]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
         made = world(Path(folder), arguments.width, arguments.layers)
         for _ in range(arguments.turns):

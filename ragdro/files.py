@@ -127,13 +127,17 @@ def is_writable(path: Path) -> bool:
 
 
 def finish_files(folder: Path) -> None:
-    """Force the files in a folder to disk, each with the rights that a new file has there: safetensors makes
-    its files the owner's alone, so that a copy could be served by nobody else."""
-    rights = folder.stat().st_mode & 0o666
+    """`finish_file` of all files in a folder and below."""
     for file in folder.rglob("*"):
         if file.is_file():
-            file.chmod(rights)
-            sync(file)
+            finish_file(file)
+
+
+def finish_file(path: Path) -> None:
+    """Force a file to disk, with the rights that a new file has in its folder: safetensors makes its files the
+    owner's alone, so that a copy could be served by nobody else."""
+    path.chmod(path.parent.stat().st_mode & 0o666)
+    sync(path)
 
 
 def write_atomically(path: Path, text: str) -> None:

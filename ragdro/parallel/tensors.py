@@ -7,6 +7,7 @@ safetensors files from elsewhere, such as a model's, is read in the same way.
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,12 +24,14 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
 
 from ragdro.access import naming, unwritten
-from ragdro.files import finish_files
+from ragdro.files import finish_file
 from ragdro.parallel.world import rank, world_size
 
 Kinds: TypeAlias = dict[str, tuple[torch.Size, torch.dtype]]
@@ -48,7 +51,7 @@ def begin_writing(folder: Path, tensors: Mapping[str, Tensor], group: Group) -> 
     _say_nothing_of_being_alone()
     begun = async_save(
         dict(tensors),
-        storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
+        storage_writer=_Writer(str(folder), save_distributed=True),
         process_group=group,
         no_dist=group is None,
     )
@@ -71,13 +74,36 @@ def write_alone(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
     folder.mkdir(parents=True)
     path = folder / "model.safetensors"
+    _write(path, tensors)
+    return path
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], said: dict[str, str] | None = None) -> None:
+    """`said`: of the tensors, in the file's header."""
     try:
         with naming(path):
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-            finish_files(folder)
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, said)
+            finish_file(path)
     except SafetensorError as error:
         raise unwritten(error, path) from error
-    return path
+
+
+class _Writer(HuggingFaceStorageWriter):
+    """Writes straight from the tensors. Torch's own makes the bytes of the whole file in memory first, and
+    no other thread runs meanwhile."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> torch.futures.Future[list[WriteResult]]:
+        tensors, places = dict[str, Tensor](), dict[str, Any]()
+        for item in plan.items:
+            assert item.tensor_data is not None
+            tensors[item.index.fqn] = cast("Tensor", planner.resolve_data(item))
+            places[item.index.fqn] = {"saved_offsets": item.tensor_data.chunk.offsets}
+        if tensors:
+            name = f"shard-{rank() + 1:05d}-model-00001-of-00001.safetensors"
+            _write(Path(self.path) / name, tensors, {"DCP_SHARDING_INFO": json.dumps(places)})
+        results = torch.futures.Future[list[WriteResult]]()
+        results.set_result([])
+        return results
 
 
 class SavedTensors:

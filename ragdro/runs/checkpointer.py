@@ -126,7 +126,8 @@ class RunCheckpointer(Checkpointer):
 
     def save_snapshot(self, name: str) -> None:
         """See `Checkpointer`."""
-        self._store.put_tensors(self.state, {name: self._training.snapshots[name].weights})
+        weights = self._training.snapshots[name].weights  # which are replaced, never changed
+        self._store.put_model(self.state, name, lambda: ([], weights))
 
     def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
         """See `Checkpointer`."""

@@ -116,20 +116,25 @@ class StateStore:
     def put_tensors(self, state: State, parts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Begin to write tensors for the next `commit`, by key and name; they may change at once. Raises
         OSError where the disk refused what was begun before."""
-        folder = self._next_folder(state, next(iter(parts)))
+        self.wait_for_writes()
+        folder = self.folder / f"{state.serial + 1:06d}-{next(iter(parts))}"
+        self._leftovers.written(folder)
         tensors = {f"{key}:{name}": tensor for key, part in parts.items() for name, tensor in part.items()}
         begun = begin_writing(folder, tensors, self._group)
         self._add(state, parts, partial(written, folder, begun))
 
     def put_model(self, state: State, role: str, write: Callable[[], Written]) -> None:
-        """Begin to write a model's checkpoint for the next `commit`: the process that writes states calls
-        `write`, in a thread of its own, and has what the checkpoint lacks beside. Raises as `put_tensors`."""
-        folder = self._next_folder(state, role)
+        """Begin to write a model for the next `commit`: the process that writes states calls `write`, in a
+        thread of its own and behind what was begun before, and has what the checkpoint lacks beside; that
+        must not change meanwhile."""
+        folder = self.folder / f"{state.serial + 1:06d}-{role}"
 
         def write_all() -> list[Path]:
             files, lacking = write()
-            rest = {f"{role}:{name}": tensor for name, tensor in lacking.items()}
-            return [*files, write_alone(folder, rest)] if rest else files
+            if not lacking:
+                return files
+            self._leftovers.written(folder)
+            return [*files, write_alone(folder, {f"{role}:{name}": t for name, t in lacking.items()})]
 
         begun = self._worker.submit(write_all if self.writes else list)
         self._add(state, [role], begun.result)
@@ -140,13 +145,6 @@ class StateStore:
         self.settle()
         for wait_for, _ in self._begun:
             wait_for()
-
-    def _next_folder(self, state: State, key: str) -> Path:
-        """A folder for tensors of the next state."""
-        self.wait_for_writes()
-        folder = self.folder / f"{state.serial + 1:06d}-{key}"
-        self._leftovers.written(folder)
-        return folder
 
     def _add(self, state: State, keys: Iterable[str], wait_for: Callable[[], list[Path]]) -> None:
         """What is being written will be under these keys."""

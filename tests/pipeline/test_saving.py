@@ -22,9 +22,11 @@ from ragdro.lm import saving
 from ragdro.lm.saving import ModelFiles
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.sharding import copied_weights
+from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.models import load_pair
 from ragdro.runs.state import State, StateStore
+from ragdro.training.parts import REFERENCE
 from tests.pipeline.crash import KILLED, Command, outcome, small_run
 from tests.pipeline.test_adapters import LORA
 
@@ -146,6 +148,39 @@ def killed_at_write(given: tuple[int, str]) -> None:
         end()
 
     at_write(number, act, patch)
+
+
+@pytest.fixture(scope="module")
+def with_snapshot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A folder with a config that takes a snapshot of both models behind the warm-up, and a run's outcome."""
+    folder = tmp_path_factory.mktemp("with-snapshot")
+    objective = {"kind": "rloo", "kl": 0.1}
+    ragdro.run(load_config(small_run(folder, iterations=1, objective=objective), ["name=whole"]))
+    return folder, outcome(folder / "runs/whole")
+
+
+def test_a_snapshot_behind_a_fit_waits_for_no_checkpoint_and_a_kill_then_loses_neither(
+    with_snapshot: tuple[Path, dict[str, bytes]],
+) -> None:
+    folder, expected = with_snapshot
+    running = start(folder, "killed", prepare=killed_behind_snapshot)
+    assert running.wait() == KILLED, running.said
+    state = newest(folder / "runs/killed")
+    assert state.steps["generator"] == 2 and REFERENCE not in state.tensors
+    assert finish(folder, "killed") == expected
+
+
+def killed_behind_snapshot(given: None) -> None:
+    """The process ends in the write of the generator that was warmed up, when the snapshot is taken."""
+    patch, taken, save = pytest.MonkeyPatch(), threading.Event(), RunCheckpointer.save_snapshot
+
+    def take(checkpointer: RunCheckpointer, name: str) -> None:
+        save(checkpointer, name)
+        if name == REFERENCE:
+            taken.set()
+
+    patch.setattr(RunCheckpointer, "save_snapshot", take)
+    at_write(2, lambda *write: os._exit(KILLED if taken.wait(EVENT) else 1), patch)
 
 
 def test_a_disk_that_is_full_by_then_is_said_in_a_line_at_the_next_save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
-from ragdro.parallel.tensors import SavedTensors, write_alone
+from ragdro.parallel.tensors import SavedTensors, begin_writing, write_alone, written
 
 
 def test_headers_are_read_once_however_often_some_are_read(
@@ -37,6 +38,28 @@ def test_headers_are_read_once_however_often_some_are_read(
         saved.read_into(moments)
         assert all(torch.equal(tensor, expected[key]) for key, tensor in moments.items())
     assert opened == [f"{i % 3}.safetensors" for i in range(6)]
+
+
+def test_writing_makes_no_copy_of_the_file_in_memory(tmp_path: Path) -> None:
+    """Which would hold Python's lock, so that training waits. What is written is what was, of any layout."""
+    tensors = {"big": torch.arange(2.0**21), "turned": torch.arange(6.0).reshape(2, 3).T}
+    folder = tmp_path / "state"
+    expected = {name: tensor.clone() for name, tensor in tensors.items()}
+    tracemalloc.start()
+    try:
+        begun = begin_writing(folder, tensors, None)
+        for tensor in tensors.values():
+            tensor.zero_()
+        files = written(folder, begun)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    (folder / "new").touch()
+    assert files[0].stat().st_mode == (folder / "new").stat().st_mode  # safetensors makes it the owner's
+    assert peak < files[0].stat().st_size / 2
+    read = SavedTensors({folder: ""}).whole()
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in expected.items())
 
 
 def test_tensors_of_several_folders_are_one(tmp_path: Path) -> None:

@@ -222,6 +222,30 @@ def test_a_checkpoint_that_the_disk_refuses_is_raised_at_the_next_save(tmp_path:
     assert newest is not None and newest.serial == 3
 
 
+def test_what_never_changes_is_written_behind_what_is_being_written(tmp_path: Path) -> None:
+    """Nobody waits for either, and the state before that comes to disk meanwhile leaves it alone."""
+    store, on, weights = three_states(tmp_path), threading.Event(), {"w": torch.full((3,), 5.0)}
+    state = store.newest(pytest.fail)
+    assert state is not None
+    went_on = list[bool]()
+
+    def write() -> Written:
+        went_on.append(on.wait(60))
+        return [], {"w": torch.full((3,), 4.0)}
+
+    store.put_model(state, "generator", write)
+    store.commit(state)
+    store.put_model(state, "reference", lambda: ([], weights))
+    on.set()
+    store.commit(state)
+    store.settle()
+    assert went_on == [True]
+    again = StateStore(tmp_path).newest(pytest.fail)
+    assert again is not None and again.serial == 5
+    read = {key: store.saved(again, key).whole()["w"].tolist() for key in ("generator", "reference")}
+    assert read == {"generator": [4, 4, 4], "reference": [5, 5, 5]}
+
+
 @pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
 def test_a_damaged_checkpoint_of_a_state_is_named(damage: str, tmp_path: Path) -> None:
     path = in_a_checkpoint(tmp_path)
