@@ -1,14 +1,16 @@
 """How long training waits for its saves, at about 100 M parameters, as one JSON line.
 
-    python -m benchmarks.saving [--processes 2 --before CHECKOUT]
+    python -m benchmarks.saving [--processes 2 --strategy ddp --before CHECKOUT]
 
 A warm-up of a selector and a generator of that size, six updates each, every third of which is saved; the
-last one ends the fit. Seconds that training spent in the checkpointer (of several processes, which share the
-models out by fsdp2, the slowest's): in all (`wait`), a save in the middle of a fit (weights and moments), the
-one at its end (weights; what is left of the save before is waited for first, and counts in all alone), and
-the iteration's. `memory`: MiB that the first process had allocated more in or
-behind the save of a fit's end than before it. `--before` is a folder with another version of the code, which
-is timed in turn with ours.
+last one ends the fit. Seconds that training spent in the checkpointer (of several processes, which share
+the models out by fsdp2 unless `--strategy` says otherwise, the slowest's): in all (`wait`), a save in the
+middle of a fit (weights and moments), the one at its end (weights; what is left of the save before is
+waited for first, and counts in all alone), and the iteration's. `memory`: MiB that the first process had
+allocated more in the save of a fit's end than before it. `memory_behind`, `stopped`: the same, and the
+longest that a thread of it could not run, from a save in the middle of a fit until that is written,
+training included. `--before` is a folder with another version of the code, which is timed in turn with
+ours.
 """
 
 from __future__ import annotations
@@ -143,13 +145,12 @@ def _allocated() -> float:
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
-def trained(code: Path, made: Path, processes: int) -> Trained:
+def trained(code: Path, made: Path, processes: int, strategy: str = "ddp") -> Trained:
     """Train with `code`; what the slowest process waited for each save, and what was seen in the first."""
     for old in made.parent.glob("[0-9].json"):
         old.unlink()
     subprocess.run(["rm", "-r", "-f", str(made.parent / "runs")], check=True)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    strategy = "fsdp2" if processes > 1 else "ddp"
     command = [sys.executable, *(launch if processes > 1 else []), __file__, "--measure", str(made)]
     environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -190,20 +191,21 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--before", type=Path)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--strategy", help=argparse.SUPPRESS)
+    parser.add_argument("--strategy")
     arguments = parser.parse_args()
     if arguments.measure:
         measure(arguments.measure, arguments.strategy)
         return
+    strategy = arguments.strategy or ("fsdp2" if arguments.processes > 1 else "ddp")
     sides = {"ours": HERE, **({"before": arguments.before.resolve()} if arguments.before else {})}
     times: dict[str, list[Trained]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
         made = world(Path(folder), arguments.width, arguments.layers)
         for _ in range(arguments.turns):
             for name, code in sides.items():
-                times[name].append(trained(code, made, arguments.processes))
+                times[name].append(trained(code, made, arguments.processes, strategy))
     said = {name: summary(turns) for name, turns in times.items()}
-    print(json.dumps({"benchmark": "saving", "processes": arguments.processes, **said}))
+    print(json.dumps({"benchmark": "saving", "processes": arguments.processes, "strategy": strategy, **said}))
 
 
 if __name__ == "__main__":

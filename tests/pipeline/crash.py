@@ -69,11 +69,16 @@ def _main(arguments: tuple[str, ...], log: str, prepare: Callable[..., None] | N
 class Processes:
     """`ragdro ARGUMENTS` in two processes that find one another as `torchrun`'s do.
 
-    `prepare` runs in the second one first.
+    `prepare` runs in the second one first, or in another one that is to be `prepared`.
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, prepare: Callable[..., None] | None = None, given: Any = None
+        self,
+        folder: Path,
+        *arguments: str,
+        prepare: Callable[..., None] | None = None,
+        given: Any = None,
+        prepared: int = 1,
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -82,7 +87,7 @@ class Processes:
         for rank in range(2):
             place = folder / f"process-{rank}"
             place.mkdir(exist_ok=True)
-            launch = (rank, port, prepare if rank else None, given)
+            launch = (rank, port, prepare if rank == prepared else None, given)
             self.commands.append(Command(place, *arguments, prepare=_as_launched, given=launch))
 
     def wait(self, seconds: float = 120) -> list[int]:

@@ -22,6 +22,7 @@ from ragdro.lm import saving
 from ragdro.lm.saving import ModelFiles
 from ragdro.lm.snapshot import trained_parameters
 from ragdro.parallel.sharding import copied_weights
+from ragdro.parallel.tensors import begin_writing
 from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.models import load_pair
@@ -36,25 +37,33 @@ EVENT = 60.0
 
 
 class Updates:
-    """Counts the updates that are taken from here on."""
+    """Counts the updates that are taken behind the last copy that is to be written."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._taken, self._changed = 0, threading.Condition()
+        self._behind, self._changed = 0, threading.Condition()
         step = AdamW.step
 
         def take(optimiser: AdamW) -> None:
             step(optimiser)
             with self._changed:
-                self._taken += 1
+                self._behind += 1
                 self._changed.notify_all()
 
-        patch.setattr(AdamW, "step", take)
+        def counted(copy: Callable[..., Any]) -> Callable[..., Any]:
+            def copied(*arguments: Any, **named: Any) -> Any:
+                self._behind = 0
+                return copy(*arguments, **named)
 
-    def wait_for_another(self) -> bool:
-        """Wait until one more is taken than are now; false where none comes."""
+            return copied
+
+        patch.setattr(AdamW, "step", take)
+        patch.setattr(RunFolder, "checkpoint_writer", counted(RunFolder.checkpoint_writer))
+        patch.setattr("ragdro.runs.state.begin_writing", counted(begin_writing))
+
+    def wait_for_one(self) -> bool:
+        """Wait until one is taken; false where none comes."""
         with self._changed:
-            before = self._taken
-            return self._changed.wait_for(lambda: self._taken > before, EVENT)
+            return self._changed.wait_for(lambda: self._behind > 0, EVENT)
 
 
 def at_write(number: int, act: Callable[[Write, ModelFiles, Path], None], patch: pytest.MonkeyPatch) -> None:
@@ -89,7 +98,7 @@ def test_training_goes_on_and_what_is_written_is_what_was_trained(
     updates, went_on = Updates(monkeypatch), list[tuple[str, bool]]()
 
     def wait(write: Write, files: ModelFiles, to: Path) -> None:
-        went_on.append((to.name, updates.wait_for_another()))
+        went_on.append((to.name, updates.wait_for_one()))
         write(files, to)
 
     at_write(number, wait, monkeypatch)
@@ -133,13 +142,13 @@ def test_a_kill_while_it_is_written_resumes_from_the_state_before(
 
 
 def killed_at_write(given: tuple[int, str]) -> None:
-    """The process ends in a write, or behind it and before it is hashed, when one more update is taken."""
+    """The process ends in a write, or behind it and before it is hashed, when training has gone on."""
     number, kill = given
     patch = pytest.MonkeyPatch()
     updates = Updates(patch)
 
     def end(*arguments: Any) -> None:
-        os._exit(KILLED if updates.wait_for_another() else 1)
+        os._exit(KILLED if updates.wait_for_one() else 1)
 
     def act(write: Write, files: ModelFiles, folder: Path) -> None:
         if kill == "half":
@@ -196,12 +205,12 @@ def test_a_disk_that_is_full_by_then_is_said_in_a_line_at_the_next_save(
 
 
 def full_at_write(number: int) -> None:
-    """The disk refuses the write, when another update is taken."""
+    """The disk refuses the write, when an update is taken behind it."""
     patch = pytest.MonkeyPatch()
     updates = Updates(patch)
 
     def act(write: Write, files: ModelFiles, folder: Path) -> None:
-        if updates.wait_for_another():
+        if updates.wait_for_one():
             print("went on")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
