@@ -134,8 +134,8 @@ def finish_files(folder: Path) -> None:
 
 
 def finish_file(path: Path) -> None:
-    """Force a file to disk, with the rights that a new file has in its folder: safetensors makes its files the
-    owner's alone, so that a copy could be served by nobody else."""
+    """Force a file to disk, with the rights that a new file has in its folder: safetensors makes its files
+    the owner's alone, so that a copy could be served by nobody else."""
     path.chmod(path.parent.stat().st_mode & 0o666)
     sync(path)
 
