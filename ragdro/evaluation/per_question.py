@@ -45,12 +45,12 @@ def common_metrics(
         for index, pair in enumerate(pairs)
         if not (pair.record.has("answerable") and pair.record.flag("answerable") is False)
     }
-    selected = max((len(_selection(pair) or ()) for pair in keyed.values()), default=0)
-    found = max((len(_candidates(pair)) for pair in keyed.values()), default=0)
+    longest_selection = max((len(_selection(pair) or ()) for pair in keyed.values()), default=0)
+    most_candidates = max((len(_candidates(pair)) for pair in keyed.values()), default=0)
     for key, pair in keyed.items():
         for name, value in _answer_metrics(pair, normalisation, rule).items():
             metrics.setdefault(name, {})[key] = value
-        for name, value in _selection_metrics(pair, selected, found).items():
+        for name, value in _selection_metrics(pair, longest_selection, most_candidates).items():
             metrics.setdefault(name, {})[key] = value
     for name, values in _ranking_metrics(keyed).items():
         metrics[name] = values
@@ -83,12 +83,12 @@ def _candidates(pair: Pair) -> tuple[Passage, ...]:
     return candidates if any(passage.text for passage in candidates) else ()
 
 
-def _selection_metrics(pair: Pair, selected: int, found: int) -> dict[str, float]:
-    """`selected`, `found`: the most passages that a question of the file has."""
+def _selection_metrics(pair: Pair, longest_selection: int, most_candidates: int) -> dict[str, float]:
+    """`longest_selection`, `most_candidates`: the most passages that a question of the file has."""
     metrics: dict[str, float] = {}
     question, selection, candidates = pair.question, _selection(pair), _candidates(pair)
     if selection is not None:
-        metrics |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS, selected)
+        metrics |= _recalls("recall_at", selection, question.answers, SELECTION_DEPTHS, longest_selection)
         complete = full_recall(selection, question.gold_passages)
         support = support_scores(selection, question.gold_passages)
         if complete is not None and support is not None:
@@ -98,7 +98,9 @@ def _selection_metrics(pair: Pair, selected: int, found: int) -> dict[str, float
             metrics["support_f1"] = support.f1
             metrics["joint_f1"] = _joint_f1(pair, support.precision, support.recall)
     if candidates:
-        metrics |= _recalls("retriever_recall_at", candidates, question.answers, RETRIEVER_DEPTHS, found)
+        metrics |= _recalls(
+            "retriever_recall_at", candidates, question.answers, RETRIEVER_DEPTHS, most_candidates
+        )
     return metrics
 
 
@@ -113,12 +115,12 @@ def _joint_f1(pair: Pair, precision: float, recall: float) -> float:
 
 
 def _recalls(
-    name: str, passages: Sequence[Passage], answers: Sequence[str], depths: Sequence[int], most: int
+    name: str, passages: Sequence[Passage], answers: Sequence[str], depths: Sequence[int], longest: int
 ) -> dict[str, float]:
     """Recall at the depths that the longest list of the file reaches, as `evaluate` has it: a shorter one,
     which stopped early or had no more, has what it has."""
     hit = first_hit(passages[: max(depths)], answers)
-    return {f"{name}_{k}": float(hit is not None and hit < k) for k in depths if k <= most}
+    return {f"{name}_{k}": float(hit is not None and hit < k) for k in depths if k <= longest}
 
 
 def _ranking_metrics(keyed: Mapping[str, Pair]) -> dict[str, dict[str, float]]:

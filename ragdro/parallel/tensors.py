@@ -78,11 +78,11 @@ def write_alone(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
     return path
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], said: dict[str, str] | None = None) -> None:
-    """`said`: of the tensors, in the file's header."""
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """`metadata`: of the tensors, in the file's header."""
     try:
         with naming(path):
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, said)
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
             finish_file(path)
     except SafetensorError as error:
         raise unwritten(error, path) from error

@@ -167,10 +167,10 @@ def unlike_lists(config: Config, count: int) -> list[list[Permutation]]:
     and those that are replayed), with as little in common as there can be: while there are candidates, no two
     begin with the same one."""
     objective, step = algorithm_of(config), config.e_step
-    most = step.samples * (1 + step.replay)
+    lists = step.samples * (1 + step.replay)
     if not objective.draws_lists:
-        most = objective.answers_scored(step.samples, config.top_n)
-    return [_unlike(config.top_n, 1 if objective.independent else config.selector.k, most)] * count
+        lists = objective.answers_scored(step.samples, config.top_n)
+    return [_unlike(config.top_n, 1 if objective.independent else config.selector.k, lists)] * count
 
 
 def longest_samples(config: Config, number: int = 0) -> WeightedTask:

@@ -24,9 +24,9 @@ def ordinal(number: int) -> str:
 
 def in_words(record: Mapping[str, Any], place: int, entry: Mapping[str, Any]) -> str:
     """Of a record the passage that was read at `place` (from 0): what its probabilities say."""
-    of = record.get("probability_of", "choice")
-    if of != "inclusion":
-        parts = [chosen(place, entry["probability"], alone=of == "first_choice"), included(entry)]
+    kind = record.get("probability_of", "choice")
+    if kind != "inclusion":
+        parts = [chosen(place, entry["probability"], alone=kind == "first_choice"), included(entry)]
         return "; ".join(filter(None, parts))
     known = {"inclusion": entry["probability"], "inclusion_error": 0.0, **entry}
     return f"read {ordinal(place + 1)}; {included(known)}"

@@ -55,8 +55,8 @@ def measured_before(
         return {}
     if _reported_by(start) != contents_hash(reported):
         return {}
-    found = {stage: _records(start, stage, reported) for stage in (VANILLA, stage_name(0))}
-    return {stage: records for stage, records in found.items() if records is not None}
+    by_stage = {stage: _records(start, stage, reported) for stage in (VANILLA, stage_name(0))}
+    return {stage: records for stage, records in by_stage.items() if records is not None}
 
 
 def contents_hash(tasks: Sequence[Task]) -> str:

@@ -92,13 +92,13 @@ def checkpoint_of(folder: Path, stage: str) -> Path:
     missing = [role for role in config.roles if not (path / role).is_dir()]
     if not missing:
         return path
-    there = _whole_stages(folder, config)
+    whole = _whole_stages(folder, config)
     if not (folder / RESULTS).is_file():
-        raise ModelError(f"{path}: the run has not got so far; {_way_on(folder, there)}")
+        raise ModelError(f"{path}: the run has not got so far; {_way_on(folder, whole)}")
     if path.is_dir():
-        raise ModelError(f"{path}: has no {missing[0]}; take another stage: {', '.join(there) or 'none'}")
+        raise ModelError(f"{path}: has no {missing[0]}; take another stage: {', '.join(whole) or 'none'}")
     raise ModelError(
-        f"{path}: no such checkpoint (kept: {', '.join(there) or 'none'};"
+        f"{path}: no such checkpoint (kept: {', '.join(whole) or 'none'};"
         " `checkpoints: {keep: all}` keeps every one)"
     )
 
@@ -115,10 +115,10 @@ def _stage_of(checkpoint: Path) -> str:
     return WARM_UP if checkpoint.name == "iteration-0" else checkpoint.name
 
 
-def _way_on(folder: Path, there: list[str]) -> str:
+def _way_on(folder: Path, stages: list[str]) -> str:
     """What to do about a stage that an unfinished run does not have yet."""
     if run_status(folder) == "running":
-        way = f"see how far it is: ragdro watch {shlex.quote(str(folder))}"
+        advice = f"see how far it is: ragdro watch {shlex.quote(str(folder))}"
     else:
-        way = "resume it with the command that began it and resume=True"
-    return f"{way}; there is {', '.join(there)}" if there else way
+        advice = "resume it with the command that began it and resume=True"
+    return f"{advice}; there is {', '.join(stages)}" if stages else advice

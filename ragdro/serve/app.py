@@ -91,8 +91,8 @@ def _complaint(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     same = [i for i, place in enumerate(places) if place[: len(places[0])] == places[0]]
     depth = max(len(places[i]) for i in same)
     deepest = next(i for i in same if len(places[i]) == depth)
-    said = dict.fromkeys(in_words(errors[i]) for i in same if places[i] == places[deepest])
-    first, *others = said
+    messages = dict.fromkeys(in_words(errors[i]) for i in same if places[i] == places[deepest])
+    first, *others = messages
     message = ", or ".join([first, *(words.removeprefix("must be ") for words in others)])
     return ".".join(places[deepest]), message
 

@@ -49,7 +49,7 @@ def events(log: Path) -> list[tuple[str, str]]:
     return [(one["event"], one["stage"]) for one in map(json.loads, log.open())]
 
 
-def found(config: Config) -> set[str]:
+def known_stages(config: Config) -> set[str]:
     """The stages that need no measuring."""
     _, _, test = load_splits(config)
     return set(measured_before(config, warm_start(config), test or []))
@@ -91,7 +91,7 @@ def test_the_ablation_of_a_warm_up_predicts_its_test_questions_for_its_iteration
 )
 def test_what_changes_no_greedy_answer_leaves_them_known(project: Path, override: str) -> None:
     start = f"warm_up.from={project}/runs/run"
-    assert found(config_of(project, "name=other", start, override)) == set(STAGES)
+    assert known_stages(config_of(project, "name=other", start, override)) == set(STAGES)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_changes_no_greedy_answer_leaves_them_known(project: Path, override
 )
 def test_with_another_setting_they_are_measured_anew(project: Path, override: str) -> None:
     start = f"warm_up.from={project}/runs/run"
-    assert found(config_of(project, "name=other", start, override)) == set()
+    assert known_stages(config_of(project, "name=other", start, override)) == set()
 
 
 def _edited(key: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -131,10 +131,10 @@ def test_other_questions_are_measured_anew(
     jsonl(test, [*lines[:-1], edit(lines[-1])])
     try:
         shutil.copy(test, project / "test.jsonl")
-        assert found(config_of(project, "name=other", start)) == set()
+        assert known_stages(config_of(project, "name=other", start)) == set()
     finally:
         (project / "test.jsonl").write_bytes(held)
-    assert found(config_of(project, "name=other", start)) == set(STAGES)
+    assert known_stages(config_of(project, "name=other", start)) == set(STAGES)
 
 
 def test_another_text_of_a_passage_is_measured_anew(project: Path) -> None:
@@ -142,7 +142,7 @@ def test_another_text_of_a_passage_is_measured_anew(project: Path) -> None:
     held = corpus.read_text()
     try:
         corpus.write_text(held.replace("which is in", "which lies in"))
-        assert found(config_of(project, "name=other", start)) == set()
+        assert known_stages(config_of(project, "name=other", start)) == set()
     finally:
         corpus.write_text(held)
 
@@ -171,19 +171,21 @@ def test_a_candidate_that_nobody_read_counts_too(project: Path) -> None:
 def test_a_model_may_be_named_by_another_path(project: Path, tmp_path: Path) -> None:
     (tmp_path / "same").symlink_to(project / "model")
     start = f"warm_up.from={project}/runs/run"
-    assert found(config_of(project, "name=other", start, f"generator.model={tmp_path}/same")) == set(STAGES)
+    assert known_stages(config_of(project, "name=other", start, f"generator.model={tmp_path}/same")) == set(
+        STAGES
+    )
 
 
 def test_what_is_damaged_gone_or_of_another_stage_is_measured_anew(project: Path, copy: Path) -> None:
     config = config_of(project, f"warm_up.from={copy}")
-    assert found(config) == set(STAGES)
+    assert known_stages(config) == set(STAGES)
     (copy / "predictions-vanilla_rag.jsonl").unlink()
-    assert found(config) == {"warm_up"}
+    assert known_stages(config) == {"warm_up"}
     path = copy / "predictions-warm_up.jsonl"
     for text in (path.read_text()[:-20], path.read_text().replace('"hops"', '"hop"'), "[]\n"):
         path.write_text(text)
-        assert found(config) == set()
+        assert known_stages(config) == set()
     shutil.copytree(project / "runs/run/checkpoints/iteration-0", copy / "checkpoints/iteration-1")
     later = config_of(project, f"warm_up.from={copy}/checkpoints/iteration-1")
     shutil.copy(project / "runs/run/predictions-warm_up.jsonl", path)
-    assert found(config) == {"warm_up"} and found(later) == set()
+    assert known_stages(config) == {"warm_up"} and known_stages(later) == set()

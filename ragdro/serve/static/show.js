@@ -38,9 +38,9 @@ function passageOf(passage, answer, { whole = true } = {}) {
 const FIRST = ["", "", " two", " three", " four", " five", " six", " seven", " eight", " nine"];
 
 /** "chosen 2nd with probability 0.97, given the first". */
-function chosenLine(place, p, of) {
-  if (of === "inclusion") return `read ${ordinal(place)}`; // of a union: no list of its own was written
-  const given = of === "first_choice" || place === 1 ? "" : `, given the first${FIRST[place - 1] ?? ` ${place - 1}`}`;
+function chosenLine(place, p, kind) {
+  if (kind === "inclusion") return `read ${ordinal(place)}`; // of a union: no list of its own was written
+  const given = kind === "first_choice" || place === 1 ? "" : `, given the first${FIRST[place - 1] ?? ` ${place - 1}`}`;
   return `chosen ${ordinal(place)} with probability ${probability(p)}${given}`;
 }
 

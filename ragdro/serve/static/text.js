@@ -60,11 +60,11 @@ export function windowOf(text, place, size = 220) {
   return [first === 0 ? 0 : edgeFrom(text, first), edgeFrom(text, first + size)];
 }
 
-/** Where a word ends from `at` on; a character, where none does so soon, as in languages without spaces. */
-function edgeFrom(text, at) {
-  const space = text.slice(at, at + LONG_WORD).search(/\s|$/);
-  if (space < LONG_WORD) return at + space;
-  return at + text.slice(at).match(/^[\p{M}\p{Cs}\u200d]*/u)[0].length;
+/** Where a word ends from `start` on; a character, where none does so soon, as in languages without spaces. */
+function edgeFrom(text, start) {
+  const space = text.slice(start, start + LONG_WORD).search(/\s|$/);
+  if (space < LONG_WORD) return start + space;
+  return start + text.slice(start).match(/^[\p{M}\p{Cs}\u200d]*/u)[0].length;
 }
 
 /** 1st, 2nd, 3rd, 4th, 11th, 21st ... */
