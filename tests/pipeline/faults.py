@@ -59,7 +59,7 @@ def terminated_behind(late: dict[str, Any]) -> None:
 def see_late(late: dict[str, Any]) -> None:
     """What is younger than so many seconds is not there for this process, unless it wrote it."""
     folders, seconds = tuple(late["folders"]), late["seconds"]
-    stat, opened, listed, made = os.stat, io.open, os.listdir, os.mkdir
+    stat, opened, listed, made, allowed = os.stat, io.open, os.listdir, os.mkdir, os.chmod
     own: set[str] = set()
 
     def hidden(path: Any) -> bool:
@@ -90,7 +90,11 @@ def see_late(late: dict[str, Any]) -> None:
         own.add(str(Path(path).absolute()))  # a machine that has asked for it knows it
         made(path, *rest, **named)
 
-    os.mkdir = mkdir  # type: ignore[assignment]
+    def chmod(path: Any, *rest: Any, **named: Any) -> None:
+        own.add(str(Path(path).absolute()))  # of a file that safetensors wrote, past `open`
+        allowed(path, *rest, **named)
+
+    os.mkdir, os.chmod = mkdir, chmod  # type: ignore[assignment]
     os.stat = seen(stat)
     io.open = builtins.open = open_seen
     os.listdir = lambda path=".": [n for n in listed(path) if not hidden(Path(path) / n)]  # type: ignore[assignment,misc]
