@@ -57,24 +57,24 @@ class HeldServer(Server):
 
 @pytest.fixture
 def server(folder: Path, tmp_path: Path) -> Iterator[HeldServer]:
-    found = HeldServer(folder, tmp_path, "--queue", "2", "--batch", "1", "--timeout", "240")
+    held = HeldServer(folder, tmp_path, "--queue", "2", "--batch", "1", "--timeout", "240")
     try:
-        found.wait()
-        yield found
+        held.wait()
+        yield held
     finally:
-        found.stop()
+        held.stop()
 
 
 def ask(server: Server, timeout: float = 240) -> httpx.Response:
     return httpx.post(f"{server.address}/v1/rerank", json=ASKED, timeout=timeout)
 
 
-def until(value: Callable[[], float], wanted: float) -> None:
+def until(value: Callable[[], float], expected: float) -> None:
     for _ in range(3000):
-        if value() == wanted:
+        if value() == expected:
             return
         time.sleep(0.02)
-    raise AssertionError(f"{value()}, not {wanted}")
+    raise AssertionError(f"{value()}, not {expected}")
 
 
 def test_a_full_queue_sends_away_and_a_client_that_leaves_makes_room(server: HeldServer) -> None:

@@ -35,9 +35,9 @@ def test_recall_is_the_mean_over_the_questions_that_it_applies_to() -> None:
 
 def test_a_question_with_fewer_candidates_than_a_depth_is_no_other_question() -> None:
     asked = [Question(str(i), "?", ("heron",)) for i in range(3)]
-    found = [(passage(1), passage(2, "a heron")), (passage(1),), (passage(2, "a heron"),)]
+    searched = [(passage(1), passage(2, "a heron")), (passage(1),), (passage(2, "a heron"),)]
     recall = RetrievalRecall(depths=(1, 2, 3))
-    for question, passages in zip(asked, found, strict=True):
+    for question, passages in zip(asked, searched, strict=True):
         recall.add(question, Candidates(question.id, passages))
     assert recall.mean("answer", 1) == pytest.approx(1 / 3)
     assert recall.mean("answer", 2) == pytest.approx(2 / 3)  # the one without is not left out
