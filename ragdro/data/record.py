@@ -182,5 +182,13 @@ def _syntax(data: bytes, error: orjson.JSONDecodeError, path: object) -> str:
         return f"is not UTF-8 (byte {encoding.start} of the record); {recoded(path)}"
     if b"\x00" in data:
         return "holds a NUL byte"
-    reason = " ".join(str(error).split())
-    return f"is not valid JSON: {reason[:160]}"
+    return f"is not valid JSON: {json_reason(error)}"
+
+
+def json_reason(error: orjson.JSONDecodeError) -> str:
+    """What is wrong with one record of JSON and where in it: 'unexpected end of data (column 45)'.
+
+    The line is said only where the record has several, counted from its first one.
+    """
+    inside = "" if error.lineno == 1 else f"line {error.lineno} of the record, "
+    return f"{' '.join(error.msg.split())[:160]} ({inside}column {error.colno})"

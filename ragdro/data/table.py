@@ -1,8 +1,9 @@
 """Tables as text: CSV (commas or semicolons) and TSV, with a header of column names.
 
-In CSV, fields may be quoted and hold line breaks. In TSV, a field in quotation marks is unquoted and others
-are taken as they are, one row a line. An empty field is an absent one. DPR's question files have no header:
-two columns, a question and its answers as a list in a string.
+In CSV, fields may be quoted and hold line breaks. A row of several lines whose quotation marks are wrong ends
+the reading: the rows after it would be taken for its text. In TSV, a field in quotation marks is unquoted and
+others are taken as they are, one row a line. An empty field is an absent one. DPR's question files have no
+header: two columns, a question and its answers as a list in a string.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ragdro.access import recoded
 from ragdro.data.psgs_tsv import unquoted
 from ragdro.data.record import texts_in
-from ragdro.data.stream import chunks, lines
+from ragdro.data.stream import MAX_RECORD_BYTES, chunks, lines
 from ragdro.errors import DataError
 from ragdro.units import counted
 
@@ -91,24 +92,60 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     texts = _text_lines(path)
+    before = 1
     first = next(texts)
     while not first.strip():
         first = next(texts)
-    delimiter = _delimiter(first, "csv")
+        before += 1
     names = _header(first.rstrip("\r\n"), "csv") or []
-    before = 1
-    reader = csv.reader(texts, delimiter=delimiter)
+    for row in csv_rows(texts, _delimiter(first, "csv")):
+        if row.wrong:
+            error = DataError(f"is no whole CSV row: {row.wrong}", path=path, line=before + row.begins)
+            if row.begins < row.ends:
+                raise error
+            yield before + row.ends, error
+        else:
+            yield before + row.ends, _row(names, row.fields, path, before + row.ends)
+
+
+class CsvRow(NamedTuple):
+    """A row of CSV: the lines it begins and ends on, from 1, and its fields or what is wrong with it."""
+
+    begins: int
+    ends: int
+    fields: list[str]
+    wrong: str = ""
+
+
+def csv_rows(texts: Iterator[str], delimiter: str) -> Iterator[CsvRow]:
+    """The rows of CSV, blank lines left out; `texts` are its lines with their ends.
+
+    A row whose quotation marks are wrong has `wrong`. One of several lines may hold what are rows of their
+    own: a caller must not pass over it as one row.
+    """
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     while True:
+        begins = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise DataError(
-                f"is no whole CSV row: {error}", path=path, line=before + reader.line_num
-            ) from error
+            yield CsvRow(begins, reader.line_num, [], _csv_reason(str(error)))
+            continue
         if fields:
-            yield before + reader.line_num, _row(names, fields, path, before + reader.line_num)
+            yield CsvRow(begins, reader.line_num, fields)
+
+
+def _csv_reason(said: str) -> str:
+    if said.startswith("unexpected end"):
+        return 'a field begins with " and no " ends it'
+    if "expected after" in said:
+        return 'after the " that ends a field there is more of it; a " inside of a field is written ""'
+    if "new-line" in said:
+        return "a line ends with a carriage return alone; save the file with line feeds"
+    return said
 
 
 def _row(names: list[str], fields: list[str], path: Path, line: int) -> dict[str, object] | DataError:

@@ -5,14 +5,17 @@ Which columns hold the text and the title is what the user says, or follows from
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import orjson
 
+from ragdro.data.psgs_tsv import unquoted
+from ragdro.data.record import json_reason
 from ragdro.data.stream import lines
+from ragdro.data.table import CsvRow, csv_rows
 from ragdro.errors import DataError
 from ragdro.ingest.decode import MIXED, encoding_of, errors_for, mixed_lines, plain
 from ragdro.ingest.document import Document, ReadOptions, Remarks, UnreadableError
@@ -29,7 +32,6 @@ TEXT_NAMES = (
 TITLE_NAMES = ("title", "headline", "subject", "heading", "name")
 
 _HEAD_BYTES = 2**18
-_LONGEST_CELL = 2**26
 _BATCH = 1024
 _NAMED = 20
 
@@ -58,20 +60,33 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def read_csv(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:
-    """A table whose first line names the columns, separated by `,`, `;`, tab or `|`: what the line holds."""
+    """A table whose first line names the columns, separated by `,`, `;`, tab or `|`: what the line holds.
+
+    Quotation marks are read as in data files (see `ragdro.data.table`).
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     name = encoding_of(head, remarks, encoding=options.encoding, whole=len(head) < _HEAD_BYTES)
-    csv.field_size_limit(_LONGEST_CELL)
     try:
-        first = next(_text_lines(path, name, remarks), "")
+        texts = _text_lines(path, name, remarks)
+        first = next(texts, "")
         delimiter = "\t" if path.suffix.casefold() == ".tsv" else max(",;\t|", key=first.count)
-        table = csv.reader(_text_lines(path, name, remarks), delimiter=delimiter)
-        columns = next(table, [])
-        yield from _documents(columns, _cells(table, columns, remarks), options, remarks)
-    except (UnicodeDecodeError, LookupError, csv.Error) as error:
+        whole = chain([first], texts)
+        table = _tab_rows(whole) if delimiter == "\t" else csv_rows(whole, delimiter)
+        header = next(table, CsvRow(1, 1, []))
+        if header.wrong:
+            raise UnreadableError(f"line {header.begins}: {header.wrong}")
+        yield from _documents(header.fields, _cells(table, header.fields, remarks), options, remarks)
+    except (UnicodeDecodeError, LookupError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UnreadableError(f"is no table in {name} ({reason}): check its quotes, or --encoding") from error
+        raise UnreadableError(f"is no table in {name} ({reason}): name another with --encoding") from error
+
+
+def _tab_rows(texts: Iterator[str]) -> Iterator[CsvRow]:
+    """The rows of a table with tabs, a row a line, as `ragdro.data.table` reads them."""
+    for number, line in enumerate(texts, start=1):
+        if line.strip("\r\n"):
+            yield CsvRow(number, number, [unquoted(field) for field in line.rstrip("\r\n").split("\t")])
 
 
 def _text_lines(path: Path, name: str, remarks: Remarks) -> Iterator[str]:
@@ -84,14 +99,18 @@ def _text_lines(path: Path, name: str, remarks: Remarks) -> Iterator[str]:
         yield from text
 
 
-def _cells(table: Iterator[list[str]], columns: list[str], remarks: Remarks) -> Iterator[tuple[int, Row]]:
-    for number, cells in enumerate((cells for cells in table if cells), start=1):
-        if len(cells) > len(columns):
+def _cells(table: Iterator[CsvRow], columns: list[str], remarks: Remarks) -> Iterator[tuple[int, Row]]:
+    for number, row in enumerate(table, start=1):
+        if row.wrong and row.begins < row.ends:
+            raise UnreadableError(f"row {number}, lines {row.begins} to {row.ends}: {row.wrong}")
+        if row.wrong:
+            remarks.problem(f"row {number}: {row.wrong}")
+        elif len(row.fields) != len(columns):
             remarks.problem(
-                f"row {number} has {counted(len(cells), 'cells')}, the first line names {len(columns)}"
+                f"row {number} has {counted(len(row.fields), 'cells')}, the first line names {len(columns)}"
             )
         else:
-            yield number, dict(zip(columns, cells, strict=False))
+            yield number, dict(zip(columns, row.fields, strict=True))
 
 
 def read_parquet(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:
@@ -135,7 +154,7 @@ def _objects(path: Path, remarks: Remarks) -> Iterator[tuple[int, Row]]:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            remarks.problem(f"line {number} is not JSON ({str(error)[:60]})")
+            remarks.problem(f"line {number} is not JSON: {json_reason(error)}")
             continue
         if isinstance(value, dict):
             yield number, value

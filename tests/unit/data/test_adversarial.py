@@ -111,6 +111,14 @@ def test_mutated_files_are_read_or_refused_in_one_line(tmp_path: Path, name: str
         (b'{"id": "a", "question": "q\x00"}\n', "file:1: holds a NUL byte"),
         ("{}".encode("utf-16"), "file:1: is UTF-16"),
         (b'{"id": ' + b"[" * 100_000, "file:1: is not valid JSON"),
+        (
+            b'{"question": "q", "answers": ["a"]}\n{"question": "r", "answers": [NaN]}\n',
+            r"file:2: is not valid JSON: unexpected character, expected a JSON value \(column 31\)",
+        ),
+        (
+            b'[{"question": "q", "answers": ["a"]},\n {"question": "r",\n  "answers": [NaN]}]',
+            r"file:2: is not valid JSON: .* \(line 2 of the record, column 15\)",
+        ),
         (b"[" * 100_000, "the JSON list ends early"),
         (b'[{"question": "q", "answer": ["a"]}, ', "the JSON list ends early"),
         (b'[{"question": "q", "answer": ["a"]}, "', "the JSON list ends early"),

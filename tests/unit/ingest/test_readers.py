@@ -197,6 +197,26 @@ def test_csv(tmp_path: Path) -> None:
     assert rows(read(tmp_path / "b.tsv")[0]) == [(1, "a,b,c", "d")]
 
 
+def test_wrong_quotation_marks_swallow_no_rows(tmp_path: Path) -> None:
+    """In TSV they are text but around a whole field, as in data files; in CSV they are a fault."""
+    (tmp_path / "a.tsv").write_text('title\ttext\n"a"\t"b" c\nd\t"e ""f"""\ng\t"h\ni\tj\nk\n')
+    documents, remarks = read(tmp_path / "a.tsv")
+    assert rows(documents) == [(1, "a", '"b" c'), (2, "d", 'e "f"'), (3, "g", '"h'), (4, "i", "j")]
+    assert remarks.problems == ["row 5 has 1 cell, the first line names 2"]
+    (tmp_path / "b.csv").write_text('title,text\na,"b" c\nd,e\n')
+    documents, remarks = read(tmp_path / "b.csv")
+    assert rows(documents) == [(2, "d", "e")]
+    assert remarks.problems == [
+        'row 1: after the " that ends a field there is more of it; a " inside of a field is written ""'
+    ]
+    (tmp_path / "c.csv").write_text('title,text\na,b\nc,"d\ne,f\n')
+    with pytest.raises(UnreadableError, match='row 2, lines 3 to 4: a field begins with " and no " ends it'):
+        read(tmp_path / "c.csv")
+    (tmp_path / "d.csv").write_text('title,"text\na,b\n')
+    with pytest.raises(UnreadableError, match='line 1: a field begins with " and no " ends it'):
+        read(tmp_path / "d.csv")
+
+
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"content": ["one", None], "headline": ["h", "i"], "n": [1, 2]}), path)
@@ -211,10 +231,10 @@ def test_jsonl(tmp_path: Path) -> None:
     path.write_text('{"text": "one"}\n{bad\n\n{"title": "t", "text": "two"}\n[1]\n{"text": ["x"]}\n')
     documents, remarks = read(path)
     assert rows(documents) == [(1, "", "one"), (4, "", "two")]  # the first object names the columns
-    assert [problem.split(" ")[:2] for problem in remarks.problems] == [
-        ["line", "2"],
-        ["line", "5"],
-        ["row", "6:"],
+    assert remarks.problems == [
+        "line 2 is not JSON: unexpected character, expected a string key (column 2)",
+        "line 5 holds no object",
+        "row 6: column 'text' holds no text",
     ]
 
 
