@@ -9,9 +9,10 @@ from typing import Any
 from ragdro.config import Config
 from ragdro.evaluation.evaluate import by_hops
 from ragdro.progress import Display
+from ragdro.runs.fingerprint import fingerprint_of
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
-from ragdro.runs.measured import REPORTED, contents_hash
+from ragdro.runs.measured import REPORTED
 from ragdro.runs.models import settings_of, trained_part
 from ragdro.training.callbacks import BadBatch, Callback
 from ragdro.training.limits import cut_fractions
@@ -35,7 +36,7 @@ class LogCallback(Callback):
         splits = {"train": training.train, "validation": training.validation, "test": training.test or []}
         counts = {name: len(tasks) for name, tasks in splits.items()}
         cut = cut_fractions(training.system, training.reported) if training.reported else {}
-        reported = {REPORTED: contents_hash(training.reported)}
+        reported = {REPORTED: fingerprint_of(training.reported)}
         self._log.log({"event": "start", "stage": stage_name(0), **counts, **cut, **reported})
 
     def on_teacher(self, done: int, total: int) -> None:

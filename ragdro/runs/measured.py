@@ -6,16 +6,14 @@ warm-up, where measuring them again would say the same: the same questions, cand
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.config.resume import first_difference, located
-from ragdro.evaluation.ranking import full_recall
+from ragdro.runs.fingerprint import fingerprint_of
 from ragdro.runs.log import METRICS
 from ragdro.runs.stages import WARM_UP
 from ragdro.runs.status import began_with, last_state
@@ -31,7 +29,7 @@ _BEHIND = (
 )
 """Keys that say what is done with the pair, or what is drawn from it: nothing of its greedy answers."""
 REPORTED = "reported_sha256"
-"""Where a run's log has the `contents_hash` of the questions that it reports on."""
+"""Where a run's log has the fingerprint of the questions that it reports on."""
 _COMPARED = ("selector.model", "selector.prompt", "generator.model", "generator.prompt")
 """Keys whose values may be paths: `warm_start` has compared what these lead to."""
 
@@ -53,23 +51,14 @@ def measured_before(
         return {}
     if first_difference(began, located(config), *_BEHIND, *_COMPARED) is not None:
         return {}
-    if _reported_by(start) != contents_hash(reported):
+    if _reported_by(start) != fingerprint_of(reported):
         return {}
     by_stage = {stage: _records(start, stage, reported) for stage in (VANILLA, stage_name(0))}
     return {stage: records for stage, records in by_stage.items() if records is not None}
 
 
-def contents_hash(tasks: Sequence[Task]) -> str:
-    """Of questions with all that their candidates say: what nobody has read was there to be selected."""
-    digest = hashlib.sha256()
-    for task in tasks:
-        candidates = [(p.id, p.title, p.text) for p in task.candidates.passages]
-        digest.update(json.dumps([task.question.id, task.question.question, candidates]).encode())
-    return digest.hexdigest()
-
-
 def _reported_by(start: WarmStart) -> str | None:
-    """The `contents_hash` of the questions that the run reported on, as its log begins."""
+    """The fingerprint of the questions that the run reported on, as its log begins."""
     with suppress(OSError, ValueError, KeyError, TypeError), (start.run / METRICS).open("rb") as file:
         noted: str = json.loads(next(file, b""))[REPORTED]
         return noted
@@ -77,21 +66,10 @@ def _reported_by(start: WarmStart) -> str | None:
 
 
 def _records(start: WarmStart, stage: str, reported: Sequence[Task]) -> Records | None:
-    """The run's predictions of a stage, where they are of these very questions and passages."""
+    """The run's predictions of a stage; None where they are not there whole."""
     path = start.run / f"predictions-{stage}.jsonl"
-    with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         records = [json.loads(line) for line in path.read_bytes().splitlines()]
-        if all(_is_of(record, task) for record, task in zip(records, reported, strict=True)):
+        if [record["id"] for record in records] == [task.question.id for task in reported]:
             return records
     return None
-
-
-def _is_of(record: Mapping[str, Any], task: Task) -> bool:
-    """Whether a record is of this question, its answers and labels, and these passages."""
-    question, passages = task.question, task.candidates.passages
-    read = [passages[one["rank_in_candidates"] - 1] for one in record["selection"]]
-    kept = [(one["id"], one["title"], one["text"]) for one in record["selection"]]
-    return [record[key] for key in ("id", "question", "answers", "hops", "full_recall")] == [
-        *(question.id, question.question, list(question.answers), question.hops),
-        full_recall(read, question.gold_passages),
-    ] and kept == [(p.id, p.title, p.text) for p in read]

@@ -6,7 +6,7 @@ In: a `Config`. Out: `runs/<name>/` with the trained pair and its metrics. The t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from ragdro.parallel.world import all_gather_object, broadcast_from_rank0, is_ra
 from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import FolderCallback, LogCallback, StartCallback
 from ragdro.runs.checkpointer import RunCheckpointer
+from ragdro.runs.fingerprint import began_on, fingerprint_of
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.garbage import settled, uncollected
 from ragdro.runs.lock import RunLock
@@ -84,14 +85,8 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         def begin() -> State:
             """Take the folder; the state to resume from, or the first one of a new run."""
             stack.callback(RunLock(folder.path).release)
-            if resume and (folder.path / CONFIG).is_file():
-                refuse_another_run(config)
+            state = _state(config, folder.path, setup, resume, shown.say)
             folder.begin(resume=resume)
-            state = StateStore(folder.path).newest(shown.say) or State(questions=setup.fingerprint())
-            if state.questions != setup.fingerprint():
-                raise TrainingError(f"{folder.path}: the run began on other questions or candidates")
-            if setup.warm_start is not None:
-                setup.warm_start.note(state)
             if state.serial:
                 shown.say(f"{folder.path}: resuming from saved state {state.serial}")
             return state
@@ -125,6 +120,24 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
             checkpointer.finish()
     finished: dict[str, Any] = finite(results)
     return finished
+
+
+def _state(config: Config, folder: Path, setup: Setup, resume: bool, say: Callable[[str], None]) -> State:
+    """The state to resume from, or the first one of a new run; nothing is written. Raises a `RagdroError` for
+    a run that was begun in another way."""
+    state = State()
+    if resume and (folder / CONFIG).is_file():
+        refuse_another_run(config)
+        state = StateStore(folder).newest(say) or state
+    if state.serial and not began_on(state.questions, *setup.splits):
+        raise TrainingError(
+            f"{folder}: the run began on other questions, answers, labels or passages; resume it with those,"
+            " or give the run another name"
+        )
+    state.questions = fingerprint_of(*setup.splits)
+    if setup.warm_start is not None:
+        setup.warm_start.note(state)
+    return state
 
 
 def _measured(config: Config, setup: Setup) -> Mapping[str, Records]:

@@ -6,8 +6,6 @@ before anything is written.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -66,20 +64,10 @@ class Setup:
     engine: Engine
     warm_start: WarmStart | None
 
-    def fingerprint(self) -> str:
-        """A hash of all questions and of which candidates they have, in order."""
-        return fingerprint_of(self.train, self.validation, self.test or [])
-
-
-def fingerprint_of(*splits: Sequence[Task]) -> str:
-    """A hash of the questions of all splits and of which candidates they have, in order."""
-    digest = hashlib.sha256()
-    for split in splits:
-        for task in split:
-            ids = [p.id for p in task.candidates.passages]
-            digest.update(json.dumps([task.question.id, task.question.question, ids]).encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
+    @property
+    def splits(self) -> Splits:
+        """The training, validation and test questions."""
+        return self.train, self.validation, self.test
 
 
 def set_up(config: Config, checkpoint: Path | None = None) -> Setup:

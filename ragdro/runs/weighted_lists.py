@@ -17,7 +17,8 @@ from ragdro.retrieval.hashing import hash_file
 from ragdro.runs import shards
 from ragdro.runs.checkpointer import E_STEP, SHARD
 from ragdro.runs.file_index import DamagedError, Files, read_files
-from ragdro.runs.setup import fingerprint_of, load_splits, load_tasks
+from ragdro.runs.fingerprint import began_on
+from ragdro.runs.setup import load_splits, load_tasks
 from ragdro.runs.status import STATE, last_state
 from ragdro.runs.taught import searched_in, taught_after
 from ragdro.types import Task, WeightedTask
@@ -42,14 +43,14 @@ def weighted_lists(run: Path, config: Config) -> list[WeightedTask]:
             f"{run}: has kept no weighted lists (no E-step is done in {run / STATE}); train it for an"
             " iteration, or give the labels another source: --labels distant or --labels gold"
         )
-    train, validation, test = load_splits(config)
-    if state["questions"] != fingerprint_of(train, validation, test or []):
+    splits = load_splits(config)
+    if not began_on(state["questions"], *splits):
         raise ConfigError(
-            f"{run}: its questions or their candidates are others than when it was trained; train it anew,"
+            f"{run}: its questions or passages are others than when it was trained; train it anew,"
             " or give the labels another source: --labels distant or --labels gold"
         )
     under_way = int(state["finished"]) + 1
-    tasks = {0: {task.question.id: task for task in train}}
+    tasks = {0: {task.question.id: task for task in splits[0]}}
     tasks_by_id: dict[str, WeightedTask] = {}
     for key in keys:
         iteration = under_way if key.startswith(SHARD) else _order(key)[1]

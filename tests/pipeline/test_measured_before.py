@@ -182,7 +182,7 @@ def test_what_is_damaged_gone_or_of_another_stage_is_measured_anew(project: Path
     (copy / "predictions-vanilla_rag.jsonl").unlink()
     assert known_stages(config) == {"warm_up"}
     path = copy / "predictions-warm_up.jsonl"
-    for text in (path.read_text()[:-20], path.read_text().replace('"hops"', '"hop"'), "[]\n"):
+    for text in (path.read_text()[:-20], path.read_text().replace('"id"', '"key"'), "[]\n"):
         path.write_text(text)
         assert known_stages(config) == set()
     shutil.copytree(project / "runs/run/checkpoints/iteration-0", copy / "checkpoints/iteration-1")
