@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,31 @@ def environment(seed: int) -> dict[str, Any]:
         "machine": {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()},
         "command": ["ragdro", *sys.argv[1:]],
     }
+
+
+def resumed_environment(began: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The contents of environment.json of a run that is resumed: under `resumed` each session's command, date
+    and what else is no longer as the run `began`."""
+    now = environment(seed)
+    changed = {key: value for key, value in now.items() if value != began.get(key)}
+    return {**began, "resumed": [*began.get("resumed", ()), changed]}
+
+
+def sessions(environment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """By the contents of environment.json: what each session was made with, the first one first."""
+    began = {key: value for key, value in environment.items() if key != "resumed"}
+    return [began, *({**began, **changed} for changed in environment.get("resumed", ()))]
+
+
+def made_with(environment: Mapping[str, Any]) -> list[str]:
+    """By the contents of environment.json: versions and commit of each session, where they are other ones."""
+    texts = (
+        f"{', '.join(f'{name} {of}' for name, of in one['packages'].items() if of)}; commit"
+        f" {str(one.get('commit') or 'unknown')[:10]}"
+        for one in sessions(environment)
+        if "packages" in one
+    )
+    return list(dict.fromkeys(texts))
 
 
 def env_world_size() -> int:

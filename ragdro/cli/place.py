@@ -15,10 +15,8 @@ from ragdro.cli.checks import require_sources
 from ragdro.config import Config, load_config
 from ragdro.config.resume import located, moved_from, place_of, root_of
 from ragdro.errors import ConfigError
-from ragdro.runs.status import CONFIG
+from ragdro.runs.status import CONFIG, ENVIRONMENT
 
-_BEGUN = "environment.json"
-"""What a run folder has beside its config."""
 _OF_THE_FOLDER = ("runs", "name")
 
 
@@ -28,7 +26,7 @@ def settings_of(given: Path, overrides: Sequence[str], *, resume: bool) -> Confi
 
     Raises `ConfigError` for a run folder that is to be begun, and for paths that start in another folder.
     """
-    if (given / CONFIG).is_file() and (given / _BEGUN).is_file():
+    if (given / CONFIG).is_file() and (given / ENVIRONMENT).is_file():
         return _of_run(given, overrides, resume=resume)
     config = load_config(given, overrides)
     run, home = Path(config.runs) / config.name, given.parent

@@ -12,12 +12,13 @@ import numpy as np
 import yaml
 
 from ragdro.config import Config
+from ragdro.environment import made_with
 from ragdro.evaluation.evaluate import METRICS
 from ragdro.evaluation.significance import bootstrap_interval
 from ragdro.prompts import load_template
 from ragdro.report.predictions import read_records
 from ragdro.runs.models import settings_of
-from ragdro.runs.status import read_json, read_results
+from ragdro.runs.status import ENVIRONMENT, read_json, read_results
 from ragdro.types import ENOUGH, Role
 from ragdro.units import counted, number
 
@@ -58,8 +59,7 @@ def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -
     """
     read_results(run)
     kept = {k: v for k, v in config.model_dump(mode="json").items() if k not in _OF_THE_MACHINE}
-    environment = read_json(run / "environment.json")
-    versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
+    environment = read_json(run / ENVIRONMENT)
     template = load_template(settings_of(config, role).prompt)
     prompt = {"user": template.user, "passage": template.passage, "start": template.start}
     if template.read is not None:
@@ -84,7 +84,7 @@ def model_card(run: Path, config: Config, role: Role, stage: str, folder: str) -
             *_table(run, stage),
             f"\n## Data\n\n```yaml\n{_yaml(data)}```\n",
             f"## Config\n\n```yaml\n{_yaml(kept)}```\n",
-            f"Made with {versions}, seed {environment['seed']}, commit {environment['commit'] or 'unknown'}.",
+            f"Made with {', resumed by '.join(made_with(environment))}; seed {environment['seed']}.",
             "",
         ]
     )

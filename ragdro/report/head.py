@@ -5,17 +5,19 @@ In: a finished run's folder. Out: HTML.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from ragdro.config import Config
+from ragdro.environment import made_with, sessions
 from ragdro.evaluation.verdict import Verdict
 from ragdro.progress import duration
 from ragdro.report import html
 from ragdro.report.history import History
 from ragdro.report.html import Html
 from ragdro.runs.models import ROLES, settings_of, trained_part
-from ragdro.runs.status import read_json
+from ragdro.runs.status import ENVIRONMENT, read_json
 from ragdro.units import counted
 
 
@@ -36,7 +38,7 @@ def verdict_box(verdict: Verdict) -> Html:
 
 
 def facts(history: History, results: dict[str, Any]) -> Html:
-    """Models, data, objective, date, command, versions."""
+    """Models, data, objective, commands, date, versions."""
     return html.pairs(_facts(history, results))
 
 
@@ -63,14 +65,14 @@ def _facts(history: History, results: dict[str, Any]) -> Iterator[tuple[str, str
         f" {config.seed}; {done} of {counted(config.iterations, 'iterations')} in"
         f" {duration(history.seconds())}; best on the validation questions: {name}",
     )
-    environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
-    if "command" in environment:
-        yield "command", " ".join(map(str, environment["command"]))
+    environment = read_json(run / ENVIRONMENT) if (run / ENVIRONMENT).is_file() else {}
+    commands = [shlex.join(map(str, one["command"])) for one in sessions(environment) if "command" in one]
+    for number, command in enumerate(dict.fromkeys(commands)):
+        yield "resumed with" if number else "command", command
     if "date" in environment:
         yield "date", str(environment["date"])
-    if "packages" in environment:
-        versions = ", ".join(f"{n} {v}" for n, v in environment["packages"].items() if v)
-        yield "made with", f"{versions}; commit {str(environment.get('commit') or 'unknown')[:10]}"
+    for number, versions in enumerate(made_with(environment)):
+        yield "resumed by" if number else "made with", versions
 
 
 def _drawn(config: Config) -> str:

@@ -28,7 +28,7 @@ from ragdro.report.predictions import read_records
 from ragdro.report.sections import before_and_after, changed, light_rows, whose_fault
 from ragdro.report.studies import studies_beside, study_section
 from ragdro.report.tables import NOTES, results_table, validation_table
-from ragdro.runs.status import CONFIG, read_json, read_results
+from ragdro.runs.status import CONFIG, ENVIRONMENT, read_json, read_results
 from ragdro.units import counted
 
 PAGE = "report.html"
@@ -134,5 +134,5 @@ def _studies(run: Path) -> list[Html]:
 
 
 def _environment(run: Path) -> Html:
-    environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
+    environment = read_json(run / ENVIRONMENT) if (run / ENVIRONMENT).is_file() else {}
     return html.code("\n".join(f"{key}: {value}" for key, value in environment.items()) or "none was kept")

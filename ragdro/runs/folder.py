@@ -1,6 +1,6 @@
 """A run on disk: `runs/<name>/`, written as the run goes, every file whole or absent.
 
-config.yaml         the resolved config          environment.json   versions, commit, seed, machine
+config.yaml         the resolved config          environment.json   versions, commit, seed, machine, commands
 metrics.jsonl       one object a step or metric   predictions-<stage>.jsonl
 checkpoints/iteration-N/{selector,generator}/    (0 is the warm-up), Hugging Face format
 best                link to the best of them     results.json       written last: its presence means done
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ragdro.config import Config, dump_config, load_config
 from ragdro.config.resume import note_root, resumed
-from ragdro.environment import environment
+from ragdro.environment import environment, resumed_environment
 from ragdro.files import remove_temporary_files, sync, write_atomically
 from ragdro.lm.model import LanguageModel
 from ragdro.lm.saving import ModelFiles, files_of
@@ -34,7 +34,15 @@ from ragdro.parallel.world import is_rank0
 from ragdro.runs.lock import LOCK
 from ragdro.runs.log import finite
 from ragdro.runs.state import Written
-from ragdro.runs.status import CHECKPOINTS, CONFIG, RESULTS, RETRIEVERS, role_folder
+from ragdro.runs.status import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    RESULTS,
+    RETRIEVERS,
+    read_json,
+    role_folder,
+)
 from ragdro.training.callbacks import BadBatch
 
 BAD_BATCHES = "bad_batches"
@@ -53,11 +61,14 @@ class RunFolder:
             began = load_config(self.path / CONFIG)
             write_atomically(self.path / CONFIG, dump_config(resumed(began, self.config)))
             (self.path / RESULTS).unlink(missing_ok=True)  # there, where a finished run is extended
+            if (self.path / ENVIRONMENT).is_file():
+                noted = resumed_environment(read_json(self.path / ENVIRONMENT), self.config.seed)
+                write_atomically(self.path / ENVIRONMENT, _json(noted))
         else:
             self._clear()
             note_root(self.path, self.config)
             write_atomically(self.path / CONFIG, dump_config(self.config))
-            write_atomically(self.path / "environment.json", _json(environment(self.config.seed)))
+            write_atomically(self.path / ENVIRONMENT, _json(environment(self.config.seed)))
         for folder in (self.path, self.path / RETRIEVERS, *(self.path / CHECKPOINTS).glob("iteration-*")):
             remove_temporary_files(folder)
 

@@ -18,6 +18,7 @@ from ragdro.runs.lock import LOCK, is_running
 from ragdro.training.patience import is_exhausted
 
 CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 RESULTS = "results.json"
 STATE = "state"
 CHECKPOINTS = "checkpoints"
