@@ -67,9 +67,8 @@ def inspect(
 ) -> None:
     """Show what a source was recognised as, and what it holds."""
     from ragdro.data.inspect import inspect as run
-    from ragdro.data.inspect import whitespace_tokens
 
-    count = whitespace_tokens if tokenizer is None else _token_counter(tokenizer)
+    count = None if tokenizer is None else _token_counter(tokenizer)
     other = None if against is None else resolve(against)
     inspection = run(
         resolve(file),

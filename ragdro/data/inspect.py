@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
@@ -21,15 +22,16 @@ from ragdro.data.loose import NO_NAMES, FieldNames
 from ragdro.data.read import read_corpus, read_questions
 from ragdro.types import Passage, Question
 from ragdro.units import counted, number
+from ragdro.unspaced import set_apart
 
 _WORD = re.compile(r"\w+")
 
 CountTokens: TypeAlias = Callable[[str], int]
 
 
-def whitespace_tokens(text: str) -> int:
-    """The number of tokens of `text` between white space: a tokenizer's stand-in where none is given."""
-    return len(text.split())
+def count_words(text: str) -> int:
+    """The words between white space; in scripts without spaces a character counts as one."""
+    return len(set_apart(text).split())
 
 
 @dataclass
@@ -74,10 +76,11 @@ class Tally:
 
 @dataclass
 class Inspection:
-    """What was found in one source; `fields` are the tallies by name."""
+    """What was found in one source; `fields` are the tallies by name, their lengths in `unit`s."""
 
     source: str
     format: Format
+    unit: str = "words"
     records: int = 0
     fields: dict[str, Tally] = field(default_factory=dict)
     without_answers: int = 0
@@ -109,7 +112,7 @@ class Inspection:
             "format": str(self.format),
             **{name: getattr(self, name) for name in counts},
             "fields": {
-                name: {"count": tally.count, "repeats": tally.repeats, "tokens": tally.quantiles()}
+                name: {"count": tally.count, "repeats": tally.repeats, self.unit: tally.quantiles()}
                 for name, tally in self.fields.items()
             },
             "overlaps": self.overlaps,
@@ -121,7 +124,8 @@ class Inspection:
         lines = [f"{self.source}: {self.format}", counted(self.records, "records")]
         for name, tally in self.fields.items():
             shown = ", ".join(f"{key} {value:g}" for key, value in tally.quantiles().items())
-            lines.append(f"  {name}: {tally.count} ({counted(tally.repeats, 'repeats')}); tokens: {shown}")
+            lengths = "" if name.endswith(" ids") else f"; {self.unit}: {shown}"
+            lines.append(f"  {name}: {tally.count} ({counted(tally.repeats, 'repeats')}){lengths}")
         if self.format.kind != "corpus":
             lines.append(f"  without answers: {self.without_answers}; with gold passages: {self.with_gold}")
             for place in ("passages", "candidates"):
@@ -140,26 +144,27 @@ def inspect(
     skip_bad: int = 0,
     aliases: str | Path | None = None,
     fields: FieldNames = NO_NAMES,
-    count_tokens: CountTokens = whitespace_tokens,
+    count_tokens: CountTokens | None = None,
 ) -> Inspection:
     """Reads `source` once and says what it holds; `against` is another whose overlap is counted.
 
-    `fields` are the user's names for our fields. Ids and texts that two sources share count once each. Raises
-    DataError as reading does.
+    `fields` are the user's names for our fields; without `count_tokens` lengths are in words. Ids and texts
+    that two sources share count once each. Raises DataError as reading does.
     """
     source_format = recognise(source, fields)
-    inspection = Inspection(str(source), source_format)
+    inspection = Inspection(str(source), source_format, "words" if count_tokens is None else "tokens")
+    count = count_tokens or count_words
     if source_format.kind in ("corpus", "both"):
         corpus = read_corpus(source, skip_bad=skip_bad, fields=fields)
         for passage in corpus:
-            _add_passage(inspection, passage, count_tokens)
+            _add_passage(inspection, passage, count)
             inspection.records += source_format.kind == "corpus"
         inspection.skipped += [str(error) for error in corpus.skipped]
     if source_format.kind in ("questions", "both"):
         questions = read_questions(source, skip_bad=skip_bad, aliases=aliases, fields=fields)
         for question in questions:
             inspection.records += 1
-            _add_question(inspection, question, count_tokens)
+            _add_question(inspection, question, count)
         inspection.skipped += [str(error) for error in questions.skipped]
     if against is not None:
         other = inspect(against, skip_bad=skip_bad, aliases=aliases, fields=fields, count_tokens=count_tokens)
@@ -202,4 +207,4 @@ def _occurs(answers: Iterable[str], passages: Iterable[Passage]) -> bool:
 
 
 def _words(text: str) -> str:
-    return f" {' '.join(_WORD.findall(text.lower()))} "
+    return f" {' '.join(_WORD.findall(set_apart(normalize('NFC', text)).lower()))} "

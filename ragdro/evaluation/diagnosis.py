@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ragdro.evaluation.metrics import overlap
 from ragdro.types import Passage
+from ragdro.unspaced import set_apart
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -104,9 +105,10 @@ def in_candidates(record: Record) -> float | None:
 def k_precision(answer: str, read: Sequence[Passage]) -> float | None:
     """The fraction of the answer's words that stand in the passages read (Adlakha et al. 2024, K-precision).
 
-    None for an answer without words.
+    In scripts without spaces between words a character counts as one. None for an answer without words.
     """
-    knowledge = " ".join(f"{passage.title} {passage.text}" for passage in read)
+    answer = set_apart(answer)
+    knowledge = set_apart(" ".join(f"{passage.title} {passage.text}" for passage in read))
     if not overlap(answer, answer).precision:
         return None
     return overlap(answer, knowledge).precision

@@ -2,8 +2,10 @@
 
 Recall@k follows DPR (facebookresearch/DPR, dpr/data/qa_validation.py with dpr/utils/tokenizers.py): 1 if
 one of the first k passages contains a gold answer as a run of tokens, a token being a run of letters,
-digits and marks or any other visible character, in NFD, lower case. Passages are compared by
-`Passage.content`, so that ids of different files do not matter. nDCG and MAP come from ir-measures.
+digits and marks or any other visible character, in NFD, lower case. In scripts without spaces between
+words, and in Korean, each character is a token, where DPR's is a run of them: 北京 is in 北京是首都. Passages
+are compared by `Passage.content`, so that ids of different files do not matter. nDCG and MAP come from
+ir-measures.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import regex  # type: ignore[import-untyped]
 from ragdro.errors import DataError
 from ragdro.evaluation.metrics import normalise
 from ragdro.types import Passage
+from ragdro.unspaced import set_apart
 
 Match: TypeAlias = Literal["tokens", "substring"]
 
@@ -34,14 +37,15 @@ def dpr_tokens(text: str) -> list[str]:
 def _searchable(text: str, match: Match) -> str:
     if match == "substring":
         return normalise(text)
-    return f"{_BETWEEN}{_BETWEEN.join(dpr_tokens(text))}{_BETWEEN}"
+    return f"{_BETWEEN}{_BETWEEN.join(dpr_tokens(set_apart(text)))}{_BETWEEN}"
 
 
 def contains_answer(text: str, answers: Sequence[str], *, match: Match = "tokens") -> bool:
     """Whether `text` contains one of `answers`.
 
-    `tokens` is DPR's match, in which an answer without any token is in every text; `substring` looks for
-    the normalised answer in the normalised text, as DPR does for KILT.
+    `tokens` is DPR's match, with the characters of scripts without spaces as tokens; in it an answer without
+    any token is in every text. `substring` looks for the normalised answer in the normalised text, as DPR
+    does for KILT.
     """
     searched_text = _searchable(text, match)
     for answer in answers:

@@ -16,7 +16,8 @@ import Stemmer
 from ragdro.config.retriever import AUTO, Bm25Settings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.bm25_library import Tokenizer
-from ragdro.retrieval.words import is_unspaced, stem_spaced, words
+from ragdro.retrieval.words import stem_spaced, words
+from ragdro.unspaced import is_unspaced
 
 DEFAULT = "english"
 LEAST_SHARE = 0.05

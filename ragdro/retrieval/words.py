@@ -22,6 +22,8 @@ from unicodedata import normalize
 
 import regex
 
+from ragdro.unspaced import UNSPACED, is_unspaced
+
 _WORD = r"(?:(?<!\w['’])|(?=\w\w))\w+(?:\+\+|#(?!\w))?"
 _PLAIN_WORD = re.compile(_WORD)
 _MARKED_WORD = regex.compile(_WORD)  # its \w takes in combining marks, which that of `re` does not
@@ -34,10 +36,7 @@ _OPTIONAL = regex.compile(
     "\u0730-\u074a\u00ad\u200d]"  # Syriac points, soft hyphen, joiner
     "|(?<=[\u0400-\u04ff])[\u0300\u0301]|(?<=i)\u0307"  # Cyrillic stress; what lower() leaves of a dotted I
 )
-_UNSPACED = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Bopomofo}\p{Hangul}\p{Line_Break=Complex_Context}]"
-)
-_PIECES = regex.compile(rf"((?:{_UNSPACED.pattern}\p{{M}}*)+)|((?:(?!{_UNSPACED.pattern}).)+)")
+_PIECES = regex.compile(rf"((?:{UNSPACED}\p{{M}}*)+)|((?:(?!{UNSPACED}).)+)")
 _CHARACTER = regex.compile(r"\X")
 _IDEOGRAPH = regex.compile(r"\p{Han}")
 
@@ -56,11 +55,6 @@ def words(text: str) -> list[str]:
         else:
             terms.append(word)
     return terms
-
-
-def is_unspaced(word: str) -> bool:
-    """Whether a word has characters of a script that sets no spaces between words, or of Korean."""
-    return _UNSPACED.search(word) is not None
 
 
 def _of_unspaced(word: str) -> list[str]:

@@ -78,8 +78,23 @@ def test_inspection_counts(tmp_path: Path) -> None:
     }
     assert inspection.fields["questions"].quantiles() == {"mean": 2.0, "median": 2.0, "p95": 3.0, "max": 3}
     assert inspection.overlaps == {"question ids": 0, "questions": 1, "answers": 1}
+    assert inspection.as_lines()[2:4] == [
+        "  question ids: 4 (1 repeat)",
+        "  questions: 4 (1 repeat); words: mean 2, median 2, p95 3, max 3",
+    ]
     by_letters = inspect(source, count_tokens=len)
     assert by_letters.fields["answers"].quantiles()["max"] == 12
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "words"),
+    [("北京", "北京是首都", 5), ("東京", "北京是首都", 5), ("Köln", "In Ko\u0308ln", 2)],
+)
+def test_answers_and_words_of_other_scripts(tmp_path: Path, answer: str, text: str, words: int) -> None:
+    record = {"question": "q", "answers": [answer], "passages": [{"title": "", "text": text}]}
+    inspection = inspect(put(tmp_path, o.jsonl(record)))
+    assert inspection.answer_in_passages == (answer != "東京")
+    assert inspection.fields["passages"].quantiles()["max"] == words
 
 
 def test_inspection_of_a_folder_and_of_bad_records(tmp_path: Path) -> None:
@@ -96,8 +111,8 @@ def test_lengths_in_a_models_tokens(tmp_path: Path) -> None:
     source = put(tmp_path, o.jsonl({"id": "1", "question": "[7] > [2]?", "answers": ["x"]}))
     command = ["inspect", str(source), "--json"]
     counted = [
-        json.loads(CliRunner().invoke(data_app, [*command, *more]).output)["fields"]["questions"]["tokens"]
-        for more in ([], ["--tokenizer", str(tmp_path / "model")])
+        json.loads(CliRunner().invoke(data_app, [*command, *more]).output)["fields"]["questions"][unit]
+        for unit, more in (("words", []), ("tokens", ["--tokenizer", str(tmp_path / "model")]))
     ]
     assert [lengths["max"] for lengths in counted] == [3, 10]
     missing = CliRunner().invoke(data_app, [*command, "--tokenizer", str(tmp_path / "none")])

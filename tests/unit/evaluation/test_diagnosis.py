@@ -47,6 +47,7 @@ def test_k_precision_by_hand() -> None:
     assert k_precision("Zorba, Sylvania", read) == 0.5 and k_precision("the Freedonia", read) == 1
     assert k_precision("Voss Voss", read) == 0.5  # it stands there once
     assert k_precision("the", read) is None and k_precision("Zorba", []) == 0
+    assert k_precision("北京人", [Passage("p", "", "北京是中国的首都")]) == pytest.approx(2 / 3)
 
 
 def test_a_prediction_says_what_was_read_and_what_could_have_been() -> None:
