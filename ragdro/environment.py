@@ -54,6 +54,12 @@ def made_with(environment: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
+def is_of_this_code(environment: Mapping[str, Any]) -> bool:
+    """By the contents of environment.json: whether every session had ragdro's version and commit of now."""
+    code = {(one.get("packages", {}).get("ragdro"), one.get("commit")) for one in sessions(environment)}
+    return code == {(_version("ragdro"), _commit())}
+
+
 def env_world_size() -> int:
     """How many processes `torchrun` started for this run; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))

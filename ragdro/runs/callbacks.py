@@ -128,7 +128,7 @@ def _start(config: Config, training: TrainingParts) -> Iterator[str]:
     if config.warm_up.start is not None:
         yield f"from the pair in {config.warm_up.start}, without a warm-up of its own"
     if training.measured:
-        yield "vanilla RAG and the warm-up are as that run measured them: same questions, same settings"
+        yield "vanilla RAG and the warm-up are as that run measured them: same questions, settings and code"
 
 
 def bad_batch_record(batch: BadBatch) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What the run that `warm_up.from` names has measured of the pair which another starts from.
 
 In: a config, its questions, and where its pair comes from. Out: that run's records of vanilla RAG and of the
-warm-up, where measuring them again would say the same: the same questions, candidates, passages and settings.
+warm-up, where measuring them again would say the same: the same questions, candidates, passages, settings and
+code.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from contextlib import suppress
 from ragdro.algorithms.base import algorithm_of
 from ragdro.config import Config
 from ragdro.config.resume import first_difference, located
+from ragdro.environment import is_of_this_code
 from ragdro.runs.fingerprint import fingerprint_of
 from ragdro.runs.log import METRICS
 from ragdro.runs.stages import WARM_UP
-from ragdro.runs.status import began_with, last_state
+from ragdro.runs.status import ENVIRONMENT, began_with, last_state, read_json
 from ragdro.runs.warm_start import WarmStart
 from ragdro.training.loop import VANILLA, stage_name
 from ragdro.training.parts import Records
@@ -44,6 +46,9 @@ def measured_before(
     if start is None or start.stage != WARM_UP or config.rewriter is not None:
         return {}
     if last_state(start.run) is None:  # not so far, or of another version
+        return {}
+    noted = start.run / ENVIRONMENT
+    if not noted.is_file() or not is_of_this_code(read_json(noted)):
         return {}
     began = began_with(start.run)
     before, now = algorithm_of(began), algorithm_of(config)
