@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
+
+from ragdro.config.plugins import misplaced
 
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Something of a user's package: `package.module:name`."""
@@ -26,6 +28,27 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), serialize_by_alias=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """Pydantic takes `true` for 1."""
+        for key, field in fields_by_key(cls).items() if isinstance(values, Mapping) else ():
+            value, kinds = values.get(key), set(_types(field.annotation))
+            if bool in kinds or not kinds & {int, float}:
+                continue
+            if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
+                number = "whole number" if int in kinds else "number"
+                several = f"must be a list of {number}s"
+                raise misplaced(key, several if tuple in kinds else f"must be a {number}", value)
+        return values
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """All types that an annotation is made of."""
+    yield get_origin(annotation) or annotation
+    for inner in get_args(annotation):
+        yield from _types(inner)
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:

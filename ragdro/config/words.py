@@ -121,13 +121,15 @@ def _flat(error: Mapping[str, Any]) -> dict[str, Any]:
     if error["type"] != "nested":
         return dict(error)
     inner = error["ctx"]
-    return {
-        "loc": (*error["loc"], *inner["place"]),
-        "type": inner["type"],
-        "msg": inner["message"],
-        "input": inner["input"],
-        "ctx": inner["context"],
-    }
+    return _flat(
+        {
+            "loc": (*error["loc"], *inner["place"]),
+            "type": inner["type"],
+            "msg": inner["message"],
+            "input": inner["input"],
+            "ctx": inner["context"],
+        }
+    )
 
 
 def _shown(error: Mapping[str, Any]) -> str:
