@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ragdro.config import Config
+from ragdro.errors import ConfigError
 
 
 def require_run(run: Path) -> None:
@@ -43,6 +44,17 @@ def require_sources(
     for source in (*sources, corpus):
         if source is not None and not is_hub_name(source):
             recognise(resolve(source), fields or {}, as_corpus=source is corpus)
+
+
+def require_spared(out: Path, *read: str | Path | None, way: str = "name another with --out") -> None:
+    """Raises `ConfigError` where `out` is a file that the same command reads: its content would be lost."""
+    from ragdro.sources import resolve
+
+    for source in filter(None, read):
+        path = Path(resolve(str(source)))
+        for file in (path, path / "corpus.jsonl", path / "queries.jsonl"):
+            if file.is_file() and out.exists() and out.samefile(file):
+                raise ConfigError(f"{out}: is read by this command, and would be lost; {way}")
 
 
 def require_parts(config: Config) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ragdro.cli.checks import require_spared
 from ragdro.cli.fields import FieldsOption, field_names
 from ragdro.cli.paths import path_argument, path_option
 from ragdro.sources import resolve
@@ -46,6 +47,7 @@ def convert(
     """Write any format that is read as our own JSONL."""
     from ragdro.data.convert import convert as run
 
+    require_spared(out, file, aliases)
     names = field_names(fields)
     done = run(resolve(file), out, as_corpus=corpus, skip_bad=skip_bad, aliases=aliases, fields=names)
     for problem in done.skipped:
@@ -111,6 +113,8 @@ def score(
 
     if (export is None) != (out is None):
         raise ConfigError("--export and --out go together")
+    if out is not None:
+        require_spared(out, data, predictions, aliases)
     source = resolve(data)
     scores = run(
         source,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from ragdro.cli.checks import require_sources
+from ragdro.cli.checks import require_sources, require_spared
 from ragdro.cli.paths import path_argument
 from ragdro.errors import ConfigError, RagdroError
 
@@ -49,7 +49,9 @@ def init(
         str | None, typer.Option(help="of the corpus, for BM25; by default found out")
     ] = None,
     name: Annotated[str | None, typer.Option(help="the run folder's name; by default FILE's")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace FILE")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace FILE and the two files of a split")
+    ] = False,
 ) -> None:
     """Look at your data and write a config that runs, with a comment at every key.
 
@@ -69,8 +71,13 @@ def init(
     model = model or _ask("model", "causal LM: hub name, folder or tiny:base", _require_model)
     if sys.stderr.isatty():  # torch takes seconds to load
         typer.echo(f"ragdro: {file}: loading", err=True)
-    from ragdro.planning.first import Answers, write_first_config
+    from ragdro.planning.first import Answers, split_files, write_first_config
 
+    written = [file, *(split_files(file) if validation is None else ())]
+    for path in written:
+        require_spared(path, train, validation, test, corpus, way="name another FILE.yaml")
+        if path.exists() and not overwrite:
+            raise ConfigError(f"{path}: exists; name another FILE.yaml or pass --overwrite")
     answers = Answers(
         train=train,
         validation=validation,

@@ -20,7 +20,7 @@ from ragdro.cli.answering import (
     ThresholdOption,
     answering_of,
 )
-from ragdro.cli.checks import require_own_run, require_parts, require_sources, require_stage
+from ragdro.cli.checks import require_own_run, require_parts, require_sources, require_spared, require_stage
 from ragdro.cli.paths import path_argument, path_option
 from ragdro.config import Config
 from ragdro.units import counted
@@ -149,6 +149,8 @@ def evaluate(
     """Measure a run, or an exported folder, on a set of questions; prints one JSON object."""
     require_stage(run, stage)
     require_sources(data, corpus=corpus)
+    if out is not None:
+        require_spared(out, data, corpus)
     from ragdro.config.resume import place_of
     from ragdro.errors import ConfigError
     from ragdro.evaluation.answering import without_curves

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ragdro.access import absent
+from ragdro.cli.checks import require_spared
 from ragdro.cli.fields import FieldsOption, field_names
 from ragdro.cli.paths import path_option
 from ragdro.config import Config
@@ -89,6 +90,7 @@ def retrieve(
     from ragdro.retrieval.cache import cached_candidates
     from ragdro.retrieval.candidates import write_candidates
 
+    require_spared(out, questions, corpus, settings)
     names, recall = field_names(fields), RetrievalRecall()
     asked = list(read_questions(resolve(questions), fields=names))
     if index is not None:
@@ -102,6 +104,7 @@ def retrieve(
             retriever_settings(kind, settings, set_ or ()),
             None if corpus is None else resolve(corpus),
         )
+        require_spared(out, getattr(getattr(chosen, "source", None), "path", None))
         candidates = cached_candidates(asked, source, chosen, top_n, cache, show_progress=True, fields=names)
     count = write_candidates(out, recall.watch(asked, candidates))
     typer.echo(f"{out}: {counted(count)}", err=True)
@@ -120,6 +123,7 @@ def passages(
     from ragdro.retrieval.candidates import write_passages
     from ragdro.retrieval.database import DatabaseRetriever
 
+    require_spared(out, settings)
     retriever = make_retriever(retriever_settings(kind, settings, set_ or ()))
     if not isinstance(retriever, DatabaseRetriever):
         raise ConfigError(f"--kind {retriever.kind}: keeps no passages in a database; postgres and qdrant do")

@@ -47,6 +47,11 @@ class Answers:
     selector: str = "list"
 
 
+def split_files(file: Path) -> tuple[Path, Path]:
+    """Where the questions to train on and those to validate with go beside a config `file`."""
+    return file.with_name(f"{file.stem}-train.jsonl"), file.with_name(f"{file.stem}-validation.jsonl")
+
+
 def write_first_config(file: Path, answers: Answers) -> list[str]:
     """Write the config, and two files of questions where the training file is split. Returns what was seen.
 
@@ -73,9 +78,7 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
     train, validation = answers.train, answers.validation
     parts: dict[str, list[Question]] = {}
     if validation is None:
-        train, validation = (
-            str(file.with_name(f"{file.stem}-{part}.jsonl")) for part in ("train", "validation")
-        )
+        train, validation = map(str, split_files(file))
         parts = dict(zip((train, validation), split(questions, answers.fraction or 0), strict=True))
     for source in filter(None, (answers.validation, answers.test)):
         number = counted(len(load_questions(resolve(source))))

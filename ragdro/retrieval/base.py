@@ -35,6 +35,7 @@ from ragdro.retrieval.manifest import (
     clear,
     index_manifest,
     read_json,
+    refuse_foreign,
     remove_if_bare,
     write_json,
 )
@@ -125,6 +126,7 @@ class Retriever(ABC, Generic[Settings]):
         RetrievalError if the folder holds anything else, or the corpus is empty or repeats an id.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_foreign(folder)  # before a lock is put among what is not ours
         try:
             with FileLock(folder / LOCK):
                 self._build_locked(corpus, folder, corpus_key)

@@ -49,11 +49,18 @@ def index_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def refuse_foreign(folder: Path) -> None:
+    """RetrievalError for a folder with content that is not of an index, begun or finished."""
+    ours = (LOCK, f".{STARTED}.", f".{MANIFEST}.")  # the last two while they are written
+    seen = any(not entry.name.startswith(ours) for entry in folder.iterdir())
+    if seen and not any((folder / name).exists() for name in (STARTED, MANIFEST)):
+        raise RetrievalError(f"{folder}: not empty and not an index; give another folder")
+
+
 def clear(folder: Path) -> None:
     """Empty a folder of an unfinished index; RetrievalError if its content is not ours."""
+    refuse_foreign(folder)
     content = [entry for entry in folder.iterdir() if entry.name != LOCK]
-    if content and not (folder / STARTED).exists():
-        raise RetrievalError(f"{folder}: not empty and not an index; give another folder")
     for entry in sorted(content, key=lambda entry: entry.name == STARTED):
         if entry.is_dir():
             shutil.rmtree(entry)

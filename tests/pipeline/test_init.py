@@ -135,6 +135,25 @@ def test_the_training_file_is_split_where_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("canned")
+def test_a_split_spares_what_is_there(tmp_path: Path) -> None:
+    words = [word for word in data(tmp_path) if not word.startswith(("--validation", "--train"))]
+    split = [*words, "--validation-fraction=0.3"]
+    questions = (tmp_path / "train.jsonl").read_bytes()
+    (tmp_path / "c-train.jsonl").write_bytes(questions)
+    own = f"--train={tmp_path / 'c-train.jsonl'}"
+    for more in ([], ["--overwrite"]):
+        with pytest.raises(ConfigError, match=r"c-train.jsonl: is read by this command, and would be lost"):
+            _raise(init(tmp_path / "c.yaml", own, *split, *more))
+    with pytest.raises(ConfigError, match=r"c-train.jsonl: is read by this command, and would be lost"):
+        _raise(init(tmp_path / "c-train.jsonl", own, *split, "--overwrite"))
+    other = f"--train={tmp_path / 'train.jsonl'}"
+    with pytest.raises(ConfigError, match=r"c-train.jsonl: exists; name another FILE.yaml or pass"):
+        _raise(init(tmp_path / "c.yaml", other, *split))
+    assert (tmp_path / "c-train.jsonl").read_bytes() == questions and not (tmp_path / "c.yaml").exists()
+    assert init(tmp_path / "c.yaml", other, *split, "--overwrite").exit_code == 0
+
+
+@pytest.mark.usefixtures("canned")
 def test_a_file_is_not_overwritten_unasked_and_what_is_missing_is_named(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("mine")

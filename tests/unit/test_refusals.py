@@ -49,6 +49,12 @@ _REFUSED = {
     "retrieve --questions tiny:test --index nowhere --out c": "no such index; what is there: ls .; build one",
     "retrieve --questions tiny:test --index RUN --out c": "the folder holds no index; build one: ragdro",
     "score --data tiny:test --predictions run": "is a folder; name a file in it: ls run",
+    "data convert own.jsonl --out own.jsonl": "own.jsonl: is read by this command, and would be lost; name",
+    "data convert beir --out beir/corpus.jsonl --corpus": "beir/corpus.jsonl: is read by this command, and",
+    "retrieve --questions own.jsonl --corpus tiny:corpus --out ./own.jsonl": "own.jsonl: is read by this",
+    "retrieve --questions tiny:test --corpus own.jsonl --out own.jsonl": "own.jsonl: is read by this command",
+    "score --data own.jsonl --predictions x --export kilt --out own.jsonl": "own.jsonl: is read by this",
+    "evaluate RUN --data own.jsonl --out own.jsonl": "own.jsonl: is read by this command, and would be lost",
     "runs nowhere": "nowhere: no such folder; what is there: ls .",
     "train TINY selector.model=run/checkpoints": "a folder without config.json, so no model's; what is",
     "train TINY generator.model=./exportd": "no such checkpoint folder; did you mean exported? what is there",
@@ -85,6 +91,9 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, st
     for name in ("run", "begun", "exported"):
         (folder / name / "config.yaml").write_text(dump_config(load_config(_TINY)))
     (folder / "run/results.json").write_text("{}")
+    (folder / "beir").mkdir()
+    for name in ("own.jsonl", "beir/corpus.jsonl"):
+        (folder / name).write_text('{"question": "q", "answers": ["a"]}\n')
     places = {
         "TINY": str(_TINY),
         **{name.upper(): str(folder / name) for name in ("run", "begun", "exported")},

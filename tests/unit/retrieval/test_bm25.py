@@ -179,6 +179,7 @@ def test_folders_that_hold_something_else_are_left_alone(corpus: list[Passage], 
     (tmp_path / "notes.txt").write_text("my notes")
     with pytest.raises(RetrievalError, match="not empty and not an index"):
         Bm25Retriever(Bm25Settings()).build(corpus, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "my notes"
     built(corpus, tmp_path / "index", Bm25Settings())
     with pytest.raises(RetrievalError, match="already holds an index"):
