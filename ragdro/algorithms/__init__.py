@@ -1,6 +1,6 @@
 """Objectives, one file each: what is proposed, how it is weighted, what each model is fitted to."""
 
-from ragdro.algorithms.base import Algorithm, Labeller
+from ragdro.algorithms.base import Algorithm, LabelCost, Labeller
 from ragdro.algorithms.dpo import Dpo
 from ragdro.algorithms.dro import Dro
 from ragdro.algorithms.dro_centered import DroCentered
@@ -17,6 +17,7 @@ __all__ = [
     "Dro",
     "DroCentered",
     "DroTempered",
+    "LabelCost",
     "Labeller",
     "Marginal",
     "Rejection",

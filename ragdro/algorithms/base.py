@@ -46,6 +46,16 @@ class Labeller:
     reference: Callable[[], AbstractContextManager[None]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LabelCost:
+    """What `Algorithm.label` reads of a question at most: whether the reference scores its samples
+    again, how many lists it writes, and how many answers are written or scored, each by itself."""
+
+    rescored: bool = False
+    lists: int = 0
+    answers: int = 0
+
+
 class Algorithm(ObjectiveSettings, ABC):
     """An objective: its settings, and what it makes of a question's samples."""
 
@@ -75,6 +85,10 @@ class Algorithm(ObjectiveSettings, ABC):
     def label(self, weighted: Sequence[WeightedTask], labeller: Labeller) -> list[WeightedTask]:
         """The samples with what the objective wants to know of them besides (rewards, rejected answers)."""
         return list(weighted)
+
+    def label_cost(self, samples: int) -> LabelCost:
+        """What that takes for a question with so many samples."""
+        return LabelCost()
 
     @abstractmethod
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:

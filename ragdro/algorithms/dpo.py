@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ragdro.algorithms.base import Algorithm, Labeller
+from ragdro.algorithms.base import Algorithm, LabelCost, Labeller
 from ragdro.types import Permutation, RejectedAnswer, WeightedSample, WeightedTask
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ class Dpo(Algorithm):
         for i, (gold, own) in zip(wrong, scores, strict=True):
             labelled[i] = replace(weighted[i], rejected=RejectedAnswer(answers[i], own, gold))
         return labelled
+
+    def label_cost(self, samples: int) -> LabelCost:
+        """The answer from the worst permutation, and its log-probability from the best one."""
+        return LabelCost(answers=2 if self.generator == "dpo" else 0)
 
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """The best permutation against the worst; where all are alike there is nothing to learn."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from ragdro.algorithms.base import Algorithm, Labeller
+from ragdro.algorithms.base import Algorithm, LabelCost, Labeller
 from ragdro.algorithms.dpo import best_and_worst
 from ragdro.algorithms.rewards import rewards_of
 from ragdro.types import WeightedTask
@@ -47,6 +47,10 @@ class Rejection(Algorithm):
             replace(w, samples=tuple(replace(s, reward=r) for s, r in zip(w.samples, row, strict=True)))
             for w, row in zip(weighted, right, strict=True)
         ]
+
+    def label_cost(self, samples: int) -> LabelCost:
+        """A greedy answer from each sample."""
+        return LabelCost(answers=samples if self.keep == "right" else 0)
 
     def selector_example(self, selector: Selector, weighted: WeightedTask) -> TrainingExample:
         """The list of the sample that is kept; where none is there is nothing to learn."""

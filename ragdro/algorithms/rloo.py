@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from ragdro.algorithms.base import Algorithm, Labeller
+from ragdro.algorithms.base import Algorithm, LabelCost, Labeller
 from ragdro.algorithms.rewards import Reward, rewards_of
 from ragdro.types import WeightedSample, WeightedTask
 
@@ -57,6 +57,10 @@ class Rloo(Algorithm):
             replace(w, samples=tuple(replace(s, reward=r) for s, r in zip(w.samples, row, strict=True)))
             for w, row in zip(weighted, rewards, strict=True)
         ]
+
+    def label_cost(self, samples: int) -> LabelCost:
+        """The samples by the reference, and a greedy answer from each."""
+        return LabelCost(self.kl > 0, answers=0 if self.reward == "log_likelihood" else samples)
 
     def advantages(self, samples: Sequence[WeightedSample]) -> list[float]:
         """One for each distinct permutation: the sum over its draws of (r_i - mean of the others') / m."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from ragdro.algorithms.base import Labeller
+from ragdro.algorithms.base import LabelCost, Labeller
 from ragdro.algorithms.rewards import rewards_of
 from ragdro.algorithms.rloo import Rloo, reward_of
 from ragdro.types import Permutation, WeightedSample, WeightedTask
@@ -44,6 +44,11 @@ class Rrpo(Rloo):
             replace(w, samples=tuple(replace(s, reward=reward_of(s) - baseline) for s in w.samples))
             for w, baseline in zip(super().label(weighted, labeller), baselines, strict=True)
         ]
+
+    def label_cost(self, samples: int) -> LabelCost:
+        """The reference's list and its answer besides."""
+        cost = super().label_cost(samples)
+        return replace(cost, lists=1, answers=cost.answers + 1)
 
     def advantages(self, samples: Sequence[WeightedSample]) -> list[float]:
         """One for each distinct permutation: (r_i - r_0) / m, so often as it was drawn."""

@@ -29,6 +29,7 @@ from ragdro.lm.load import autocast_dtype, weights_dtype
 from ragdro.lm.sampling import rehearse_writing
 from ragdro.lm.scoring import SequenceGroup
 from ragdro.parallel.zero import zero_stage
+from ragdro.planning.labels import with_labels
 from ragdro.planning.live import most_bytes, most_bytes_of_steps, without_data
 from ragdro.planning.phases import Layers, Phase
 from ragdro.planning.side import Side, size
@@ -151,6 +152,7 @@ def _phases(
             thought_of = Side(config, "generator", generator.model, JoinedGroup(apart))
             phases["thinking"] = _thinking(thought_of, generator, readings, shard)
         phases["scoring"] = [_scoring(read, shard, budget)]
+        phases = with_labels(phases, lists, selector, generator, longest, readings)
         if config.train_selector and algorithm_of(config).selects:
             phases["selector update"] = [_update(lists, config.m_step.selector, processes)]
         if rewriter is not None and config.train_rewriter:

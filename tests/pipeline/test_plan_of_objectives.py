@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ragdro.algorithms.base import algorithm_of
+from ragdro.algorithms.base import Labeller, algorithm_of
 from ragdro.config import Config
 from ragdro.lm.model import LanguageModel
 from ragdro.planning.plan import plan
-from ragdro.planning.stand_in import longest_tasks, stand_in
+from ragdro.planning.stand_in import longest_tasks, stand_in, unlike_lists
 from ragdro.profiling import Profile, profiled
 from ragdro.training.cross_fit import fit_folds, folds_of
 from ragdro.training.e_step import e_step
 from ragdro.training.m_step import FitObserver, fit
 from ragdro.training.proposals import proposals
+from ragdro.types import Draw
 from tests.pipeline.test_plan import CPU, pocket
 
 QUESTIONS = 8
@@ -60,3 +62,36 @@ def test_tokens_are_those_that_an_objective_without_drawn_lists_reads(
         fit_folds(folds, tasks, [examples.__getitem__], config, 1, lambda name: FitObserver())
     assert planned["generator update"]["tokens"] == pytest.approx(sum(profile.tokens.values()), rel=0.01)
     assert planned["generator update"]["flops"] == pytest.approx(sum(profile.flops.values()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("objective", "reads"),
+    [
+        ({"kind": "rrpo"}, {"sampling", "scoring"}),
+        ({"kind": "rrpo", "kl": 0.1, "reward": "f1"}, {"sampling", "scoring"}),
+        ({"kind": "rloo", "kl": 0.1}, {"sampling"}),
+        ({"kind": "rloo", "reward": "exact_match"}, {"scoring"}),
+        ({"kind": "rejection", "keep": "right"}, {"scoring"}),
+        ({"kind": "dpo", "generator": "dpo"}, {"scoring"}),
+        ({"kind": "rloo"}, set[str]()),
+    ],
+)
+def test_what_an_objective_reads_to_label_its_samples_is_planned(
+    objective: dict[str, Any], reads: set[str]
+) -> None:
+    config = pocket("full", objective=objective)
+    algorithm, budget = algorithm_of(config), config.e_step.max_tokens_per_micro_batch
+    planned, bare = (plan(one, QUESTIONS, CPU)["phases"] for one in (config, pocket("full")))
+    more = {name: planned[name]["tokens"] - bare[name]["tokens"] for name in ("sampling", "scoring")}
+    assert {name for name, tokens in more.items() if tokens} == reads
+    assert {name for name in more if planned[name]["flops"] > bare[name]["flops"]} == reads
+    assert all(planned[name]["memory"] == bare[name]["memory"] for name in planned)
+    selector, generator, _ = stand_in(config, CPU, {"selector": 6, "generator": 6})
+    drawn = [[Draw(z, 0.0, 0.0) for z in lists] for lists in unlike_lists(config, QUESTIONS)]
+    tasks = longest_tasks(config, QUESTIONS)
+    weighted = e_step(selector, generator, tasks, propose=lambda s, t: drawn, max_tokens=budget)
+    labeller = Labeller(selector, generator, budget, lambda of, do: list(do(range(len(of)))), nullcontext)
+    with profiled(Profile(1.0)) as profile:
+        assert algorithm.needs_labels == bool(reads)
+        algorithm.label(weighted, labeller)
+    assert sum(more.values()) == pytest.approx(sum(profile.tokens.values()), rel=0.05)
