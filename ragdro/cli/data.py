@@ -15,6 +15,7 @@ from ragdro.cli.paths import path_argument, path_option
 from ragdro.sources import resolve
 from ragdro.units import counted
 
+_FILE_OF_STAGE = {"warm-up": "warm_up", "vanilla": "vanilla_rag"}
 data_app = typer.Typer(help="Look into data files and convert them.", no_args_is_help=True)
 
 _Source = Annotated[str, typer.Argument(help="file, BEIR folder, or hf:org/name[:split]")]
@@ -23,7 +24,7 @@ _Aliases = Annotated[Path | None, path_option(help="2WikiMultiHopQA's id_aliases
 _Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 _Data = Annotated[str, typer.Option(help="questions with gold answers, in any format that is read")]
 _Predictions = Annotated[Path, path_option(help="{id, answer} lines, a run's file, or an official format")]
-_Seed = Annotated[int, typer.Option(help="seed of the resampling")]
+_Seed = Annotated[int, typer.Option(min=0, help="seed of the resampling")]
 _Normalisation = Annotated[Literal["squad", "dro"], typer.Option(help="dro: punctuation becomes a space")]
 _RuleName = Literal["squad", "hotpotqa", "2wiki", "musique", "kilt", "dpr"]
 _RuleOption = Annotated[_RuleName | None, typer.Option(help="whose corner cases; by default the data's own")]
@@ -134,7 +135,12 @@ def compare(
     run_a: Annotated[Path, path_argument(help="a run folder or a prediction file")],
     run_b: Annotated[Path, path_argument(help="another, compared with the first")],
     data: Annotated[str | None, typer.Option(help="gold answers, where the predictions lack them")] = None,
-    stage: Annotated[str | None, typer.Option(help="of run folders: predictions-STAGE.jsonl alone")] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="of run folders: 'best', 'warm-up', 'vanilla' or 'iteration-N' alone; default: all"
+        ),
+    ] = None,
     normalisation: _Normalisation = "squad",
     rule: _RuleOption = None,
     seed: _Seed = 0,
@@ -143,8 +149,11 @@ def compare(
     """Compare two systems question by question: difference, 95 % interval, permutation test, Holm."""
     import numpy as np
 
+    from ragdro.evaluation.compare import as_lines
     from ragdro.evaluation.compare import compare as run
 
+    if stage is not None:
+        run_a, run_b = _predictions_of(run_a, stage), _predictions_of(run_b, stage)
     compared = run(
         run_a,
         run_b,
@@ -157,4 +166,16 @@ def compare(
     if json_:
         typer.echo(json.dumps([entry.as_json() for entry in compared], ensure_ascii=False))
     else:
-        typer.echo("\n".join(entry.as_line() for entry in compared))
+        typer.echo("\n".join([f"{run_a} → {run_b}", *as_lines(compared)]))
+
+
+def _predictions_of(run: Path, stage: str) -> Path:
+    """The predictions of a run folder's stage; `run` itself where it has no file of them."""
+    from ragdro.report.evidence import best_stage
+    from ragdro.runs.status import CONFIG, read_results
+
+    name = _FILE_OF_STAGE.get(stage, stage)
+    if stage == "best" and (run / CONFIG).is_file():
+        name = best_stage(read_results(run))
+    file = run / f"predictions-{name}.jsonl"
+    return file if file.is_file() else run

@@ -59,6 +59,8 @@ def init(
     """
     if file.exists() and not overwrite:
         raise ConfigError(f"{file}: exists; name another file or pass --overwrite")
+    if validation is not None and validation_fraction is not None:
+        raise ConfigError("--validation and --validation-fraction: give one, a file or a part of --train")
     require_sources(train, validation, test, corpus=corpus)
     if model is not None:
         _require_model(model)

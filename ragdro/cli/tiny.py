@@ -17,7 +17,7 @@ tiny_app = typer.Typer(
 @tiny_app.command()
 def build(
     out: Annotated[Path, path_option(help="folder that gets world/, far/ and base/")] = Path("runs/tiny"),
-    seed: Annotated[int, typer.Option(help="seed of the worlds and of the base model")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the worlds and of the base model")] = 0,
     world_only: Annotated[
         bool, typer.Option(help="leave the base model alone (the worlds take a second)")
     ] = False,

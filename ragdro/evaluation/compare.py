@@ -8,7 +8,7 @@ of a paired permutation test, as it is and by Holm over the datasets of that met
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ragdro.evaluation.predictions import PredictionFile, read_predictions
 from ragdro.evaluation.ranking import recall_at_k
 from ragdro.evaluation.score import score
 from ragdro.evaluation.significance import Interval, holm, paired_bootstrap, paired_permutation_test
-from ragdro.units import number
+from ragdro.units import counted, number
 
 _RECALL_DEPTH = 5
 
@@ -46,14 +46,30 @@ class Comparison:
         return {**asdict(self), "difference": self.difference._asdict()}
 
     def as_line(self) -> str:
-        """The comparison as one line, fractions of 1."""
+        """The comparison as one line without its dataset, fractions of 1; within 80 columns."""
         low, high = self.difference.low, self.difference.high
+        interval = f"[{number(low, sign=True)}, {number(high, sign=True)}]"
         return (
-            f"{self.dataset:<28} {self.metric:<16} {self.questions:>6}  {number(self.first)} → "
-            f"{number(self.second)}  {number(self.difference.mean, sign=True)}"
-            f" [{number(low, sign=True)}, {number(high, sign=True)}]  "
-            f"p = {self.p_value:.4f}, Holm {self.p_holm:.4f}"
+            f"  {self.metric:<11}  {number(self.first)} → {number(self.second)}"
+            f"  {number(self.difference.mean, sign=True):>6} {interval:<16}"
+            f"  p {self.p_value:.4f}, Holm {self.p_holm:.4f}"
         )
+
+
+def as_lines(compared: Sequence[Comparison]) -> list[str]:
+    """Comparisons to read: a line for each dataset with its number of questions, then one for each metric."""
+    lines: list[str] = []
+    for before, one in zip((None, *compared), compared, strict=False):
+        heading = _heading(one)
+        if before is None or _heading(before) != heading:
+            lines.append(heading)
+        lines.append(one.as_line())
+    return lines
+
+
+def _heading(one: Comparison) -> str:
+    left_out = f"; {one.left_out:,} answered by one of the two only" if one.left_out else ""
+    return f"{one.dataset}: {counted(one.questions)}{left_out}"
 
 
 def prediction_files(source: str | Path) -> dict[str, Path]:
@@ -118,8 +134,11 @@ def _paired_files(first: str | Path, second: str | Path, stage: str | None) -> d
         return {left_file.name: (left_file, right_file)}
     common = [name for name in left if name in right and (stage is None or name.split("/")[-1] == stage)]
     if not common:
-        restriction = "" if stage is None else f" of stage '{stage}'"
-        raise DataError(f"has no prediction file{restriction} of a name that {second} has too", path=first)
+        if Path(first).is_file() or Path(second).is_file():
+            raise DataError("give two run folders or two prediction files, not one of each", path=first)
+        of = "of a stage that" if stage is None else f"of stage {stage!r} that"
+        there = "; ".join(f"{run}: {', '.join(files)}" for run, files in ((first, left), (second, right)))
+        raise DataError(f"has no predictions {of} {second} has too; what is there: {there}", path=first)
     return {name: (left[name], right[name]) for name in common}
 
 

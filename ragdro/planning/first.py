@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ragdro.config.commented import commented
 from ragdro.config.load import load_config
+from ragdro.config.retriever import Bm25Settings
 from ragdro.data import load_questions, read_corpus, recognise
 from ragdro.data.convert import write_questions
 from ragdro.data.split import split
@@ -22,6 +23,7 @@ from ragdro.lm.load import load_tokenizer
 from ragdro.planning.look import look
 from ragdro.planning.room import room_of
 from ragdro.planning.starter import StarterOptions, prompts_of, starter
+from ragdro.retrieval.language import word_rules
 from ragdro.sources import resolve
 from ragdro.types import Passage, Question
 from ragdro.units import counted
@@ -60,6 +62,8 @@ def write_first_config(file: Path, answers: Answers) -> list[str]:
     """
     if not (answers.train and answers.model):
         raise ConfigError("--train and --model: both are needed")
+    if answers.language is not None:
+        word_rules(Bm25Settings(language=answers.language), answers.language)
     questions = load_questions(resolve(answers.train))
     corpus = _first_passages(answers.corpus)
     tokenizer = load_tokenizer(answers.model)

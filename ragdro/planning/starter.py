@@ -97,7 +97,8 @@ def _of_data(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     given = options.given or options.corpus is None
     if given and not seen.brings_candidates:
-        raise ConfigError("--corpus: needed, for not every question brings candidates or passages")
+        way = "--corpus: needed" if options.corpus is None else "--candidates: leave it out"
+        raise ConfigError(f"{way}, for not every question brings candidates or passages")
     if given and seen.references and options.corpus is None:
         raise ConfigError("--corpus: needed, for the candidates are ids of passages")
     there = seen.most_brought if given else passages

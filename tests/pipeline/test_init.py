@@ -13,7 +13,7 @@ import ragdro
 from ragdro.cli import app
 from ragdro.config.load import load_config
 from ragdro.data import load_questions
-from ragdro.errors import ConfigError, DataError, ModelError, RagdroError
+from ragdro.errors import ConfigError, DataError, ModelError, RagdroError, RetrievalError
 from tests.hubs import unreachable_hub
 from tests.pipeline.test_train import jsonl, write_config
 
@@ -165,6 +165,12 @@ def test_a_file_is_not_overwritten_unasked_and_what_is_missing_is_named(tmp_path
         _raise(init(file, "--overwrite", *data(tmp_path)[:-1]))
     with pytest.raises((DataError, OSError)):
         _raise(init(file, "--overwrite", "--train=absent.jsonl", *data(tmp_path)[1:]))
+    with pytest.raises(ConfigError, match="--validation and --validation-fraction: give one"):
+        _raise(init(file, "--overwrite", *data(tmp_path), "--validation-fraction=0.3"))
+    with pytest.raises(RetrievalError, match=r"retriever.language: neither a stemmer nor"):
+        _raise(init(file, "--overwrite", *data(tmp_path), "--language=klingon"))
+    with pytest.raises(ConfigError, match="--candidates: leave it out, for not every question brings"):
+        _raise(init(file, "--overwrite", *data(tmp_path), "--candidates"))
     assert file.read_text() == "mine"
     assert init(file, "--overwrite", *data(tmp_path)).exit_code == 0 and file.read_text() != "mine"
 

@@ -56,6 +56,11 @@ def test_an_unknown_option_of_any_command_is_one_line(said: Any) -> None:
             "retriever train run --loss x",
             "--loss: must be kl, infonce, margin or wasserstein (value: 'x')",
         ),
+        (
+            "score --data x --predictions y --seed -1",
+            "--seed: must be at least 0 (value: '-1'); see: ragdro sc",
+        ),
+        ("compare x y --seed -1", "--seed: must be at least 0 (value: '-1'); see: ragdro compare --help"),
         ("serve run --port", "option '--port' requires an argument; see: ragdro serve --help"),
         ("trian x.yaml", "no such command 'trian'"),
         ("data nope", "no such command 'nope'"),

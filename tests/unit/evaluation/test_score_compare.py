@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ragdro.cli.data import compare as compare_command
 from ragdro.cli.data import score as score_command
 from ragdro.errors import DataError
-from ragdro.evaluation.compare import compare
+from ragdro.evaluation.compare import as_lines, compare
 from ragdro.evaluation.export import export_predictions
 from ragdro.evaluation.predictions import read_predictions
 from tests.unit.data import originals as o
@@ -215,6 +215,34 @@ def test_two_files_compared_by_hand(tmp_path: Path) -> None:
         exact.difference == (1.0, 1.0, 1.0) and exact.p_value == exact.p_holm == 0.5
     )  # 2 of 4 sign patterns
     assert f_one.metric == "f1" and f_one.second == 1.0
+    assert as_lines([exact, f_one]) == [
+        "a.jsonl: 2 questions; 2 answered by one of the two only",
+        "  exact_match  0.000 → 1.000  +1.000 [+1.000, +1.000]  p 0.5000, Holm 0.5000",
+        "  f1           0.000 → 1.000  +1.000 [+1.000, +1.000]  p 0.5000, Holm 0.5000",
+    ]
+    with pytest.raises(DataError, match="give two run folders or two prediction files, not one of each"):
+        dump(tmp_path, "predictions-best.jsonl", [run_record(1, "x", [])], by_line=True)
+        compare(first, tmp_path, np.random.default_rng(0))
+
+
+def test_the_best_stages_of_two_runs_compared(tmp_path: Path) -> None:
+    """The files are of different names, and the other stages' are not looked at."""
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for run, best in zip(runs, (0, 2), strict=True):
+        run.mkdir()
+        (run / "config.yaml").write_text("")
+        results = {"vanilla_rag": {}, "warm_up": {}, "iterations": [], "best": {"iteration": best}}
+        (run / "results.json").write_text(json.dumps(results))
+        for stage in ("warm_up", "iteration-2"):
+            said = "answer 1" if stage == "iteration-2" else "wrong"
+            dump(run, f"predictions-{stage}.jsonl", [run_record(1, said, [])], by_line=True)
+    words = ["compare", *map(str, runs), "--stage"]
+    done = CliRunner().invoke(app(), [*words, "best"])
+    assert "  exact_match  0.000 → 1.000" in done.output and done.output.count("1 question\n") == 1
+    done = CliRunner().invoke(app(), [*words, "warm-up"])
+    assert "  exact_match  0.000 → 0.000" in done.output and done.output.count("1 question\n") == 1
+    done = CliRunner().invoke(app(), [*words, "iteration-3"])
+    assert "b: iteration-2, warm_up" in str(done.exception)
 
 
 def test_run_folders_compared_with_holm_over_datasets(tmp_path: Path) -> None:
