@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -124,14 +124,21 @@ def question_object(question: Question) -> dict[str, object]:
 
 
 def _pool(questions: Iterable[Question], source: Source) -> Iterator[Passage]:
+    """The different passages of all questions. An id that another passage has already (`0`, `1`, … in each
+    question) is written after its question's."""
     seen: set[int] = set()
+    ids: set[str] = set()
     for question in questions:
         candidates = () if question.candidates is None else question.candidates.passages
         for passage in (*question.passages, *candidates):
             key = hash(passage.content)
             if passage.text and key not in seen:
                 seen.add(key)
-                yield passage
+                named = passage.id if passage.id not in ids else f"{question.id}:{passage.id}"
+                while named in ids:
+                    named += "'"
+                ids.add(named)
+                yield replace(passage, id=named)
     if not seen:
         raise DataError("has no passages to make a corpus of", path=source)
 

@@ -125,15 +125,17 @@ class Inspection:
         for name, tally in self.fields.items():
             shown = ", ".join(f"{key} {value:g}" for key, value in tally.quantiles().items())
             lengths = "" if name.endswith(" ids") else f"; {self.unit}: {shown}"
-            lines.append(f"  {name}: {tally.count} ({counted(tally.repeats, 'repeats')}){lengths}")
+            lines.append(f"  {name}: {tally.count:,} ({counted(tally.repeats, 'repeats')}){lengths}")
         if self.format.kind != "corpus":
-            lines.append(f"  without answers: {self.without_answers}; with gold passages: {self.with_gold}")
+            lines.append(
+                f"  without answers: {self.without_answers:,}; with gold passages: {self.with_gold:,}"
+            )
             for place in ("passages", "candidates"):
                 total, hits = getattr(self, f"with_{place}"), getattr(self, f"answer_in_{place}")
                 if total:
-                    fraction = f"{hits} of {total} ({number(hits / total)})"
+                    fraction = f"{hits:,} of {total:,} ({number(hits / total)})"
                     lines.append(f"  an answer occurs in the {place} of {fraction}")
-        lines += [f"  shared with the other source: {n} {name}" for name, n in self.overlaps.items()]
+        lines += [f"  shared with the other source: {n:,} {name}" for name, n in self.overlaps.items()]
         return [*lines, *(f"  skipped: {problem}" for problem in self.skipped)]
 
 

@@ -54,6 +54,16 @@ def test_passages_of_questions_make_a_corpus_without_repeats(tmp_path: Path) -> 
     assert not (tmp_path / "none").exists()
 
 
+def test_ids_that_are_a_questions_own_are_told_apart_in_a_corpus(tmp_path: Path) -> None:
+    texts = {"a": ["one", "two", "three"], "b": ["four", "two", "five"]}
+    passages = {q: [{"id": n, "text": text} for n, text in enumerate(said)] for q, said in texts.items()}
+    passages["b"].append({"id": 0, "text": "six"})
+    records = [{"id": q, "question": q, "answers": ["x"], "passages": given} for q, given in passages.items()]
+    convert(put(tmp_path, o.jsonl(*records)), tmp_path / "corpus.jsonl", as_corpus=True)
+    corpus = {passage.id: passage.text for passage in read_corpus(tmp_path / "corpus.jsonl")}
+    assert corpus == {"0": "one", "1": "two", "2": "three", "b:0": "four", "b:2": "five", "b:0'": "six"}
+
+
 def test_inspection_counts(tmp_path: Path) -> None:
     base = {"question": "One two  three?", "answers": ["Visk , River"]}
     held = [{"title": "Arlen", "text": "It lies on the visk-river."}]
