@@ -73,11 +73,7 @@ function showStages() {
   if (names.length > 1) choices.unshift(el("option", { value: SIDE_BY_SIDE }, "all, side by side"));
   $("stage").replaceChildren(...choices);
   $("stage-choice").hidden = names.length === 1;
-  const alone = names.length === 1 && system.examples;
-  $("compare-hint").hidden = !alone;
-  $("compare-hint").textContent = alone
-    ? "To see vanilla RAG, the warm-up and the best side by side, start the server with --compare."
-    : "";
+  $("compare-hint").hidden = !(names.length === 1 && system.examples);
 }
 
 async function showExamples() {

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from ragdro.report import html
 from ragdro.report.table import Table
-from tests.pipeline.page.conftest import ask
+from tests.pipeline.page.conftest import KEY, ask
 from tests.serving import PASSAGES, QUESTIONS
 
 
@@ -62,6 +62,9 @@ def test_the_keyboard_alone(opened: Callable[..., Page]) -> None:
     assert all(is_outlined for _, is_outlined in seen)
 
 
+SYSTEM = "key => fetch('/v1/system', {headers: {Authorization: `Bearer ${key}`}}).then(r => r.json())"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_and_accessible(opened: Callable[..., Page], scheme: str) -> None:
@@ -97,6 +100,19 @@ def _assert_accessible(page: Page) -> None:
     assert kinds == {}
     passed = {rule["id"] for rule in found.response["passes"]}
     assert {"color-contrast", "label", "button-name", "landmark-one-main", "region"} <= passed
+
+
+@pytest.mark.slow
+def test_the_name_of_an_option_is_on_one_line(opened: Callable[..., Page]) -> None:
+    page = opened()
+    system = {**page.evaluate(SYSTEM, KEY), "stages": ["best"], "examples": True}
+    page.route("**/v1/system", lambda route: route.fulfill(json=system))
+    page.reload()
+    option = page.get_by_text("--compare", exact=True)
+    expect(option).to_be_visible()
+    for width in range(300, 440, 4):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert option.evaluate("element => element.getClientRects().length") == 1, width
 
 
 def test_a_reports_tables_on_a_phone_keep_their_first_column_and_show_their_values(browser: Browser) -> None:
