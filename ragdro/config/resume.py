@@ -100,13 +100,18 @@ def resumed(began: Config, now: Config) -> Config:
     return Config.model_validate(values)
 
 
+def named_paths(config: Config) -> list[tuple[str, Path]]:
+    """The dotted keys whose value may be a path, with it as it is written."""
+    named: list[tuple[str, Path]] = []
+    _mapped(config.model_dump(mode="json"), lambda key, value: named.append((key, Path(str(value)))))
+    return named
+
+
 def note_root(folder: Path, config: Config) -> None:
     """Write down where the run in `folder` is started, if its own place does not say (`runs` leads outside,
     by its name or by a link) or absolute paths lead below. OSError where the disk refuses."""
     here, place = Path.cwd(), folder.resolve()
-    paths: list[Path] = []
-    _mapped(config.model_dump(mode="json"), lambda key, value: paths.append(Path(str(value))))
-    if _root_above(place, config) != here or any(path.is_relative_to(here) for path in paths):
+    if _root_above(place, config) != here or any(p.is_relative_to(here) for _, p in named_paths(config)):
         write_atomically(folder / STARTED_IN, f"{os.path.relpath(here, place)}\n{here}")
 
 

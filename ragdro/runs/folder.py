@@ -136,7 +136,9 @@ class RunFolder:
         write_atomically(self.path / RESULTS, _json(finite(dict(results))))
 
     def _clear(self) -> None:
-        for path in self.path.iterdir():
+        """Whatever is there: the results first and the config last, so that what a kill leaves is a run that
+        is not done."""
+        for path in sorted(self.path.iterdir(), key=lambda p: (p.name == CONFIG, p.name != RESULTS)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != LOCK:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ragdro.config import Config, load_config
-from ragdro.config.resume import STARTED_IN, first_difference, located, moved_from, root_of
+from ragdro.config.resume import STARTED_IN, first_difference, located, moved_from, named_paths, root_of
 from ragdro.errors import ConfigError, DataError
 from ragdro.files import remove_temporary_files
 from ragdro.runs.lock import LOCK, is_running
@@ -56,19 +56,33 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         return None
     if is_running(folder):
         raise ConfigError(f"name: another process is running in {folder}")
-    if resume and (folder / CONFIG).is_file():
+    begun = [p for p in folder.iterdir() if p.name not in (LOCK, STARTED_IN) and p.suffix != ".tmp"]
+    if begun and (is_exported(folder) or not (folder / CONFIG).is_file()):
+        why = "an exported one" if is_exported(folder) else f"it has no {CONFIG}"
+        raise ConfigError(f"name: {folder} is not a run folder ({why}); choose another name")
+    if resume and begun:
         refuse_another_run(config)
         remove_temporary_files(folder)  # of a report that was being written when it was killed
         return _results_if_done(config, folder)
-    begun = (p for p in folder.iterdir() if p.name not in (LOCK, STARTED_IN) and p.suffix != ".tmp")
-    if resume and any(begun):
-        raise ConfigError(f"name: {folder} is not a run folder (it has no {CONFIG}); choose another name")
+    if overwrite:
+        _refuse_own_files(config, folder)
     if not overwrite and not resume:
         raise ConfigError(
             f"name: the run folder {folder} exists; choose another name, pass resume=True to resume it or"
             " overwrite=True to replace it"
         )
     return None
+
+
+def _refuse_own_files(config: Config, folder: Path) -> None:
+    """Raises `ConfigError` naming the first key that leads to what is to be replaced."""
+    for key, path in named_paths(config):
+        places = {path.absolute(), path.resolve()}
+        within = any(place.is_relative_to(folder.resolve()) for place in places)
+        if within and path.exists() and key not in ("cache", "warm_up.from"):  # made anew; refused by itself
+            raise ConfigError(
+                f"{key}: {path} is in {folder}, which overwrite=True empties; give the run another name"
+            )
 
 
 def _results_if_done(config: Config, folder: Path) -> dict[str, Any] | None:
