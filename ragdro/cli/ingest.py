@@ -72,7 +72,7 @@ def _report(done: Ingested) -> None:
         lines.append(f"warning: bad files: {len(done.bad)}; --strict refuses them")
     for line in lines:
         typer.echo(one_line(line), err=True)
-    reused = f" ({done.reused} unchanged)" if done.reused else ""
+    reused = f" ({done.reused:,} unchanged)" if done.reused else ""
     passages, files = counted(done.passages, "passages"), counted(done.files, "files")
     typer.echo(f"{done.out}: {passages} from {files}{reused}")
     typer.echo(f"look at it with: ragdro data inspect {shlex.quote(str(done.out))}", err=True)

@@ -5,8 +5,9 @@ Which columns hold the text and the title is what the user says, or follows from
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +33,7 @@ TEXT_NAMES = (
 TITLE_NAMES = ("title", "headline", "subject", "heading", "name")
 
 _HEAD_BYTES = 2**18
+_HEAD_ROWS = 100
 _BATCH = 1024
 _NAMED = 20
 
@@ -51,7 +53,11 @@ def text_columns(columns: Sequence[str], options: ReadOptions) -> tuple[tuple[st
             f"no column is named like a text: choose with --text-field from: {_listed(columns)}"
         )
     title_column = next((by_name[name] for name in TITLE_NAMES if name in by_name), None)
-    return texts, options.title_field or (None if title_column in texts else title_column)
+    title = options.title_field or (None if title_column in texts else title_column)
+    twice = next((name for name in (*texts, title) if name is not None and columns.count(name) > 1), None)
+    if twice is not None:
+        raise UnreadableError(f"has two columns {twice!r}: rename one, or leave it out")
+    return texts, title
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -134,19 +140,16 @@ def read_parquet(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator
 
 
 def read_jsonl(path: Path, options: ReadOptions, remarks: Remarks) -> Iterator[Document]:
-    """One object a line. Lines that are none are problems; the first object names the columns."""
+    """One object a line. Lines that are none are problems; the first hundred objects name the columns."""
     try:
-        rows = _objects(path, remarks)
-        first = next(rows, None)
-        if first is not None:
-            yield from _documents(list(first[1]), _again(first, rows), options, remarks)
+        head = islice(_objects(path, Remarks()), _HEAD_ROWS)  # read twice, so that one row is held
+        columns = list(dict.fromkeys(name for _, row in head for name in row))
+        if columns:
+            yield from _documents(columns, _objects(path, remarks), options, remarks)
+        else:
+            deque(_objects(path, remarks), maxlen=0)  # says what is wrong with its lines
     except DataError as error:
         raise UnreadableError(str(error).removeprefix(f"{path}:").lstrip()) from error
-
-
-def _again(first: tuple[int, Row], rest: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
-    yield first
-    yield from rest
 
 
 def _objects(path: Path, remarks: Remarks) -> Iterator[tuple[int, Row]]:
@@ -168,7 +171,7 @@ def _documents(
     texts, title = text_columns(columns, options)
     empty = 0
     for number, row in rows:
-        wrong = next((name for name in texts if not isinstance(row.get(name, ""), _PLAIN)), None)
+        wrong = next((name for name in texts if not _is_plain(row.get(name))), None)
         if wrong is not None:
             remarks.problem(f"row {number}: column {wrong!r} holds no text")
             continue
@@ -182,7 +185,8 @@ def _documents(
         remarks.notes.append(f"rows without text: {empty}")
 
 
-_PLAIN: tuple[type, ...] = (str, int, float, type(None))
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float | None) and not isinstance(value, bool)
 
 
 def _string(value: Any) -> str:

@@ -25,7 +25,7 @@ from ragdro.ingest.document import ReadOptions, Remarks, UnreadableError
 from ragdro.ingest.formats import library_version, read_documents
 from ragdro.ingest.listing import InputFile
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same file and settings give other lines than before."""
 
 _REMARKED = b"# "

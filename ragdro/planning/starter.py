@@ -147,7 +147,7 @@ def _of_data(
             " ingest --tokens N"
         )
     if seen.most_gold:
-        reasons["selector.k"] = f"a question has {seen.most_gold} gold passages at most"
+        reasons["selector.k"] = f"a question has {counted(seen.most_gold, 'gold passages')} at most"
     return values, reasons
 
 

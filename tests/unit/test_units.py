@@ -14,6 +14,7 @@ from ragdro.units import counted, number, probability
 _NOUNS = [
     "questions",
     "passages",
+    "gold passages",
     "candidates",
     "records",
     "repeats",

@@ -230,12 +230,17 @@ def test_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one"}\n{bad\n\n{"title": "t", "text": "two"}\n[1]\n{"text": ["x"]}\n')
     documents, remarks = read(path)
-    assert rows(documents) == [(1, "", "one"), (4, "", "two")]  # the first object names the columns
+    assert rows(documents) == [(1, "", "one"), (4, "t", "two")]  # not the first object alone has columns
     assert remarks.problems == [
         "line 2 is not JSON: unexpected character, expected a string key (column 2)",
         "line 5 holds no object",
         "row 6: column 'text' holds no text",
     ]
+    path.write_text('{"id": 1}\n{"text": true}\n{"text": 1.5}\n')
+    documents, remarks = read(path)
+    assert rows(documents) == [(3, "", "1.5")]
+    assert remarks.problems == ["row 2: column 'text' holds no text"]
+    assert remarks.notes == ["rows without text: 1"]
 
 
 PDF = files.pdf(["A page."])
@@ -256,6 +261,8 @@ PDF = files.pdf(["A page."])
         ("a.docx", b"\xd0\xcf\x11\xe0" + b"x" * 600, "encrypted, or .*without a password"),
         ("a.parquet", b"PAR1 no", "no whole Parquet"),
         ("a.csv", b"a,b\n1,2\n", "choose with --text-field from: a, b"),
+        ("a.csv", b"text,title,text\n1,2,3\n", "has two columns 'text': rename one, or leave it out"),
+        ("a.csv", b"text,title,title\n1,2,3\n", "has two columns 'title'"),
         ("a.jsonl", b'{"a": "x", "b": 1}\n', "choose with --text-field from: a, b"),
     ],
 )
