@@ -73,6 +73,10 @@ def train(
             raise ConfigError("--show-config goes with --dry-run: it prints the resolved config and stops")
         typer.echo(dump_config(settings), nl=False)
         return
+    if dry_run and (resume or overwrite):
+        from ragdro.runs.status import finished_results
+
+        finished_results(settings, overwrite=overwrite, resume=resume)
     if not (dry_run or resume or env_rank()):  # a finished run needs its data no more
         require_parts(settings)
     if not env_rank() and sys.stderr.isatty():  # torch takes seconds to load

@@ -54,6 +54,8 @@ def finished_results(config: Config, *, overwrite: bool, resume: bool) -> dict[s
         raise ConfigError("overwrite=True and resume=True exclude each other")
     if not folder.exists():
         return None
+    if not folder.is_dir():
+        raise ConfigError(f"name: {folder} is a file; choose another name")
     if is_running(folder):
         raise ConfigError(f"name: another process is running in {folder}")
     begun = [p for p in folder.iterdir() if p.name not in (LOCK, STARTED_IN) and p.suffix != ".tmp"]

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import ragdro
+from ragdro.cli import app
 from ragdro.errors import ConfigError
 from ragdro.report.export import export_run
 from ragdro.runs.status import CONFIG, RESULTS
@@ -42,6 +44,27 @@ def test_a_folder_that_is_no_run_is_left_alone(base: Path, tmp_path: Path, how: 
     export_run(base / "runs/run", tmp_path / "exported")
     said = f"name: {tmp_path}/exported is not a run folder (an exported one); choose another name"
     assert refused(base, f"runs={tmp_path}", "name=exported", **how) == said
+
+
+def test_a_file_is_said_to_be_one(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for how in ({"overwrite": True}, {"resume": True}, {}):
+        said = refused(base, f"runs={tmp_path}", "name=notes", **how)
+        assert said == f"name: {tmp_path}/notes is a file; choose another name"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resume", "seed=1"], "seed: the run began with 0, not 1; "),
+        (["--overwrite", "selector.model={base}/runs/run/best/selector"], "which overwrite=True empties"),
+        (["--overwrite", "--resume"], "exclude each other"),
+    ],
+)
+def test_a_dry_run_checks_the_folder_too(base: Path, words: list[str], said: str) -> None:
+    given = [word.format(base=base) for word in words]
+    result = CliRunner().invoke(app, ["train", str(base / "config.yaml"), "--dry-run", *given])
+    assert isinstance(result.exception, ConfigError) and said in str(result.exception)
 
 
 def test_what_a_run_would_begin_from_is_not_emptied(base: Path, tmp_path: Path) -> None:
