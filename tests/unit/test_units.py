@@ -138,10 +138,12 @@ def _after_numbers(node: ast.JoinedStr) -> list[str]:
             continue
         before = node.values[i - 1] if i else None
         symbol = isinstance(before, ast.Constant) and str(before.value).endswith(" = ")
-        word = str(text.value).split(" ")[1:2]
-        if str(text.value).startswith(" ") and word and word[0].rstrip(".,;:)") in _NOUNS and not symbol:
+        words = str(text.value).split(" ")
+        behind = {" ".join(words[1:end]).rstrip(".,;:)") for end in (2, 3)}
+        nouns = [noun for noun in _NOUNS if noun in behind]
+        if not words[0] and nouns and not symbol:
             name = ast.unparse(value.value)
             if name.endswith(("split", "['split']", "suffixes[0]")):
                 continue
-            found.append(word[0].rstrip(".,;:)"))
+            found += nouns
     return found
