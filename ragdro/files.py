@@ -6,6 +6,7 @@ the temporary file is gone.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,8 +29,11 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A name to write a file under, which becomes `path` when the block ends well.
 
     Without `durable` it is not forced to disk: quicker for many small files, but after a power failure the
-    file may be cut short, so it needs a checksum of its own.
+    file may be cut short, so it needs a checksum of its own. IsADirectoryError before anything is written
+    where `path` is a folder.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         yield temporary

@@ -47,9 +47,12 @@ def require_sources(
 
 
 def require_spared(out: Path, *read: str | Path | None, way: str = "name another with --out") -> None:
-    """Raises `ConfigError` where `out` is a file that the same command reads: its content would be lost."""
+    """Raises `ConfigError` where `out` is a folder, or a file that the same command reads, as its content
+    would be lost."""
     from ragdro.sources import resolve
 
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder; name a file in it")
     for source in filter(None, read):
         path = Path(resolve(str(source)))
         for file in (path, path / "corpus.jsonl", path / "queries.jsonl"):

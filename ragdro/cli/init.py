@@ -57,6 +57,8 @@ def init(
 
     Asks for what is not given where it is started from a terminal.
     """
+    if file.is_dir():
+        raise ConfigError(f"{file}: is a folder; name a file in it, such as {file / 'config.yaml'}")
     if file.exists() and not overwrite:
         raise ConfigError(f"{file}: exists; name another file or pass --overwrite")
     if validation is not None and validation_fraction is not None:

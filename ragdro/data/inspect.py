@@ -135,7 +135,7 @@ class Inspection:
                 if total:
                     fraction = f"{hits:,} of {total:,} ({number(hits / total)})"
                     lines.append(f"  an answer occurs in the {place} of {fraction}")
-        lines += [f"  shared with the other source: {n:,} {name}" for name, n in self.overlaps.items()]
+        lines += [f"  shared with the other source: {counted(n, name)}" for name, n in self.overlaps.items()]
         return [*lines, *(f"  skipped: {problem}" for problem in self.skipped)]
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ragdro.files import atomic_folder, finish_files, finish_replacing, made_beside, replace_folder
+from ragdro.files import (
+    atomic_file,
+    atomic_folder,
+    finish_files,
+    finish_replacing,
+    made_beside,
+    replace_folder,
+)
 
 
 def test_a_folder_appears_when_it_is_done(tmp_path: Path) -> None:
@@ -35,6 +42,18 @@ def test_who_comes_second_keeps_what_the_first_made(tmp_path: Path) -> None:
             (fast / "a").write_text("the same")
             (fast / "first").touch()
     assert (target / "first").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "made"])
+def test_a_file_of_a_folders_name_is_refused_before_it_is_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError) as error, atomic_file(Path(name)):
+        raise AssertionError
+    assert error.value.filename == name
     assert [p.name for p in tmp_path.iterdir()] == ["made"]
 
 
