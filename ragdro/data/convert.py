@@ -146,6 +146,7 @@ def _pool(questions: Iterable[Question], source: Source) -> Iterator[Passage]:
 def _write(path: Path, objects: Iterable[dict[str, object]]) -> int:
     count = 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file, compressed(file, path) as packed:
             for value in objects:
                 packed.write(orjson.dumps(value) + b"\n")

@@ -44,6 +44,7 @@ def export_predictions(
         else list(_in_order(prediction_file, data))
     )
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             if style in ("hotpotqa", "2wiki"):
                 file.write(orjson.dumps(_object(rows, style)) + b"\n")

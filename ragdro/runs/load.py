@@ -157,5 +157,6 @@ def evaluate_run(
         records = [evaluate(prediction, own) for prediction in predictions]
         sampled["answering"] = compare_selections(greedy_records, records, how.kind)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
     return {**summarise(records), **sampled, "by_hops": by_hops(records)}

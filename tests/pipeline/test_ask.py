@@ -123,12 +123,12 @@ def test_stages(run: Path) -> None:
 def test_evaluate_on_another_corpus(run: Path, tmp_path: Path) -> None:
     corpus = run.parents[1] / "corpus.jsonl"
     data = run.parents[1] / "validation.jsonl"
-    words = ["evaluate", run, "--data", data, "--corpus", corpus, "--out", tmp_path / "out.jsonl"]
+    words = ["evaluate", run, "--data", data, "--corpus", corpus, "--out", tmp_path / "new" / "out.jsonl"]
     for stage in ("best", "vanilla"):
         done = CliRunner().invoke(app, [*map(str, words), "--stage", stage], catch_exceptions=False)
         assert done.exit_code == 0
         assert json.loads(done.stdout)["questions"] == 2
-    first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    first = json.loads((tmp_path / "new/out.jsonl").read_text().splitlines()[0])
     assert len(first["selection"]) == 3
 
 

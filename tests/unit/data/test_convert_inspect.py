@@ -130,7 +130,7 @@ def test_lengths_in_a_models_tokens(tmp_path: Path) -> None:
 
 
 def test_the_commands(tmp_path: Path) -> None:
-    source, out = put(tmp_path, o.QUESTION_FILES["hotpotqa"]), tmp_path / "out.jsonl"
+    source, out = put(tmp_path, o.QUESTION_FILES["hotpotqa"]), tmp_path / "new/out.jsonl"
     run = CliRunner().invoke
     converted = run(data_app, ["convert", str(source), "--out", str(out)])
     assert converted.exit_code == 0

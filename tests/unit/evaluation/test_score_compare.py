@@ -191,6 +191,7 @@ def test_exports_read_back_with_what_they_hold(tmp_path: Path) -> None:
     export_predictions(said, out, "kilt")
     again = read_predictions(out)
     assert again.format == "kilt" and [row.answer for row in again.rows] == ["Vesk", ""]
+    out = tmp_path / "new" / "2wiki.json"
     export_predictions(said, out, "2wiki")
     written = {"answer": {o.MUSIQUE["id"]: "Vesk", "b": ""}, "sp": {}, "evidence": {}}
     assert json.loads(out.read_text()) == written
