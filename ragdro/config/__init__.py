@@ -109,7 +109,7 @@ class Config(TrainingSettings):
     runs: str = Field("runs", description="the folder that holds run folders")
     cache: str = Field("runs/cache", description="folder of indexes and candidates, shared between runs")
     device: str = Field("auto", description="torch device; 'auto' takes a GPU if there is one")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; null leaves it alone")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of torch; null leaves it alone")
     data: DataSettings = Field(description="questions and corpus")
     retriever: RetrieverSettings = Field(Bm25Settings(), description="where candidates come from")
     top_n: int = Field(20, ge=2, description="candidates a question has (N)")

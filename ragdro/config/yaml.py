@@ -19,21 +19,28 @@ _MAX_CHARACTERS = 2**20
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-5` as a string, and `no`, `off` and `y` as false; here the first is the number that
-    everybody means, and the others are words (of a switch: its value, as `no` of `language` is Norwegian)."""
+    """YAML 1.1 reads `1e-5` as a string, `no`, `off` and `y` as false, `010` as 8 and `1:30` as 90. Here the
+    first is the number that everybody means, and the others are words (of a switch: its value, as `no` of
+    `language` is Norwegian; of a number: its digits)."""
 
 
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-for _resolvers in _Loader.yaml_implicit_resolvers.values():
-    _resolvers[:] = [(tag, pattern) for tag, pattern in _resolvers if tag != "tag:yaml.org,2002:bool"]
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+_OURS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0b[01]+)", "-+0123456789"),
+    "float": (
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+"""How a plain value is written, and what it may begin with."""
+_TAG = "tag:yaml.org,2002:"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.removeprefix(_TAG) not in _OURS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, (_pattern, _first) in _OURS.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^({_pattern})$"), list(_first))
 
 
 def read_yaml(path: Path) -> Any:

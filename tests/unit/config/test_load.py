@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ragdro.config import dump_config, load_config, with_prompt_date
 from ragdro.config.yaml import parse_yaml
@@ -94,6 +96,42 @@ def test_the_prompts_date_is_fixed_where_none_is_given_and_survives_a_file(tmp_p
 @pytest.mark.parametrize("word", ["off", "no", "yes", "on", "y", "n"])
 def test_words_that_an_older_yaml_takes_for_truth_are_words(word: str) -> None:
     assert parse_yaml(f"key: {word}", "x") == {"key": word}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("010", "010"), ("-07", "-07"), ("1:30", "1:30"), ("190:20:30", "190:20:30"), ("1:30.5", "1:30.5")),
+        *(
+            ("0", 0),
+            ("-12", -12),
+            ("1_000", 1000),
+            ("0x1F", 31),
+            ("0b11", 3),
+            ("1e-5", 1e-5),
+            ("1.5e5", 1.5e5),
+        ),
+        *(("-.5", -0.5), ("1.", 1.0), ("+2.5E+3", 2500.0), ("-.inf", -math.inf), ("1.2.3", "1.2.3")),
+    ],
+)
+def test_a_number_is_what_its_digits_say(text: str, value: object) -> None:
+    (read,) = parse_yaml(f"[{text}]", "x")
+    assert read == value and type(read) is type(value)
+
+
+def test_octal_and_sixties_are_no_numbers_of_a_config() -> None:
+    path = Path(__file__).parents[3] / "configs/tiny.yaml"
+    assert load_config(path, ["iterations=010"]).iterations == 10
+    with pytest.raises(ConfigError, match=r"iterations: must be a whole number \(value: '1:30'\)"):
+        load_config(path, ["iterations=1:30"])
+    named = load_config(path, ["cache='010'"])
+    again = yaml.safe_load(dump_config(named))["cache"], parse_yaml(dump_config(named), "x")["cache"]
+    assert again == ("010", "010")
+
+
+def test_more_threads_than_any_machine_can_start_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"threads: must be at most 1024, or null \(value: 100000\)"):
+        load_config(Path(__file__).parents[3] / "configs/tiny.yaml", ["threads=100000"])
 
 
 def test_off_is_a_precision_and_no_is_norwegian(tmp_path: Path) -> None:
