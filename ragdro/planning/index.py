@@ -32,8 +32,10 @@ from ragdro.config.retriever import (
 from ragdro.data import read_corpus
 from ragdro.errors import ConfigError, ModelError
 from ragdro.hub import find_checkpoint, find_file
+from ragdro.retrieval.words import words as words_of
 from ragdro.sources import resolve
 from ragdro.types import Passage
+from ragdro.unspaced import is_unspaced, set_apart
 
 _STORE, _STORE_MEMORY = 24.0, 48.0
 """Of a passage beside its line: offset and hash on disk; the same with what sorting them takes."""
@@ -65,20 +67,24 @@ class Text:
         if not sample:
             return cls(passages)
         texts = [f"{one.title} {one.text}" for one in sample]
-        words = [text.lower().split() for text in texts]
+        words = [words_of(text) if is_unspaced(text) else text.lower().split() for text in texts]
         lines = [
             json.dumps({"id": one.id, "title": one.title, "text": one.text}, ensure_ascii=False)
             for one in sample
         ]
         count = len(sample)
-        mean = sum(map(len, words)) / count
         return cls(
             passages,
             sum(len(line.encode("utf-8", "surrogatepass")) + 1 for line in lines) / count,
-            mean,
+            sum(map(len, words)) / count,
             sum(len(set(one)) for one in words) / count,
-            1.3 * mean,
+            sum(map(_tokens, texts)) / count,
         )
+
+
+def _tokens(text: str) -> float:
+    """About how many tokens an encoder has for a text: a character of a script without spaces is one."""
+    return float(len(set_apart(text).split())) if is_unspaced(text) else 1.3 * len(text.split())
 
 
 @dataclass(frozen=True, slots=True)

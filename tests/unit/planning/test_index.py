@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,20 @@ def test_an_index_takes_the_disk_that_was_planned(
     assert planned["disk"] == sum(part["disk"] for part in planned["parts"].values())
     assert size_of(tmp_path / "index") == pytest.approx(planned["disk"], rel=0.15)
     assert planned["building"] >= planned["disk"] and planned["memory"] > 0
+
+
+def test_an_index_of_chinese_takes_the_disk_that_was_planned(tmp_path: Path) -> None:
+    """A sentence without spaces has a word for each pair of characters and for each character."""
+    draws = random.Random(0)
+    letters = [chr(0x4E00 + n) for n in range(40)]
+    corpus = [Passage(str(n), "", "".join(draws.choices(letters, k=100))) for n in range(800)]
+    text = Text.of(len(corpus), corpus[::2])
+    assert (text.words, text.tokens) == (199, 100)
+    settings = parse_settings({"kind": "bm25", "stopwords": None})
+    make_retriever(settings).build(corpus, tmp_path / "index")
+    planned = plan_index(settings, text)
+    assert planned is not None
+    assert size_of(tmp_path / "index") == pytest.approx(planned["disk"], rel=0.15)
 
 
 def test_what_is_planned_is_the_arithmetic() -> None:
