@@ -17,9 +17,10 @@ from torch import Tensor
 from ragdro.algorithms import Marginal
 from ragdro.algorithms.losses import weighted_loss
 from ragdro.algorithms.weights import bound, importance_weights, log_ratios
-from ragdro.config import EStep
+from ragdro.config import EStep, Evaluation
 from ragdro.lm.groups import ScoredGroup, log_probs
 from ragdro.system import Rag, reading
+from ragdro.training import evaluate
 from ragdro.training.e_step import e_step
 from ragdro.training.proposals import proposals as proposals_of
 from ragdro.types import Task
@@ -214,9 +215,18 @@ def test_a_proposal_that_cuts_lists_off_gives_the_posterior_of_the_rest(kind: st
     assert float((estimate - truth.posterior).abs().sum()) > 0.05
 
 
+def marginal(rag: Rag, task: Task) -> Tensor:
+    """log p(d_k|x) + log p(y|x,d_k) of each k, p(d_k|x) being the sum of p(z|x) over the lists that begin
+    with k. From here on both models compute in float64."""
+    reader, lists = rag.generator.model.hf.double(), lists_by_hand(rag, task)
+    first = torch.stack([p for _, p in sorted(zip(LISTS, lists, strict=True))]).view(5, 4).logsumexp(1)
+    alone = [textbook(reader, rag.generator.scored(reading(task, (k,)))) for k in range(5)]
+    return first + torch.stack(alone)
+
+
 @pytest.mark.parametrize("role", ["selector", "generator"])
 def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str, kind: str) -> None:
-    """log sum_k p(d_k|x) p(y|x,d_k), p(d_k|x) being the sum of p(z|x) over the lists that begin with k."""
+    """log sum_k p(d_k|x) p(y|x,d_k)."""
     rag, task = system(kind)
     (weighted,) = e_step(
         rag.selector,
@@ -233,13 +243,24 @@ def test_the_marginal_objective_has_the_sums_value_and_gradient(role: str, kind:
     model = rag.selector.model if role == "selector" else rag.generator.model
     values = log_probs(model, [built.group])[0]
     gradient = projected(model, -built.loss(torch.tensor(built.weights), values))
-    reader, lists = rag.generator.model.hf.double(), lists_by_hand(rag, task)
-    first = torch.stack([p for _, p in sorted(zip(LISTS, lists, strict=True))]).view(5, 4).logsumexp(1)
-    alone = [textbook(reader, rag.generator.scored(reading(task, (k,)))) for k in range(5)]
-    exact_sum = (first + torch.stack(alone)).logsumexp(0)
+    exact_sum = marginal(rag, task).logsumexp(0)
     assert weighted.bound == pytest.approx(float(exact_sum.detach()), abs=2e-4)
     expected = projected(model, exact_sum)
     assert (gradient - expected).norm() < 1e-3 * expected.norm()
+
+
+@torch.no_grad()
+def test_of_the_marginal_objective_the_whole_sum_is_reported(kind: str) -> None:
+    """Nothing was drawn, so no number of samples cuts it off."""
+    rag, task = system(kind)
+    few = Evaluation(samples=2, tight_samples=3)
+    drawn = evaluate.draw(rag, Marginal(), few, 0, [task])
+    reported = evaluate.sampled_metrics(drawn.weighted, Marginal(), few)
+    terms = marginal(rag, task)
+    assert reported["bound"] == pytest.approx(float(terms.logsumexp(0)), abs=2e-4)
+    assert reported["tight_bound"] == reported["bound"]
+    expected = 1 / float(terms.softmax(0).square().sum())
+    assert reported["effective_sample_size"] == pytest.approx(expected, abs=1e-3) and expected > 2
 
 
 def test_the_bound_is_below_the_evidence_and_rises_with_m(kind: str) -> None:
