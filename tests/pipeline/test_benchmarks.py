@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import commits, flight, saving, serving
+from benchmarks import commits, flight, gpu, plan, saving, serving
+from benchmarks.timing import same
+from benchmarks.trial import parse
 from ragdro.lm.model import LanguageModel
 
 NAMES = [
@@ -25,6 +27,7 @@ NAMES = [
     "growth",
     "blocks",
     "first_token",
+    "attention_kernels",
 ]
 
 
@@ -67,6 +70,55 @@ def test_sides_that_differ_are_refused(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ragdro.lm.decoding.agree", lambda *rest: True)
     with pytest.raises(AssertionError, match="differ"):
         run(name, monkeypatch)
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_to_run_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under adapters, and the kernels; the rest runs in other tests."""
+    jobs = [(name, words) for name, words in gpu.JOBS if "--lora" in words or name == "attention_kernels"]
+    monkeypatch.setattr(gpu, "JOBS", jobs)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path), "--size", "tiny", "--device", "cpu"])
+    gpu.main()
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [line for line in lines if "failed" in line] == []
+    assert [line["benchmark"] for line in lines] == [name for name, _ in jobs]
+    assert [line["lora"] for line in lines] == ["--lora" in words for _, words in jobs]
+
+
+def test_every_word_for_a_gpu_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, words in gpu.JOBS:
+        assert callable(import_module(f"benchmarks.{name}").main)
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        if name == "plan":
+            options = dict(zip(words[::2], words[1::2], strict=True))
+            assert options.pop("--size") in plan.SIZES and options.pop("--variant", "full") in plan.VARIANTS
+            assert not options
+        else:
+            assert parse(gpu.__doc__).model in ("llama-1b", "llama-8b")
+
+
+def test_a_job_that_fails_says_why_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def words() -> None:
+        print(json.dumps({"words": sys.argv[1:]}))
+
+    monkeypatch.setattr("benchmarks.growth.main", lambda: same("logits", 1.0, 2.0, 0.1))
+    monkeypatch.setattr("benchmarks.blocks.main", words)
+    monkeypatch.setattr(gpu, "JOBS", [("growth", ("--repeats", "2")), ("blocks", ("--lora",))])
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path)])
+    gpu.main()
+    failed, ran = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert failed["failed"] == "AssertionError: logits: the sides differ by 0.5"
+    assert failed["benchmark"] == "growth" and failed["with"] == ["--repeats", "2", "--device", "cuda"]
+    assert ran["words"] == ["--lora", "--device", "cuda"]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "late"), "--seconds", "-1"])
+    capsys.readouterr()
+    gpu.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "growth --repeats 2: no time left",
+        "blocks --lora: no time left",
+    ]
 
 
 @pytest.mark.slow
