@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ragdro.lm.tokens import TextTokenizer
 from ragdro.prompts import load_template
-from ragdro.prompts.template import Budget
+from ragdro.prompts.template import Budget, PromptTemplate
 from ragdro.types import Passage
 from tests.conftest import TOKENIZERS, byte_level
 
@@ -42,6 +44,26 @@ def test_a_dialogue_keeps_its_last_turns(tokenizer: PreTrainedTokenizerFast) -> 
     assert text.cut("\n".join(turns), last - 1, turns=True) == turns[2]
     alone = text.cut("\n".join(turns), 3, turns=True)
     assert alone and turns[2].startswith(alone)
+
+
+_PROMPTS: dict[str, Callable[..., list[int]]] = {
+    "encode": PromptTemplate.encode,
+    "blocks": lambda *texts: [i for block in PromptTemplate.encode_blocks(*texts) for i in block],
+    "ends": lambda *texts: PromptTemplate.encode_with_ends(*texts).ids,
+    "spans": lambda *texts: PromptTemplate.encode_with_spans(*texts).ids,
+}
+
+
+@pytest.mark.parametrize("way", _PROMPTS)
+@pytest.mark.parametrize("name", ["selector", "pointer", "generator", "rewriter", "thinking", "standalone"])
+def test_a_prompt_has_a_dialogues_last_turns(name: str, way: str) -> None:
+    text, template = TextTokenizer(byte_level(), name="x"), load_template(name)
+    turns = ["who is Mara Voss?", "She works for Zorba.", "and where is that?"]
+    budget = Budget(len(text.data("\n".join(turns[1:]))), 20)
+    ids = _PROMPTS[way](template, text, "\n".join(turns), [Passage("1", "T", "short")], 1, budget)
+    prompt = text.decode(ids)
+    assert prompt.count("\n".join(turns[1:])) == template.user.count("{question}")
+    assert turns[0] not in prompt and "Mara" not in prompt
 
 
 def test_what_was_cut_is_counted() -> None:
