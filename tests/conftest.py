@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from mmap import mmap
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -117,6 +120,13 @@ def random_model(
     kernel = settings.get("attn_implementation", "sdpa")
     hf = AutoModelForCausalLM.from_config(config, attn_implementation=kernel).eval()
     return LanguageModel(hf, TextTokenizer(tokenizer, name=architecture))
+
+
+def is_mapped(array: Any) -> bool:
+    """Whether an array's numbers are those of a file, read as they are looked at."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap)
 
 
 @pytest.fixture(params=sorted(TOKENIZERS))

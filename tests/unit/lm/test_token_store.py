@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -14,7 +15,7 @@ from ragdro.lm.vocabulary import Vocabulary
 from ragdro.prompts import load_template
 from ragdro.prompts.template import Budget
 from ragdro.types import Passage
-from tests.conftest import byte_level, word_level
+from tests.conftest import byte_level, is_mapped, word_level
 
 TEXTS = ["Mara Voss works for Zorba.", "", "a <|eot_id|> b", "[17] > [3]", "Zorba.", "Zorba."]
 
@@ -67,6 +68,12 @@ def test_a_stored_line_is_not_tokenised_again(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Vocabulary, "joined", others)
     assert text.cut(said, 99) == said and text.prompt(segments) == expected
+
+
+def test_a_store_is_read_from_its_files_as_it_is_asked(tmp_path: Path) -> None:
+    store = store_of(TextTokenizer(byte_level(), name="x"), TEXTS, tmp_path)
+    arrays = [value for value in vars(store).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) == 4 and all(map(is_mapped, arrays))
 
 
 def test_another_tokenizer_or_another_text_is_another_store(tmp_path: Path) -> None:

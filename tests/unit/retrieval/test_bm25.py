@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import Stemmer
 from bm25s.tokenization import Tokenizer
@@ -24,6 +25,7 @@ from ragdro.retrieval.base import Retriever
 from ragdro.retrieval.bm25 import Bm25Retriever
 from ragdro.retrieval.store import PassageStore
 from ragdro.types import Passage, Question
+from tests.conftest import is_mapped
 from tests.unit.retrieval.conftest import generated_corpus, generated_questions, killed_after
 
 STOP = re.findall(
@@ -93,6 +95,12 @@ def test_passages_without_a_word_of_the_question_rank_in_corpus_order(tmp_path: 
         )
     ]
     assert ranked == [list("401235"), list("012345"), list("025134")]
+
+
+def test_an_index_is_read_from_its_files_as_it_is_searched(corpus: list[Passage], tmp_path: Path) -> None:
+    postings = vars(built(corpus, tmp_path / "index", Bm25Settings()))["_postings"]
+    arrays = [value for value in vars(postings).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) == 3 and all(map(is_mapped, arrays))
 
 
 def test_of_a_corpus_smaller_than_top_n_all_is_taken_and_that_is_said_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -41,3 +42,49 @@ def test_rows_and_scores_are_those_of_a_stable_full_sort(
             order = np.argsort(-total, kind="stable")[:top_n]
             assert question_rows.tolist() == order.tolist()
             assert question_scores.tolist() == total[order].tolist()
+
+
+class Watched(np.ndarray[Any, Any]):
+    """Notes how many entries are looked at at once. What looks at all of them is refused."""
+
+    sizes: list[int]
+
+    def _looked_at(self, key: Any) -> Any:
+        part = self.view(np.ndarray)[key]
+        self.sizes.append(np.size(part))
+        return part
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._looked_at(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._looked_at(key)
+        self.view(np.ndarray)[key] = value
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        assert method == "at", f"{ufunc} looks at every entry"
+        self._looked_at(inputs[1])
+        return ufunc.at(self.view(np.ndarray), *inputs[1:])
+
+    def __array_function__(self, function: Any, *rest: Any) -> Any:
+        raise AssertionError(f"{function} looks at every entry")
+
+
+def watched(array: Any, sizes: list[int]) -> Watched:
+    seen: Watched = array.view(Watched)
+    seen.sizes = sizes
+    return seen
+
+
+def test_a_search_looks_at_no_more_than_the_passages_of_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cpus", lambda: 1)
+    index, zeros, sizes = bm25s.BM25(backend="numpy"), np.zeros, list[int]()
+    texts = [["all", *["rare"] * (i % 40 == 3), *["few"] * (i % 100 == 3)] for i in range(200)]
+    index.index(texts, show_progress=False)
+    words = [index.vocab_dict[word] for word in ("rare", "few")]
+    arrays = {**index.scores, **{name: watched(index.scores[name], sizes) for name in ("data", "indices")}}
+    searched = Postings(arrays)
+    monkeypatch.setattr(np, "zeros", lambda *rest, **options: watched(zeros(*rest, **options), sizes))
+    rows, _ = searched.search([words, words[:1]], 2)
+    assert rows.tolist() == [[3, 103], [43, 83]]
+    assert set(sizes) == {5, 2}  # of 200 passages
