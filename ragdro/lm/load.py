@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ragdro.config import ModelSettings
@@ -182,10 +182,14 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def caps_attention(config: PretrainedConfig) -> bool:
+    """Whether a model caps its attention scores (Gemma-2), which sdpa does not."""
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+
+
 def _refuse_lost_caps(source: str, hf: PreTrainedModel, settings: ModelSettings) -> None:
     """Raises `ModelError` for capped attention scores (Gemma-2) under sdpa, which leaves the cap out."""
-    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None)
-    if capped is not None and settings.attention == "sdpa":
+    if caps_attention(hf.config) and settings.attention == "sdpa":
         raise ModelError(f"{source}: caps its attention scores, which sdpa cannot; set attention: eager")
 
 

@@ -1,4 +1,4 @@
-"""How many passages, and how long, fit the positions that a model has.
+"""How many passages, and how long, fit the positions that a model has; and whether its attention can be seen.
 
 In: what is wanted, and how many tokens the selector's prompt has of its own. Out: N and a limit that fit.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from transformers import AutoConfig
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from ragdro.errors import ModelError
 from ragdro.hub import find_checkpoint
+from ragdro.lm.attention import attend_in_blocks
+from ragdro.lm.load import caps_attention
+from ragdro.planning.stand_in import cut_config
 from ragdro.prompts import load_template
 
 _PART = 0.9
@@ -46,12 +50,31 @@ def room_of(model: str, prompt: str, count: Callable[[str], int]) -> Room:
     Raises `ModelError` for a model without a config that can be read.
     """
     template = load_template(prompt)
+    positions = getattr(_config_of(model).get_text_config(), "max_position_embeddings", None)
+    return Room(positions, count(template.user), count(template.passage.replace("{identifier}", "20")))
+
+
+def shows_attention(model: str) -> bool:
+    """Whether a pointer can see what the heads of `model` attend to: where it runs sdpa without a cap.
+
+    Raises `ModelError` for a model without a config that can be read.
+    """
+    config = cut_config(_config_of(model), 1)
+    if caps_attention(config):
+        return False
+    try:
+        with torch.device("meta"):
+            hf = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    except ValueError:  # of a model that has no sdpa
+        return False
+    return attend_in_blocks(hf)
+
+
+def _config_of(model: str) -> PretrainedConfig:
     checkpoint = find_checkpoint(model)
     try:
-        hf = AutoConfig.from_pretrained(checkpoint.path, local_files_only=checkpoint.local).get_text_config()
+        return AutoConfig.from_pretrained(checkpoint.path, local_files_only=checkpoint.local)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{model}: its config cannot be read: {' '.join(str(error).split())[:200]}"
         ) from error
-    positions = getattr(hf, "max_position_embeddings", None)
-    return Room(positions, count(template.user), count(template.passage.replace("{identifier}", "20")))

@@ -21,7 +21,8 @@ from ragdro.lm.load import pick_device
 from ragdro.planning.look import Seen
 from ragdro.planning.machine import memory_of
 from ragdro.planning.plan import plan
-from ragdro.planning.room import Room
+from ragdro.planning.room import Room, shows_attention
+from ragdro.types import Role
 from ragdro.units import as_bytes, counted
 
 TINY = "tiny:base"
@@ -31,6 +32,17 @@ _FEW = 2_000
 _ROOM = 0.9
 """The fraction of the memory that a plan may take: the rest is for what it does not count."""
 _MOST_TOKENS = 256
+_HEADS = {"projection_learning_rate": 1e-2, "epochs": 8, "batch_size": 8, "warm_up_fraction": 0}
+_FITS_OF_HEADS = {"warm_up": _HEADS, "m_step": {**_HEADS, "projection_learning_rate": 2e-3, "epochs": 4}}
+"""How weights of attention heads are fitted: as `configs/smollm2-135m.yaml` does."""
+_WHY_HEADS = {
+    "selector.pointer": (
+        "some heads of a pretrained model look at the passages that answer a question already; which ones is"
+        " learned from a few hundred questions"
+    ),
+    "warm_up.selector": "a frozen model reads each question once: more epochs cost next to nothing",
+    "m_step.selector": "smaller steps than the warm-up's, whose weights are adjusted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,8 @@ def starter(options: StarterOptions, seen: Seen, passages: int, room: Room) -> S
     device = pick_device(options.device)
     available = memory_of(device) if options.memory is None else int(options.memory * 2**30)
     chosen, why = _trained(values, max(1, seen.questions), device, available)
-    key = "selector.adapter" if "adapter" in chosen["selector"] else "selector"
+    role = _trained_roles(values)[0]
+    key = f"{role}.adapter" if "adapter" in chosen[role] else role
     return Starter(chosen, {**reasons, key: why})
 
 
@@ -139,6 +152,10 @@ def _of_data(
         "top_n": said,
         "retriever.kind": "what each question brings" if given else "BM25 over the corpus",
     }
+    if options.selector == "pointer" and options.model != TINY and shows_attention(options.model):
+        values["selector"]["pointer"] = {"score": "attention", "frozen": True}
+        values |= {stage: {"selector": heads, "generator": fit} for stage, heads in _FITS_OF_HEADS.items()}
+        reasons |= _WHY_HEADS
     if n < min(_MOST_N, there):
         reasons["top_n"] = f"{said}, and so many fit the model's {room.positions} positions"
     if fitting < read:
@@ -154,26 +171,31 @@ def _of_data(
 def _ways(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Ways to train, the one that takes the most memory first."""
     yield "all weights are trained", values
-    yield "all weights are trained", _with_roles(values, {"gradient_checkpointing": True})
-    base = {"gradient_checkpointing": True, "adapter": "lora"}
-    yield "an adapter is trained", _with_adapters(values, base)
-    dtype = "bfloat16"
-    yield "an adapter is trained", _with_adapters(values, {**base, "dtype": dtype}, shared=True)
+    yield "all weights are trained", _with_trained(values, {"gradient_checkpointing": True})
+    lora = _with_adapters(_with_trained(values, {"gradient_checkpointing": True, "adapter": "lora"}))
+    yield "an adapter is trained", lora
+    smaller = {role: {**lora[role], "dtype": "bfloat16"} for role in ("selector", "generator")}
+    shared = {"shared_backbone": True} if len(_trained_roles(values)) == 2 else {}
+    yield "an adapter is trained", {**lora, **smaller, **shared}
 
 
-def _with_roles(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    return {**values, **{role: {**values[role], **changes} for role in ("selector", "generator")}}
+def _trained_roles(values: Mapping[str, Any]) -> tuple[Role, ...]:
+    """Those whose model is trained: not that of a frozen pointer."""
+    return ("generator",) if "pointer" in values["selector"] else ("selector", "generator")
 
 
-def _with_adapters(
-    values: dict[str, Any], changes: dict[str, Any], *, shared: bool = False
-) -> dict[str, Any]:
+def _with_trained(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {**values, **{role: {**values[role], **changes} for role in _trained_roles(values)}}
+
+
+def _with_adapters(values: dict[str, Any]) -> dict[str, Any]:
     """Adapters learn at a higher rate than whole models."""
-    changed = _with_roles(values, changes)
+    changed = dict(values)
     for stage in ("warm_up", "m_step"):
         fits = values.get(stage, {"selector": {}, "generator": {}})
-        changed[stage] = {role: {"learning_rate": 1e-4, **fit} for role, fit in fits.items()}
-    return {**changed, "shared_backbone": True} if shared else changed
+        rates = {role: {"learning_rate": 1e-4, **fits[role]} for role in _trained_roles(values)}
+        changed[stage] = {**fits, **rates}
+    return changed
 
 
 def _checked(values: Mapping[str, Any]) -> Config:

@@ -35,11 +35,58 @@ def data(folder: Path) -> list[str]:
     return [*files, f"--model={folder / 'model'}"]
 
 
-def test_a_pointer_has_its_own_prompt(tmp_path: Path, canned: None) -> None:
+def test_a_pointer_of_a_pretrained_model_goes_by_its_attention(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
-    done = init(file, *data(tmp_path), "--selector=pointer")
+    done = init(file, *data(tmp_path), "--selector=pointer", "--device=cpu")
     assert done.exit_code == 0, done.output
-    assert (load_config(file).selector.kind, load_config(file).selector.prompt) == ("pointer", "pointer")
+    config = load_config(file)
+    assert (config.selector.kind, config.selector.prompt, config.selector.layers) == (
+        "pointer",
+        "pointer",
+        None,
+    )
+    assert (config.selector.pointer.score, config.selector.pointer.frozen) == ("attention", True)
+    rates = []
+    for fits in (config.warm_up, config.m_step):
+        assert fits.selector is not None and fits.generator is not None
+        rates.append((fits.selector.projection_learning_rate, fits.selector.epochs))
+        assert (fits.selector.batch_size, fits.selector.warm_up_fraction) == (8, 0)
+        assert (fits.generator.projection_learning_rate, fits.generator.batch_size) == (None, 16)
+    assert rates == [(1e-2, 8), (2e-3, 4)]
+    assert "heads of a pretrained model look at the passages that answer" in file.read_text()
+    paths = [f"runs={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}"]
+    ran = CliRunner().invoke(app, ["train", str(file), "--dry-run", *paths])
+    assert ran.exit_code == 0, ran.output
+
+
+@pytest.mark.parametrize("capped", [False, True])
+@pytest.mark.usefixtures("canned")
+def test_a_pointer_whose_attention_is_not_seen_or_says_nothing_goes_by_states(
+    capped: bool, tmp_path: Path
+) -> None:
+    words, file = data(tmp_path), tmp_path / "my.yaml"
+    if capped:
+        shape = tmp_path / "model/config.json"
+        shape.write_text(json.dumps({**json.loads(shape.read_text()), "attn_logit_softcapping": 50.0}))
+    else:
+        words[-1] = "--model=tiny:base"
+    done = init(file, *words, "--selector=pointer")
+    assert done.exit_code == 0, done.output
+    selector = load_config(file).selector
+    assert (selector.kind, selector.pointer.score, selector.pointer.frozen) == ("pointer", "states", False)
+
+
+def test_a_frozen_pointer_leaves_what_saves_memory_to_the_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragdro.planning.starter.plan", lambda *_: {"memory": 2.0**40})
+    done = init(tmp_path / "c.yaml", *data(tmp_path), "--selector=pointer", "--memory=1")
+    assert done.exit_code == 0, done.output
+    config = load_config(tmp_path / "c.yaml")
+    assert config.selector.adapter is None and not config.selector.gradient_checkpointing
+    assert config.generator.adapter is not None and config.generator.gradient_checkpointing
+    assert (config.selector.dtype, config.generator.dtype) == ("bfloat16", "bfloat16")
+    assert "generator.adapter: the smallest way" in done.stdout and not config.shared_backbone
 
 
 def test_what_it_writes_runs(tmp_path: Path) -> None:
