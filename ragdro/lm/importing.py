@@ -86,9 +86,10 @@ def _from_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             raise ModelError(f"{file}: no GGUF file; give a .gguf file, a checkpoint folder or a hub name")
     if find_spec("gguf") is None:
         raise ConfigError(f"{file}: GGUF files need gguf; install it with pip install 'ragdro[gguf]'")
-    _require_whole(file)
+    reader = _read_whole(file)
     with unreadable(f"{file}: cannot be imported"):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        _begin_and_end(tokenizer, reader)
         hf, report = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=DTYPES["float32"], output_loading_info=True
         )
@@ -100,8 +101,21 @@ def _from_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return hf, tokenizer
 
 
-def _require_whole(file: Path) -> None:
-    """Raises `ModelError` for a GGUF file that is damaged or cut short, and for one of several parts."""
+def _begin_and_end(tokenizer: Any, reader: Any) -> None:
+    """Have texts begin and end with the tokens that the file says, which transformers leaves out."""
+    for flag, token, place in (
+        ("add_bos_token", tokenizer.bos_token_id, 0),
+        ("add_eos_token", tokenizer.eos_token_id, -1),
+    ):
+        field = reader.get_field(f"tokenizer.ggml.{flag}")
+        if field is not None and bool(field.contents()) != (tokenizer("a")["input_ids"][place] == token):
+            setattr(tokenizer, flag, bool(field.contents()))
+            tokenizer.update_post_processor()
+
+
+def _read_whole(file: Path) -> Any:
+    """A reader of the file. Raises `ModelError` for a GGUF file that is damaged or cut short, and for one of
+    several parts."""
     from gguf import GGUFReader
 
     try:
@@ -112,6 +126,7 @@ def _require_whole(file: Path) -> None:
     parts = 1 if count is None else int(count.contents())
     if parts > 1:
         raise ModelError(f"{file}: one of {parts} parts; merge them first (llama-gguf-split --merge)")
+    return reader
 
 
 def _from_checkpoint(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

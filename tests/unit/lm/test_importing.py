@@ -34,7 +34,12 @@ _NAMES = {
 
 
 def write_gguf(
-    path: Path, model: LanguageModel, chat: str | None = CHAT, architecture: str = "llama", **extra: int
+    path: Path,
+    model: LanguageModel,
+    chat: str | None = CHAT,
+    architecture: str = "llama",
+    begins: bool | None = None,
+    **extra: int,
 ) -> Path:
     """As the format's page has it: rotary halves interleaved, tokens spelled as in the vocabulary."""
     config, hf = model.hf.config, model.tokenizer.hf
@@ -62,6 +67,8 @@ def write_gguf(
     )
     writer.add_bos_token_id(hf.bos_token_id)
     writer.add_eos_token_id(hf.eos_token_id)
+    if begins is not None:
+        writer.add_add_bos_token(begins)
     if chat is not None:
         writer.add_chat_template(chat)
     for name, tensor in model.hf.state_dict().items():
@@ -117,6 +124,19 @@ def test_a_gguf_file_becomes_the_folder_of_the_same_model(
     assert tokenizer.chat_template == CHAT
     assert tokenizer(text)["input_ids"] == model.tokenizer.hf(text)["input_ids"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "small.gguf"]
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_texts_begin_as_the_file_says(begins: bool, model: LanguageModel, tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "small.gguf", model, begins=begins)
+    import_model(file, tmp_path / "out")
+    tokenizer, own = AutoTokenizer.from_pretrained(tmp_path / "out"), model.tokenizer.hf
+    text = "Mara Voss works for Zorba."
+    first = [own.bos_token_id] if begins else []
+    assert tokenizer(text)["input_ids"] == first + own(text, add_special_tokens=False)["input_ids"]
+    assert (
+        tokenizer(text, add_special_tokens=False)["input_ids"] == tokenizer(text)["input_ids"][len(first) :]
+    )
 
 
 def test_a_folder_is_imported_in_another_dtype_and_a_folder_with_one_gguf_as_the_file(
