@@ -32,12 +32,12 @@ from ragdro.runs.weighted_lists import weighted_lists
 from ragdro.selection.selector import Selector
 from ragdro.training.m_step import fit
 from ragdro.training.teachers import tied_lists
-from ragdro.types import Permutation, Task, WeightedTask
+from ragdro.types import Task, WeightedTask
 
 Build = Callable[[int], TrainingExample]
 
 
-def all_gold(task: Task, permutation: Permutation) -> float:
+def all_gold(task: Task, permutation: Sequence[int]) -> float:
     """Whether the list holds every gold passage. Raises `ConfigError` where none is labelled."""
     held = full_recall([task.candidates.passages[i] for i in permutation], task.question.gold_passages)
     if held is None:

@@ -63,7 +63,7 @@ SETS: Mapping[str, Mapping[str, Any]] = {
 }
 """HotpotQA has its ten paragraphs and MuSiQue its twenty, in BM25's order; the others BM25's top ten of the
 whole corpus. `kept_out`: so many of the training questions join the test."""
-UNLABELLED = "warm-up-unlabelled"
+UNLABELLED, DISTANT = "warm-up-unlabelled", "warm-up-distant"
 WARM_UP = ("iterations=0", "checkpoints.keep=all", "evaluation.test=all")
 BLOCKS = ("blocks", "blocks-then-full")
 LIST = (
@@ -82,14 +82,18 @@ ROWS: Mapping[str, Sequence[str]] = {
     "sft": ["objective=sft"],
     UNLABELLED: [*WARM_UP, "warm_up.teacher=fused"],
     "dro-unlabelled": [],
+    DISTANT: [*WARM_UP, "warm_up.teacher=distant"],
+    "dro-distant": [],
     "list": [*WARM_UP, *LIST],
     "dro-list": [*LIST],
     **{row: [*WARM_UP, f"generator.passage_attention={row}"] for row in BLOCKS},
 }
 """`unlabelled`: no label of a passage is used; the teacher is BM25's order fused with the order by the
-question's likelihood under the generator. `list`: the selector writes identifiers. `blocks`: the warm-up of
+question's likelihood under the generator. `distant`: nor there; the teacher puts passages that hold the
+answer first. `list`: the selector writes identifiers. `blocks`: the warm-up of
 a generator that reads each passage by itself."""
-FIRST = {row: {"dro-unlabelled": UNLABELLED, "dro-list": "list"}.get(row, "warm-up") for row in ROWS}
+_OTHERS = {"dro-unlabelled": UNLABELLED, "dro-distant": DISTANT, "dro-list": "list"}
+FIRST = {row: _OTHERS.get(row, "warm-up") for row in ROWS}
 """Which row's warm-up each starts from."""
 NAMES: Mapping[str, Mapping[str, str]] = {
     "zero-shot": {"zero-shot vanilla RAG": "vanilla_rag"},
@@ -97,6 +101,10 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     UNLABELLED: {
         "vanilla RAG, warmed up without labels": "vanilla_rag",
         "warm-up without labels": "warm_up",
+    },
+    DISTANT: {
+        "vanilla RAG, warmed up from answers": "vanilla_rag",
+        "warm-up from answers": "warm_up",
     },
     **{r: {f"{r}, vanilla RAG": "vanilla_rag", f"{r}, warm-up": "warm_up"} for r in ("list", *BLOCKS)},
 }
