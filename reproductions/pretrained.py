@@ -89,23 +89,16 @@ ROWS: Mapping[str, Sequence[str]] = {
     **{row: [*WARM_UP, f"generator.passage_attention={row}"] for row in BLOCKS},
 }
 """`unlabelled`: no label of a passage is used; the teacher is BM25's order fused with the order by the
-question's likelihood under the generator. `distant`: nor there; the teacher puts passages that hold the
-answer first. `list`: the selector writes identifiers. `blocks`: the warm-up of
-a generator that reads each passage by itself."""
+question's likelihood under the generator. `distant`: nor there; it puts passages that hold the answer first.
+`list`: the selector writes identifiers. `blocks`: a generator that reads each passage by itself."""
 _OTHERS = {"dro-unlabelled": UNLABELLED, "dro-distant": DISTANT, "dro-list": "list"}
 FIRST = {row: _OTHERS.get(row, "warm-up") for row in ROWS}
 """Which row's warm-up each starts from."""
 NAMES: Mapping[str, Mapping[str, str]] = {
     "zero-shot": {"zero-shot vanilla RAG": "vanilla_rag"},
     "warm-up": {"warmed-up vanilla RAG": "vanilla_rag", "warm-up": "warm_up"},
-    UNLABELLED: {
-        "vanilla RAG, warmed up without labels": "vanilla_rag",
-        "warm-up without labels": "warm_up",
-    },
-    DISTANT: {
-        "vanilla RAG, warmed up from answers": "vanilla_rag",
-        "warm-up from answers": "warm_up",
-    },
+    UNLABELLED: {"vanilla RAG, warmed up without labels": "vanilla_rag", "warm-up without labels": "warm_up"},
+    DISTANT: {"vanilla RAG, warmed up from answers": "vanilla_rag", "warm-up from answers": "warm_up"},
     **{r: {f"{r}, vanilla RAG": "vanilla_rag", f"{r}, warm-up": "warm_up"} for r in ("list", *BLOCKS)},
 }
 """What is shown of the rows that do not start from another's warm-up: a label for each stage."""

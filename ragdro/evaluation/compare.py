@@ -136,9 +136,9 @@ def _paired_files(first: str | Path, second: str | Path, stage: str | None) -> d
     if not common:
         if Path(first).is_file() or Path(second).is_file():
             raise DataError("give two run folders or two prediction files, not one of each", path=first)
-        of = "of a stage that" if stage is None else f"of stage {stage!r} that"
+        shared = "of a stage that" if stage is None else f"of stage {stage!r} that"
         there = "; ".join(f"{run}: {', '.join(files)}" for run, files in ((first, left), (second, right)))
-        raise DataError(f"has no predictions {of} {second} has too; what is there: {there}", path=first)
+        raise DataError(f"has no predictions {shared} {second} has too; what is there: {there}", path=first)
     return {name: (left[name], right[name]) for name in common}
 
 

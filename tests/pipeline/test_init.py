@@ -187,12 +187,12 @@ def test_a_split_spares_what_is_there(tmp_path: Path) -> None:
     split = [*words, "--validation-fraction=0.3"]
     questions = (tmp_path / "train.jsonl").read_bytes()
     (tmp_path / "c-train.jsonl").write_bytes(questions)
-    own = f"--train={tmp_path / 'c-train.jsonl'}"
+    train = f"--train={tmp_path / 'c-train.jsonl'}"
     for more in ([], ["--overwrite"]):
         with pytest.raises(ConfigError, match=r"c-train.jsonl: is read by this command, and would be lost"):
-            _raise(init(tmp_path / "c.yaml", own, *split, *more))
+            _raise(init(tmp_path / "c.yaml", train, *split, *more))
     with pytest.raises(ConfigError, match=r"c-train.jsonl: is read by this command, and would be lost"):
-        _raise(init(tmp_path / "c-train.jsonl", own, *split, "--overwrite"))
+        _raise(init(tmp_path / "c-train.jsonl", train, *split, "--overwrite"))
     other = f"--train={tmp_path / 'train.jsonl'}"
     with pytest.raises(ConfigError, match=r"c-train.jsonl: exists; name another FILE.yaml or pass"):
         _raise(init(tmp_path / "c.yaml", other, *split))

@@ -168,17 +168,17 @@ def test_a_candidate_that_nobody_read_counts_too(project: Path) -> None:
     assert changed
 
 
-@pytest.mark.parametrize("of", ["commit", "ragdro", "a later session", "nothing that is noted"])
-def test_what_other_code_measured_is_measured_anew(project: Path, copy: Path, of: str) -> None:
+@pytest.mark.parametrize("differs", ["commit", "ragdro", "a later session", "nothing that is noted"])
+def test_what_other_code_measured_is_measured_anew(project: Path, copy: Path, differs: str) -> None:
     config, path = config_of(project, f"warm_up.from={copy}"), copy / "environment.json"
     noted = json.loads(path.read_text())
     assert known_stages(config) == set(STAGES)
-    if of == "nothing that is noted":
+    if differs == "nothing that is noted":
         path.unlink()
     else:
         packages = {**noted["packages"], "ragdro": "0.0.1"}
-        changed = {"packages": packages} if of == "ragdro" else {"commit": "0" * 40}
-        made = {**noted, "resumed": [changed]} if of == "a later session" else {**noted, **changed}
+        changed = {"packages": packages} if differs == "ragdro" else {"commit": "0" * 40}
+        made = {**noted, "resumed": [changed]} if differs == "a later session" else {**noted, **changed}
         path.write_text(json.dumps(made))
     assert known_stages(config) == set()
     path.write_text(json.dumps({**noted, "resumed": [{"command": ["ragdro", "train", "--resume"]}]}))

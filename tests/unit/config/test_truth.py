@@ -26,10 +26,10 @@ def classes() -> Iterator[type[Settings]]:
     for module in pkgutil.iter_modules(ragdro.config.__path__, "ragdro.config."):
         importlib.import_module(module.name)
     objective_classes()
-    found = [Settings]
-    for one in found:
-        found += one.__subclasses__()
-    yield from (one for one in dict.fromkeys(found) if one.__module__.startswith("ragdro."))
+    kinds = [Settings]
+    for one in kinds:
+        kinds += one.__subclasses__()
+    yield from (one for one in dict.fromkeys(kinds) if one.__module__.startswith("ragdro."))
 
 
 def complaints(one: type[Settings], key: str, value: Any) -> list[str]:
