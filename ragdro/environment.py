@@ -46,7 +46,7 @@ def sessions(environment: Mapping[str, Any]) -> list[dict[str, Any]]:
 def made_with(environment: Mapping[str, Any]) -> list[str]:
     """By the contents of environment.json: versions and commit of each session, where they are other ones."""
     texts = (
-        f"{', '.join(f'{name} {version}' for name, version in one['packages'].items() if version)}; commit"
+        f"{', '.join(f'{name} {number}' for name, number in one['packages'].items() if number)}; commit"
         f" {str(one.get('commit') or 'unknown')[:10]}"
         for one in sessions(environment)
         if "packages" in one

@@ -108,7 +108,9 @@ def _begin_and_end(tokenizer: Any, reader: Any) -> None:
         ("add_eos_token", tokenizer.eos_token_id, -1),
     ):
         field = reader.get_field(f"tokenizer.ggml.{flag}")
-        if field is not None and bool(field.contents()) != (tokenizer("a")["input_ids"][place] == token):
+        if field is None or token is None:
+            continue
+        if bool(field.contents()) != (tokenizer("a")["input_ids"][place] == token):
             setattr(tokenizer, flag, bool(field.contents()))
             tokenizer.update_post_processor()
 

@@ -90,7 +90,9 @@ def test_what_an_objective_reads_to_label_its_samples_is_planned(
     drawn = [[Draw(z, 0.0, 0.0) for z in lists] for lists in unlike_lists(config, QUESTIONS)]
     tasks = longest_tasks(config, QUESTIONS)
     weighted = e_step(selector, generator, tasks, propose=lambda s, t: drawn, max_tokens=budget)
-    labeller = Labeller(selector, generator, budget, lambda of, do: list(do(range(len(of)))), nullcontext)
+    labeller = Labeller(
+        selector, generator, budget, lambda tasks, score: list(score(range(len(tasks)))), nullcontext
+    )
     with profiled(Profile(1.0)) as profile:
         assert algorithm.needs_labels == bool(reads)
         algorithm.label(weighted, labeller)

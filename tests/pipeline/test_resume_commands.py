@@ -25,7 +25,7 @@ def trained(path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
 
 def facts(page: str, name: str) -> list[str]:
     """What the page says under a name."""
-    return [part.partition("</dd>")[0] for part in page.split(f"<dt>{name}</dt><dd>")[1:]]
+    return [text.partition("</dd>")[0] for text in page.split(f"<dt>{name}</dt><dd>")[1:]]
 
 
 def test_a_report_has_every_command_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,12 +183,12 @@ def killed_behind_snapshot(given: None) -> None:
     """The process ends in the write of the generator that was warmed up, when the snapshot is taken."""
     patch, taken, save = pytest.MonkeyPatch(), threading.Event(), RunCheckpointer.save_snapshot
 
-    def take(checkpointer: RunCheckpointer, name: str) -> None:
+    def noted_snapshot(checkpointer: RunCheckpointer, name: str) -> None:
         save(checkpointer, name)
         if name == REFERENCE:
             taken.set()
 
-    patch.setattr(RunCheckpointer, "save_snapshot", take)
+    patch.setattr(RunCheckpointer, "save_snapshot", noted_snapshot)
     at_write(2, lambda *write: os._exit(KILLED if taken.wait(EVENT) else 1), patch)
 
 

@@ -50,9 +50,9 @@ class Watched(np.ndarray[Any, Any]):
     sizes: list[int]
 
     def _looked_at(self, key: Any) -> Any:
-        part = self.view(np.ndarray)[key]
-        self.sizes.append(np.size(part))
-        return part
+        read = self.view(np.ndarray)[key]
+        self.sizes.append(np.size(read))
+        return read
 
     def __getitem__(self, key: Any) -> Any:
         return self._looked_at(key)

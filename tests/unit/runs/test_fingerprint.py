@@ -25,7 +25,7 @@ def asked(**changes: Any) -> Task:
     return replace(TASK, question=replace(QUESTION, **changes))
 
 
-def found(*passages: Passage) -> Task:
+def task_with(*passages: Passage) -> Task:
     return replace(TASK, candidates=replace(TASK.candidates, passages=passages))
 
 
@@ -36,9 +36,9 @@ def found(*passages: Passage) -> Task:
         *(asked(hops=2), asked(hops=None), asked(ranking=("p1",)), asked(queries=("Firm 1",))),
         *(asked(standalone="Where?"), asked(passages=()), asked(passages=(replace(GOLD, gold=False),))),
         *(asked(passages=(replace(GOLD, text="Mara1 works."),)), asked(passages=(GOLD, GOLD))),
-        *(found(*PASSAGES[:2]), found(*PASSAGES), found(*reversed(PASSAGES[:3]))),
-        *(found(*PASSAGES[:2], replace(PASSAGES[2], **{key: "new"})) for key in ("id", "title", "text")),
-        found(*PASSAGES[:2], replace(PASSAGES[2], id="p", title="2Firm 2")),
+        *(task_with(*PASSAGES[:2]), task_with(*PASSAGES), task_with(*reversed(PASSAGES[:3]))),
+        *(task_with(*PASSAGES[:2], replace(PASSAGES[2], **{key: "new"})) for key in ("id", "title", "text")),
+        task_with(*PASSAGES[:2], replace(PASSAGES[2], id="p", title="2Firm 2")),
     ],
 )
 def test_all_that_a_run_is_made_from_counts(edited: Task) -> None:
@@ -72,7 +72,7 @@ def test_a_passage_of_many_questions_is_read_once_and_equal_ones_are_the_same(
     monkeypatch.setattr(fingerprint, "_digest", counted)
     shared = fingerprint_of([TASK, TASK, OTHER], [TASK])
     assert sorted(read) == ["own-1", "p0", "p1", "p2", "p3"]
-    copied = found(*(replace(passage) for passage in PASSAGES[:3]))
+    copied = task_with(*(replace(passage) for passage in PASSAGES[:3]))
     assert fingerprint_of([TASK, copied, OTHER], [copied]) == shared
 
 
@@ -82,6 +82,6 @@ def test_a_run_that_noted_ids_alone_is_known_by_them() -> None:
     noted = hashlib.sha256(line + b"\n" + b"\n" + b"\n").hexdigest()
     assert began_on(noted, [TASK], [], None) and began_on(noted, [asked(answers=("Firm one",))], [], [])
     assert not began_on(noted, [TASK], [TASK], None)
-    assert not began_on(noted, [found(*PASSAGES)], [], None)
+    assert not began_on(noted, [task_with(*PASSAGES)], [], None)
     assert began_on(fingerprint_of([TASK], [], None), [TASK], [], None)
     assert not began_on(fingerprint_of([TASK], [], None), [asked(answers=("Firm one",))], [], None)

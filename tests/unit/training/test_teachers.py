@@ -58,9 +58,9 @@ def test_query_likelihood_is_that_of_a_dialogues_last_turn() -> None:
     rag, (task,) = pocket_rag(), pocket_tasks(1, 4)
     last = "where does Mara Voss work?"
     asked = replace(task.question, question=f"{'who is that? ' * 24}\n{last}")
-    (found,) = query_log_likelihoods(rag.generator, [replace(task, question=asked)], 400)
+    (scores,) = query_log_likelihoods(rag.generator, [replace(task, question=asked)], 400)
     expected = [plain(rag.generator, last, p.title, p.text) for p in task.candidates.passages]
-    assert found == pytest.approx(expected, abs=2e-3)
+    assert scores == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_passage_that_does_not_fit_is_refused_by_the_key_to_lower() -> None:
