@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -132,6 +132,32 @@ def test_an_epoch_sees_every_question_once_also_where_an_update_has_them_all(
     settings = Optimisation(learning_rate=1e-5, batch_size=batch_size, epochs=4)
     fit(model, questions, build, settings, np.random.default_rng(0))
     assert np.bincount(seen).tolist() == [4] * questions
+
+
+def test_a_fit_builds_the_next_update_in_a_thread_while_this_one_computes_and_no_more() -> None:
+    model, built, second = random_model(byte_level(), initializer_range=0.05), [0], threading.Event()
+
+    def build(i: int) -> TrainingExample:
+        assert threading.current_thread() is not threading.main_thread()
+        built[0] += 1
+        if built[0] == 4:
+            second.set()
+        return question(i)
+
+    class Waits(FitObserver):
+        updates = 0
+
+        def computing(self) -> AbstractContextManager[None]:
+            assert second.wait(30)  # the first update, of two questions, ends behind the next one's
+            return nullcontext()
+
+        def taken(self, update: Update, optimiser: Any) -> None:
+            self.updates += 1
+            assert built[0] <= 2 * (self.updates + 1)
+
+    settings, seen = Optimisation(learning_rate=1e-5, batch_size=2, epochs=3), Waits()
+    fit(model, 4, build, settings, np.random.default_rng(0), seen)
+    assert seen.updates == 6 and built == [12]
 
 
 def test_the_next_is_made_while_one_is_worked_on_and_no_more() -> None:
