@@ -123,7 +123,10 @@ def random_model(
 
 
 def is_mapped(array: Any) -> bool:
-    """Whether an array's numbers are those of a file, read as they are looked at."""
+    """Whether an array's numbers are those of a file, read as they are looked at, and the array a plain one:
+    each piece of a `memmap` costs microseconds, in which no other thread runs."""
+    if type(array) is not np.ndarray:
+        return False
     while isinstance(array, np.ndarray):
         array = array.base
     return isinstance(array, mmap)

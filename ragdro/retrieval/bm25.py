@@ -93,7 +93,8 @@ class Bm25Retriever(RowRetriever[Bm25Settings]):
 
     def _open_index(self, store: PassageStore, folder: Path) -> None:
         self._index = bm25s.BM25.load(folder / INDEX, mmap=True, backend="numpy", show_progress=False)
-        self._postings = Postings(self._index.scores)
+        # as plain arrays: each piece of a `memmap` costs microseconds under Python's lock
+        self._postings = Postings({name: np.asarray(array) for name, array in self._index.scores.items()})
         self._rules = word_rules(self.settings, (folder / LANGUAGE).read_text())
 
     def _rank_batch(

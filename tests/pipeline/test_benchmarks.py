@@ -143,6 +143,17 @@ def test_a_server_gives_many_clients_what_it_gives_one(
     assert loop["fraction"] == 1.5 and loop["rate"] > 0 and loop["p95"] >= loop["median"] > 0
 
 
+@pytest.mark.slow
+def test_threads_and_processes_find_the_same(tmp_path: Path) -> None:
+    """The script refuses answers that differ."""
+    words = ["--passages", "300", "--questions", "9", "--rounds", "1", "--workers", "3"]
+    command = [sys.executable, "-m", "benchmarks.search_workers", *words, "--index", str(tmp_path / "index")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=flight.HERE)
+    line = json.loads(done.stdout)
+    assert min(line["threads_over_processes"].values()) > 0
+    assert all(line[way]["processor_ms"] > 0 for way in ("one_thread", "threads", "processes"))
+
+
 def test_saves_of_shards_are_timed(tmp_path: Path) -> None:
     times = commits.measure(tmp_path, 3)
     assert len(list((tmp_path / "state").glob("*-shard-*.json"))) == 3

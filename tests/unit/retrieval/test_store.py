@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.store import LINES, OFFSETS, PassageStore, decode_passage, encode_passage, write_store
 from ragdro.types import Passage, PassageSource
+from tests.conftest import is_mapped
 from tests.unit.retrieval.conftest import killed_after
 
 ODD = [
@@ -31,6 +33,11 @@ def test_every_passage_comes_back_by_row_and_by_id(tmp_path: Path) -> None:
         store[5]
     with pytest.raises(IndexError):
         store[-1]
+
+
+def test_a_store_is_read_from_its_files_as_it_is_asked(tmp_path: Path) -> None:
+    arrays = [value for value in vars(write_store(ODD, tmp_path)).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) == 2 and all(map(is_mapped, arrays))
 
 
 def test_lines_hold_what_is_known_alone() -> None:
