@@ -13,8 +13,10 @@ import yaml
 
 pytest.importorskip("torch")
 
+from benchmarks.retrieval import write_corpus as write_generated
 from ragdro.config import load_config
 from ragdro.config.retriever import parse_settings
+from ragdro.data import read_corpus
 from ragdro.errors import ConfigError, ModelError
 from ragdro.planning.index import Text, plan_index, plan_index_of, width_of
 from ragdro.retrieval import make_retriever
@@ -81,6 +83,19 @@ def test_an_index_of_chinese_takes_the_disk_that_was_planned(tmp_path: Path) -> 
     planned = plan_index(settings, text)
     assert planned is not None
     assert size_of(tmp_path / "index") == pytest.approx(planned["disk"], rel=0.15)
+
+
+@pytest.mark.parametrize(("passages", "disk", "memory"), [(1_000_000, 683, 1_724), (5_000_000, 3_418, 8_078)])
+def test_a_large_bm25_index_is_planned_as_it_was_measured(
+    passages: int, disk: float, memory: float, tmp_path: Path
+) -> None:
+    """MiB of the builds in `benchmarks/README.md`; passages of 20 to 60 words."""
+    write_generated(tmp_path / "corpus.jsonl", 1_000, [20, 60])
+    text = Text.of(passages, list(read_corpus(str(tmp_path / "corpus.jsonl"))))
+    planned = plan_index(parse_settings({"kind": "bm25"}), text)
+    assert planned is not None
+    assert planned["disk"] / 2**20 == pytest.approx(disk, rel=0.05)
+    assert planned["memory"] / 2**20 == pytest.approx(memory, rel=0.05)
 
 
 def test_what_is_planned_is_the_arithmetic() -> None:
