@@ -119,6 +119,7 @@ class RunCheckpointer(Checkpointer):
             return None
         return shards.decode(self._store.json(self.state, key), tasks)
 
+    @phase("save")
     def save_shard(self, number: int, weighted: Sequence[WeightedTask]) -> None:
         """See `Checkpointer`."""
         self._store.put_json(self.state, _shard_key(number), shards.encode(weighted))
@@ -133,6 +134,7 @@ class RunCheckpointer(Checkpointer):
         """See `Checkpointer`."""
         self._store.put_json(self.state, f"{_LISTS}{name}", lists)
 
+    @phase("save")
     def save_teacher(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
         """See `Checkpointer`."""
         self.save_history(name, lists)
@@ -142,6 +144,7 @@ class RunCheckpointer(Checkpointer):
         """See `Checkpointer`."""
         self._store.put_json(self.state, _SAMPLES, shards.encode(weighted))
 
+    @phase("save")
     def save_vanilla(self) -> None:
         """See `Checkpointer`."""
         self._commit()
@@ -173,6 +176,7 @@ class RunCheckpointer(Checkpointer):
         self._store.settle()
         self._point_at_best()
 
+    @phase("save")
     @waiting_for("saving")
     def finish(self) -> None:
         """The run is done: its results are written, and what is left to extend it from."""
@@ -191,6 +195,7 @@ class RunCheckpointer(Checkpointer):
         """Wait for what is still being written."""
         self._store.settle()
 
+    @phase("save")
     def _extend(self) -> None:
         """A finished run goes further: from here on its state has the models, which were loaded from its last
         checkpoint."""
@@ -220,6 +225,7 @@ class RunCheckpointer(Checkpointer):
         if world_size() > 1:
             self._preemption.hold()
 
+    @phase("save")
     def _save_fit(self, role: str, step: int, optimiser: Optimizer | Zero | None) -> None:
         """A state after `step`; no optimiser: the fit is done, and the model is that of this iteration's
         checkpoint."""

@@ -185,5 +185,9 @@ def test_a_flight_is_stopped_in_the_middle_and_resumed(tmp_path: Path) -> None:
     options = argparse.Namespace(iterations=1, an_iteration=None, no_warm_up=True)
     found = flight.flown(200, tmp_path, options)
     assert found["questions"] == 200 and len(found["peak_mib"]) == 2
-    assert {"decode", "score", "selector update", "generator update"} <= found["processor_seconds"].keys()
+    seconds = found["processor_seconds"]
+    computing = {"decode", "score", "selector update", "generator update"}
+    assert computing | {"evaluate", "save"} <= seconds.keys()
+    # 16 questions to validate, behind no warm-up and behind the iteration
+    assert found["milliseconds_a_question_measured"] == pytest.approx(seconds["evaluate"] * 1000 / 32, 0.05)
     assert found["state_in_the_middle"]["files"] > 1 and found["resume_to_first_update"]["processor"] > 0

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import ragdro
 from ragdro.cli import app
+from ragdro.config import load_config
+from ragdro.profiling import Profile, active_profile, profiled
+from ragdro.runs.state import StateStore
 from tests.pipeline.test_train import write_config
 
 PHASES = {
@@ -37,3 +42,23 @@ def test_a_profile_accounts_for_all_of_the_time_and_changes_nothing(tmp_path: Pa
     for name in computing:
         rate = phases[name]["flops_per_second"]
         assert phases[name]["utilisation"] == pytest.approx(rate / profile["peak_flops_per_second"])
+
+
+def test_whatever_brings_a_state_to_disk_is_time_of_saving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard, an update in a fit's middle and at its end, a stage, and a finished run that goes further."""
+    phases, commit = list[str](), StateStore.commit
+
+    def seen(*arguments: Any) -> None:
+        profile = active_profile()
+        assert profile is not None
+        phases.append(profile.phase)
+        commit(*arguments)
+
+    monkeypatch.setattr(StateStore, "commit", seen)
+    path = write_config(tmp_path, checkpoints={"every": 1})
+    with profiled(Profile(1.0)):
+        ragdro.run(load_config(path, ["iterations=1"]))
+        ragdro.run(load_config(path), resume=True)
+    assert set(phases) == {"save"} and len(phases) > 20
