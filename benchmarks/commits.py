@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,9 +28,8 @@ _SHARD = [{"id": f"q{i}", "samples": [[[3, 1, 2, 5, 4], -1.5, -1.5, -2.5, 0.125]
 
 def measure(folder: Path, commits: int) -> dict[str, Any]:
     """Commit so many shards; what the commits alone took."""
-    from ragdro.runs.state import State, StateStore
-
-    store, state = StateStore(folder), State()
+    states = import_module("ragdro.runs.state")  # of either version of the code
+    store, state = states.StateStore(folder), states.State()
     clock: list[float] = []
     processor: list[float] = []
     for number in range(commits):

@@ -11,6 +11,7 @@ gathered in 16 bits: its float32 weights are there in parts alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -25,7 +26,7 @@ from transformers import PreTrainedModel
 from ragdro.config import Parallel
 from ragdro.errors import ModelError
 from ragdro.lm.model import LanguageModel
-from ragdro.parallel.world import is_rank0, rank, world_size
+from ragdro.parallel.world import balanced, rank, world_size
 from ragdro.parallel.zero import gather_zero, savers, zero_stage
 
 
@@ -101,24 +102,34 @@ def whole_weights(hf: PreTrainedModel) -> dict[str, Tensor] | None:
 
 
 @torch.no_grad()
-def copied_weights(hf: PreTrainedModel) -> dict[str, Tensor]:
+def copied_weights(hf: PreTrainedModel, *, shared: bool = False) -> dict[str, Tensor]:
     """The state of a model as it is now, in the dtype that it is trained in: a copy, except of what is
-    frozen. All processes have to ask for it; the main one has it, on its CPU, the others nothing. The layers
-    of a sharded model are in parts afterwards."""
+    frozen. All processes have to ask for it; the main one has it, on its CPU, the others nothing. Where it
+    is `shared` each has about as much of it; what goes by several names is the main one's. The layers of a
+    sharded model are in parts afterwards."""
     reshard(hf)
     state = hf.state_dict(keep_vars=True)
-    copies = {value: _copied(value) for value in state.values() if isinstance(value, Tensor)}
-    if not is_rank0():
-        return {}
-    return {name: copies[value] if isinstance(value, Tensor) else value for name, value in state.items()}
+    names = Counter(value for value in state.values() if isinstance(value, Tensor))
+    owner = dict.fromkeys(names, 0)
+    if shared:
+        single = [tensor for tensor, count in names.items() if count == 1]
+        tied = sum(tensor.numel() for tensor, count in names.items() if count > 1)
+        owner |= zip(single, balanced([tensor.numel() for tensor in single], tied), strict=True)
+    copies = {tensor: _copied(tensor, owner[tensor] == rank()) for tensor in names}
+    return {
+        name: copies[value] if isinstance(value, Tensor) else value
+        for name, value in state.items()
+        if (owner[value] if isinstance(value, Tensor) else 0) == rank()
+    }
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copied(tensor: Tensor, is_own: bool) -> Tensor:
+    """On the CPU of the process whose own it is; all processes ask for it."""
     if isinstance(tensor, DTensor):  # what is gathered is a copy
         whole: Tensor = tensor.full_tensor()
-        return whole.cpu() if is_rank0() else whole.new_empty(0)
+        return whole.cpu() if is_own else whole.new_empty(0)
     is_frozen = isinstance(tensor, Parameter) and not tensor.requires_grad
-    return tensor.detach() if is_frozen or not is_rank0() else tensor.detach().to("cpu", copy=True)
+    return tensor.detach() if is_frozen or not is_own else tensor.detach().to("cpu", copy=True)
 
 
 def own_parts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ safetensors files from elsewhere, such as a model's, is read in the same way.
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -68,12 +67,11 @@ def written(folder: Path, begun: Future[Any]) -> list[Path]:
     return sorted(folder.glob(f"shard-{rank() + 1:05d}-*.safetensors"))
 
 
-def write_alone(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Have this process alone write whole tensors into the folder; the file. Raises `OSError` where the disk
-    refuses."""
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
-    folder.mkdir(parents=True)
-    path = folder / "model.safetensors"
+def write_whole(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Write whole tensors, that no other process writes, into the folder; the file. Raises `OSError` where
+    the disk refuses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"shard-{rank() + 1:05d}.safetensors"
     _write(path, tensors)
     return path
 

@@ -173,12 +173,22 @@ def map_sharded(
     return [parts[i % world_size()][i // world_size()] for i in range(len(items))]
 
 
-def all_gather_object(value: Item) -> list[Item]:
-    """Every process's value, in their order."""
+def balanced(sizes: Sequence[int], taken: int = 0) -> list[int]:
+    """Which process takes each of some things of these sizes, so that all take about as much; the first one
+    has `taken` so much already."""
+    loads, ranks = [taken, *[0] * (world_size() - 1)], [0] * len(sizes)
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        ranks[i] = loads.index(min(loads))
+        loads[ranks[i]] += sizes[i]
+    return ranks
+
+
+def all_gather_object(value: Item, group: dist.ProcessGroup | None = None) -> list[Item]:
+    """Every process's value, in their order, through a `group` (None: that of the work of the moment)."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value, group=_group())
+    dist.all_gather_object(values, value, group=group or _group())
     return values
 
 

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from ragdro.config import Config, Parallel
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.parallel.tensors import Kinds
-from ragdro.parallel.world import rank, world_size
+from ragdro.parallel.world import balanced, rank, world_size
 
 
 def require_deepspeed(config: Config) -> None:
@@ -214,11 +214,7 @@ def gather_zero(parameter: Tensor) -> Tensor:
 
 def savers(tensors: Sequence[Tensor]) -> list[int]:
     """Which process saves each of some tensors, so that all save about as many numbers."""
-    sizes, ranks = [0] * world_size(), list[int]()
-    for tensor in tensors:
-        ranks.append(sizes.index(min(sizes)))
-        sizes[ranks[-1]] += getattr(tensor, "ds_numel", tensor.numel())
-    return ranks
+    return balanced([getattr(tensor, "ds_numel", tensor.numel()) for tensor in tensors])
 
 
 def _outside_layers(hf: PreTrainedModel) -> list[Parameter]:

@@ -2,7 +2,7 @@
 
 In: the units of work of a training, as they are done. Out: states in `RUN/state/`, of which each is what a
 killed run comes back to, and the checkpoint of every iteration. Of several processes all keep the same state,
-and one writes.
+each writes its part of the tensors, and one the rest.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from ragdro.profiling import phase
 from ragdro.runs import shards
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.log import MetricsLog
+from ragdro.runs.saved_states import State
 from ragdro.runs.signals import Preemption
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.state import StateStore
 from ragdro.training.callbacks import Checkpointer
 from ragdro.training.evaluate import compared
 from ragdro.training.m_step import Update
@@ -127,8 +128,8 @@ class RunCheckpointer(Checkpointer):
 
     def save_snapshot(self, name: str) -> None:
         """See `Checkpointer`."""
-        weights = self._training.snapshots[name].weights  # which are replaced, never changed
-        self._store.put_model(self.state, name, lambda: ([], weights))
+        part = own_parts(self._training.snapshots[name].weights)  # which are replaced, never changed
+        self._store.put_model(self.state, name, lambda: ([], part))
 
     def save_history(self, name: str, lists: Mapping[str, Sequence[Permutation]]) -> None:
         """See `Checkpointer`."""
@@ -159,7 +160,7 @@ class RunCheckpointer(Checkpointer):
         for role, model in training.models.items():
             written = self._written.get(role, state.iteration_of(role))
             if written is None:  # a state needs no checkpoint of it, and this one is waited for anyway
-                self._folder.save_model(iteration, role, model)
+                self._folder.checkpoint_writer(iteration, role, model, self._store.meet)()
             elif written != iteration:
                 self._put_model(role, iteration)
             unshard(model.hf)
@@ -211,7 +212,8 @@ class RunCheckpointer(Checkpointer):
         that `is_there` it is written while training goes on."""
         model = self._training.models[role]
         self._store.wait_for_writes()  # no two copies are there at once
-        write = self._folder.checkpoint_writer(iteration, role, model, is_there=is_there)
+        meet = self._store.meet
+        write = self._folder.checkpoint_writer(iteration, role, model, meet, is_there=is_there)
         self._store.put_model(self.state, role, write)
         self._written[role] = iteration
 

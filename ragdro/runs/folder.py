@@ -27,10 +27,10 @@ from ragdro.config.resume import note_root, resumed
 from ragdro.environment import environment, resumed_environment
 from ragdro.files import remove_temporary_files, sync, write_atomically
 from ragdro.lm.model import LanguageModel
-from ragdro.lm.saving import ModelFiles, files_of
+from ragdro.lm.saving import ALONE, ModelFiles, Writers, is_stored_as_it_is
 from ragdro.lm.snapshot import trained_parameters
-from ragdro.parallel.sharding import copied_weights, whole_weights
-from ragdro.parallel.world import is_rank0
+from ragdro.parallel.sharding import copied_weights
+from ragdro.parallel.world import is_rank0, rank, visible, world_size
 from ragdro.runs.lock import LOCK
 from ragdro.runs.log import finite
 from ragdro.runs.state import Written
@@ -85,37 +85,51 @@ class RunFolder:
         write_atomically(path, json.dumps({**record, "sequences": batch.sequences}) + "\n")
         return path
 
-    def save_model(self, iteration: int, role: str, model: LanguageModel) -> None:
-        """The checkpoint of a role in an iteration (0: the warm-up). All processes give their parts of a
-        sharded model, whose layers nobody has whole afterwards; one writes."""
-        whole = whole_weights(model.hf)
-        if is_rank0():
-            self._write(files_of(model, whole), iteration, role)
-
     def checkpoint_writer(
-        self, iteration: int, role: str, model: LanguageModel, *, is_there: bool = False
+        self,
+        iteration: int,
+        role: str,
+        model: LanguageModel,
+        meet: Callable[[], object] = lambda: None,
+        *,
+        is_there: bool = False,
     ) -> Callable[[], Written]:
-        """What does `save_model` of the model as it is now, in the process that writes and in any thread: the
-        model may change at once. All processes ask for it. It returns what `StateStore.put_model` takes;
-        where the checkpoint `is_there`, it does no more."""
-        weights, own = copied_weights(model.hf), model.projections
-        projections = {} if own is None else {n: t.to("cpu", copy=True) for n, t in own.state_dict().items()}
+        """What writes the checkpoint of a role in an iteration (0: the warm-up), of the model as it is now,
+        in any thread: the model may change at once; the layers of a sharded one are in parts afterwards.
+
+        All processes ask for it and call it. Each writes a part of the weights where these can be, else the
+        first writes all; `meet` returns when all have called it. It returns what `StateStore.put_model`
+        takes; where the checkpoint `is_there`, it does no more.
+        """
+        shared = world_size() > 1 and is_stored_as_it_is(model)
+        weights, own = copied_weights(model.hf, shared=shared), model.projections
+        projections = dict[str, Tensor]()
+        if own is not None and is_rank0():
+            projections = {n: t.to("cpu", copy=True) for n, t in own.state_dict().items()}
         named = {**weights, **{f"projections.{name}": value for name, value in projections.items()}}
-        trained = {name: named[name] for name in trained_parameters(model)} if is_rank0() else {}
-        files = ModelFiles(model.hf, model.tokenizer, model.adapter, weights, projections)
+        shapes = {name: p.shape for name, p in trained_parameters(model).items()}
+        trained = {name: named[name] for name in shapes if name in named}
+        writers = Writers(rank(), world_size(), meet) if shared else ALONE
+        files = ModelFiles(model.hf, model.tokenizer, model.adapter, weights, projections, writers)
+        folder = role_folder(self.path, iteration, role)
 
         def write() -> Written:
-            if not is_there:
-                self._write(files, iteration, role)
-            return _needed(role_folder(self.path, iteration, role), trained)
+            if is_there:
+                there = sorted(folder.glob("*.safetensors"))
+                held = _held(there, shapes)
+                own = there[rank() :: world_size()]
+            elif shared or is_rank0():
+                files.write(folder)
+                for above in (folder.parent.parent, self.path):  # a state may need it
+                    sync(above)
+                own = [visible(path) for path in files.own_files(folder)]
+                held = _held(own, shapes)
+            else:
+                return [], {}
+            lacking = {name: value for name, value in trained.items() if name not in held}
+            return own if held else [], lacking
 
         return write
-
-    def _write(self, files: ModelFiles, iteration: int, role: str) -> None:
-        folder = role_folder(self.path, iteration, role)
-        files.write(folder)
-        for above in (folder.parent.parent, self.path):  # a state may need it
-            sync(above)
 
     def point_at_best(self, results: Mapping[str, Any], finished: int, needed: set[int]) -> None:
         """Point `best` where it belongs and remove the checkpoints that neither `checkpoints.keep` names nor
@@ -145,20 +159,19 @@ class RunFolder:
                 path.unlink()
 
 
-def _needed(folder: Path, trained: Mapping[str, Tensor]) -> Written:
-    """The files of a checkpoint, if it holds any trained parameters as they are, float32 and under their own
-    names, and those that it does not hold: an adapter's, a pointer's and those of an architecture that is
-    renamed on disk have other names."""
-    files, held = sorted(folder.glob("*.safetensors")), set[str]()
+def _held(files: Sequence[Path], trained: Mapping[str, torch.Size]) -> set[str]:
+    """Which trained parameters a checkpoint's files hold as they are, float32 and under their own names: an
+    adapter's, a pointer's and those of an architecture that is renamed on disk have other names."""
+    held = set[str]()
     for path in files:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in trained.keys() & set(file.keys())}
         held |= {
             name
             for name, one in slices.items()
-            if one.get_dtype() == "F32" and torch.Size(one.get_shape()) == trained[name].shape
+            if one.get_dtype() == "F32" and torch.Size(one.get_shape()) == trained[name]
         }
-    return files if held else [], {name: value for name, value in trained.items() if name not in held}
+    return held
 
 
 def _point(link: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ragdro.access import naming
 from ragdro.errors import TrainingError
-from ragdro.runs.state import State
+from ragdro.runs.saved_states import State
 from ragdro.runs.trackers import Tracker, numbers
 from ragdro.units import counted
 

@@ -24,9 +24,10 @@ from ragdro.runs.garbage import settled, uncollected
 from ragdro.runs.lock import RunLock
 from ragdro.runs.log import MetricsLog, SilentLog, finite
 from ragdro.runs.measured import measured_before
+from ragdro.runs.saved_states import State
 from ragdro.runs.setup import Setup, set_up
 from ragdro.runs.signals import Preemption
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.state import StateStore
 from ragdro.runs.status import CONFIG, finished_results, kept_checkpoint, refuse_another_run
 from ragdro.runs.taught import LoopRetriever
 from ragdro.runs.trackers import open_trackers
@@ -82,16 +83,14 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         stack.callback(shown.close)
         setup.engine.say, setup.engine.gather = shown.say, all_gather_object
 
-        def begin() -> State:
-            """Take the folder; the state to resume from, or the first one of a new run."""
+        def take() -> None:
             stack.callback(RunLock(folder.path).release)
-            state = _state(config, folder.path, setup, resume, shown.say)
-            folder.begin(resume=resume)
-            if state.serial:
-                shown.say(f"{folder.path}: resuming from saved state {state.serial}")
-            return state
 
-        state = broadcast_from_rank0(begin)
+        broadcast_from_rank0(take)
+        state = _state(config, folder.path, setup, resume, shown.say)
+        broadcast_from_rank0(partial(folder.begin, resume=resume))
+        if state.serial:
+            shown.say(f"{folder.path}: resuming from saved state {state.serial}")
         log = _open_log(config, folder, state)
         stack.callback(log.close)
         own: list[Callback] = [LogCallback(log)]
@@ -123,21 +122,31 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
 
 
 def _state(config: Config, folder: Path, setup: Setup, resume: bool, say: Callable[[str], None]) -> State:
-    """The state to resume from, or the first one of a new run; nothing is written. Raises a `RagdroError` for
-    a run that was begun in another way."""
-    state = State()
-    if resume and (folder / CONFIG).is_file():
+    """The state to resume from, or the first one of a new run; nothing is written. All processes ask for it,
+    and hash some of the files each. Raises a `RagdroError` for a run that was begun in another way."""
+
+    def is_begun() -> bool:
+        if not resume or not (folder / CONFIG).is_file():
+            return False
         refuse_another_run(config)
-        state = StateStore(folder).newest(say) or state
-    if state.serial and not began_on(state.questions, *setup.splits):
-        raise TrainingError(
-            f"{folder}: the run began on other questions, answers, labels or passages; resume it with those,"
-            " or give the run another name"
-        )
-    state.questions = fingerprint_of(*setup.splits)
-    if setup.warm_start is not None:
-        setup.warm_start.note(state)
-    return state
+        return True
+
+    state = (StateStore(folder).newest(say) if broadcast_from_rank0(is_begun) else None) or State()
+    start = setup.warm_start
+    described = {} if start is None else start.described()
+
+    def checked() -> State:
+        if state.serial and not began_on(state.questions, *setup.splits):
+            raise TrainingError(
+                f"{folder}: the run began on other questions, answers, labels or passages; resume it with"
+                " those, or give the run another name"
+            )
+        state.questions = fingerprint_of(*setup.splits)
+        if start is not None:
+            start.note(state, described)
+        return state
+
+    return broadcast_from_rank0(checked)
 
 
 def _measured(config: Config, setup: Setup) -> Mapping[str, Records]:

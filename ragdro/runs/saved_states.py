@@ -1,25 +1,57 @@
 """The states in `RUN/state/` as files: which there are, what one says, and what no kept one needs.
 
-In: the folder, values that JSON can hold. Out: `000012.json` with a checksum of its own, and the values of
-one that is whole.
+In: the folder, a `State` or values that JSON can hold. Out: `000012.json` with a checksum of its own, and
+what one that is whole says.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ragdro.files import atomic_file
-from ragdro.runs.file_index import INDEX, DamagedError, read_files
+from ragdro.runs.file_index import INDEX, DamagedError, Files, read_files
+from ragdro.runs.status import CHECKPOINTS, STATE
+from ragdro.training.parts import LoopState
 
 KEPT = 2
 """How many states a run that is not done keeps."""
+_PLACE = re.compile(rf"{STATE}/\d{{6}}-[\w-]+/[\w.-]+|{CHECKPOINTS}/iteration-(\d+)/[\w-]+/[\w.-]+")
+"""Where a file with tensors may be, below the run folder."""
+
+
+@dataclass(slots=True)
+class State(LoopState):
+    """Where a run stands: how far its loop is, and what is on disk.
+
+    `metrics_bytes`, `records`, `seconds`: how far metrics.jsonl goes, and the time spent. `files`: key →
+    [file name, SHA-256], changed by `StateStore` alone; on disk the first `files_bytes` of files.jsonl, whose
+    SHA-256 is `files_sha256`. `tensors`: key → the files that they are in, below the run folder, with the
+    SHA-256 of each. `questions`: a hash of all questions and candidates. `checkpoint`: of a finished run, the
+    iteration whose checkpoint has the models.
+    """
+
+    serial: int = 0
+    metrics_bytes: int = 0
+    records: int = 0
+    seconds: float = 0.0
+    questions: str = ""
+    files: Files = field(default_factory=dict)
+    files_bytes: int = 0
+    files_sha256: str = hashlib.sha256().hexdigest()
+    tensors: dict[str, dict[str, str]] = field(default_factory=dict)
+    checkpoint: int | None = None
+
+    def iteration_of(self, key: str) -> int | None:
+        """The iteration in whose checkpoint tensors are; None where they are in none."""
+        return next(iter(iterations_of(self.tensors.get(key, {}))), None)
 
 
 def state_path(folder: Path, serial: int) -> Path:
@@ -48,6 +80,32 @@ def load_values(path: Path) -> dict[str, Any]:
     if value_hash(values) != checksum or not {"tensors", "files_bytes", "files_sha256"} <= set(values):
         raise DamagedError(f"{path}: its checksum does not match")
     return values
+
+
+def read_state(run: Path, path: Path) -> tuple[State, dict[Path, str]]:
+    """A state of a run, and the files that it needs, which are there, with the checksum that each has to
+    have. Raises `DamagedError`."""
+    values = load_values(path)
+    if set(values) | {"files"} != {f.name for f in fields(State)}:
+        raise DamagedError(f"{path}: its checksum does not match")
+    files = read_files(path.parent, values["files_bytes"], values["files_sha256"])
+    state = State(files=files, **{**values, "scores": [(i, score) for i, score in values["scores"]]})
+    needed = [(f"{STATE}/{name}", digest, Path(name).name == name) for name, digest in files.values()]
+    needed += [
+        (name, digest, _PLACE.fullmatch(name) is not None and ".." not in name)
+        for tensors in state.tensors.values()
+        for name, digest in tensors.items()
+    ]
+    for name, _, allowed in needed:
+        if not allowed or not (run / name).is_file():
+            raise DamagedError(f"{run / name}: missing, and {path.name} needs it")
+    return state, {run / name: digest for name, digest, _ in needed}
+
+
+def iterations_of(files: Mapping[str, str]) -> set[int]:
+    """The iterations in whose checkpoints these files are."""
+    places = (_PLACE.fullmatch(name) for name in files)
+    return {int(match[1]) for match in places if match is not None and match[1]}
 
 
 def value_hash(values: Mapping[str, Any]) -> str:

@@ -15,60 +15,38 @@ checkpoint. Only JSON and safetensors are read.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import torch
-import torch.distributed as dist
 
 from ragdro.errors import TrainingError
 from ragdro.files import atomic_file, sync
-from ragdro.parallel.tensors import Group, SavedTensors, begin_writing, write_alone, written
-from ragdro.parallel.world import visible, world_size
-from ragdro.runs.file_index import DamagedError, FileIndex, Files, read_files
-from ragdro.runs.saved_states import KEPT, Leftovers, load_values, save_values, state_paths
-from ragdro.runs.status import CHECKPOINTS, STATE
-from ragdro.training.parts import LoopState
+from ragdro.parallel.tensors import Group, SavedTensors, begin_writing, write_whole, written
+from ragdro.parallel.world import all_gather_object, broadcast_from_rank0, visible
+from ragdro.runs.checksums import file_hash, file_hashes
+from ragdro.runs.file_index import DamagedError, FileIndex
+from ragdro.runs.saved_states import (
+    KEPT,
+    Leftovers,
+    State,
+    iterations_of,
+    load_values,
+    read_state,
+    save_values,
+    state_paths,
+)
+from ragdro.runs.status import STATE
 
 Written: TypeAlias = tuple[list[Path], Mapping[str, torch.Tensor]]
 """The files of a model's checkpoint that a state needs, and what it needs of the model that they lack."""
-_PLACE = re.compile(rf"{STATE}/\d{{6}}-[\w-]+/[\w.-]+|{CHECKPOINTS}/iteration-(\d+)/[\w-]+/[\w.-]+")
-"""Where a file with tensors may be, below the run folder."""
-
-
-@dataclass(slots=True)
-class State(LoopState):
-    """Where a run stands: how far its loop is, and what is on disk.
-
-    `metrics_bytes`, `records`, `seconds`: how far metrics.jsonl goes, and the time spent. `files`: key →
-    [file name, SHA-256], changed by `StateStore` alone; on disk the first `files_bytes` of files.jsonl, whose
-    SHA-256 is `files_sha256`. `tensors`: key → the files that they are in, below the run folder, with the
-    SHA-256 of each. `questions`: a hash of all questions and candidates. `checkpoint`: of a finished run, the
-    iteration whose checkpoint has the models.
-    """
-
-    serial: int = 0
-    metrics_bytes: int = 0
-    records: int = 0
-    seconds: float = 0.0
-    questions: str = ""
-    files: Files = field(default_factory=dict)
-    files_bytes: int = 0
-    files_sha256: str = hashlib.sha256().hexdigest()
-    tensors: dict[str, dict[str, str]] = field(default_factory=dict)
-    checkpoint: int | None = None
-
-    def iteration_of(self, key: str) -> int | None:
-        """The iteration in whose checkpoint tensors are; None where they are in none."""
-        return next(iter(_iterations(self.tensors.get(key, {}))), None)
 
 
 class StateStore:
@@ -95,23 +73,36 @@ class StateStore:
     def newest(self, warn: Callable[[str], None]) -> State | None:
         """The newest state that is whole; None where there is none at all.
 
-        A damaged one is named to `warn` and the one before it is taken. Raises `TrainingError` where all
-        are damaged.
+        A damaged one is named to `warn` and the one before it is taken. All processes ask for it, and verify
+        some of the files each. Raises `TrainingError` where all are damaged.
         """
-        states = state_paths(self.folder)
-        for path in states:
-            try:
-                state = self._read(path)
-            except DamagedError as damage:
-                warn(f"{damage}; resuming from the state before it")
-                continue
-            for newer in state_paths(self.folder):
-                if newer.name > path.name:
-                    newer.unlink()
-            return state
-        if states:
+        for path in broadcast_from_rank0(partial(state_paths, self.folder)):
+            read, damage = broadcast_from_rank0(partial(self._read, path))
+            if read is not None:
+                state, files = read
+                wrong = [file for file, digest in file_hashes([*files]).items() if digest != files[file]]
+                if not wrong:
+                    return broadcast_from_rank0(partial(self._make_newest, state))
+                damage = f"{wrong[0]}: its checksum does not match"
+            warn(f"{damage}; resuming from the state before it")
+        return broadcast_from_rank0(self._refuse_damaged)
+
+    def _read(self, path: Path) -> tuple[tuple[State, dict[Path, str]] | None, str]:
+        """`read_state`, or what is wrong."""
+        try:
+            return read_state(self._run, path), ""
+        except DamagedError as damage:
+            return None, str(damage)
+
+    def _make_newest(self, state: State) -> State:
+        for newer in state_paths(self.folder):
+            if int(newer.stem) > state.serial:
+                newer.unlink()
+        return state
+
+    def _refuse_damaged(self) -> None:
+        if state_paths(self.folder):
             raise TrainingError(f"{self.folder}: no saved state is whole; start again with overwrite=True")
-        return None
 
     def put_tensors(self, state: State, parts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Begin to write tensors for the next `commit`, by key and name; they may change at once. Raises
@@ -124,20 +115,26 @@ class StateStore:
         self._add(state, parts, partial(written, folder, begun))
 
     def put_model(self, state: State, role: str, write: Callable[[], Written]) -> None:
-        """Begin to write a model for the next `commit`: the process that writes states calls `write`, in a
-        thread of its own and behind what was begun before, and has what the checkpoint lacks beside; that
-        must not change meanwhile."""
+        """Begin to write a model for the next `commit`: each process calls `write` for its part, in a thread
+        of its own and behind what was begun before, and has what the checkpoint lacks beside; that must not
+        change meanwhile."""
         folder = self.folder / f"{state.serial + 1:06d}-{role}"
 
         def write_all() -> list[Path]:
+            self._leftovers.written(folder)  # not before: a state that is still being written would remove it
+            if self.writes:
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
+            self.meet()
             files, lacking = write()
             if not lacking:
                 return files
-            self._leftovers.written(folder)
-            return [*files, write_alone(folder, {f"{role}:{name}": t for name, t in lacking.items()})]
+            return [*files, write_whole(folder, {f"{role}:{name}": t for name, t in lacking.items()})]
 
-        begun = self._worker.submit(write_all if self.writes else list)
-        self._add(state, [role], begun.result)
+        self._add(state, [role], self._worker.submit(write_all).result)
+
+    def meet(self) -> None:
+        """Wait until all processes have called this; while nothing else is being written."""
+        all_gather_object(None, self._group)
 
     def wait_for_writes(self) -> None:
         """Wait until all that was put is written: no copy of a tensor is held any more. Raises OSError where
@@ -160,7 +157,7 @@ class StateStore:
         if self.writes:
             with atomic_file(path, "w") as file:
                 file.write(json.dumps(value))  # json.dump goes a number at a time
-            digest = _file_hash(path)
+            digest = file_hash(path)
         if key in state.files and state.files[key][0] != path.name:
             self._dropped.append(state.files[key][0])
         state.files[key] = self._changes[key] = [path.name, digest]
@@ -189,7 +186,7 @@ class StateStore:
         needed: set[int] = set()
         for path in state_paths(self.folder)[:KEPT]:
             with suppress(DamagedError):
-                needed |= {i for files in load_values(path)["tensors"].values() for i in _iterations(files)}
+                needed |= {i for files in load_values(path)["tensors"].values() for i in iterations_of(files)}
         return needed
 
     def json(self, state: State, key: str) -> Any:
@@ -232,11 +229,8 @@ class StateStore:
         """The checksum of every process's files, each read by the one that wrote it."""
         for folder in {path.parent for path in own}:
             sync(folder)
-        hashes = {p.relative_to(self._run).as_posix(): _file_hash(p) for p in own}
-        if self._group is None:
-            return hashes
-        parts: list[dict[str, str]] = [{}] * world_size()
-        dist.all_gather_object(parts, hashes, group=self._group)
+        hashes = {p.relative_to(self._run).as_posix(): file_hash(p) for p in own}
+        parts = all_gather_object(hashes, self._group)
         return {name: digest for part in parts for name, digest in part.items()}
 
     def _list_changes(self, state: State) -> Callable[[dict[str, Any]], None]:
@@ -263,36 +257,3 @@ class StateStore:
         """The run is done: no other state is needed any more."""
         if self.writes:
             self._leftovers.remove_all(1)
-
-    def _read(self, path: Path) -> State:
-        values = load_values(path)
-        if set(values) | {"files"} != {f.name for f in fields(State)}:
-            raise DamagedError(f"{path}: its checksum does not match")
-        files = read_files(self.folder, values["files_bytes"], values["files_sha256"])
-        state = State(files=files, **{**values, "scores": [(i, score) for i, score in values["scores"]]})
-        needed = [
-            (f"{STATE}/{name}", digest, Path(name).name == name) for name, digest in state.files.values()
-        ]
-        needed += [
-            (name, digest, _PLACE.fullmatch(name) is not None and ".." not in name)
-            for files in state.tensors.values()
-            for name, digest in files.items()
-        ]
-        for name, digest, allowed in needed:
-            file = self._run / name
-            if not allowed or not file.is_file():
-                raise DamagedError(f"{file}: missing, and {path.name} needs it")
-            if _file_hash(file) != digest:
-                raise DamagedError(f"{file}: its checksum does not match")
-        return state
-
-
-def _iterations(files: Mapping[str, str]) -> set[int]:
-    """The iterations in whose checkpoints these files are."""
-    places = (_PLACE.fullmatch(name) for name in files)
-    return {int(match[1]) for match in places if match is not None and match[1]}
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

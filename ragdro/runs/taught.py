@@ -27,8 +27,8 @@ from ragdro.files import rename_durably, sync
 from ragdro.lm.engines.process import end_with_parent
 from ragdro.parallel.world import broadcast_from_rank0, waiting_for
 from ragdro.runs.checkpointer import SHARD
+from ragdro.runs.saved_states import State
 from ragdro.runs.setup import load_splits, prepare
-from ragdro.runs.state import State
 from ragdro.runs.status import RETRIEVERS
 from ragdro.system import Rag
 from ragdro.training.tasks import Splits

@@ -14,10 +14,12 @@ from typing import Any
 
 from ragdro.config import Config, load_config, with_prompt_date
 from ragdro.errors import ConfigError, TrainingError
+from ragdro.parallel.world import broadcast_from_rank0
 from ragdro.prompts import load_template
+from ragdro.runs.checksums import file_hashes
 from ragdro.runs.models import settings_of
+from ragdro.runs.saved_states import State
 from ragdro.runs.stages import WARM_UP, checkpoint_of, config_of
-from ragdro.runs.state import State
 from ragdro.runs.status import CHECKPOINTS, CONFIG
 from ragdro.types import Role
 
@@ -43,17 +45,17 @@ class WarmStart:
     roles: tuple[Role, ...]
 
     def described(self) -> dict[str, Any]:
-        """What the results say: run, stage, and a hash of each model's weights."""
+        """What the results say: run, stage, and a hash of each model's weights. All processes ask for it, and
+        read some of the files each."""
         return {
             "run": str(self.run),
             "stage": self.stage,
             "sha256": {role: _hash(self.checkpoint / role) for role in self.roles},
         }
 
-    def note(self, state: State) -> None:
+    def note(self, state: State, described: dict[str, Any]) -> None:
         """Write into a run's first state what it starts from. Raises `TrainingError` where a run that resumes
         finds something else there."""
-        described = self.described()
         if state.serial and state.results.get(KEY) != described:
             raise TrainingError(
                 f"warm_up.from: {self.checkpoint} is not what the run began with; start again with"
@@ -153,8 +155,5 @@ def _compared(config: Config, role: Role, key: str, value: Any) -> Any:
 
 def _hash(folder: Path) -> str:
     """Of a model's weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    hashes = file_hashes(broadcast_from_rank0(lambda: sorted(folder.glob("*.safetensors"))))
+    return hashlib.sha256(bytes.fromhex("".join(hashes.values()))).hexdigest()

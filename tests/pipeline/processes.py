@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.pipeline.crash import Processes
 from tests.pipeline.test_train import write_config
@@ -49,11 +50,11 @@ def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
         json.loads((run / "results.json").read_text()), json.loads((other / "results.json").read_text())
     )
     assert close(log(run), log(other))
-    weights = sorted(p.relative_to(run) for p in run.glob("checkpoints/*/*/*.safetensors"))
-    assert len(weights) == 2 * pairs
-    for path in weights:
-        tensors, other_tensors = load_file(run / path), load_file(other / path)
-        assert tensors.keys() == other_tensors.keys()
+    models = sorted(p.relative_to(run) for p in run.glob("checkpoints/*/*"))
+    assert len(models) == 2 * pairs
+    for path in models:
+        tensors, other_tensors = weights(run / path), weights(other / path)
+        assert tensors and tensors.keys() == other_tensors.keys()
         for key, tensor in tensors.items():
             assert float((tensor - other_tensors[key]).abs().max()) <= 1e-4, (path, key)
     for path in run.glob("predictions-*.jsonl"):
@@ -61,6 +62,13 @@ def assert_equal_runs(run: Path, other: Path, pairs: int = 2) -> None:
             [json.loads(x) for x in (r / path.name).read_text().splitlines()] for r in (run, other)
         ]
         assert close(*predictions)
+
+
+def weights(model: Path) -> dict[str, Tensor]:
+    """All tensors in a model's folder, each of which is in one file."""
+    tensors = [one for path in model.glob("*.safetensors") for one in load_file(path).items()]
+    assert len({name for name, _ in tensors}) == len(tensors)
+    return dict(tensors)
 
 
 def close(a: Any, b: Any) -> bool:

@@ -26,7 +26,8 @@ from ragdro.parallel.tensors import begin_writing
 from ragdro.runs.checkpointer import RunCheckpointer
 from ragdro.runs.folder import RunFolder
 from ragdro.runs.models import load_pair
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.saved_states import State
+from ragdro.runs.state import StateStore
 from ragdro.training.parts import REFERENCE
 from tests.pipeline.crash import KILLED, Command, outcome, small_run
 from tests.pipeline.test_adapters import LORA

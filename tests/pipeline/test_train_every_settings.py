@@ -18,7 +18,7 @@ from ragdro.parallel import world
 from ragdro.runs import setup, taught
 from ragdro.runs.exported import write_exported_config
 from ragdro.runs.own_parts import with_own_parts
-from ragdro.runs.state import State
+from ragdro.runs.saved_states import State
 from ragdro.runs.taught import LoopRetriever, options_of, taught_after
 from ragdro.system import Rag
 from ragdro.training.callbacks import Callback

@@ -11,7 +11,7 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
-from ragdro.parallel.tensors import SavedTensors, begin_writing, write_alone, written
+from ragdro.parallel.tensors import SavedTensors, begin_writing, write_whole, written
 
 
 def test_headers_are_read_once_however_often_some_are_read(
@@ -63,8 +63,8 @@ def test_writing_makes_no_copy_of_the_file_in_memory(tmp_path: Path) -> None:
 
 
 def test_tensors_of_several_folders_are_one(tmp_path: Path) -> None:
-    write_alone(tmp_path / "checkpoint", {"w": torch.ones(2), "other": torch.ones(1)})
-    write_alone(tmp_path / "beside", {"role:v": torch.full((2,), 2.0), "optimiser:v": torch.zeros(1)})
+    write_whole(tmp_path / "checkpoint", {"w": torch.ones(2), "other": torch.ones(1)})
+    write_whole(tmp_path / "beside", {"role:v": torch.full((2,), 2.0), "optimiser:v": torch.zeros(1)})
     saved = SavedTensors({tmp_path / "checkpoint": "", tmp_path / "beside": "role:"})
     read = {name: tensor.tolist() for name, tensor in saved.whole().items()}
     assert read == {"w": [1, 1], "other": [1], "v": [2, 2]}

@@ -26,7 +26,7 @@ from ragdro.parallel.tensors import (
     restore_optimiser,
     written,
 )
-from ragdro.parallel.world import own_group
+from ragdro.parallel.world import balanced, own_group
 from ragdro.parallel.zero import Zero
 from tests.unit.parallel.ranks import on_two_ranks
 
@@ -186,10 +186,15 @@ def test_parameters_that_were_moved_unequally_often_are_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("sizes", "expected"), [([5, 1, 1, 1, 4], [0, 1, 1, 1, 1]), ([2, 2, 2, 2], [0, 1, 0, 1]), ([], [])]
+    ("sizes", "expected"), [([5, 1, 1, 1, 4], [0, 1, 0, 1, 1]), ([2, 2, 2, 2], [0, 1, 0, 1]), ([], [])]
 )
-def test_each_tensor_is_saved_by_the_process_that_has_least_to_save(
+def test_the_largest_left_is_saved_by_the_process_that_has_least_to_save(
     sizes: list[int], expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zero, "world_size", lambda: 2)
+    monkeypatch.setattr("ragdro.parallel.world.world_size", lambda: 2)
     assert zero.savers([torch.zeros(size) for size in sizes]) == expected
+
+
+def test_what_the_first_has_already_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragdro.parallel.world.world_size", lambda: 3)
+    assert balanced([3, 1, 2, 4], 5) == [2, 1, 2, 1]

@@ -11,7 +11,7 @@ from torch.optim import AdamW, Optimizer
 
 from ragdro.parallel.zero import Zero
 from ragdro.runs.checkpointer import RunCheckpointer
-from ragdro.runs.state import State
+from ragdro.runs.saved_states import State
 
 MOMENTS = {"optimiser-selector": {"state/000003-selector/shard-00001-model-00001-of-00001.safetensors": ""}}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ragdro.errors import TrainingError
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.saved_states import State
+from ragdro.runs.state import StateStore
 
 
 def shard_of(number: int, size: int = 1) -> list[dict[str, int]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ragdro.runs.file_index import FileIndex
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.saved_states import State
+from ragdro.runs.state import StateStore
 
 STEPS = 6
 Saved = dict[str, Any]

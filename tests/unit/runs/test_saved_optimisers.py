@@ -16,8 +16,9 @@ from ragdro.config import Optimisation, load_config
 from ragdro.errors import ConfigError, TrainingError
 from ragdro.lm.snapshot import load_parameters, trained_parameters
 from ragdro.parallel.tensors import optimiser_tensors, restore_optimiser
+from ragdro.runs.saved_states import State
 from ragdro.runs.setup import set_up
-from ragdro.runs.state import State, StateStore
+from ragdro.runs.state import StateStore
 from ragdro.training.optimisers import make_optimiser
 from tests.pipeline.test_train import write_config
 from tests.worlds import pocket_rag

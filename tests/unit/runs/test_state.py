@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from ragdro.errors import TrainingError
+from ragdro.runs.checksums import file_hash
 from ragdro.runs.file_index import FileIndex
-from ragdro.runs.saved_states import load_values, save_values
-from ragdro.runs.state import State, StateStore, Written
+from ragdro.runs.saved_states import State, load_values, save_values
+from ragdro.runs.state import StateStore, Written
 
 
 def three_states(run: Path) -> StateStore:
@@ -101,13 +102,11 @@ def test_where_no_state_is_whole_the_run_says_so(tmp_path: Path) -> None:
 
 def test_a_state_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
     """Even one whose checksums are right: whoever can write here can compute them."""
-    from ragdro.runs import state as states
-
     store = three_states(tmp_path)
     (tmp_path / "elsewhere.json").write_text("1")
     values = load_values(store.folder / "000003.json")
     index = FileIndex(store.folder, values["files_bytes"], values["files_sha256"])
-    digest = states._file_hash(tmp_path / "elsewhere.json")
+    digest = file_hash(tmp_path / "elsewhere.json")
     index.append(values["files_bytes"], index.add({"shard-0": ["../elsewhere.json", digest]}))
     save_values(store.folder, {**values, "files_bytes": index.size, "files_sha256": index.digest})
     said: list[str] = []
@@ -119,18 +118,16 @@ def test_a_signal_in_a_wait_for_the_disk_loses_no_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM ends the wait; what closes the run waits for the rest, before it lets go of the folder."""
-    from ragdro.runs import state as states
-
-    disk, hash_of = threading.Event(), states._file_hash
+    disk = threading.Event()
 
     def slowly(path: Path) -> str:
         disk.wait(10)
-        return hash_of(path)
+        return file_hash(path)
 
     def asked(number: int, frame: Any) -> None:
         raise SystemExit(75)
 
-    monkeypatch.setattr(states, "_file_hash", slowly)
+    monkeypatch.setattr("ragdro.runs.state.file_hash", slowly)
     store, state = StateStore(tmp_path), State(questions="q")
     store.put_tensors(state, {"selector": {"w": torch.zeros(3)}})
     store.commit(state)
@@ -257,14 +254,12 @@ def test_a_damaged_checkpoint_of_a_state_is_named(damage: str, tmp_path: Path) -
     ],
 )
 def test_a_state_cannot_name_tensors_elsewhere(name: str, tmp_path: Path) -> None:
-    from ragdro.runs import state as states
-
     in_a_checkpoint(tmp_path)
     for elsewhere in (tmp_path / "elsewhere", tmp_path / "checkpoints"):
         elsewhere.mkdir(exist_ok=True)
         save_file({"w": torch.zeros(3)}, elsewhere / "w.safetensors")
     values = load_values(tmp_path / "state/000004.json")
-    values["tensors"] = {"generator": {name: states._file_hash(tmp_path / name)}}
+    values["tensors"] = {"generator": {name: file_hash(tmp_path / name)}}
     save_values(tmp_path / "state", values)
     said: list[str] = []
     state = StateStore(tmp_path).newest(said.append)
