@@ -87,8 +87,12 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] |
 
 
 class _Writer(HuggingFaceStorageWriter):
-    """Writes straight from the tensors. Torch's own makes the bytes of the whole file in memory first, and
-    no other thread runs meanwhile."""
+    """Writes straight from a copy of the tensors. Torch's own makes the bytes of the whole file in memory
+    first, and no other thread runs meanwhile; it copies what is sharded twice."""
+
+    def stage(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors as they are now, on the CPU."""
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state_dict.items()}
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> torch.futures.Future[list[WriteResult]]:
         tensors, places = dict[str, Tensor](), dict[str, Any]()

@@ -10,8 +10,13 @@ import pytest
 import safetensors
 import torch
 from safetensors.torch import save_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from torch.profiler import ProfilerActivity, profile
 
 from ragdro.parallel.tensors import SavedTensors, begin_writing, write_whole, written
+from ragdro.parallel.world import own_group, rank
+from tests.unit.parallel.ranks import on_two_ranks
 
 
 def test_headers_are_read_once_however_often_some_are_read(
@@ -38,6 +43,29 @@ def test_headers_are_read_once_however_often_some_are_read(
         saved.read_into(moments)
         assert all(torch.equal(tensor, expected[key]) for key, tensor in moments.items())
     assert opened == [f"{i % 3}.safetensors" for i in range(6)]
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    """Save a sharded tensor and a whole one, which change at once; what that allocated until it returned."""
+    all_of_it, mesh = torch.arange(2.0**20).reshape(1024, 1024), init_device_mesh("cpu", (2,))
+    tensors: dict[str, torch.Tensor] = {"sharded": distribute_tensor(all_of_it, mesh, [Shard(0)])}
+    if rank() == 0:
+        tensors["whole"] = torch.arange(2.0**18)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        begun = begin_writing(folder, tensors, own_group())
+    for tensor in tensors.values():
+        tensor.zero_()
+    files = written(folder, begun)
+    allocated = sum(max(0, event.self_cpu_memory_usage) for event in seen.key_averages())
+    return {"allocated": allocated, "bytes": sum(path.stat().st_size for path in files)}
+
+
+def test_what_is_saved_is_copied_once(tmp_path: Path) -> None:
+    for said in on_two_ranks({"saved": saved}, tmp_path)["saved"]:
+        assert 2 * 2**20 <= said["allocated"] < 1.2 * said["bytes"]
+    read = SavedTensors({tmp_path / "saved": ""}).whole()
+    assert torch.equal(read["sharded"], torch.arange(2.0**20).reshape(1024, 1024))
+    assert torch.equal(read["whole"], torch.arange(2.0**18))
 
 
 def test_writing_makes_no_copy_of_the_file_in_memory(tmp_path: Path) -> None:
