@@ -9,8 +9,8 @@ middle of a fit (weights and moments), the one at its end (weights; what is left
 waited for first, and counts in all alone), and the iteration's. `memory`: MiB that the first process had
 allocated more in the save of a fit's end than before it. `memory_behind`, `stopped`: the same, and the
 longest that a thread of it could not run, from a save in the middle of a fit until that is written,
-training included. `--before` is a folder with another version of the code, which is timed in turn with
-ours.
+training included. Each is the median, the least and the greatest. `--before` is a folder with another version
+of the code, which is timed in turn with ours; `ratio` is its time over ours.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
@@ -163,24 +164,36 @@ def trained(code: Path, made: Path, processes: int, strategy: str = "ddp") -> Tr
     return [max(saves, key=lambda save: save[1]) for saves in zip(*each, strict=True)], said[0]["seen"]
 
 
-def summary(turns: list[Trained]) -> dict[str, Any]:
-    """Seconds and MiB, the median of the turns."""
+def summary(turns: list[Trained]) -> dict[str, list[float]]:
+    """Seconds and MiB: the median, the least and the greatest of all fits of all turns."""
 
-    def of(kind: str) -> float:
-        return round(median(s for waited, _ in turns for name, s in waited if name == kind), 2)
+    def of(kind: str) -> list[float]:
+        return _spread(s for waited, _ in turns for name, s in waited if name == kind)
 
-    def seen(kind: str, which: int) -> float:
-        return round(median(both[which] for _, seen in turns for both in seen[kind]), 2)
+    def seen(kind: str, which: int) -> list[float]:
+        return _spread(both[which] for _, seen in turns for both in seen[kind])
 
     return {
-        "wait": round(median(sum(seconds for _, seconds in waited) for waited, _ in turns), 2),
+        "wait": _spread(sum(seconds for _, seconds in waited) for waited, _ in turns),
         "middle_of_a_fit": of(_MIDDLE),
         "end_of_a_fit": of(_END),
-        "iteration": round(median(s for w, _ in turns for name, s in w if name == "save_iteration"), 2),
+        "iteration": of("save_iteration"),
         "memory": seen(_END, 0),
         "memory_behind": seen(_MIDDLE, 0),
         "stopped": seen(_MIDDLE, 1),
     }
+
+
+def _spread(values: Iterable[float]) -> list[float]:
+    each = list(values)
+    return [round(value, 3) for value in (median(each), min(each), max(each))]
+
+
+def ratios(ours: list[Trained], before: list[Trained]) -> dict[str, list[float]]:
+    """How often as long training waited before, turn by turn, by the turns' medians."""
+    both = [(summary([one]), summary([other])) for one, other in zip(ours, before, strict=True)]
+    kinds = ("wait", "middle_of_a_fit", "end_of_a_fit")
+    return {kind: _spread(then[kind][0] / max(now[kind][0], 0.001) for now, then in both) for kind in kinds}
 
 
 def main() -> None:
@@ -205,6 +218,8 @@ def main() -> None:
             for name, code in sides.items():
                 times[name].append(trained(code, made, arguments.processes, strategy))
     said = {name: summary(turns) for name, turns in times.items()}
+    if arguments.before:
+        said["ratio"] = ratios(times["ours"], times["before"])
     print(json.dumps({"benchmark": "saving", "processes": arguments.processes, "strategy": strategy, **said}))
 
 

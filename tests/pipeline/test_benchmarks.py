@@ -168,8 +168,11 @@ def test_every_save_of_a_training_is_timed(tmp_path: Path) -> None:
     assert [len(watched) for watched in waited[1].values()] == [2, 2]
     assert names[-2:] == ["finish", "close"] and "save_iteration" in names
     assert all(seconds >= 0 for _, seconds in waited[0])
-    assert summary["wait"] >= summary["end_of_a_fit"]
-    assert summary["memory"] >= 0 and summary["memory_behind"] > 0 and summary["stopped"] > 0
+    assert all(least <= middle <= greatest for middle, least, greatest in summary.values())
+    assert summary["wait"][0] >= summary["end_of_a_fit"][0]
+    assert summary["memory"][0] >= 0 and summary["memory_behind"][0] > 0 and summary["stopped"][0] > 0
+    later = ([(name, 2 * seconds) for name, seconds in waited[0]], waited[1])
+    assert saving.ratios([waited] * 2, [later] * 2)["wait"] == pytest.approx([2, 2, 2], rel=0.05)
 
 
 def test_the_exponent_is_that_of_what_questions_cause() -> None:
