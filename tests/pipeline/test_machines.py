@@ -1,10 +1,12 @@
-"""Two torchrun agents, as on two machines, of which one is lost: the other goes on alone.
+"""Two torchrun agents, as on two machines. One is lost, and the other goes on alone; or both are, and one of
+them sees late what the other wrote.
 
 Each is in a network of its own where that is allowed (Linux, root), else both are on this machine's.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,6 +22,10 @@ import pytest
 
 from tests.pipeline.crash import Command
 from tests.pipeline.processes import assert_equal_runs, log, uneven
+
+ROOT = Path(__file__).resolve().parents[2]
+LATE = 20.0
+"""Seconds until a machine sees what the other wrote: more than a start takes."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +57,29 @@ def machines() -> Iterator[list[Machine]]:
 
 
 def agent(
-    folder: Path, name: str, machine: Machine, port: int, host: Machine | None
+    folder: Path,
+    name: str,
+    machine: Machine,
+    port: int,
+    host: Machine | None,
+    *,
+    nodes: str = "1:2",
+    program: Sequence[str] = ("ragdro",),
 ) -> subprocess.Popen[bytes]:
-    """The command of one machine; the `host` (None: this one) has the meeting point."""
+    """The command of one machine, whose process runs `program`; the `host` (None: this one) has the meeting
+    point."""
     point = f"is_host={host is None},last_call_timeout=20"
     command = [
         *(*machine.inside, sys.executable, "-m", "torch.distributed.run"),
-        *("--nnodes", "1:2", "--nproc_per_node", "1", "--max-restarts", "1", "--rdzv_id", name),
+        *("--nnodes", nodes, "--nproc_per_node", "1", "--rdzv_id", name),
         *("--rdzv_backend", "c10d", "--rdzv_endpoint", f"{(host or machine).address}:{port}"),
-        *("--rdzv_conf", point, "--local-addr", machine.address),
-        *("-m", "ragdro", "train", str(folder / "config.yaml"), f"name={name}", "--resume"),
+        *("--rdzv_conf", point, "--local-addr", machine.address, "--max-restarts", "1"),
+        *("-m", *program, "train", str(folder / "config.yaml"), f"name={name}", "--resume"),
     ]
     said = (folder / f"{name}-{'other' if host else 'host'}.txt").open("w")
     networks = {"GLOO_SOCKET_IFNAME": machine.interface, "TP_SOCKET_IFNAME": machine.interface}
-    return subprocess.Popen(command, env={**os.environ, **networks}, cwd=folder, stdout=said, stderr=said)
+    environment = {**os.environ, **networks, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, cwd=folder, stdout=said, stderr=said)
 
 
 @pytest.mark.soak
@@ -75,10 +90,7 @@ def test_a_machine_that_is_lost_leaves_the_other_to_finish_alone(
     uneven(tmp_path)
     alone = Command(tmp_path, "train", str(tmp_path / "config.yaml"), "name=alone")
     assert alone.wait() == 0, alone.said
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    name, (one, other) = f"lost-{event}", machines
+    name, port, (one, other) = f"lost-{event}", free_port(), machines
     host = agent(tmp_path, name, one, port, None)
     lost = agent(tmp_path, name, other, port, one)
     run = tmp_path / "runs" / name
@@ -93,6 +105,49 @@ def test_a_machine_that_is_lost_leaves_the_other_to_finish_alone(
     said = (tmp_path / f"{name}-host.txt").read_text()
     assert said.count("another process of the run has ended") == 1 and "resuming from saved state" in said
     assert_equal_runs(tmp_path / "runs/alone", run)
+
+
+@pytest.mark.soak
+def test_a_machine_that_sees_the_shared_folder_late_goes_on_with_the_other(
+    tmp_path: Path, machines: list[Machine]
+) -> None:
+    """Both lose their power and begin again at once, before one of them sees the state to resume from. It
+    also begins before it sees what the other has tokenised."""
+    uneven(tmp_path)
+    alone = Command(tmp_path, "train", str(tmp_path / "config.yaml"), "name=alone")
+    assert alone.wait() == 0, alone.said
+    run, cache = tmp_path / "runs/late", tmp_path / "late-cache"
+    late = json.dumps({"folders": [str(run), str(cache)], "seconds": LATE})
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace(str(tmp_path / "cache"), str(cache)))
+
+    def begun() -> list[subprocess.Popen[bytes]]:
+        port, (one, other) = free_port(), machines
+        host = agent(tmp_path, "late", one, port, None, nodes="2")
+        behind = ("tests.pipeline.faults", late)
+        return [host, agent(tmp_path, "late", other, port, one, nodes="2", program=behind)]
+
+    def said() -> list[str]:
+        return [(tmp_path / f"late-{machine}.txt").read_text() for machine in ("host", "other")]
+
+    agents = begun()
+    while not any(r["event"] == "update" and r["stage"] == "iteration-1" for r in seen(run)):
+        assert all(process.poll() is None for process in agents), said()
+        time.sleep(0.02)
+    for process in [pid for one in agents for pid in (one.pid, *children(one.pid))]:
+        os.kill(process, signal.SIGKILL)
+    for one in agents:
+        one.wait()
+    assert not (run / "results.json").exists()
+    assert [one.wait(300) for one in begun()] == [0, 0], said()
+    assert "resuming from saved state" in said()[0]
+    assert_equal_runs(tmp_path / "runs/alone", run)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 def children(process: int) -> list[int]:
