@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,29 @@ class IvfPqIndex(Settings):
     )
 
 
+class MuveraIvfPqIndex(IvfPqIndex):
+    """Inverted lists whose centres say little of a question's vector, which is a sum where a passage's is a
+    mean: many lists have to be looked into."""
+
+    probes: Annotated[int, Changes.CANDIDATES] = Field(
+        default=1024, ge=1, description="lists looked into per question (a quarter of them at least)"
+    )
+    code_bytes: int = Field(
+        default=1280, ge=1, description="bytes per vector, one for eight numbers; must divide its width"
+    )
+
+
+class PqIndex(Settings):
+    """Product-quantised vectors without lists: all codes are in memory and looked at, 32 at once."""
+
+    type: Literal["pq"] = "pq"
+    numbers_per_code: int = Field(
+        default=4, ge=1, description="numbers that four bits stand for; must divide the vector's width"
+    )
+    training_passages: ClassVar[int] = 4_096
+    """As many as FAISS looks at to choose sixteen codes."""
+
+
 class HnswIndex(Settings):
     """A navigable small-world graph: fast, approximate, large."""
 
@@ -47,7 +70,7 @@ class FaissSettings(Settings):
     shard_size: Annotated[int, Changes.RESTARTS] = Field(
         default=50_000, ge=1, description="passages encoded between two restart points"
     )
-    index: FlatIndex | IvfPqIndex | HnswIndex = Field(
+    index: FlatIndex | PqIndex | IvfPqIndex | HnswIndex = Field(
         default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
 

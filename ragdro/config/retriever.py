@@ -16,7 +16,15 @@ from ragdro.config.base import IMPORT_PATH, Settings, kind_or
 from ragdro.config.changes import Changes
 from ragdro.config.encoder import BiEncoderSettings, TokenEncoderSettings
 from ragdro.config.http import HttpService
-from ragdro.config.indexes import ExactMaxSim, FaissSettings, FlatIndex, HnswIndex, IvfPqIndex, LanceIndex
+from ragdro.config.indexes import (
+    ExactMaxSim,
+    FaissSettings,
+    FlatIndex,
+    HnswIndex,
+    LanceIndex,
+    MuveraIvfPqIndex,
+    PqIndex,
+)
 from ragdro.config.stores import PostgresSettings, QdrantSettings
 from ragdro.config.teaching import TaughtByTheLoop
 from ragdro.config.words import describe
@@ -80,18 +88,6 @@ class DenseFirstStage(FirstStage, DenseVectors):
     """The nearest passages by another bi-encoder's vectors."""
 
 
-class MuveraIvfPqIndex(IvfPqIndex):
-    """Inverted lists whose centres say little of a question's vector, which is a sum where a passage's is a
-    mean: many lists have to be looked into."""
-
-    probes: Annotated[int, Changes.CANDIDATES] = Field(
-        default=1024, ge=1, description="lists looked into per question (a quarter of them at least)"
-    )
-    code_bytes: int = Field(
-        default=1280, ge=1, description="bytes per vector, one for eight numbers; must divide its width"
-    )
-
-
 class MuveraFirstStage(FirstStage, FaissSettings):
     """The nearest passages by one vector a passage, made of ColBERT's own token vectors (MUVERA): random
     hyperplanes cut space into regions, and a vector has a part for each region."""
@@ -105,7 +101,7 @@ class MuveraFirstStage(FirstStage, FaissSettings):
     shard_size: Annotated[int, Changes.RESTARTS] = Field(
         default=5_000, ge=1, description="passages encoded between two restart points"
     )
-    index: FlatIndex | MuveraIvfPqIndex | HnswIndex = Field(
+    index: FlatIndex | PqIndex | MuveraIvfPqIndex | HnswIndex = Field(
         default_factory=FlatIndex, discriminator="type", description="the FAISS index"
     )
 

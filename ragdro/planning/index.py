@@ -2,13 +2,14 @@
 
 In: the retriever's settings, how many passages there are and how long. Out: for each part of the index
 (passages, postings, vectors) the bytes that it has when it is finished, those on disk while it is built, and
-those in memory at its worst moment, which is while it is built: a finished index is read from disk. Models
-are not counted.
+those in memory at its worst moment, which is while it is built: a finished index is read from disk, or (codes
+without lists) takes no more than while it is built. Models are not counted.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from transformers import AutoConfig
 
 from ragdro.config import Config
 from ragdro.config.encoder import EncoderSettings, TokenEncoderSettings
-from ragdro.config.indexes import HnswIndex, IvfPqIndex, LanceIndex
+from ragdro.config.indexes import HnswIndex, IvfPqIndex, LanceIndex, PqIndex
 from ragdro.config.retriever import (
     Bm25Settings,
     ColbertSettings,
@@ -44,7 +45,7 @@ _POSTING, _POSTING_MEMORY = 8.0, 50.0
 _TOKEN_ID = 4.0
 _FLOAT, _HALF = 4.0, 2.0
 _ROW = 8.0
-_CODES = 256
+_CODES, _FEW_CODES = 256, 16
 _SAMPLE, _SMALL = 1_000, 64 * 2**20
 """Passages that are looked at, and bytes of a corpus that is counted."""
 _RESIDUALS = 2 * 256 * _CODES
@@ -184,6 +185,12 @@ def _vectors(settings: DenseVectors | MuveraFirstStage, width: int, text: Text) 
         part = min(settings.shard_size, passages) * vector + trained
         training = (sample + min(_RESIDUALS, 2 * sample)) * vector + trained
         return Part(lists + trained, 2 * lists + 2 * trained + sample * vector, max(training, part))
+    if isinstance(index, PqIndex):
+        codes, trained = passages * math.ceil(width / index.numbers_per_code / 2), _FEW_CODES * vector
+        taught = min(index.training_passages, passages) * vector
+        room = 2.0 ** math.ceil(math.log2(codes))  # that FAISS takes, half of it before; both at once to move
+        held = max(min(settings.shard_size, passages) * vector, taught, 1.5 * room)
+        return Part(codes + trained, 2 * codes + 2 * trained + taught, held + trained)
     edges = 2 * index.neighbours * _FLOAT if isinstance(index, HnswIndex) else 0
     finished = passages * (vector + edges)
     return Part(finished, finished + passages * vector, finished)

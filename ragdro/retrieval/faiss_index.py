@@ -1,9 +1,9 @@
 """FAISS indexes of single vectors: made of parts on disk, opened for searching.
 
 In: the settings of an index, vectors in parts. Out: an index file, whole or not there. A flat index and a
-graph hold all vectors in memory while they are built. Inverted lists (IVF-PQ) are trained on a sample, filled
-part by part and merged on disk: no more than the sample, or one part, is in memory. All are memory-mapped
-when opened.
+graph hold all vectors in memory while they are built. Codes are trained on a sample and made part by part.
+Inverted lists of them (IVF-PQ) are merged on disk: no more than the sample, or one part, is in memory. Codes
+alone (PQ) are merged in memory, and are there when they are searched; all else is memory-mapped.
 """
 
 from __future__ import annotations
@@ -21,30 +21,36 @@ import numpy as np
 from faiss.contrib.ondisk import merge_ondisk
 from jaxtyping import Float32, Int64
 
-from ragdro.config.indexes import FlatIndex, HnswIndex, IvfPqIndex
+from ragdro.config.indexes import FlatIndex, HnswIndex, IvfPqIndex, PqIndex
 from ragdro.errors import RetrievalError
 from ragdro.files import atomic_file, rename_durably
 from ragdro.units import counted
 
 LISTS = ".ivfdata"
 """What the file of inverted lists is called after the index's own name."""
-_CODES = 256
-"""Of a byte of a product quantiser; each needs a vector to be trained on."""
+_CODES, _FEW_CODES = 256, 16
+"""Of a byte and of four bits of a product quantiser; each needs a vector to be trained on."""
 
-IndexSettings = FlatIndex | IvfPqIndex | HnswIndex
+TrainedIndex = PqIndex | IvfPqIndex
+IndexSettings = FlatIndex | TrainedIndex | HnswIndex
 
 
 def check_index(settings: IndexSettings, width: int, passages: int, key: str) -> None:
     """RetrievalError for an index that vectors of this width, or so few of them, cannot have; `key` is where
     its settings stand."""
-    if not isinstance(settings, IvfPqIndex):
+    if not isinstance(settings, TrainedIndex):
         return
-    if width % settings.code_bytes:
-        raise RetrievalError(f"{key}.code_bytes: {settings.code_bytes} does not divide width {width}")
-    sample, least = min(settings.training_passages, passages), max(settings.lists, _CODES)
+    if isinstance(settings, PqIndex):
+        name, divisor, least = "numbers_per_code", settings.numbers_per_code, _FEW_CODES
+        needed = f"{_FEW_CODES} codes"
+    else:
+        name, divisor, least = "code_bytes", settings.code_bytes, max(settings.lists, _CODES)
+        needed = f"{counted(settings.lists, 'lists')} and {_CODES} codes"
+    if width % divisor:
+        raise RetrievalError(f"{key}.{name}: {divisor} does not divide width {width}")
+    sample = min(settings.training_passages, passages)
     if sample < least:
-        needed = f"{counted(settings.lists, 'lists')} and {_CODES} codes need at least {least:,}"
-        raise RetrievalError(f"{key}: {needed} training passages, there are {sample}")
+        raise RetrievalError(f"{key}: {needed} need at least {least:,} training passages, there are {sample}")
 
 
 def write_whole(
@@ -61,27 +67,41 @@ def write_whole(
     _write(index, target)
 
 
-def write_trained(settings: IvfPqIndex, sample: Float32[np.ndarray, "sample width"], target: Path) -> None:
-    """The inverted lists, trained on the sample and empty."""
-    kind = f"IVF{settings.lists},PQ{settings.code_bytes}np"
-    index = faiss.index_factory(sample.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+def write_trained(settings: TrainedIndex, sample: Float32[np.ndarray, "sample width"], target: Path) -> None:
+    """The index, trained on the sample and empty."""
+    width = sample.shape[1]
+    if isinstance(settings, PqIndex):
+        codes = width // settings.numbers_per_code
+        index: Any = faiss.IndexPQFastScan(width, codes, 4, faiss.METRIC_INNER_PRODUCT)
+        index.pq.cp.min_points_per_centroid = 1  # else a line a code where the corpus is small
+    else:
+        kind = f"IVF{settings.lists},PQ{settings.code_bytes}np"
+        index = faiss.index_factory(width, kind, faiss.METRIC_INNER_PRODUCT)
     index.train(np.ascontiguousarray(sample))
     _write(index, target)
 
 
 def write_part(trained: Path, vectors: Float32[np.ndarray, "_ width"], start: int, target: Path) -> None:
-    """The trained lists with these vectors in them, whose rows begin at `start`."""
+    """The trained index with these vectors in it, whose rows begin at `start`."""
     index = faiss.read_index(str(trained))
-    rows: Int64[np.ndarray, " _"] = np.arange(start, start + len(vectors), dtype=np.int64)
-    index.add_with_ids(np.ascontiguousarray(vectors), rows)
+    if isinstance(index, faiss.IndexIVF):
+        rows: Int64[np.ndarray, " _"] = np.arange(start, start + len(vectors), dtype=np.int64)
+        index.add_with_ids(np.ascontiguousarray(vectors), rows)
+    else:
+        index.add(np.ascontiguousarray(vectors))
     _write(index, target)
 
 
 def merge_parts(trained: Path, parts: Sequence[Path], target: Path) -> None:
-    """The lists of all parts as one, in a file beside the index's."""
+    """The codes of all parts as one, in their order; lists of them in a file beside the index's."""
+    index = faiss.read_index(str(trained))
+    if not isinstance(index, faiss.IndexIVF):
+        for part in parts:
+            index.merge_from(faiss.read_index(str(part)))
+        _write(index, target)
+        return
     lists = _lists_of(target)
     lists.unlink(missing_ok=True)
-    index = faiss.read_index(str(trained))
     try:
         with _stdout_on_stderr():
             merge_ondisk(index, [str(part) for part in parts], str(lists))
@@ -91,7 +111,7 @@ def merge_parts(trained: Path, parts: Sequence[Path], target: Path) -> None:
 
 
 def open_index(settings: IndexSettings, path: Path) -> Any:
-    """The FAISS index, memory-mapped, to be searched as the settings say."""
+    """The FAISS index, memory-mapped unless it is codes alone, to be searched as the settings say."""
     if not isinstance(settings, IvfPqIndex):
         index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         if isinstance(settings, HnswIndex):

@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ragdro.config.indexes import FaissSettings, IvfPqIndex
+from ragdro.config.indexes import FaissSettings
 from ragdro.config.retriever import FirstStage
 from ragdro.errors import RetrievalError
 from ragdro.progress import track
@@ -25,6 +25,7 @@ from ragdro.retrieval.base import RowRetriever
 from ragdro.retrieval.encoders import check_probe, shard_starts, write_probe
 from ragdro.retrieval.faiss_index import (
     Sample,
+    TrainedIndex,
     check_index,
     evenly_spaced,
     merge_parts,
@@ -81,14 +82,14 @@ class SingleVectorRetriever(RowRetriever[Searched]):
         if not (folder / INDEX).exists():
             check_index(self.settings.index, self._width(), len(store), self._key())
             write_probe(folder / PROBE, self._probe())
-            if isinstance(self.settings.index, IvfPqIndex):
-                self._build_lists(self.settings.index, store, shards, folder / INDEX)
+            if isinstance(self.settings.index, TrainedIndex):
+                self._build_trained(self.settings.index, store, shards, folder / INDEX)
             else:
                 self._build_whole(store, shards, folder / INDEX)
         shutil.rmtree(shards)
 
     def _build_whole(self, store: PassageStore, shards: Path, target: Path) -> None:
-        assert not isinstance(self.settings.index, IvfPqIndex)
+        assert not isinstance(self.settings.index, TrainedIndex)
         paths = []
         for start, stop in shard_starts(len(store), self.settings.shard_size):
             paths.append(shards / f"{start:012d}.npy")
@@ -98,8 +99,8 @@ class SingleVectorRetriever(RowRetriever[Searched]):
         shown = track(parts, "indexing", total=len(paths), shown=self.show_progress)
         write_whole(self.settings.index, shown, self._width(), target)
 
-    def _build_lists(self, settings: IvfPqIndex, store: PassageStore, shards: Path, target: Path) -> None:
-        """The lists are trained on a sample, and filled with one part of the corpus after the other."""
+    def _build_trained(self, settings: TrainedIndex, store: PassageStore, shards: Path, target: Path) -> None:
+        """The index is trained on a sample, and filled with one part of the corpus after the other."""
         rows, trained = evenly_spaced(len(store), settings.training_passages), shards / "trained.faiss"
         sample = Sample(rows, self.settings.shard_size, shards)
         sample.write(lambda part: self._encode(store, part, "encoding a sample", None))

@@ -56,11 +56,11 @@ from ragdro.errors import ConfigError
         ("retriever={kind: dense}", "retriever.model: must be given"),
         (
             "retriever={kind: dense, model: m, index: {type: flt}}",
-            "retriever.index.type: must be flat, ivfpq or hnsw (value: 'flt')",
+            "retriever.index.type: must be flat, pq, ivfpq or hnsw (value: 'flt')",
         ),
         (
             "retriever={kind: dense, model: m, index: {kind: flat}}",
-            "retriever.index: must be a mapping whose type is flat, ivfpq or hnsw (value: {'kind': 'flat'})",
+            "retriever.index: must be a mapping whose type is flat, pq, ivfpq or hnsw (value: {'kind':",
         ),
         (
             "retriever={kind: hybrid, members: [{kind: bm2}]}",

@@ -44,10 +44,12 @@ def size_of(folder: Path) -> int:
         _DENSE,
         {"kind": "dense", "model": "BERT", "index": {"type": "hnsw", "neighbours": 8}},
         {"kind": "dense", "model": "BERT", "index": _IVF},
+        {"kind": "dense", "model": "BERT", "index": {"type": "pq"}},
         {"kind": "colbert", "model": "COLBERT"},
         {"kind": "colbert", "model": "BERT", "projection": "none"},
         {"kind": "colbert", "model": "COLBERT", "first_stage": _MUVERA},
         {"kind": "colbert", "model": "COLBERT", "first_stage": {**_MUVERA, "index": _IVF}},
+        {"kind": "colbert", "model": "COLBERT", "first_stage": {**_MUVERA, "index": {"type": "pq"}}},
         {
             "kind": "hybrid",
             "members": [{"kind": "bm25", "stopwords": None}, {"kind": "dense", "model": "BERT"}],
@@ -112,6 +114,16 @@ def test_what_is_planned_is_the_arithmetic() -> None:
     assert planned["parts"]["kept vectors"]["disk"] == 30e9
     flat = plan_index(parse_settings({"kind": "colbert", "model": "m", "first_stage": muvera}), text)
     assert flat is not None and flat["memory"] == 1e6 * vector
+    for numbers, code, room in ((4, 1280, 2**31), (10, 512, 2**29)):
+        codes = {"type": "pq", "numbers_per_code": numbers}
+        pq = plan_index(
+            parse_settings({"kind": "colbert", "model": "m", "first_stage": {**muvera, "index": codes}}), text
+        )
+        assert pq is not None and pq["parts"]["MUVERA vectors"] == {
+            "disk": 1e6 * code + 16 * vector,
+            "building": 2e6 * code + (2 * 16 + 4_096) * vector,
+            "memory": 1.5 * room + 16 * vector,
+        }
 
 
 def test_widths_are_those_of_the_models(random_bert: Path, random_colbert: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "bm25", "stemmer": "english", "stopwords": "english"},
     {**_DENSE, "index": {"type": "flat"}},
     {**_DENSE, "index": {"type": "ivfpq"}},
+    {**_DENSE, "index": {"type": "pq"}},
     {**_DENSE, "index": {"type": "hnsw"}},
     {**_LANCE, "index": {"type": "exact"}},
     _LANCE,

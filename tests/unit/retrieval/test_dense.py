@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("faiss")
 pytest.importorskip("sentence_transformers")
 
-from ragdro.config.indexes import HnswIndex, IvfPqIndex
+from ragdro.config.indexes import HnswIndex, IvfPqIndex, PqIndex
 from ragdro.config.retriever import DenseSettings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval.dense import DenseRetriever
@@ -125,10 +125,11 @@ def test_the_checkpoint_s_own_routes_apply(
     [
         (HnswIndex(neighbours=16), 0.95),
         (IvfPqIndex(lists=4, probes=4, code_bytes=16), 0.5),
+        (PqIndex(numbers_per_code=1), 0.5),
     ],
 )
 def test_approximate_indexes_find_most_of_what_flat_finds(
-    index: HnswIndex | IvfPqIndex, least: float, random_bert: Path, tmp_path: Path
+    index: HnswIndex | IvfPqIndex | PqIndex, least: float, random_bert: Path, tmp_path: Path
 ) -> None:
     corpus, questions = generated_corpus(300), generated_questions(10)
     exact = DenseSettings(model=str(random_bert), device="cpu")
@@ -145,6 +146,7 @@ def test_approximate_indexes_find_most_of_what_flat_finds(
     ("index", "message"),
     [
         (IvfPqIndex(code_bytes=5), "code_bytes: 5 does not divide width 32"),
+        (PqIndex(numbers_per_code=5), r"retriever\.index\.numbers_per_code: 5 does not divide width 32"),
         (
             IvfPqIndex(code_bytes=8),
             "4,096 lists and 256 codes need at least 4,096 training passages, there are 60",
@@ -152,10 +154,21 @@ def test_approximate_indexes_find_most_of_what_flat_finds(
     ],
 )
 def test_indexes_that_cannot_be_are_refused(
-    index: IvfPqIndex, message: str, corpus: list[Passage], random_bert: Path, tmp_path: Path
+    index: IvfPqIndex | PqIndex, message: str, corpus: list[Passage], random_bert: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RetrievalError, match=message):
         built(corpus, tmp_path / "index", DenseSettings(model=str(random_bert), device="cpu", index=index))
+
+
+def test_sixteen_codes_need_sixteen_passages(
+    corpus: list[Passage], random_bert: Path, tmp_path: Path
+) -> None:
+    settings = DenseSettings(model=str(random_bert), device="cpu", index=PqIndex())
+    with pytest.raises(
+        RetrievalError, match="index: 16 codes need at least 16 training passages, there are 15"
+    ):
+        built(corpus[:15], tmp_path / "few", settings)
+    assert len(built(corpus[:16], tmp_path / "enough", settings).store) == 16
 
 
 def test_a_model_that_is_not_there_is_named(corpus: list[Passage], tmp_path: Path) -> None:

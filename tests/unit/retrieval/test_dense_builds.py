@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("faiss")
 pytest.importorskip("sentence_transformers")
 
-from ragdro.config.indexes import IvfPqIndex
+from ragdro.config.indexes import IvfPqIndex, PqIndex
 from ragdro.config.retriever import DenseSettings
 from ragdro.errors import RetrievalError
 from ragdro.retrieval import open_retriever
@@ -59,20 +59,33 @@ def test_a_killed_build_encodes_only_what_is_missing(
     assert not (folder / "dense-shards").exists()
 
 
-def test_lists_are_filled_part_by_part_as_faiss_fills_them_at_once(
-    random_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("index", "factory"),
+    [
+        (IvfPqIndex(lists=4, probes=2, code_bytes=8, training_passages=260), "IVF4,PQ8np"),
+        (PqIndex(numbers_per_code=2), "PQ16x4fs"),
+    ],
+    ids=["lists", "codes"],
+)
+def test_an_index_is_filled_part_by_part_as_faiss_fills_it_at_once(
+    index: IvfPqIndex | PqIndex,
+    factory: str,
+    random_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed on the way as well; no passage is encoded twice, those that it is trained on included."""
     import faiss
 
+    monkeypatch.setattr(PqIndex, "training_passages", 260)
     corpus, questions = generated_corpus(300), generated_questions(10)
-    lists = IvfPqIndex(lists=4, probes=2, code_bytes=8, training_passages=260)
-    settings = DenseSettings(model=str(random_bert), device="cpu", shard_size=70, index=lists)
+    settings = DenseSettings(model=str(random_bert), device="cpu", shard_size=70, index=index)
     vectors = by_hand(random_bert, [f"{p.title} {p.text}" for p in corpus])
-    whole: Any = faiss.index_factory(32, "IVF4,PQ8np", faiss.METRIC_INNER_PRODUCT)
+    whole: Any = faiss.index_factory(32, factory, faiss.METRIC_INNER_PRODUCT)
     whole.train(vectors[np.unique(np.linspace(0, 299, 260).astype(np.int64))])
     whole.add(vectors)
-    whole.nprobe = 2
+    if isinstance(index, IvfPqIndex):
+        whole.nprobe = index.probes
     scores, _ = whole.search(by_hand(random_bert, [q.question for q in questions]), 10)
     encoded: list[str] = []
 
@@ -95,9 +108,10 @@ def test_lists_are_filled_part_by_part_as_faiss_fills_them_at_once(
     retriever.open(tmp_path / "index")
     for expected, candidates in zip(scores, retriever.search(questions, 10), strict=True):
         assert candidates.scores == pytest.approx(expected.tolist(), abs=1e-3)
-    (tmp_path / "index" / "dense.faiss.ivfdata").unlink()
-    with pytest.raises(RetrievalError, match=r"dense\.faiss\.ivfdata: missing, .* build the index again"):
-        retriever.open(tmp_path / "index")
+    if isinstance(index, IvfPqIndex):
+        (tmp_path / "index" / "dense.faiss.ivfdata").unlink()
+        with pytest.raises(RetrievalError, match=r"dense\.faiss\.ivfdata: missing, .* build the index again"):
+            retriever.open(tmp_path / "index")
 
 
 def test_a_killed_build_is_resumed_on_another_device_and_not_with_other_parts(

@@ -105,6 +105,7 @@ def test_what_makes_no_sense_is_refused_by_key(values: dict[str, Any], message: 
     [
         {"type": "flat"},
         {"type": "hnsw"},
+        {"type": "pq"},
         {"type": "ivfpq", "lists": 4, "probes": 4, "code_bytes": 64, "training_passages": 260},
     ],
     ids=lambda index: index["type"],
@@ -137,6 +138,7 @@ def test_a_corpus_is_searched_by_it_and_scored_exactly(
     ("index", "message"),
     [
         ({"type": "ivfpq", "code_bytes": 7}, "code_bytes: 7 does not divide width 2560"),
+        ({"type": "pq", "numbers_per_code": 7}, "numbers_per_code: 7 does not divide width 2560"),
         (
             {"type": "ivfpq", "lists": 4},
             " 4 lists and 256 codes need at least 256 .*, there are 60",
