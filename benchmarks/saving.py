@@ -217,6 +217,7 @@ def main() -> None:
         for _ in range(arguments.turns):
             for name, code in sides.items():
                 times[name].append(trained(code, made, arguments.processes, strategy))
+                print(json.dumps({name: summary(times[name][-1:])}), file=sys.stderr, flush=True)
     said = {name: summary(turns) for name, turns in times.items()}
     if arguments.before:
         said["ratio"] = ratios(times["ours"], times["before"])
