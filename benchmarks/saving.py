@@ -5,8 +5,8 @@
 A warm-up of a selector and a generator of that size, six updates each, every third of which is saved; the
 last one ends the fit. Seconds that training spent in the checkpointer (of several processes, which share
 the models out by fsdp2 unless `--strategy` says otherwise, the slowest's): in all (`wait`), a save in the
-middle of a fit (weights and moments), the one at its end (weights; what is left of the save before is
-waited for first, and counts in all alone), and the iteration's. `memory`: MiB that the first process had
+middle of a fit (weights and moments), the one at its end (weights), and the iteration's; what is left of
+the save before is waited for first, and counts in all alone. `memory`: MiB that the first process had
 allocated more in the save of a fit's end than before it. `memory_behind`, `stopped`: the same, and the
 longest that a thread of it could not run, from a save in the middle of a fit until that is written,
 training included. Each is the median, the least and the greatest. `--before` is a folder with another version
@@ -93,9 +93,10 @@ def measure(config: Path, strategy: str) -> None:
                 step, steps = arguments[3].step, arguments[3].steps
                 kind = _END if step == steps else _MIDDLE if step % 3 == 0 else name
             begun = time.monotonic()
-            if kind == _END:  # what is left of the save before is not its own
+            if kind in seen:  # what is left of the save before is not its own
                 arguments[0]._store.settle()
                 waited.append((name, time.monotonic() - begun))
+            if kind == _END:
                 seen[_MIDDLE].append(watching[_MIDDLE].over())
             if kind in seen:
                 watching[kind] = Watch()
