@@ -116,6 +116,10 @@ class TextTokenizer:
         assert whole is not None
         return whole.tolist()
 
+    def tokenise(self, segments: Sequence[Parts]) -> None:
+        """Remember the ids of the segments for prompts to come, where they do not depend on one another."""
+        self._one_by_one(segments)
+
     def apart(self, pieces: Sequence[Sequence[str]]) -> list[list[int]]:
         """Ids of pieces of one text, in parts as a segment's, none of which depends on the others: where a
         piece can be cut out of a longer text at its borders, those that it has there."""

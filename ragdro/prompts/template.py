@@ -196,6 +196,22 @@ class PromptTemplate:
         """Add to `counts` what a prompt of these texts would, without making it."""
         replace(self, counts=counts)._blocks(tokenizer, question, passages, len(passages), budget)
 
+    def tokenise(
+        self,
+        tokenizer: TextTokenizer,
+        question: str,
+        passages: Sequence[Passage],
+        budget: Budget,
+        blocks: bool,
+    ) -> None:
+        """Have the tokenizer remember the pieces of a prompt of these texts (in `blocks`, or as one) that
+        prompts of some of them, in any order, may have as well; counts nothing. Raises as `encode` does."""
+        own = replace(self, counts=CutCounts())
+        if blocks:
+            own.encode_blocks(tokenizer, question, passages, len(passages), budget)
+        else:
+            tokenizer.tokenise(own._segments(tokenizer, question, passages, len(passages), budget, ())[0])
+
     def _begin(self, tokenizer: TextTokenizer) -> list[int]:
         """What the tokenizer puts in front of a plain prompt; a chat template writes its own begin token."""
         return tokenizer.start_ids if tokenizer.frame(self.system) is None else []

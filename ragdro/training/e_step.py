@@ -21,11 +21,12 @@ from ragdro.config import EStep
 from ragdro.errors import TrainingError
 from ragdro.generation.generator import Generator
 from ragdro.lm.scoring import score_all
-from ragdro.parallel.world import map_sharded
+from ragdro.parallel.world import local_shard, map_sharded
 from ragdro.profiling import phase
 from ragdro.rewriting.paths import pooled
 from ragdro.selection.selector import Selector
 from ragdro.system import reading
+from ragdro.training.prefetch import tokenised_meanwhile
 from ragdro.training.proposals import Propose
 from ragdro.training.thoughts import Think
 from ragdro.types import Draw, Task, WeightedSample, WeightedTask
@@ -53,35 +54,40 @@ def e_step(
     score: Score | None = None,
     label: Label | None = None,
     think: Think | None = None,
+    selects: bool = True,
     questions_per_shard: int = QUESTIONS_PER_SHARD,
     shards: Shards = lambda number, tasks, compute: compute(),
 ) -> list[WeightedTask]:
     """Draw permutations for each question with `propose` and weight them with `weigh`.
 
     `max_tokens` bounds one forward pass; `score` is how p(y|x,d_z) is computed (None: by `generator` as it
-    is), `think` draws what a generator that thinks writes before the answer. `questions_per_shard` are in
-    memory at once, and `shards` sees each shard; processes share a shard out.
+    is), `think` draws what a generator that thinks writes before the answer. `selects`: whether `propose` has
+    the selector read the questions. `questions_per_shard` are in memory at once, and `shards` sees each
+    shard; processes share a shard out. What is read next is tokenised while this is computed.
     """
 
     assert generator.thinking is None or think is not None
 
-    def measured(part: Sequence[Task]) -> list[tuple[list[Draw], list[float]]]:
-        draws = propose(selector, part)
-        together = [_with_found(task, drawn) for task, drawn in zip(part, draws, strict=True)]
-        if think is not None:
-            draws = think(generator, together, draws)
-        scores = (score or answer_log_likelihoods)(generator, together, draws, max_tokens)
-        return list(zip(draws, scores, strict=True))
+    def measured(part: Sequence[Task], following: Sequence[Task]) -> list[tuple[list[Draw], list[float]]]:
+        with tokenised_meanwhile(generator, part):
+            drawn = propose(selector, part)
+        together = [_with_found(task, own) for task, own in zip(part, drawn, strict=True)]
+        with tokenised_meanwhile(selector, local_shard(following)):
+            if think is not None:
+                drawn = think(generator, together, drawn)
+            scores = (score or answer_log_likelihoods)(generator, together, drawn, max_tokens)
+        return list(zip(drawn, scores, strict=True))
 
-    def compute(shard: Sequence[Task]) -> list[WeightedTask]:
-        results = map_sharded(shard, measured)
+    def compute(shard: Sequence[Task], following: Sequence[Task]) -> list[WeightedTask]:
+        results = map_sharded(shard, partial(measured, following=following))
         weighted = [_weigh(_with_found(t, d), d, s, weigh) for t, (d, s) in zip(shard, results, strict=True)]
         return weighted if label is None else list(map_sharded(weighted, label))
 
     weighted: list[WeightedTask] = []
     for number, start in enumerate(range(0, len(tasks), questions_per_shard)):
-        shard = tasks[start : start + questions_per_shard]
-        weighted += shards(number, shard, partial(compute, shard))
+        end = start + questions_per_shard
+        shard, following = tasks[start:end], tasks[end : end + questions_per_shard] if selects else ()
+        weighted += shards(number, shard, partial(compute, shard, following))
     return weighted
 
 

@@ -185,6 +185,7 @@ def _expectation(training: Training, iteration: int) -> list[WeightedTask]:
             score=training.held_out_scores,
             label=training.label,
             think=training.think(iteration),
+            selects=training.algorithm.selects,
             questions_per_shard=step.questions_per_shard,
             shards=training.shards(stage_name(iteration), len(tasks)),
         )

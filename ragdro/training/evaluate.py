@@ -29,6 +29,7 @@ from ragdro.training.known import Known
 from ragdro.training.loop import VANILLA, Training, stage_name
 from ragdro.training.parts import BEST, Records
 from ragdro.training.path_proposals import path_proposals
+from ragdro.training.prefetch import tokenised_meanwhile
 from ragdro.training.proposals import proposals, uniforms
 from ragdro.training.thoughts import thinks
 from ragdro.types import Draw, Prediction, Selection, Task, WeightedTask
@@ -129,7 +130,9 @@ def _predict(training: Training) -> Predict:
     system = training.system
 
     def predict(part: Sequence[Task]) -> list[Prediction]:
-        return system.read(part, training.known.of("selected", part, system.select))
+        with tokenised_meanwhile(system.generator, part):
+            selections = training.known.of("selected", part, system.select)
+        return system.read(part, selections)
 
     return predict
 
@@ -151,19 +154,14 @@ def _record(training: Training, iteration: int, metrics: dict[str, Any], score: 
 @phase("evaluate", whole=True)
 def _sampled(training: Training) -> tuple[Drawn, dict[str, float | None]]:
     """What was drawn, and every metric in `SAMPLED`."""
-    settings = training.settings
+    settings, algorithm = training.settings, training.algorithm
     drawn = draw(
-        training.system,
-        training.algorithm,
-        settings.evaluation,
-        settings.seed,
-        training.validation,
-        training.known,
+        training.system, algorithm, settings.evaluation, settings.seed, training.validation, training.known
     )
     moved = _kl_to_previous(training)
     training.previous_samples = compared(drawn.weighted)
     training.checkpointer.save_samples(training.previous_samples)
-    metrics = sampled_metrics(drawn.weighted, training.algorithm, settings.evaluation)
+    metrics = sampled_metrics(drawn.weighted, algorithm, settings.evaluation)
     return drawn, {**metrics, "kl_to_previous": moved}
 
 
@@ -206,6 +204,7 @@ def draw(
         tasks,
         propose=lambda _, part: [lists[task.question.id][1] for task in part],
         max_tokens=settings.max_tokens_per_micro_batch,
+        selects=False,
         think=thinks(seed, _EVALUATION_STREAM, settings.max_tokens_per_micro_batch),
     )
     return Drawn(weighted, [lists[task.question.id][0] for task in tasks])
@@ -234,8 +233,12 @@ def _lists(
         return selector.select_and_sample(part, numbers, tokens)
 
     names = (task.question.id for task in tasks)
-    lists = map_sharded(tasks, lambda part: known.of("drawn", part, select_and_draw))
-    return dict(zip(names, lists, strict=True))
+
+    def drawn(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+        with tokenised_meanwhile(rag.generator, part):
+            return known.of("drawn", part, select_and_draw)
+
+    return dict(zip(names, map_sharded(tasks, drawn), strict=True))
 
 
 def sampled_metrics(
