@@ -168,20 +168,20 @@ def trained(code: Path, made: Path, processes: int, strategy: str = "ddp") -> Tr
 def summary(turns: list[Trained]) -> dict[str, list[float]]:
     """Seconds and MiB: the median, the least and the greatest of all fits of all turns."""
 
-    def of(kind: str) -> list[float]:
+    def seconds(kind: str) -> list[float]:
         return _spread(s for waited, _ in turns for name, s in waited if name == kind)
 
-    def seen(kind: str, which: int) -> list[float]:
+    def measurements(kind: str, which: int) -> list[float]:
         return _spread(both[which] for _, seen in turns for both in seen[kind])
 
     return {
-        "wait": _spread(sum(seconds for _, seconds in waited) for waited, _ in turns),
-        "middle_of_a_fit": of(_MIDDLE),
-        "end_of_a_fit": of(_END),
-        "iteration": of("save_iteration"),
-        "memory": seen(_END, 0),
-        "memory_behind": seen(_MIDDLE, 0),
-        "stopped": seen(_MIDDLE, 1),
+        "wait": _spread(sum(s for _, s in waited) for waited, _ in turns),
+        "middle_of_a_fit": seconds(_MIDDLE),
+        "end_of_a_fit": seconds(_END),
+        "iteration": seconds("save_iteration"),
+        "memory": measurements(_END, 0),
+        "memory_behind": measurements(_MIDDLE, 0),
+        "stopped": measurements(_MIDDLE, 1),
     }
 
 

@@ -32,12 +32,12 @@ from ragdro.lm.tokens import TextTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """The processes that write a folder together: the `number` of this one, from 0, of how many; `meet`
+    """The processes that write a folder together: the `number` of this one, from 0, of how many; `barrier`
     returns when all have called it."""
 
     number: int
     count: int
-    meet: Callable[[], object]
+    barrier: Callable[[], object]
 
     def shard(self, number: int) -> str:
         """The name of the file with a process's weights."""
@@ -72,18 +72,18 @@ class ModelFiles:
         if first:
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
-        self.writers.meet()
+        self.writers.barrier()
         try:
             with naming(folder):
-                self._fill(making) if first else self._fill_part(making)
-            self.writers.meet()
+                self._fill(making) if first else self._fill_shard(making)
+            self.writers.barrier()
             if first:
                 if not alone:
-                    self._join_parts(making)
+                    self._join_shards(making)
                 if folder.exists():
                     shutil.rmtree(folder)
                 rename_durably(making, folder)
-            self.writers.meet()
+            self.writers.barrier()
         except SafetensorError as error:
             raise unwritten(error, folder) from error
         finally:
@@ -110,21 +110,21 @@ class ModelFiles:
             save_projections(self.projections, folder)
         finish_files(folder)
 
-    def _fill_part(self, folder: Path) -> None:
+    def _fill_shard(self, folder: Path) -> None:
         """Transformers writes in the first process alone."""
         assert self.weights is not None
         folder.mkdir(exist_ok=True)  # which another machine has made, and this one asks about
-        path = folder / _part(self.writers.number)
+        path = folder / _unfinished_shard(self.writers.number)
         tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         save_file(tensors, path, metadata={"format": "pt"})
         finish_file(path)
 
-    def _join_parts(self, folder: Path) -> None:
+    def _join_shards(self, folder: Path) -> None:
         """Have the parts be one model: under their names, and with an index."""
         weight_map, size = dict[str, str](), 0
         for number in range(self.writers.count):
             path = folder / self.writers.shard(number)
-            (folder / (_part(number) if number else SAFE_WEIGHTS_NAME)).replace(path)
+            (folder / (_unfinished_shard(number) if number else SAFE_WEIGHTS_NAME)).replace(path)
             with safe_open(path, "pt") as file:
                 weight_map |= dict.fromkeys(file.keys(), path.name)
             with path.open("rb") as content:
@@ -135,7 +135,7 @@ class ModelFiles:
         finish_file(path)
 
 
-def _part(number: int) -> str:
+def _unfinished_shard(number: int) -> str:
     """Another name than a model's, for transformers clears up what it takes for an earlier model's file."""
     return f"part-{number + 1:05d}.safetensors"
 

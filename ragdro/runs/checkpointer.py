@@ -160,7 +160,7 @@ class RunCheckpointer(Checkpointer):
         for role, model in training.models.items():
             written = self._written.get(role, state.iteration_of(role))
             if written is None:  # a state needs no checkpoint of it, and this one is waited for anyway
-                self._folder.checkpoint_writer(iteration, role, model, self._store.meet)()
+                self._folder.checkpoint_writer(iteration, role, model, self._store.barrier)()
             elif written != iteration:
                 self._put_model(role, iteration)
             unshard(model.hf)
@@ -212,8 +212,8 @@ class RunCheckpointer(Checkpointer):
         that `is_there` it is written while training goes on."""
         model = self._training.models[role]
         self._store.wait_for_writes()  # no two copies are there at once
-        meet = self._store.meet
-        write = self._folder.checkpoint_writer(iteration, role, model, meet, is_there=is_there)
+        barrier = self._store.barrier
+        write = self._folder.checkpoint_writer(iteration, role, model, barrier, is_there=is_there)
         self._store.put_model(self.state, role, write)
         self._written[role] = iteration
 

@@ -90,7 +90,7 @@ class RunFolder:
         iteration: int,
         role: str,
         model: LanguageModel,
-        meet: Callable[[], object] = lambda: None,
+        barrier: Callable[[], object] = lambda: None,
         *,
         is_there: bool = False,
     ) -> Callable[[], Written]:
@@ -98,7 +98,7 @@ class RunFolder:
         in any thread: the model may change at once; the layers of a sharded one are in parts afterwards.
 
         All processes ask for it and call it. Each writes a part of the weights where these can be, else the
-        first writes all; `meet` returns when all have called it. It returns what `StateStore.put_model`
+        first writes all; `barrier` returns when all have called it. It returns what `StateStore.put_model`
         takes; where the checkpoint `is_there`, it does no more.
         """
         shared = world_size() > 1 and is_stored_as_it_is(model)
@@ -109,7 +109,7 @@ class RunFolder:
         named = {**weights, **{f"projections.{name}": value for name, value in projections.items()}}
         shapes = {name: p.shape for name, p in trained_parameters(model).items()}
         trained = {name: named[name] for name in shapes if name in named}
-        writers = Writers(rank(), world_size(), meet) if shared else ALONE
+        writers = Writers(rank(), world_size(), barrier) if shared else ALONE
         files = ModelFiles(model.hf, model.tokenizer, model.adapter, weights, projections, writers)
         folder = role_folder(self.path, iteration, role)
 

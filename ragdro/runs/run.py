@@ -83,10 +83,10 @@ def _run(config: Config, setup: Setup, resume: bool, callbacks: Sequence[Callbac
         stack.callback(shown.close)
         setup.engine.say, setup.engine.gather = shown.say, all_gather_object
 
-        def take() -> None:
+        def lock() -> None:
             stack.callback(RunLock(folder.path).release)
 
-        broadcast_from_rank0(take)
+        broadcast_from_rank0(lock)
         state = _state(config, folder.path, setup, resume, shown.say)
         broadcast_from_rank0(partial(folder.begin, resume=resume))
         if state.serial:

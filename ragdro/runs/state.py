@@ -124,7 +124,7 @@ class StateStore:
             self._leftovers.written(folder)  # not before: a state that is still being written would remove it
             if self.writes:
                 shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
-            self.meet()
+            self.barrier()
             files, lacking = write()
             if not lacking:
                 return files
@@ -132,7 +132,7 @@ class StateStore:
 
         self._add(state, [role], self._worker.submit(write_all).result)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes have called this; while nothing else is being written."""
         all_gather_object(None, self._group)
 

@@ -51,13 +51,13 @@ def written(folder: Path) -> dict[str, Any]:
     model = made(folder.name)
     apply_parallelism(Parallel(strategy=MODELS[folder.name][0]), {"selector": model})
     run = RunFolder(cast("Config", SimpleNamespace(runs=str(folder), name="run")))
-    meet = partial(all_gather_object, None, own_group())
-    write = run.checkpoint_writer(1, "selector", model, meet)
+    barrier = partial(all_gather_object, None, own_group())
+    write = run.checkpoint_writer(1, "selector", model, barrier)
     with torch.no_grad():
         for parameter in model.hf.parameters():
             parameter.zero_()
     files, lacking = write()
-    again, _ = run.checkpoint_writer(1, "selector", model, meet, is_there=True)()
+    again, _ = run.checkpoint_writer(1, "selector", model, barrier, is_there=True)()
     return {
         "files": [path.name for path in files],
         "lacking": [*lacking],
