@@ -41,7 +41,7 @@ def alone_with(folder: Path, name: str, *options: str, **prepare: Any) -> Comman
 def at_part(given: tuple[str, int], act: Callable[[Path, bool], None]) -> None:
     """Have `act` done behind the write of a part by this process, from 1: of a state, or of a checkpoint,
     when an update is taken behind it, or none comes."""
-    of, number = given
+    writer, number = given
     patch = pytest.MonkeyPatch()
     updates, done = Updates(patch), [0]
 
@@ -51,7 +51,7 @@ def at_part(given: tuple[str, int], act: Callable[[Path, bool], None]) -> None:
         if done[0] == number:
             act(path, updates.wait_for_one())
 
-    patch.setattr(f"ragdro.{of}.save_file", written)
+    patch.setattr(f"ragdro.{writer}.save_file", written)
 
 
 STATE, CHECKPOINT = "parallel.tensors", "lm.saving"
@@ -144,22 +144,22 @@ def longer(alone: Path) -> Path:
 
 
 def test_models_in_parts_are_evaluated_exported_and_started_from(alone: Path, together: Path) -> None:
-    def told(*arguments: str) -> str:
+    def stdout_of(*arguments: str) -> str:
         done = CliRunner().invoke(app, [*arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    measured = told("evaluate", str(together))
-    told("export", str(together), str(alone / "exported"))
-    told("merge", str(together))
+    measured = stdout_of("evaluate", str(together))
+    stdout_of("export", str(together), str(alone / "exported"))
+    stdout_of("merge", str(together))
     for folder in (alone / "exported", together / "merged"):
         for role in ("selector", "generator"):
             assert [path.name for path in (folder / role).glob("model*")] == ["model.safetensors"]
             whole, parts = weights(folder / role), weights(together / "best" / role)
             assert whole.keys() == parts.keys()
             assert all(torch.equal(whole[key], tensor) for key, tensor in parts.items())
-    assert told("evaluate", str(alone / "exported")) == measured
-    told("report", str(together))
+    assert stdout_of("evaluate", str(alone / "exported")) == measured
+    stdout_of("report", str(together))
     started = alone_with(alone, "started", f"warm_up.from={together}", "iterations=0")
     assert started.wait() == 0, started.said
     for role in ("selector", "generator"):

@@ -90,14 +90,14 @@ def verified(folder: Path) -> dict[str, Any]:
     checksums.file_hash = noted
     try:
         state = StateStore(folder).newest(said.append)
-        found: Any = None if state is None else state.serial
+        outcome: Any = None if state is None else state.serial
     except TrainingError as error:
-        found = str(error)
+        outcome = str(error)
     except SystemExit as ended:
-        found = f"exit {ended.code}"
+        outcome = f"exit {ended.code}"
     finally:
         checksums.file_hash = file_hash
-    return {"found": found, "said": said, "read": read}
+    return {"outcome": outcome, "said": said, "read": read}
 
 
 STATES = ("none", "whole", "the first damaged", "the second damaged", "all damaged")
@@ -158,8 +158,8 @@ def test_each_process_reads_a_part_of_a_state_to_verify_it(
     said: tuple[Path, dict[str, list[dict[str, Any]]]],
 ) -> None:
     folder, ranks = said
-    assert [rank["found"] for rank in ranks["none"]] == [None, None]
-    assert [rank["found"] for rank in ranks["whole"]] == [2, 2]
+    assert [rank["outcome"] for rank in ranks["none"]] == [None, None]
+    assert [rank["outcome"] for rank in ranks["whole"]] == [2, 2]
     _, needed = read_state(folder / "whole", folder / "whole/state/000002.json")
     read = [rank["read"] for rank in ranks["whole"]]
     assert sorted(read[0] + read[1]) == sorted(str(path.relative_to(folder / "whole")) for path in needed)
@@ -175,10 +175,10 @@ def test_a_file_that_either_finds_damaged_has_all_take_the_state_before(
     path = ("state/000002-selector", "state/000002-generator")[number == "second"]
     (line,) = ranks[0]["said"]
     assert line.startswith(f"{folder / path}/") and "checksum does not match; resuming from" in line
-    assert [rank["found"] for rank in ranks] == [1, 1]
+    assert [rank["outcome"] for rank in ranks] == [1, 1]
     assert not (folder / "state/000002.json").exists()
 
 
 def test_where_none_is_whole_one_says_so(said: tuple[Path, dict[str, list[dict[str, Any]]]]) -> None:
     first, second = said[1]["all damaged"]
-    assert "no saved state is whole" in first["found"] and second["found"] == "exit 1"
+    assert "no saved state is whole" in first["outcome"] and second["outcome"] == "exit 1"

@@ -31,7 +31,7 @@ def weighted(rag: Rag, tasks: Sequence[Task], **changes: Any) -> list[WeightedTa
 
 
 class Seen:
-    """The questions that threads tokenise, by template; `at` waits until a question's turn has come."""
+    """The questions that threads tokenise, by template; `is_tokenised` waits until one is."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.asked, self._changed = list[tuple[PromptTemplate, str]](), threading.Condition()
@@ -46,11 +46,11 @@ class Seen:
 
         patch.setattr(PromptTemplate, "tokenise", tokenise)
 
-    def at(self, template: PromptTemplate, task: Task) -> bool:
+    def is_tokenised(self, template: PromptTemplate, task: Task) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: (template, task.question.question) in self.asked, 30)
 
-    def of(self, template: PromptTemplate) -> list[str]:
+    def questions(self, template: PromptTemplate) -> list[str]:
         return [question for own, question in self.asked if own is template]
 
 
@@ -59,7 +59,7 @@ class Seen:
 def test_what_is_computed_and_counted_is_the_same_to_the_last_bit(
     kind: str, attention: Literal["full", "blocks"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = []
+    computed = []
     for ahead in (True, False):
         if not ahead:
             for place in (module, evaluate):
@@ -67,8 +67,8 @@ def test_what_is_computed_and_counted_is_the_same_to_the_last_bit(
         rag, tasks = pocket_rag(kind=kind, passage_attention=attention), pocket_tasks(5, 5)
         drawn = evaluate.draw(rag, Dro(), Evaluation(samples=4, tight_samples=8, tight_questions=2), 3, tasks)
         counts = [asdict(one.template.counts) for one in (rag.selector, rag.generator)]
-        found.append((weighted(rag, tasks), drawn, counts))
-    assert found[0] == found[1]
+        computed.append((weighted(rag, tasks), drawn, counts))
+    assert computed[0] == computed[1]
 
 
 def test_lists_are_drawn_beside_the_readers_texts_and_scored_beside_the_next_shards(
@@ -80,22 +80,22 @@ def test_lists_are_drawn_beside_the_readers_texts_and_scored_beside_the_next_sha
 
     def propose(selector: Any, part: Sequence[Task]) -> list[list[Draw]]:
         assert list(part) == shards[done[0]]
-        assert all(seen.at(templates[1], task) for task in part)
+        assert all(seen.is_tokenised(templates[1], task) for task in part)
         return draw(selector, part)
 
     def score(*arguments: Any) -> list[list[float]]:
         done[0] += 1
         following = shards[done[0]] if done[0] < len(shards) else []
-        assert all(seen.at(templates[0], task) for task in following)
-        assert len(seen.of(templates[0])) == min(2 * done[0], 3)  # of one shard ahead, and no more
+        assert all(seen.is_tokenised(templates[0], task) for task in following)
+        assert len(seen.questions(templates[0])) == min(2 * done[0], 3)  # of one shard ahead, and no more
         return answer_log_likelihoods(*arguments)
 
     weighted(rag, tasks, propose=propose, score=score)
     names = [task.question.question for task in tasks]
-    assert seen.of(templates[0]) == names[2:] and seen.of(templates[1]) == names
+    assert seen.questions(templates[0]) == names[2:] and seen.questions(templates[1]) == names
     seen.asked.clear()
     weighted(rag, tasks, selects=False)
-    assert not seen.of(templates[0])
+    assert not seen.questions(templates[0])
 
 
 @pytest.mark.parametrize("attention", ["full", "blocks"])
@@ -107,7 +107,7 @@ def test_what_was_tokenised_is_not_tokenised_for_a_prompt_of_any_of_the_passages
     rag.generator.budget = Budget(64, 96)  # no text is cut
     if ahead:
         with tokenised_meanwhile(rag.generator, [task]):
-            assert seen.at(rag.generator.template, task)
+            assert seen.is_tokenised(rag.generator.template, task)
     texts, joined = list[str](), Vocabulary.joined_many
 
     def joined_many(own: Vocabulary, parts: Any) -> list[list[int]]:
@@ -161,5 +161,5 @@ def test_no_more_is_tokenised_ahead_than_a_tokenizer_remembers(monkeypatch: pyte
     rag, tasks, seen = pocket_rag(), pocket_tasks(5, 5), Seen(monkeypatch)
     monkeypatch.setattr(prefetch, "_AHEAD", 3)
     with tokenised_meanwhile(rag.selector, tasks):
-        assert seen.at(rag.selector.template, tasks[2])
+        assert seen.is_tokenised(rag.selector.template, tasks[2])
     assert len(seen.asked) == 3
