@@ -44,23 +44,24 @@ class Postings:
         """
         rows = np.empty((len(questions), top_n), dtype=np.int64)
         scores = np.empty((len(questions), top_n), dtype=np.float32)
+        threads = min(self._threads, len(questions))
 
-        def rank(i: int) -> None:
-            rows[i], scores[i] = self._best(questions[i], top_n)
+        def rank(first: int) -> None:
+            for i in range(first, len(questions), threads):
+                rows[i], scores[i] = self._best(questions[i], top_n)
 
-        if self._threads == 1 or len(questions) == 1:
-            for i in range(len(questions)):
-                rank(i)
-        else:
-            with ThreadPoolExecutor(min(self._threads, len(questions))) as pool:
-                for _ in pool.map(rank, range(len(questions))):
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(rank, range(threads)):
                     pass
+        elif threads:
+            rank(0)
         return rows, scores
 
     def _best(
         self, words: Sequence[int], top_n: int
     ) -> tuple[Int64[np.ndarray, " choices"], Float32[np.ndarray, " choices"]]:
-        rows, scores = self._matches(words)
+        rows, scores = self._matches(words, top_n)
         best = top_rows(scores, min(top_n, len(rows)), rows)
         rows, scores = rows[best], scores[best]
         missing = top_n - len(rows)
@@ -71,27 +72,33 @@ class Postings:
         return rows, scores
 
     def _matches(
-        self, words: Sequence[int]
+        self, words: Sequence[int], top_n: int
     ) -> tuple[Int64[np.ndarray, " matches"], Float32[np.ndarray, " matches"]]:
-        """The rows with a score above 0, in no order, and their scores."""
+        """Rows with a score above 0, in no order, and their scores; the best top_n are among them.
+
+        The shortest list of rows that is long enough has top_n scores of its own: less than the least of
+        them is not among the best of all.
+        """
         held = vars(self._held)
         total = held.pop("total", None)  # out of the thread's hands until it is all 0 again
         if total is None:
             total = np.zeros(self._passages, dtype=np.float32)
+        lists = {word: self._rows_of(word) for word in words}
         for word in words:
-            total[self._rows_of(word)] += self._scores[self._part(word)]  # no row twice
-        found_rows, found_scores = [], []
-        for word in dict.fromkeys(words):
-            rows = self._rows_of(word)
-            scores = total[rows]
-            total[rows] = 0  # so that a row is taken at its first word, and the next question starts at 0
-            taken = np.flatnonzero(scores)
-            found_rows.append(rows[taken])
-            found_scores.append(scores[taken])
+            total[lists[word]] += self._scores[self._part(word)]  # no row twice
+        sums = [total[rows] for rows in lists.values()]
+        for rows in lists.values():
+            total[rows] = 0  # the next question starts at 0
         held["total"] = total
-        if not found_rows:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        return np.concatenate(found_rows), np.concatenate(found_scores)
+        least = np.nextafter(np.float32(0), np.float32(1))
+        enough = min((scores for scores in sums if len(scores) >= top_n), key=len, default=None)
+        if enough is not None:
+            least = max(least, np.partition(enough, -top_n)[-top_n])
+        taken = [np.flatnonzero(scores >= least) for scores in sums]
+        all_rows = [np.empty(0, np.int64), *(r[t] for r, t in zip(lists.values(), taken, strict=True))]
+        all_scores = [np.empty(0, np.float32), *(s[t] for s, t in zip(sums, taken, strict=True))]
+        distinct, places = np.unique(np.concatenate(all_rows), return_index=True)
+        return distinct, np.concatenate(all_scores)[places]
 
     def _rows_of(self, word: int) -> Int64[np.ndarray, " matches"]:
         """As 64-bit numbers: numpy takes twice as long to look up others."""
