@@ -120,6 +120,31 @@ def visible(path: Path) -> Path:
     return path
 
 
+def see_alike(folder: Path) -> None:
+    """Wait until all processes see the same files below a folder that machines share: what the first one
+    does not see yet it would begin anew.
+
+    Raises `TrainingError` naming a file that some do not see for too long.
+    """
+    until = time.monotonic() + _VISIBLE
+    while world_size() > 1:
+        seen = all_gather_object((_files_below(folder), time.monotonic() > until))
+        files = [there for there, _ in seen]
+        apart = sorted(set[Path]().union(*files) - files[0].intersection(*files))
+        if not apart:
+            return
+        if any(expired for _, expired in seen):
+            raise TrainingError(
+                f"{apart[0]}: after {_VISIBLE:g} s some processes see it and others do not; runs, cache and"
+                " data have to lie where all machines see them"
+            )
+        time.sleep(0.1)
+
+
+def _files_below(folder: Path) -> set[Path]:
+    return {Path(place, name) for place, _, names in os.walk(folder) for name in names}
+
+
 def _own_gpu(device: str) -> bool:
     """Take the GPU of this process; false on a CPU."""
     chosen = pick_device(device)

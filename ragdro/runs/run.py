@@ -14,7 +14,7 @@ from typing import Any
 
 from ragdro.config import Config
 from ragdro.errors import LostProcessError, OutOfMemoryError, TrainingError
-from ragdro.parallel.world import all_gather_object, broadcast_from_rank0, is_rank0, joined
+from ragdro.parallel.world import all_gather_object, broadcast_from_rank0, is_rank0, joined, see_alike
 from ragdro.progress import Silent, display
 from ragdro.runs.callbacks import FolderCallback, LogCallback, StartCallback
 from ragdro.runs.checkpointer import RunCheckpointer
@@ -51,6 +51,8 @@ def run(
     `torchrun`, its processes share the work; `callbacks` are called in each of them.
     """
     with joined(config.device, config.parallel.timeouts):
+        if resume:
+            see_alike(Path(config.runs) / config.name)
         done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))
         if done is not None:
             return done

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def see_late(late: dict[str, Any]) -> None:
     """What is younger than so many seconds is not there for this process, unless it wrote it."""
     folders, seconds = tuple(late["folders"]), late["seconds"]
     stat, opened, listed, made, allowed = os.stat, io.open, os.listdir, os.mkdir, os.chmod
+    scanned = os.scandir
     own: set[str] = set()
 
     def hidden(path: Any) -> bool:
@@ -96,10 +98,30 @@ def see_late(late: dict[str, Any]) -> None:
         own.add(str(Path(path).absolute()))  # of a file that safetensors wrote, past `open`
         allowed(path, *rest, **named)
 
+    os.scandir = lambda path=".": Entries(e for e in scanned(path) if not hidden(e.path))  # type: ignore[assignment]
     os.mkdir, os.chmod = mkdir, chmod  # type: ignore[assignment]
     os.stat = seen(stat)
     io.open = builtins.open = open_seen
     os.listdir = lambda path=".": [n for n in listed(path) if not hidden(Path(path) / n)]  # type: ignore[assignment,misc]
+
+
+class Entries:
+    """What `os.scandir` gives."""
+
+    def __init__(self, entries: Iterable[os.DirEntry[Any]]) -> None:
+        self._entries = iter(entries)
+
+    def __enter__(self) -> Entries:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __iter__(self) -> Entries:
+        return self
+
+    def __next__(self) -> os.DirEntry[Any]:
+        return next(self._entries)
 
 
 def terminated_in_update(number: int) -> None:

@@ -108,8 +108,9 @@ def test_a_machine_that_is_lost_leaves_the_other_to_finish_alone(
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("behind", [0, 1])
 def test_a_machine_that_sees_the_shared_folder_late_goes_on_with_the_other(
-    tmp_path: Path, machines: list[Machine]
+    behind: int, tmp_path: Path, machines: list[Machine]
 ) -> None:
     """Both lose their power and begin again at once, before one of them sees the state to resume from. It
     also begins before it sees what the other has tokenised."""
@@ -123,9 +124,10 @@ def test_a_machine_that_sees_the_shared_folder_late_goes_on_with_the_other(
 
     def begun() -> list[subprocess.Popen[bytes]]:
         port, (one, other) = free_port(), machines
-        host = agent(tmp_path, "late", one, port, None, nodes="2")
-        behind = ("tests.pipeline.faults", late)
-        return [host, agent(tmp_path, "late", other, port, one, nodes="2", program=behind)]
+        programs: list[tuple[str, ...]] = [("ragdro",), ("ragdro",)]
+        programs[behind] = ("tests.pipeline.faults", late)
+        host = agent(tmp_path, "late", one, port, None, nodes="2", program=programs[0])
+        return [host, agent(tmp_path, "late", other, port, one, nodes="2", program=programs[1])]
 
     def said() -> list[str]:
         return [(tmp_path / f"late-{machine}.txt").read_text() for machine in ("host", "other")]

@@ -105,14 +105,19 @@ def test_one_that_lives_and_does_not_come_is_waited_for_as_long_as_its_work_says
 
 
 @pytest.mark.slow
-def test_a_shared_folder_may_be_late_by_a_second(alone: Path) -> None:
-    late = {"folders": [str(alone / "runs/behind"), str(alone / "late-cache")], "seconds": 1.0}
-    changes = ("cache=" + str(alone / "late-cache"),)
-    running = start(alone, "behind", *changes, prepare=terminated_behind, given=late)
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_shared_folder_may_be_late(alone: Path, behind: int) -> None:
+    """By a second at first, and on resume until long after the process has asked what there is."""
+    name, cache = f"behind-{behind}", alone / f"late-cache-{behind}"
+    late = {"folders": [str(alone / "runs" / name), str(cache)], "seconds": 1.0}
+    prepared = {"given": late, "prepared": behind}
+    running = start(alone, name, f"cache={cache}", prepare=terminated_behind, **prepared)
     assert running.wait() == [75, 75], running.said
-    again = start(alone, "behind", *changes, "--resume", prepare=see_late, given=late)
+    late["seconds"] = 15.0
+    again = start(alone, name, f"cache={cache}", "--resume", prepare=see_late, **prepared)
     assert again.wait() == [0, 0], again.said
-    assert_equal_runs(alone / "runs/alone", alone / "runs/behind")
+    assert "resuming from saved state" in again.said[0]
+    assert_equal_runs(alone / "runs/alone", alone / "runs" / name)
 
 
 def test_sigterm_at_one_of_them_saves_and_stops_both(alone: Path) -> None:
