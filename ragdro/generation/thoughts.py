@@ -86,7 +86,7 @@ class Thinking:
         vocabulary, places = torch.arange(size, device=self.model.device), [(row, 0) for row in range(rows)]
         allowed = torch.ones(rows, size, dtype=torch.bool, device=self.model.device)
         decoder.feed([[[0]]] * rows)
-        decoder.choice_logits(places, vocabulary, allowed).double().log_softmax(-1)
+        decoder.choice_logits(places, vocabulary, allowed).cpu().double().log_softmax(-1)
         yield decoder.cache_bytes
 
     def batches(self, lengths: Sequence[int], counts: Sequence[int], max_tokens: int) -> list[list[int]]:

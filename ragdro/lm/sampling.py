@@ -66,7 +66,7 @@ def rehearse_writing(model: LanguageModel, prompts: Sequence[Ints], texts: int, 
     for step in range(most):
         decoder.feed([[[b][:step] for b in range(texts)]] * len(prompts))  # no two texts are alike
         allowed = torch.ones(len(places), size, dtype=torch.bool)
-        decoder.choice_logits(places, torch.arange(size), allowed).double().log_softmax(-1)
+        decoder.choice_logits(places, torch.arange(size), allowed).cpu().double().log_softmax(-1)
         yield decoder.cache_bytes
 
 

@@ -169,7 +169,7 @@ class ListSelector(Selector):
         decoder.feed([[state.pending] * samples] * rows)
         while state.competing is not None:
             choices, allowed, _ = choice_table([state.competing] * len(places))
-            decoder.choice_logits(places, choices, allowed).double().log_softmax(-1)
+            decoder.choice_logits(places, choices, allowed).cpu().double().log_softmax(-1)
             yield decoder.cache_bytes
             place = len(state.chosen)
             state.take(self.grammar.item(longest[place], first=not place)[len(state.path)])
