@@ -63,9 +63,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         yield making
         try:
             making.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not folder.is_dir():
+                raise  # a folder that machines share may be there and not be seen yet
     finally:
         shutil.rmtree(making, ignore_errors=True)
 

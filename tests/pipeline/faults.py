@@ -64,13 +64,13 @@ def see_late(late: dict[str, Any]) -> None:
     folders, seconds = tuple(late["folders"]), late["seconds"]
     stat, opened, listed, made, allowed = os.stat, io.open, os.listdir, os.mkdir, os.chmod
     scanned = os.scandir
-    own: set[str] = set()
+    own, moved = set[str](), set[str]()
 
     def hidden(path: Any) -> bool:
         if not isinstance(path, (str, os.PathLike)):
             return False
         name = str(Path(path).absolute())
-        if not name.startswith(folders) or name in own:
+        if not name.startswith(folders) or name in own or name.startswith(tuple(moved)):
             return False
         try:
             return time.time() - stat(name).st_ctime < seconds
@@ -98,6 +98,16 @@ def see_late(late: dict[str, Any]) -> None:
         own.add(str(Path(path).absolute()))  # of a file that safetensors wrote, past `open`
         allowed(path, *rest, **named)
 
+    def moving(work: Any) -> Any:
+        def move(path: Any, other: Any, **named: Any) -> None:
+            name = str(Path(other).absolute())
+            work(path, other, **named)
+            own.add(name)
+            moved.add(f"{name}/")  # all that is in a folder
+
+        return move
+
+    os.replace, os.rename = moving(os.replace), moving(os.rename)
     os.scandir = lambda path=".": Entries(e for e in scanned(path) if not hidden(e.path))  # type: ignore[assignment]
     os.mkdir, os.chmod = mkdir, chmod  # type: ignore[assignment]
     os.stat = seen(stat)
