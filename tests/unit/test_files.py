@@ -45,6 +45,21 @@ def test_who_comes_second_keeps_what_the_first_made(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["made"]
 
 
+def test_a_folder_that_is_there_and_not_seen_yet_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that sees a shared folder late."""
+    target = tmp_path / "made"
+    target.mkdir()
+    (target / "first").touch()
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda self: self != target and is_dir(self))
+    with atomic_folder(target) as making:
+        (making / "second").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert [path.name for path in target.iterdir()] == ["first"]
+
+
 @pytest.mark.parametrize("name", [".", "..", "made"])
 def test_a_file_of_a_folders_name_is_refused_before_it_is_written(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
