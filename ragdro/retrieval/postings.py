@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
@@ -79,33 +80,29 @@ class Postings:
         The shortest list of rows that is long enough has top_n scores of its own: less than the least of
         them is not among the best of all.
         """
+        parts = {word: slice(*map(int, self._starts[word : word + 2])) for word in words}
+        lists = [self._rows[part] for part in parts.values()]
+        none = np.empty(0, dtype=np.int64)
+        rows = np.concatenate([none, *lists], dtype=np.int64)  # numpy takes twice as long to look up others
+        ends = np.cumsum([0, *map(len, lists)]).tolist()
+        places = dict(zip(parts, starmap(slice, pairwise(ends)), strict=True))
         held = vars(self._held)
         total = held.pop("total", None)  # out of the thread's hands until it is all 0 again
         if total is None:
             total = np.zeros(self._passages, dtype=np.float32)
-        lists = {word: self._rows_of(word) for word in words}
         for word in words:
-            total[lists[word]] += self._scores[self._part(word)]  # no row twice
-        sums = [total[rows] for rows in lists.values()]
-        for rows in lists.values():
-            total[rows] = 0  # the next question starts at 0
+            total[rows[places[word]]] += self._scores[parts[word]]  # no row twice
+        sums = total[rows]
+        total[rows] = 0  # the next question starts at 0
         held["total"] = total
         least = np.nextafter(np.float32(0), np.float32(1))
-        enough = min((scores for scores in sums if len(scores) >= top_n), key=len, default=None)
-        if enough is not None:
-            least = max(least, np.partition(enough, -top_n)[-top_n])
-        taken = [np.flatnonzero(scores >= least) for scores in sums]
-        all_rows = [np.empty(0, np.int64), *(r[t] for r, t in zip(lists.values(), taken, strict=True))]
-        all_scores = [np.empty(0, np.float32), *(s[t] for s, t in zip(sums, taken, strict=True))]
-        distinct, places = np.unique(np.concatenate(all_rows), return_index=True)
-        return distinct, np.concatenate(all_scores)[places]
-
-    def _rows_of(self, word: int) -> Int64[np.ndarray, " matches"]:
-        """As 64-bit numbers: numpy takes twice as long to look up others."""
-        return self._rows[self._part(word)].astype(np.int64)
-
-    def _part(self, word: int) -> slice:
-        return slice(int(self._starts[word]), int(self._starts[word + 1]))
+        enough = [place for place in places.values() if place.stop - place.start >= top_n]
+        if enough:
+            own = sums[min(enough, key=lambda place: place.stop - place.start)]
+            least = max(least, np.partition(own, -top_n)[-top_n])
+        taken = np.flatnonzero(sums >= least)
+        distinct, first = np.unique(rows[taken], return_index=True)
+        return distinct, sums[taken[first]]
 
 
 def _cpus() -> int:

@@ -85,4 +85,4 @@ def test_a_search_looks_at_no_more_than_the_passages_of_its_words(monkeypatch: p
     monkeypatch.setattr(np, "zeros", lambda *rest, **options: watched(zeros(*rest, **options), sizes))
     rows, _ = searched.search([words, words[:1]], 2)
     assert rows.tolist() == [[3, 103], [43, 83]]
-    assert set(sizes) == {5, 2}  # of 200 passages
+    assert set(sizes) == {5, 2, 5 + 2}  # of 200 passages
