@@ -74,7 +74,7 @@ def test_sides_that_differ_are_refused(name: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_what_a_gpu_is_to_run_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under adapters, and the kernels of attention; others run in tests of their own, liger on a GPU alone."""
+    """Under adapters, and the kernels of attention; others have tests of their own, and liger needs a GPU."""
     jobs = [
         (name, [word for word in words if word not in ("--kernels", "liger")])
         for name, words in gpu.JOBS

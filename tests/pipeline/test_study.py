@@ -123,7 +123,11 @@ def test_a_terminated_study_leaves_no_process_behind(tmp_path: Path) -> None:
         [sys.executable, "-m", "ragdro", "study", *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "STUDY_OF": str(tmp_path)},  # what it starts inherits it
+        env={
+            **os.environ,
+            "STUDY_OF": str(tmp_path),
+            "PYTHONFAULTHANDLER": "1",
+        },  # what it starts inherits it
     )
     log = tmp_path / "runs/studies/ablation/runs/both-trained-0/metrics.jsonl"
     while not log.exists():
@@ -131,7 +135,12 @@ def test_a_terminated_study_leaves_no_process_behind(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert len(started_by(tmp_path)) >= 3  # the study, what it forks from, its run
     process.send_signal(signal.SIGTERM)
-    _, output = process.communicate(timeout=120)
+    try:
+        _, output = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        for one in started_by(tmp_path):  # each says where it is
+            os.kill(int(one), signal.SIGABRT)
+        pytest.fail(f"it does not end: {process.communicate()[1]}")
     assert process.returncode == 75 and "--resume" in output
     for _ in range(200):
         if not started_by(tmp_path):
