@@ -125,6 +125,7 @@ class RunCheckpointer(Checkpointer):
         """See `Checkpointer`."""
         self._store.put_json(self.state, _shard_key(number), shards.encode(weighted))
         self._commit()
+        self._preemption.leave_if_asked()
 
     def save_snapshot(self, name: str) -> None:
         """See `Checkpointer`."""

@@ -26,6 +26,8 @@ class Preemption:
     def __enter__(self) -> Preemption:
         if threading.current_thread() is threading.main_thread():
             self._old = signal.signal(signal.SIGTERM, self._receive)
+            outer = getattr(self._old, "__self__", None)
+            self.asked = isinstance(outer, Preemption) and outer.asked
         return self
 
     def __exit__(
@@ -41,10 +43,14 @@ class Preemption:
     def settle(self) -> None:
         """All is saved: leave if it was asked for, and from here on at once."""
         self._held = False
-        if self.asked:
+        self.leave_if_asked()
+
+    def leave_if_asked(self) -> None:
+        """Leave where nothing is held and a signal has come: what it raised is lost where Python ran a
+        finaliser just then."""
+        if self.asked and not self._held:
             raise SystemExit(PREEMPTED)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        if not self._held:
-            raise SystemExit(PREEMPTED)
+        self.leave_if_asked()

@@ -85,7 +85,7 @@ def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
     running: dict[str, tuple[Job, BaseProcess]] = {}
     show = display()
     show.start(title, sum(job.units for job in jobs), sum(progress.values()))
-    with Preemption(), _environment(_VARIABLES):
+    with Preemption() as preemption, _environment(_VARIABLES):
         try:
             polls, context = 0, _context()
             while waiting or running:
@@ -93,6 +93,7 @@ def carry_out(title: str, jobs: Sequence[Job], at_once: int) -> None:
                     job = waiting.pop(0)
                     running[job.name] = (job, _start(job, context))
                 time.sleep(_POLL_SECONDS)
+                preemption.leave_if_asked()
                 polls += 1
                 for job, process in list(running.values()):
                     code = process.exitcode
