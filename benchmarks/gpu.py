@@ -26,6 +26,7 @@ LIGER_8B = ("--model", "llama-8b", "--lora", "--kernels", "liger")
 JOBS: Sequence[tuple[str, Sequence[str]]] = (
     ("m_step_selector", (*LIGER_8B, "--questions", "3", "--repeats", "2")),
     ("m_step_generator", (*LIGER_8B, "--questions", "4", "--repeats", "2")),
+    ("e_step_sample", ("--model", "llama-8b", "--lora", "--questions", "2", "--repeats", "2")),
     ("m_step_selector", ("--model", "llama-8b", "--lora", "--repeats", "3")),
     ("m_step_selector", ("--model", "llama-8b", "--lora", "--amp", "bfloat16", "--repeats", "3")),
     ("m_step_generator", ("--model", "llama-8b", "--lora", "--questions", "1", "--repeats", "2")),
@@ -36,7 +37,6 @@ JOBS: Sequence[tuple[str, Sequence[str]]] = (
     ("e_step_score", ("--model", "llama-1b", "--repeats", "3")),
     ("plan", ("--size", "llama-1b")),
     ("iteration", ("--model", "llama-1b", "--repeats", "2")),
-    ("e_step_sample", ("--model", "llama-8b", "--lora", "--questions", "2", "--repeats", "2")),
     ("e_step_score", ("--model", "llama-8b", "--lora", "--questions", "2", "--repeats", "2")),
     ("blocks", ("--model", "llama-1b", "--repeats", "2")),
     ("iteration", ("--model", "llama-8b", "--lora", "--repeats", "1")),
