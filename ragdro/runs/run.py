@@ -51,8 +51,7 @@ def run(
     `torchrun`, its processes share the work; `callbacks` are called in each of them.
     """
     with joined(config.device, config.parallel.timeouts):
-        if resume:
-            see_alike(Path(config.runs) / config.name)
+        see_alike(Path(config.runs) / config.name)
         done = broadcast_from_rank0(partial(finished_results, config, overwrite=overwrite, resume=resume))
         if done is not None:
             return done
