@@ -87,22 +87,22 @@ class Postings:
         ends = np.cumsum([0, *map(len, lists)]).tolist()
         places = dict(zip(parts, starmap(slice, pairwise(ends)), strict=True))
         held = vars(self._held)
-        total = held.pop("total", None)  # out of the thread's hands until it is all 0 again
-        if total is None:
-            total = np.zeros(self._passages, dtype=np.float32)
+        passage_sums = held.pop("sums", None)  # out of the thread's hands until it is all 0 again
+        if passage_sums is None:
+            passage_sums = np.zeros(self._passages, dtype=np.float32)
         for word in words:
-            total[rows[places[word]]] += self._scores[parts[word]]  # no row twice
-        sums = total[rows]
-        total[rows] = 0  # the next question starts at 0
-        held["total"] = total
+            passage_sums[rows[places[word]]] += self._scores[parts[word]]  # no row twice
+        scores = passage_sums[rows]
+        passage_sums[rows] = 0  # the next question starts at 0
+        held["sums"] = passage_sums
         least = np.nextafter(np.float32(0), np.float32(1))
         enough = [place for place in places.values() if place.stop - place.start >= top_n]
         if enough:
-            own = sums[min(enough, key=lambda place: place.stop - place.start)]
-            least = max(least, np.partition(own, -top_n)[-top_n])
-        taken = np.flatnonzero(sums >= least)
-        distinct, first = np.unique(rows[taken], return_index=True)
-        return distinct, sums[taken[first]]
+            shortest = scores[min(enough, key=lambda place: place.stop - place.start)]
+            least = max(least, np.partition(shortest, -top_n)[-top_n])
+        kept = np.flatnonzero(scores >= least)
+        distinct, first = np.unique(rows[kept], return_index=True)
+        return distinct, scores[kept[first]]
 
 
 def _cpus() -> int:
