@@ -80,18 +80,18 @@ class Postings:
         The shortest list of rows that is long enough has top_n scores of its own: less than the least of
         them is not among the best of all.
         """
-        parts = {word: slice(*map(int, self._starts[word : word + 2])) for word in words}
-        lists = [self._rows[part] for part in parts.values()]
+        slices = {word: slice(*map(int, self._starts[word : word + 2])) for word in words}
+        lists = [self._rows[postings] for postings in slices.values()]
         none = np.empty(0, dtype=np.int64)
         rows = np.concatenate([none, *lists], dtype=np.int64)  # numpy takes twice as long to look up others
         ends = np.cumsum([0, *map(len, lists)]).tolist()
-        places = dict(zip(parts, starmap(slice, pairwise(ends)), strict=True))
+        places = dict(zip(slices, starmap(slice, pairwise(ends)), strict=True))
         held = vars(self._held)
         passage_sums = held.pop("sums", None)  # out of the thread's hands until it is all 0 again
         if passage_sums is None:
             passage_sums = np.zeros(self._passages, dtype=np.float32)
         for word in words:
-            passage_sums[rows[places[word]]] += self._scores[parts[word]]  # no row twice
+            passage_sums[rows[places[word]]] += self._scores[slices[word]]  # no row twice
         scores = passage_sums[rows]
         passage_sums[rows] = 0  # the next question starts at 0
         held["sums"] = passage_sums

@@ -68,10 +68,12 @@ def e_step(
 
     assert generator.thinking is None or think is not None
 
-    def measured(part: Sequence[Task], following: Sequence[Task]) -> list[tuple[list[Draw], list[float]]]:
-        with tokenised_meanwhile(generator, part):
-            drawn = propose(selector, part)
-        together = [_with_found(task, own) for task, own in zip(part, drawn, strict=True)]
+    def measured(
+        local_tasks: Sequence[Task], following: Sequence[Task]
+    ) -> list[tuple[list[Draw], list[float]]]:
+        with tokenised_meanwhile(generator, local_tasks):
+            drawn = propose(selector, local_tasks)
+        together = [_with_found(task, own) for task, own in zip(local_tasks, drawn, strict=True)]
         with tokenised_meanwhile(selector, local_shard(following)):
             if think is not None:
                 drawn = think(generator, together, drawn)

@@ -113,8 +113,8 @@ def _measure(training: Training, iteration: int) -> None:
         training.emit("on_evaluation", stage, split, metrics, records)
         return metrics
 
-    def read(part: Sequence[Task]) -> list[Prediction]:
-        return system.read(part, [selected[task.question.id] for task in part])
+    def read(local_tasks: Sequence[Task]) -> list[Prediction]:
+        return system.read(local_tasks, [selected[task.question.id] for task in local_tasks])
 
     if training.test is None:
         chosen = reported = measured("reported", training.validation, read)
@@ -129,10 +129,10 @@ def _predict(training: Training) -> Predict:
     """Answers from greedy selections, which a selector that never changes makes once."""
     system = training.system
 
-    def predict(part: Sequence[Task]) -> list[Prediction]:
-        with tokenised_meanwhile(system.generator, part):
-            selections = training.known.of("selected", part, system.select)
-        return system.read(part, selections)
+    def predict(local_tasks: Sequence[Task]) -> list[Prediction]:
+        with tokenised_meanwhile(system.generator, local_tasks):
+            selections = training.known.of("selected", local_tasks, system.select)
+        return system.read(local_tasks, selections)
 
     return predict
 
@@ -171,8 +171,8 @@ def _greedy(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The metrics of a split, and a record a question: those that are `known`, or new ones."""
 
-    def predicted(part: Sequence[Task]) -> list[dict[str, Any]]:
-        return [score_prediction(prediction, training.own_metrics) for prediction in predict(part)]
+    def predicted(local_tasks: Sequence[Task]) -> list[dict[str, Any]]:
+        return [score_prediction(prediction, training.own_metrics) for prediction in predict(local_tasks)]
 
     records = list(map_sharded(tasks, predicted)) if known is None else [*known]
     return summarise(records), records
@@ -202,7 +202,7 @@ def draw(
         rag.selector,
         rag.generator,
         tasks,
-        propose=lambda _, part: [lists[task.question.id][1] for task in part],
+        propose=lambda _, local_tasks: [lists[task.question.id][1] for task in local_tasks],
         max_tokens=settings.max_tokens_per_micro_batch,
         selects=False,
         think=thinks(seed, _EVALUATION_STREAM, settings.max_tokens_per_micro_batch),
@@ -226,17 +226,17 @@ def _lists(
     if rag.asking is not None:
         propose = path_proposals(propose, rag.asking, step, seed, _EVALUATION_STREAM)
 
-    def select_and_draw(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+    def select_and_draw(local_tasks: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
         if not algorithm.draws_lists or rag.asking is not None:
-            return list(zip(rag.select(part), propose(selector, part), strict=True))
-        numbers = uniforms(selector, part, samples, seed, _EVALUATION_STREAM)
-        return selector.select_and_sample(part, numbers, tokens)
+            return list(zip(rag.select(local_tasks), propose(selector, local_tasks), strict=True))
+        numbers = uniforms(selector, local_tasks, samples, seed, _EVALUATION_STREAM)
+        return selector.select_and_sample(local_tasks, numbers, tokens)
 
     names = (task.question.id for task in tasks)
 
-    def drawn(part: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
-        with tokenised_meanwhile(rag.generator, part):
-            return known.of("drawn", part, select_and_draw)
+    def drawn(local_tasks: Sequence[Task]) -> list[tuple[Selection, list[Draw]]]:
+        with tokenised_meanwhile(rag.generator, local_tasks):
+            return known.of("drawn", local_tasks, select_and_draw)
 
     return dict(zip(names, map_sharded(tasks, drawn), strict=True))
 

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
+from ragdro.runs.signals import PREEMPTED
 from ragdro.studies.work import Job, carry_out
+from tests.unit.runs.test_signals import LOST, Ends
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@LOST
 def test_a_signal_whose_exception_is_lost_ends_a_study(tmp_path: Path) -> None:
-    looks: list[Ends] = []
+    looks: list[Path] = []
 
     def done() -> int:
-        looks.append(Ends())
-        looks.clear()
+        if looks:  # at first nothing listens
+            Ends()
+        looks.append(tmp_path)
         return 0
 
     sleeper = ("timeit", "-n1", "-r1", "import time; time.sleep(20)")
     with pytest.raises(SystemExit) as error:
         carry_out("study", [Job("job", sleeper, 1, done, tmp_path / "log.txt")], at_once=1)
-    assert error.value.code == 75
-
-
-class Ends:
-    """What is raised in its finaliser is printed, not raised; the first time nothing listens."""
-
-    count = 0
-
-    def __del__(self) -> None:
-        Ends.count += 1
-        if Ends.count > 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+    assert error.value.code == PREEMPTED

@@ -78,10 +78,10 @@ def test_lists_are_drawn_beside_the_readers_texts_and_scored_beside_the_next_sha
     templates, shards = (rag.selector.template, rag.generator.template), [tasks[:2], tasks[2:4], tasks[4:]]
     draw, done = proposals(Dro(), EStep(samples=8), 3, 1), [0]
 
-    def propose(selector: Any, part: Sequence[Task]) -> list[list[Draw]]:
-        assert list(part) == shards[done[0]]
-        assert all(seen.is_tokenised(templates[1], task) for task in part)
-        return draw(selector, part)
+    def propose(selector: Any, local_tasks: Sequence[Task]) -> list[list[Draw]]:
+        assert list(local_tasks) == shards[done[0]]
+        assert all(seen.is_tokenised(templates[1], task) for task in local_tasks)
+        return draw(selector, local_tasks)
 
     def score(*arguments: Any) -> list[list[float]]:
         done[0] += 1
